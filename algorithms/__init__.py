@@ -1,0 +1,1 @@
+"""What learns: policies, distributions, networks, PPO, SAC and reward signals."""

@@ -1,0 +1,1 @@
+"""Runnable benchmarks: each prints a table, and one JSON object with --json."""

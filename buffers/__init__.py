@@ -1,0 +1,1 @@
+"""What is remembered: linked experience rows, and the replay and rollout drawn from them."""

@@ -1,0 +1,1 @@
+"""The Hydra configuration that travels with the package."""

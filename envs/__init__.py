@@ -1,0 +1,1 @@
+"""What acts back: specs, managers, workers, Gymnasium environments and games."""

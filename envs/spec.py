@@ -1,0 +1,122 @@
+"""What a behavior observes and does, and what passes between environments and a trainer: plain data.
+
+Shapes: N decisions, M closings, K of them truncated; C continuous actions, B discrete branches, A mask entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class UserError(Exception):
+    """Something that the user can mend. The message names what is wrong, the value seen and the remedy."""
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """One named observation."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """`float32` or `uint8`."""
+    scale: float = 1.0
+    """Networks multiply raw values by this: 1/255 for an image, 1 for planes of zeros and ones."""
+
+
+@dataclass(frozen=True)
+class BehaviorSpec:
+    """What agents of one behavior observe and do. Continuous actions lie in [-1, 1]."""
+
+    name: str
+    observations: tuple[ObservationSpec, ...]
+    continuous_size: int = 0
+    branches: tuple[int, ...] = ()
+    """Number of choices of each discrete branch."""
+    masked: bool = False
+    """Whether decisions carry a mask over the discrete choices."""
+
+    @property
+    def mask_size(self) -> int:
+        """Entries of a mask row: one for each choice of each branch, branches one after another; 0 if unmasked."""
+        return sum(self.branches) if self.masked else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, read back by `from_dict`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> BehaviorSpec:
+        """The spec that `to_dict` wrote."""
+        observations = tuple(
+            ObservationSpec(o["name"], tuple(o["shape"]), o["dtype"], o["scale"]) for o in data["observations"]
+        )
+        return BehaviorSpec(
+            data["name"], observations, data["continuous_size"], tuple(data["branches"]), data["masked"]
+        )
+
+    def difference(self, other: BehaviorSpec) -> str | None:
+        """What differs between this spec and `other`, in words (`ours` then `theirs`), or None if they agree."""
+        mine, theirs = self.observations, other.observations
+        if len(mine) != len(theirs):
+            return f"{len(mine)} observations, not {len(theirs)}"
+        for ours, seen in zip(mine, theirs):
+            if ours != seen:
+                return (
+                    f"observation {ours.name!r} is {ours.dtype}{list(ours.shape)}, not {seen.dtype}{list(seen.shape)}"
+                )
+        if self.continuous_size != other.continuous_size:
+            return f"{self.continuous_size} continuous actions, not {other.continuous_size}"
+        if self.branches != other.branches:
+            return f"discrete branches {list(self.branches)}, not {list(other.branches)}"
+        if self.masked != other.masked:
+            return "one has an action mask, the other has none"
+        return None
+
+
+class Decisions(NamedTuple):
+    """Agents of one behavior that ask for an action. The arrays belong to the receiver."""
+
+    instance: Array
+    """(N,) int32: the instance each agent lives in."""
+    agent: Array
+    """(N,) int64: dense numbers, small and reused once an agent is gone; an agent keeps its number for life."""
+    observations: tuple[Array, ...]
+    """For each observation of the spec (N, *shape)."""
+    mask: Array
+    """(N, A) bool, True = allowed; A is 0 where the spec is unmasked."""
+
+
+class Closings(NamedTuple):
+    """Agent steps of one behavior that completed: each closes one open row and counts as one sample."""
+
+    instance: Array
+    """(M,) int32."""
+    agent: Array
+    """(M,) int64."""
+    reward: Array
+    """(M,) float32: what the step earned."""
+    terminated: Array
+    """(M,) bool: the episode ended by its own rules; no bootstrap."""
+    truncated: Array
+    """(M,) bool: the episode was cut off; never true together with `terminated`."""
+    final_observations: tuple[Array, ...]
+    """For each observation (K, *shape): the last observations of the truncated, in their order."""
+    final_mask: Array
+    """(K, A) bool."""
+
+
+class Ready(NamedTuple):
+    """What one behavior's agents have to say. Closings come before decisions: handle them in that order."""
+
+    closings: Closings
+    decisions: Decisions
+    lost: Array
+    """(L,) int64: agents that went without a closing (their instance failed): drop their open rows first."""
+    metrics: dict[int, dict[str, float]]
+    """By instance, the numbers that its environment reported in `info` at the end of an episode that closed here."""

@@ -1,0 +1,1 @@
+"""A training run: collector, learner and all that stands around them. Never imports torch at its top."""
