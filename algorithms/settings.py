@@ -1,0 +1,233 @@
+"""What can be set about algorithms and reward signals: plain dataclasses, used as the schema of the configuration.
+
+This file imports no torch, so that commands and spawned processes that only need the settings start quickly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from envs.spec import UserError
+
+
+@dataclass
+class NetworkSettings:
+    """Networks of actors and critics."""
+
+    hidden: list[int] = field(default_factory=lambda: [256, 256])
+    """Units of each hidden layer. More units: richer functions, slower updates and decisions. Usual: 64 to 512."""
+    normalize: bool = True
+    """Whether float32 vector observations are shifted and scaled by their running mean and deviation."""
+
+
+@dataclass
+class PPOSettings:
+    """Proximal policy optimisation (arXiv 1707.06347), decoupled for stale data (arXiv 2110.00641)."""
+
+    name: str = "ppo"
+    """Names the algorithm: always `ppo`."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """Size of the networks."""
+    buffer_capacity: int = 32768
+    """Rows that the buffer holds at most. Rows overwritten before they are used are lost: hold several rollouts."""
+    buffer_memory_mib: int = 512
+    """MiB of memory that the buffer may take; holds fewer rows than `buffer_capacity` if they do not fit."""
+    rollout_size: int = 2048
+    """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
+    minibatch_size: int = 256
+    """Samples of one gradient step. Larger: steadier and fewer steps. Usual: 64 to 1024."""
+    epochs: int = 4
+    """Passes over each rollout. More: more learned from each sample, further from the data's policy. Usual: 3 to 20."""
+    discount: float = 0.99
+    """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
+    gae_lambda: float = 0.95
+    """Decay of multi-step advantages, 0 to 1. Higher: less bias, more variance. Usual: 0.9 to 0.98."""
+    learning_rate: float = 3e-4
+    """Step of Adam. Higher: faster and less steady. Usual: 1e-4 to 1e-3."""
+    learning_rate_end: float | None = None
+    """Learning rate at the end of the schedule, reached linearly; null = constant."""
+    clip: float = 0.2
+    """How far the probability ratio may move before its gradient ends. Higher: bolder updates. Usual: 0.1 to 0.3."""
+    clip_end: float | None = None
+    """Clip at the end of the schedule, reached linearly; null = constant."""
+    entropy: float = 0.01
+    """Weight of the entropy bonus. Higher: explores more and longer. Usual: 0 to 0.02."""
+    entropy_end: float | None = None
+    """Weight of the entropy bonus at the end of the schedule, reached linearly; null = constant."""
+    schedule_samples: int | None = None
+    """Samples after which the `*_end` values are reached; needed if any of them is set."""
+    value_weight: float = 0.5
+    """Weight of the value loss beside the policy's. Matters with a shared trunk."""
+    value_clip: float | None = None
+    """How far a value may move from the rollout's value, in return units; null = no limit. Lower: slower, steadier."""
+    max_gradient_norm: float = 0.5
+    """Gradients are scaled down to this global norm. Lower: steadier, slower."""
+    shared_trunk: bool = False
+    """Whether policy and value share all hidden layers: cheaper, but their gradients interfere."""
+    vtrace: bool = True
+    """Whether value targets correct for stale data (V-trace, arXiv 1802.01561). Equal to GAE on fresh data."""
+    max_weight: float = 1.0
+    """Truncation of the stale data's importance weights. Higher: less bias, more variance. Usual: 1 to 2."""
+    max_lag: int = 4
+    """Policy versions that a sample may be old; older ones are dropped and counted. 0: collection waits for updates."""
+
+
+@dataclass
+class SACSettings:
+    """Soft actor-critic (arXiv 1801.01290, 1812.05905) for continuous, branched discrete and hybrid actions."""
+
+    name: str = "sac"
+    """Names the algorithm: always `sac`."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """Size of the networks."""
+    buffer_capacity: int = 1_000_000
+    """Rows that the replay holds at most; the oldest are overwritten. Larger: more varied, slower to turn over."""
+    buffer_memory_mib: int = 1024
+    """MiB of memory that the replay may take; holds fewer rows than `buffer_capacity` if they do not fit."""
+    batch_size: int = 256
+    """Rows of one update. Larger: steadier gradients, slower updates. Usual: 64 to 512."""
+    start_samples: int = 1000
+    """Samples collected before the first update."""
+    updates_per_sample: float = 1.0
+    """Updates made for each sample collected. Higher: learns more from each sample, costs time. Usual: 0.1 to 4."""
+    discount: float = 0.99
+    """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
+    steps: int = 1
+    """Steps of the n-step return. More: rewards travel faster, more bias from old policies. Usual: 1 to 5."""
+    learning_rate: float = 5e-4
+    """Step of Adam for actor, critics and temperatures. Higher: faster and less steady. Usual: 1e-4 to 1e-3."""
+    learning_rate_end: float | None = None
+    """Learning rate at the end of the schedule, reached linearly; null = constant."""
+    schedule_samples: int | None = None
+    """Samples after which `learning_rate_end` is reached; needed if it is set."""
+    target_rate: float = 0.005
+    """Share of the critics that moves into their targets each update. Higher: less steady. Usual: 0.001 to 0.02."""
+    temperature: float = 0.1
+    """Weight of the entropy at the start, in reward units. Higher: explores more."""
+    learn_temperature: bool = True
+    """Whether each action block learns its own temperature to hold its target entropy; else `temperature` stays."""
+    discrete_entropy: float = 0.3
+    """Target entropy of a branch as a share of ln(allowed choices). Higher: explores more. Usual: 0.1 to 0.7."""
+    continuous_entropy: float = -1.0
+    """Target entropy for each continuous action, in nats. Higher: explores more. Usual: -2 to 0."""
+    max_gradient_norm: float | None = None
+    """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+
+
+@dataclass
+class ExtrinsicSettings:
+    """The reward that the environment itself gives."""
+
+    strength: float = 1.0
+    """Factor on the environment's reward; 0 = ignored."""
+
+
+@dataclass
+class RewardSettings:
+    """The reward signals, whose weighted sum is learned from."""
+
+    extrinsic: ExtrinsicSettings = field(default_factory=ExtrinsicSettings)
+    """The environment's own reward."""
+
+
+def scheduled(initial: float, end: float | None, horizon: int | None, samples: int) -> float:
+    """Value after `samples` samples on the line from `initial` to `end` (None: constant) over `horizon` samples."""
+    if end is None or horizon is None:
+        return initial
+    return initial + (end - initial) * min(samples / horizon, 1.0)
+
+
+def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
+    """Checks the ranges of all values; `prefix` is where the settings stand in the configuration.
+
+    Raises UserError, which names the key, if one is out of range.
+    """
+    _validate_network(settings.network, prefix)
+    for key in ("buffer_capacity", "buffer_memory_mib", "rollout_size", "minibatch_size", "epochs"):
+        _at_least(prefix, key, getattr(settings, key), 1)
+    _at_least(prefix, "max_lag", settings.max_lag, 0)
+    for key in ("discount", "gae_lambda"):
+        _share(prefix, key, getattr(settings, key))
+    for key in ("clip", "max_weight", "max_gradient_norm"):
+        _positive(prefix, key, getattr(settings, key))
+    for key in ("entropy", "value_weight"):
+        _at_least(prefix, key, getattr(settings, key), 0)
+    if settings.value_clip is not None:
+        _positive(prefix, "value_clip", settings.value_clip)
+    _validate_schedule(settings, ("learning_rate", "clip", "entropy"), prefix)
+    if settings.minibatch_size > settings.rollout_size:
+        raise UserError(
+            f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
+            f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
+        )
+    if settings.buffer_capacity < 2 * settings.rollout_size:
+        raise UserError(
+            f"{prefix}.buffer_capacity={settings.buffer_capacity} must be at least twice "
+            f"{prefix}.rollout_size={settings.rollout_size}, so that collection can go on during an update"
+        )
+
+
+def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
+    """Checks the ranges of all values; `prefix` is where the settings stand in the configuration.
+
+    Raises UserError, which names the key, if one is out of range.
+    """
+    _validate_network(settings.network, prefix)
+    for key in ("buffer_capacity", "buffer_memory_mib", "batch_size", "start_samples", "steps"):
+        _at_least(prefix, key, getattr(settings, key), 1)
+    for key in ("discount", "discrete_entropy"):
+        _share(prefix, key, getattr(settings, key))
+    for key in ("updates_per_sample", "target_rate", "temperature"):
+        _positive(prefix, key, getattr(settings, key))
+    if settings.target_rate > 1:
+        raise UserError(f"{prefix}.target_rate={settings.target_rate} must not be above 1")
+    if settings.max_gradient_norm is not None:
+        _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
+    _validate_schedule(settings, ("learning_rate",), prefix)
+    if settings.buffer_capacity < settings.start_samples:
+        raise UserError(
+            f"{prefix}.buffer_capacity={settings.buffer_capacity} is smaller than "
+            f"{prefix}.start_samples={settings.start_samples}: learning would never start"
+        )
+
+
+def validate_rewards(settings: RewardSettings, prefix: str = "reward") -> None:
+    """Checks the ranges of all values.
+
+    Raises UserError, which names the key, if one is out of range.
+    """
+    _at_least(prefix, "extrinsic.strength", settings.extrinsic.strength, 0)
+
+
+def _validate_network(settings: NetworkSettings, prefix: str) -> None:
+    for units in settings.hidden:
+        if units < 1:
+            raise UserError(f"{prefix}.network.hidden={settings.hidden}: every layer needs at least 1 unit")
+
+
+def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...], prefix: str) -> None:
+    _positive(prefix, "learning_rate", settings.learning_rate)
+    for key in keys:
+        end = getattr(settings, f"{key}_end")
+        if end is None:
+            continue
+        _at_least(prefix, f"{key}_end", end, 0)
+        if settings.schedule_samples is None:
+            raise UserError(f"{prefix}.{key}_end={end} needs {prefix}.schedule_samples: when it is to be reached")
+    if settings.schedule_samples is not None:
+        _at_least(prefix, "schedule_samples", settings.schedule_samples, 1)
+
+
+def _at_least(prefix: str, key: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise UserError(f"{prefix}.{key}={value} must be at least {least}")
+
+
+def _positive(prefix: str, key: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{prefix}.{key}={value} must be above 0")
+
+
+def _share(prefix: str, key: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{prefix}.{key}={value} must lie between 0 and 1")
