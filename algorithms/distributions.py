@@ -1,0 +1,141 @@
+"""Distributions of hybrid actions: a Gaussian over the continuous part and a masked categorical for each branch.
+
+Shapes: N rows, C continuous actions, B branches, K choices of the largest branch (smaller ones are padded), A mask
+entries (all choices of all branches, one branch after another).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+
+class Branches(nn.Module):
+    """The discrete branches of a spec, padded to one width so that all of them pass in one operation."""
+
+    padding: Tensor
+    positions: Tensor
+
+    def __init__(self, branches: tuple[int, ...]) -> None:
+        super().__init__()
+        self.count, self.width = len(branches), max(branches, default=0)
+        choices = torch.tensor(branches, dtype=torch.int64)
+        real = torch.arange(self.width) < choices[:, None]
+        self.register_buffer("padding", ~real, persistent=False)
+        self.register_buffer("positions", real.flatten().nonzero()[:, 0], persistent=False)
+        self._padded = not bool(real.all())
+
+    def forbidden(self, mask: Tensor) -> Tensor | None:
+        """(N, B, K) bool, the choices that may not be taken, None if all may; mask (N, A) True = allowed, or (N, 0).
+
+        A branch whose mask allows nothing counts as unmasked: an action has to be taken all the same.
+        """
+        if mask.shape[1] == 0:
+            return self.padding if self._padded else None
+        allowed = torch.zeros(len(mask), self.count * self.width, dtype=torch.bool, device=mask.device)
+        allowed[:, self.positions] = mask
+        forbidden = ~allowed.view(-1, self.count, self.width)
+        return torch.where(forbidden.all(-1, keepdim=True), self.padding, forbidden)
+
+    def categorical(self, logits: Tensor, mask: Tensor) -> Categorical:
+        """The distribution of logits (N, B * K) under a mask (N, A)."""
+        logits = logits.reshape(-1, self.count, self.width)
+        forbidden = self.forbidden(mask)
+        if forbidden is not None:
+            logits = logits.masked_fill(forbidden, FORBIDDEN)
+        return Categorical(F.log_softmax(logits, dim=-1))
+
+    def log_choices(self, mask: Tensor) -> Tensor:
+        """(N or 1, B): ln of the number of choices allowed, the largest entropy a branch can have."""
+        forbidden = self.forbidden(mask)
+        if forbidden is None:
+            forbidden = self.padding
+        return (~forbidden).sum(-1).reshape(-1, self.count).float().log()
+
+
+class Categorical(NamedTuple):
+    """Independent categoricals over the branches."""
+
+    log_probs: Tensor
+    """(N, B, K); forbidden choices hold a very large negative number, never infinity, so that products are finite."""
+
+    def sample(self, generator: Generator | None) -> Tensor:
+        """(N, B) int64."""
+        # The largest of p / E, E exponential, is a draw from p. E can round to 0, and 0 / 0 would win.
+        noise = torch.empty_like(self.log_probs).exponential_(generator=generator).clamp_(min=1e-20)
+        return (self.log_probs.exp() / noise).argmax(-1)
+
+    def mode(self) -> Tensor:
+        """(N, B) int64, the likeliest choices."""
+        return self.log_probs.argmax(-1)
+
+    def log_prob(self, discrete: Tensor) -> Tensor:
+        """(N,) of choices (N, B) int64, summed over branches."""
+        return self.log_probs.gather(-1, discrete[..., None])[..., 0].sum(-1)
+
+    def entropy(self) -> Tensor:
+        """(N, B)."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian; environments clip what they are given, log-probabilities are those of the raw draw."""
+
+    mean: Tensor
+    """(N, C)."""
+    log_std: Tensor
+    """(C,) or (N, C)."""
+
+    def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Actions (N, C) and their log-probabilities (N,)."""
+        noise = _noise_like(self.mean, generator)
+        return self.mean + self.log_std.exp() * noise, _log_density(noise, self.log_std).sum(-1)
+
+    def mode(self) -> Tensor:
+        """(N, C)."""
+        return self.mean
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """(N,) of actions (N, C), summed over them."""
+        return _log_density((actions - self.mean) * (-self.log_std).exp(), self.log_std).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """(N,) or (), summed over actions."""
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class SquashedGaussian(NamedTuple):
+    """A diagonal Gaussian through tanh (arXiv 1801.01290, appendix C): actions stay in (-1, 1)."""
+
+    mean: Tensor
+    """(N, C), before tanh."""
+    log_std: Tensor
+    """(N, C)."""
+
+    def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Actions (N, C) and their log-probabilities (N,), both differentiable."""
+        noise = _noise_like(self.mean, generator)
+        raw = self.mean + self.log_std.exp() * noise
+        # log(1 - tanh(x)^2) in a form that stays finite for large x.
+        log_slope = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
+        return raw.tanh(), (_log_density(noise, self.log_std) - log_slope).sum(-1)
+
+    def mode(self) -> Tensor:
+        """(N, C)."""
+        return self.mean.tanh()
+
+
+FORBIDDEN = -1e9
+"""Logit of a forbidden choice: its probability is exactly 0 in float32, and 0 times it is not NaN."""
+
+
+def _noise_like(mean: Tensor, generator: Generator | None) -> Tensor:
+    return torch.empty_like(mean).normal_(generator=generator)
+
+
+def _log_density(noise: Tensor, log_std: Tensor) -> Tensor:
+    return -0.5 * noise * noise - log_std - 0.5 * math.log(2 * math.pi)

@@ -1,0 +1,159 @@
+"""The policy of a behavior: what actors run, what learners improve.
+
+Shapes: N rows, C continuous actions, B branches, K choices of the largest branch, A mask entries, P published numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from algorithms.distributions import Branches, Categorical, Gaussian, SquashedGaussian
+from algorithms.flat import place
+from algorithms.networks import MLP, Encoder, initialize, is_image
+from algorithms.settings import NetworkSettings
+from envs.spec import Array, BehaviorSpec
+
+Kind = Literal["ppo", "sac"]
+
+
+class ActionDistribution(NamedTuple):
+    """The joint distribution of an action; a part that the spec lacks is None."""
+
+    continuous: Gaussian | SquashedGaussian | None
+    discrete: Categorical | None
+
+
+class Policy(nn.Module):
+    """Observations to a distribution of actions, in any process: its layout follows from spec and settings alone.
+
+    `kind` is the algorithm: PPO's Gaussian is unbounded with one deviation for all states, SAC's is squashed.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: Kind) -> None:
+        super().__init__()
+        self.spec, self.kind = spec, kind
+        self._normalized = [settings.normalize and is_normalizable(spec, i) for i in range(len(spec.observations))]
+        self._images = [is_image(observation) for observation in spec.observations]
+        self.normalized_size = sum(
+            math.prod(o.shape) for o, normalized in zip(spec.observations, self._normalized) if normalized
+        )
+        self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
+        self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
+        self.encoder = Encoder(spec)
+        self.trunk = MLP(self.encoder.features, settings.hidden)
+        self.branches = Branches(spec.branches)
+        continuous = spec.continuous_size * (2 if kind == "sac" else 1)
+        self.head = nn.Linear(self.trunk.features, continuous + self.branches.count * self.branches.width)
+        # Small first outputs: the policy starts close to uniform whatever the observations are.
+        initialize(self.head, 0.01)
+        self.log_std = nn.Parameter(torch.full((spec.continuous_size,), -0.5)) if kind == "ppo" else None
+        self.flat = torch.empty(sum(tensor.numel() for tensor in self._published()))
+        self.move_to(self.flat)
+
+    @property
+    def parameter_start(self) -> int:
+        """Where in `flat` the normaliser's statistics end and the parameters begin."""
+        return 2 * self.normalized_size
+
+    def move_to(self, vector: Tensor) -> None:
+        """Makes everything published a view of `vector` (P,), on its device; values are kept."""
+        self.branches.to(vector.device)
+        place(self._published(), vector)
+        self.flat = vector
+
+    def prepare(self, observations: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Raw observations, each (N, *shape), to a network's inputs: one vector (N, D), then the raw images."""
+        vectors, images = [], []
+        normalized = [x.flatten(1) for x, chosen in zip(observations, self._normalized) if chosen]
+        if normalized:
+            joined = normalized[0] if len(normalized) == 1 else torch.cat(normalized, dim=-1)
+            vectors.append(((joined - self.shift) * self.scale).clamp(-LARGEST_INPUT, LARGEST_INPUT))
+        for i, observation in enumerate(self.spec.observations):
+            if self._images[i]:
+                images.append(observations[i])
+            elif not self._normalized[i]:
+                vectors.append(observations[i].flatten(1).float() * observation.scale)
+        if not vectors:
+            vectors.append(observations[0].new_zeros((len(observations[0]), 0), dtype=torch.float32))
+        return (vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), *images)
+
+    def normalized_rows(self, observations: Sequence[Array]) -> Array:
+        """(N, normalized_size): the raw numbers that the normaliser's statistics are about."""
+        chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self._normalized) if normalized]
+        return np.concatenate(chosen, axis=1)
+
+    def features(self, inputs: Sequence[Tensor]) -> Tensor:
+        """(N, F): output of the last hidden layer."""
+        features: Tensor = self.trunk(self.encoder(inputs))
+        return features
+
+    def distribution(self, features: Tensor, mask: Tensor) -> ActionDistribution:
+        """Distribution of the actions from features (N, F) under a mask (N, A), A = 0 for none."""
+        outputs = self.head(features)
+        size = self.spec.continuous_size
+        continuous: Gaussian | SquashedGaussian | None = None
+        if size and self.log_std is not None:
+            continuous = Gaussian(outputs[:, :size], self.log_std)
+        elif size:
+            continuous = SquashedGaussian(outputs[:, :size], outputs[:, size : 2 * size].clamp(*LOG_STD_RANGE))
+        if not self.branches.count:
+            return ActionDistribution(continuous, None)
+        logits = outputs[:, -self.branches.count * self.branches.width :]
+        return ActionDistribution(continuous, self.branches.categorical(logits, mask))
+
+    def forward(self, inputs: Sequence[Tensor], mask: Tensor) -> ActionDistribution:
+        """Distribution of the actions from prepared inputs."""
+        return self.distribution(self.features(inputs), mask)
+
+    @torch.inference_mode()
+    def act(
+        self, observations: Sequence[Array], mask: Array, generator: Generator | None, deterministic: bool = False
+    ) -> tuple[Array, Array, Array]:
+        """Actions for raw observations, each (N, *shape), under a mask (N, A): numpy in, numpy out.
+
+        Returns continuous (N, C) float32, discrete (N, B) int32 and their joint log-probability (N,) float32, which is
+        0 where `deterministic` takes the likeliest action.
+        """
+        device = self.flat.device
+        inputs = self.prepare([torch.from_numpy(x).to(device) for x in observations])
+        distribution = self(inputs, torch.from_numpy(mask).to(device))
+        rows = len(observations[0])
+        continuous = np.empty((rows, 0), np.float32)
+        discrete = np.empty((rows, 0), np.int32)
+        log_prob = torch.zeros(rows, device=device)
+        if distribution.continuous is not None:
+            if deterministic:
+                actions = distribution.continuous.mode()
+            else:
+                actions, log_prob = distribution.continuous.sample(generator)
+            continuous = actions.cpu().numpy()
+        if distribution.discrete is not None:
+            choices = distribution.discrete.mode() if deterministic else distribution.discrete.sample(generator)
+            if not deterministic:
+                log_prob = log_prob + distribution.discrete.log_prob(choices)
+            discrete = choices.int().cpu().numpy()
+        return continuous, discrete, log_prob.cpu().numpy()
+
+    def _published(self) -> list[Tensor]:
+        return [self.shift, self.scale, *self.parameters()]
+
+
+def is_normalizable(spec: BehaviorSpec, index: int) -> bool:
+    """Whether an observation has running statistics: float32 and no image."""
+    observation = spec.observations[index]
+    return observation.dtype == "float32" and not is_image(observation)
+
+
+LARGEST_INPUT = 10.0
+"""Normalised inputs are clipped at this many standard deviations."""
+LOG_STD_RANGE = (-10.0, 2.0)
+"""Bounds of a state-dependent log deviation."""
