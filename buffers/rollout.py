@@ -1,0 +1,200 @@
+"""Rollouts for on-policy algorithms: every drawable row once, oldest first, grouped by agent.
+
+Shapes: N rows of a rollout, S segments, T steps of the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from buffers.rows import Rows, observation_names
+from envs.spec import Array
+
+
+@dataclass
+class Drain:
+    """A rollout of N rows: one segment after another, each a stretch of linked rows of one agent in order of time."""
+
+    numbers: Array
+    """(N,) int64."""
+    agent: Array
+    """(N,) int64."""
+    observations: tuple[Array, ...]
+    """For each observation (N, *shape)."""
+    mask: Array
+    """(N, A) bool."""
+    continuous: Array
+    """(N, C) float32."""
+    discrete: Array
+    """(N, D) int32."""
+    log_prob: Array
+    """(N,) float32, of the policy that acted."""
+    versions: Array
+    """(N,) int64, of the policy that acted."""
+    rewards: Array
+    """(N,) float32."""
+    terminated: Array
+    """(N,) bool."""
+    truncated: Array
+    """(N,) bool."""
+    extra: dict[str, Array]
+    """By name, each extra field of the layout (N, *shape)."""
+    ends: Array
+    """(S,) int64: place of each segment's last row; every other row is followed by the agent's next."""
+    bootstrapped: Array
+    """(S,) bool: False where a segment ends with its episode terminated."""
+    bootstrap_observations: tuple[Array, ...]
+    """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
+    bootstrap_mask: Array
+    """(S, A) bool; nothing allowed if terminated."""
+
+    def grid(self) -> tuple[Array, Array]:
+        """Places (T, S) int64 and which of them are valid (T, S) bool: each segment a column that starts at the top.
+
+        `array[places]` brings a flat array into that shape, for recursions over time; padding repeats row 0.
+        """
+        lengths = np.diff(self.ends, prepend=-1)
+        steps = np.arange(lengths.max())[:, None]
+        valid = steps < lengths
+        return np.where(valid, self.ends - lengths + 1 + steps, 0), valid
+
+
+class Rollout:
+    """Takes rollouts of exactly `size` rows from `rows` while a writer goes on. Waits for no particular instance.
+
+    A row that is not linked yet stays behind, and is the first of its agent's next segment.
+    """
+
+    def __init__(self, rows: Rows, size: int) -> None:
+        self.rows = rows
+        self.size = size
+        self.dropped = 0
+        """Drawable rows that were never delivered: too old, or overwritten before they were drained."""
+        self._cursor = 0  # every row up to this number is settled, but for the pending
+        self._pending = np.zeros(0, np.int64)  # numbers up to the cursor that are open, or left over
+        self._was_open = np.zeros(0, np.bool_)  # which of them were open when the last rollout was drained
+        self._settled = 0  # drawable rows delivered or dropped
+        observations = observation_names(rows.layout.spec)
+        self._bootstrap = (*observations, "mask")
+        self._extra = tuple(field.name for field in rows.layout.extra)
+        usual = ("agent", "version", "log_prob", "reward", "terminated", "truncated", "continuous", "discrete")
+        self._names = (*usual, *self._extra, *self._bootstrap)
+
+    @property
+    def waiting(self) -> int:
+        """Drawable rows not yet drained. More than are found where a drain has yet to count overwritten ones."""
+        return self.rows.drawable - self._settled
+
+    def drain(self, version: int, max_lag: int) -> Drain | None:
+        """Take the oldest `size` drawable rows that are fresh enough, or return None if there are fewer.
+
+        Rows whose policy is more than `max_lag` versions older than `version` are dropped and counted. A row that was
+        open at the last drain may be one version older still: with `max_lag` 0 no game moves during an update, yet each
+        agent's last row is complete only with the agent's next decision.
+        """
+        while True:
+            survey = self._survey()
+            stale = survey.drawable & (version - survey.version > max_lag + survey.was_open)
+            fresh = np.flatnonzero(survey.drawable & ~stale)
+            left = survey.drawable & ~stale | survey.open
+            dropped = survey.lost + int(np.count_nonzero(stale))
+            if fresh.size < self.size:
+                self._settle(survey, left, survey.was_open, dropped, 0)
+                return None
+            taken = fresh[: self.size]
+            left[taken] = False
+            drain = self._collect(survey.numbers[taken], survey.next[taken])
+            if survey.numbers[taken[0]] > self.rows.overwritten:
+                self._settle(survey, left, survey.open, dropped, self.size)
+                return drain
+
+    def state(self) -> dict[str, Array]:
+        """What `load_state` needs to go on."""
+        return {
+            "cursor": np.array(self._cursor),
+            "dropped": np.array(self.dropped),
+            "pending": self._pending.copy(),
+            "was_open": self._was_open.copy(),
+        }
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Go on where the rollout that gave `state` stood, with restored rows, be they of a moment earlier or later."""
+        head = self.rows.head
+        self._cursor = min(int(state["cursor"]), head)
+        self.dropped = int(state["dropped"])
+        pending: Array = np.array(state["pending"], np.int64)
+        held = pending <= head
+        self._pending, self._was_open = pending[held], np.array(state["was_open"], np.bool_)[held]
+        self._settled = 0
+        self._settled = self._survey().lost
+
+    def _survey(self) -> _Survey:
+        """Look at all rows that are not settled."""
+        rows = self.rows
+        drawable = rows.drawable  # before `head`, so that every row that it counts is found or lost
+        head = rows.head
+        recent = np.arange(max(self._cursor, rows.overwritten) + 1, head + 1, dtype=np.int64)
+        was_open: Array = np.concatenate((self._was_open, np.zeros(len(recent), np.bool_)))
+        numbers: Array = np.concatenate((self._pending, recent))
+        links, final, version = rows.gather(numbers, ("next", "final", "version"))
+        held = numbers > rows.overwritten
+        if not held.all():
+            numbers, was_open, links, final, version = (
+                array[held] for array in (numbers, was_open, links, final, version)
+            )
+        found = links >= 0
+        lost = max(0, drawable - self._settled - int(np.count_nonzero(found)))
+        return _Survey(head, numbers, links, version, found, ~(found | final), was_open, lost)
+
+    def _settle(self, survey: _Survey, left: Array, was_open: Array, dropped: int, taken: int) -> None:
+        self._cursor = survey.head
+        self._pending, self._was_open = survey.numbers[left], was_open[left]
+        self.dropped += dropped
+        self._settled += dropped + taken
+
+    def _collect(self, numbers: Array, links: Array) -> Drain:
+        """Group rows, given in order of number, by agent."""
+        rows = self.rows
+        (agent,) = rows.gather(numbers, ("agent",))
+        order = np.argsort(agent, kind="stable")
+        numbers, links = numbers[order], links[order]
+        gathered = dict(zip(self._names, rows.gather(numbers, self._names)))
+        ends = np.flatnonzero(np.append(links[:-1] != numbers[1:], True))
+        bootstrap = links[ends]
+        *bootstrap_observations, bootstrap_mask = rows.gather(bootstrap, self._bootstrap)
+        return Drain(
+            numbers=numbers,
+            agent=gathered["agent"],
+            observations=tuple(gathered[name] for name in self._bootstrap[:-1]),
+            mask=gathered["mask"],
+            continuous=gathered["continuous"],
+            discrete=gathered["discrete"],
+            log_prob=gathered["log_prob"],
+            versions=gathered["version"],
+            rewards=gathered["reward"],
+            terminated=gathered["terminated"],
+            truncated=gathered["truncated"],
+            extra={name: gathered[name] for name in self._extra},
+            ends=ends,
+            bootstrapped=bootstrap > 0,
+            bootstrap_observations=tuple(bootstrap_observations),
+            bootstrap_mask=bootstrap_mask,
+        )
+
+
+@dataclass
+class _Survey:
+    """Rows that are not settled, in order of number."""
+
+    head: int
+    numbers: Array
+    next: Array
+    version: Array
+    drawable: Array
+    open: Array
+    was_open: Array
+    lost: int
+    """Drawable rows that were overwritten since the last survey."""

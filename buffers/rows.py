@@ -1,0 +1,333 @@
+"""Linked rows of experience in one block of memory that a writer and a reader share without locks.
+
+Shapes: M rows of an append, K of them truncated; A mask entries, C continuous actions, D discrete branches.
+
+Every row has a number; numbers start at 1 and lie in slot `1 + (number - 1) % capacity`. Number 0 is the absorbing
+row, in a slot of its own: all zeros, so that zero-filled memory is an empty buffer whose row 0 links to itself. `next`
+of a row is the number of the same agent's next row: -1 until that is there (for ever, in a final row), 0 where the
+episode terminated. A row can be drawn once `next` is not -1; `next` is always a later number, or 0.
+
+The writer advances `reserved` before it overwrites slots, then fills rows, sets links, and advances `head` and counts.
+A reader gathers first and then looks at `overwritten`: what it read of any later number is whole, and so are the rows
+that its links led to. A counter or a link is 8 aligned bytes, which processors store whole, and x86 in program order;
+elsewhere the many instructions between two numpy calls stand in for a fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, UserError
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of the rows: `shape` and numpy `dtype` of one row's entry."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's entry."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The fields of a behavior's rows. `extra` are an algorithm's own, such as recurrent states."""
+
+    spec: BehaviorSpec
+    extra: tuple[Field, ...] = ()
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """All fields."""
+        spec = self.spec
+        observations = (Field(f"observation_{i}", o.shape, o.dtype) for i, o in enumerate(spec.observations))
+        return (
+            *observations,
+            Field("mask", (spec.mask_size,), "bool"),
+            Field("continuous", (spec.continuous_size,), "float32"),
+            Field("discrete", (len(spec.branches),), "int32"),
+            Field("log_prob", (), "float32"),
+            Field("version", (), "int64"),
+            Field("agent", (), "int64"),
+            Field("reward", (), "float32"),
+            Field("terminated", (), "bool"),
+            Field("truncated", (), "bool"),
+            Field("final", (), "bool"),
+            Field("number", (), "int64"),
+            Field("next", (), "int64"),
+            *self.extra,
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return sum(field.row_bytes for field in self.fields)
+
+    def memory_bytes(self, capacity: int) -> int:
+        """Bytes of a block that holds `capacity` rows."""
+        return _HEADER_BYTES + sum(_aligned((capacity + 1) * field.row_bytes) for field in self.fields)
+
+    def capacity(self, memory_bytes: int) -> int:
+        """Rows that a block of `memory_bytes` holds.
+
+        Raises:
+            UserError: the block is too small for any.
+
+        """
+        rows = (memory_bytes - _HEADER_BYTES - _ALIGNMENT * len(self.fields)) // self.row_bytes - 1
+        if rows < _LEAST_CAPACITY:
+            least = (self.memory_bytes(_LEAST_CAPACITY) + _ALIGNMENT * len(self.fields)) / 2**20
+            raise UserError(
+                f"{memory_bytes / 2**20:.3g} MiB are too few for a buffer of {self.spec.name!r}, whose rows take "
+                f"{self.row_bytes} bytes: give it room for thousands of rows, {least:.2g} MiB at the very least"
+            )
+        return int(rows)
+
+
+class Rows:
+    """The rows of one behavior as views on `memory`: `layout.memory_bytes(capacity)` writable bytes, at first zeros.
+
+    Any number of processes may hold a `Rows` of the same block; one of them may have a `Writer`.
+    """
+
+    def __init__(self, layout: Layout, memory: Any, capacity: int) -> None:
+        block = np.frombuffer(memory, dtype=np.uint8)
+        needed = layout.memory_bytes(capacity)
+        if block.nbytes < needed or block.ctypes.data % 8:
+            raise ValueError(f"{capacity} rows need {needed} bytes aligned to 8; the block has {block.nbytes}")
+        self.layout = layout
+        self.capacity = capacity
+        self.guard = min(capacity // 16, 1024)
+        """Oldest rows that a reader leaves alone, because the writer may come upon them during a gather."""
+        self.header: Array = np.ndarray(_COUNTERS, np.int64, block)
+        self.fields: dict[str, Array] = {}
+        """By field name, one array (capacity + 1, *shape), indexed by slot."""
+        offset = _HEADER_BYTES
+        for field in layout.fields:
+            self.fields[field.name] = np.ndarray((capacity + 1, *field.shape), field.dtype, block, offset)
+            offset += _aligned((capacity + 1) * field.row_bytes)
+
+    @property
+    def head(self) -> int:
+        """Number of the newest row; 0 if there is none."""
+        return int(self.header.item(_HEAD))
+
+    @property
+    def reserved(self) -> int:
+        """Number up to which the writer may be filling slots now; equals `head` between appends."""
+        return int(self.header.item(_RESERVED))
+
+    @property
+    def drawable(self) -> int:
+        """How many rows ever became drawable: terminated, truncated, or linked to the agent's next row."""
+        return int(self.header.item(_DRAWABLE))
+
+    @property
+    def samples(self) -> int:
+        """How many rows were ever appended, final rows left out."""
+        return int(self.header.item(_SAMPLES))
+
+    @property
+    def drawable_now(self) -> int:
+        """How many rows are drawable and not overwritten."""
+        return max(0, self.drawable - int(self.header.item(_EVICTED)))
+
+    @property
+    def overwritten(self) -> int:
+        """Rows up to this number are overwritten or about to be; negative before the first lap."""
+        return self.reserved - self.capacity
+
+    def slots(self, numbers: Array) -> Array:
+        """Slots of rows. `fmod` keeps the sign, which puts number 0 into slot 0."""
+        slots: Array = np.fmod(numbers - 1, self.capacity)
+        slots += 1
+        return slots
+
+    def gather(self, numbers: Array, names: tuple[str, ...]) -> list[Array]:
+        """Copies of the named fields at `numbers` (...), each (..., *shape). Look at `overwritten` afterwards."""
+        slots = self.slots(numbers)
+        return [self.fields[name].take(slots, axis=0, mode="clip") for name in names]
+
+    def restore_counters(self, head: int, drawable: int, drawable_now: int, samples: int) -> None:
+        """Set the counters of rows whose fields have been restored."""
+        self.header[[_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES]] = (
+            head,
+            head,
+            drawable,
+            drawable - drawable_now,
+            samples,
+        )
+
+
+class Writer:
+    """Appends completed rows and links each agent's rows. One for each block, in one thread."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        fields = rows.fields
+        inputs = [fields[name] for name in observation_names(rows.layout.spec)]
+        inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
+        self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
+        self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
+
+    def append(
+        self,
+        agent: Array,
+        observations: tuple[Array, ...],
+        mask: Array,
+        continuous: Array,
+        discrete: Array,
+        log_prob: Array,
+        version: Array | int,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        final_observations: tuple[Array, ...],
+        final_mask: Array,
+        extra: Mapping[str, Array] = MappingProxyType({}),
+    ) -> None:
+        """Append M rows, of distinct agents: what each agent saw and did, and how that step closed.
+
+        Args:
+            agent: (M,) int64, dense numbers.
+            observations: for each observation of the spec (M, *shape): what the agent acted on.
+            mask: (M, A) bool.
+            continuous: (M, C) float32.
+            discrete: (M, D) int32.
+            log_prob: (M,) float32, joint over all actions, of the policy that acted.
+            version: (M,) int64, or one for all: version of the policy that acted.
+            reward: (M,) float32.
+            terminated: (M,) bool.
+            truncated: (M,) bool, never together with `terminated`.
+            final_observations: for each observation (K, *shape): the last of the truncated, kept as rows of their own.
+            final_mask: (K, A) bool.
+            extra: by name, (M, *shape) for each extra field of the layout.
+
+        """
+        rows, count, head = self.rows, len(agent), self.rows.head
+        if not count:
+            return
+        ending, cut = int(np.count_nonzero(terminated)), int(np.count_nonzero(truncated))
+        first_final = head + 1 + count
+        newest = head + count + cut
+        self._reserve(head, newest)
+
+        fields, index = rows.fields, self._span(head + 1, count)
+        numbers = np.arange(head + 1, first_final, dtype=np.int64)
+        values = (*observations, mask, continuous, discrete)
+        for i, field in self._inputs:
+            field[index] = values[i]
+        for name, value in extra.items():
+            fields[name][index] = value
+        fields["log_prob"][index] = log_prob
+        fields["version"][index] = version
+        fields["agent"][index] = agent
+        fields["reward"][index] = reward
+        fields["terminated"][index] = terminated
+        fields["truncated"][index] = truncated
+        fields["final"][index] = False
+        fields["number"][index] = numbers
+        fields["next"][index] = -1
+        # Rows before the links to them, since a reader may follow a link at once.
+        if cut:
+            self._append_final(first_final, agent[truncated], (*final_observations, final_mask))
+        if ending or cut:
+            links = np.where(terminated, np.int64(0), np.int64(-1))
+            links[truncated] = np.arange(first_final, newest + 1)
+            fields["next"][index] = links
+        linked = self._link(agent, numbers, newest)
+        if ending or cut:
+            self._last[agent[terminated | truncated]] = 0
+
+        header = rows.header
+        header[_HEAD] = newest
+        header[_SAMPLES] += count
+        header[_DRAWABLE] += linked + ending + cut  # after `head`: a row that is counted can be found
+
+    def forget(self, agents: Array) -> None:
+        """Leave the last rows of `agents` unlinked for ever, because their instance failed."""
+        self._last[agents[agents < len(self._last)]] = 0
+
+    def state(self) -> dict[str, Array]:
+        """Number of the last row by agent, for `load_state`."""
+        return {"last": self._last.copy()}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Go on linking where the writer that gave `state` stood."""
+        self._last = np.array(state["last"], np.int64)
+
+    def _reserve(self, head: int, newest: int) -> None:
+        """Announce that slots up to that of `newest` are overwritten, and count the drawable rows lost thereby."""
+        rows, header = self.rows, self.rows.header
+        if newest - head > rows.capacity:
+            raise ValueError(f"{newest - head} rows in one append; the buffer holds {rows.capacity}")
+        header[_RESERVED] = newest
+        lost = newest - max(head, rows.capacity)
+        if lost > 0:
+            old = rows.fields["next"][self._span(newest - lost + 1, lost)]
+            header[_EVICTED] += np.count_nonzero(old >= 0)
+
+    def _span(self, first: int, count: int) -> slice | Array:
+        """Index of `count` rows from number `first` on: a slice, which numpy fills fastest, unless they wrap."""
+        slot = 1 + (first - 1) % self.rows.capacity
+        if slot + count <= self.rows.capacity + 1:
+            return slice(slot, slot + count)
+        return self.rows.slots(np.arange(first, first + count))
+
+    def _link(self, agent: Array, numbers: Array, newest: int) -> int:
+        """Link each agent's previous row, if the buffer still holds it, to the new one; return how many."""
+        try:
+            previous = self._last[agent]
+        except IndexError:
+            grown = np.zeros(max(2 * len(self._last), int(agent.max()) + 1), np.int64)
+            grown[: len(self._last)] = self._last
+            self._last = grown
+            previous = grown[agent]
+        self._last[agent] = numbers
+        held = previous > max(newest - self.rows.capacity, 0)
+        linked = int(np.count_nonzero(held))
+        if linked < len(numbers):
+            previous, numbers = previous[held], numbers[held]
+        self.rows.fields["next"][self.rows.slots(previous)] = numbers
+        return linked
+
+    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...]) -> None:
+        """Write last observations and masks as rows from number `first` on."""
+        fields = self.rows.fields
+        index = self._span(first, len(agent))
+        for field in fields.values():
+            field[index] = 0
+        for i, field in self._inputs:
+            if i < len(values):
+                field[index] = values[i]
+        fields["agent"][index] = agent
+        fields["final"][index] = True
+        fields["number"][index] = np.arange(first, first + len(agent))
+        fields["next"][index] = -1
+
+
+def observation_names(spec: BehaviorSpec) -> tuple[str, ...]:
+    """Names of the fields that hold the observations of `spec`, in its order."""
+    return tuple(f"observation_{i}" for i in range(len(spec.observations)))
+
+
+_ALIGNMENT = 64
+_HEADER_BYTES = 64
+_LEAST_CAPACITY = 16
+_COUNTERS = 5
+_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES = range(_COUNTERS)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
