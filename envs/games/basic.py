@@ -1,0 +1,64 @@
+"""Basic-v0: ML-Agents' example environment Basic, step for step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.spec import Array, UserError
+
+POSITIONS = 20
+START = 10
+SMALL_GOAL, LARGE_GOAL = 7, 17
+LIMIT = 100
+"""Steps after which an episode is truncated."""
+
+
+class Basic(gymnasium.Env[Any, Any]):
+    """An agent on a line of 20 positions, between a small goal near by and a large one farther off.
+
+    Action: Discrete(3): stay, left, right. Observation: float32 (20,), the position one-hot. Every step, the last one
+    included, costs 0.01; position 7 pays 0.1 and position 17 pays 1, and both end the episode. Best possible: seven
+    steps right, 1 - 7 * 0.01 = 0.93.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(0, 1, (POSITIONS,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(3)
+        self.position, self.steps = START, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Back to position 10. Nothing is random."""
+        super().reset(seed=seed)
+        self.position, self.steps = START, 0
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Moves by one position at most."""
+        if action not in (0, 1, 2):
+            raise UserError(f"Basic: action {action!r} is not 0 (stay), 1 (left) or 2 (right)")
+        self.steps += 1
+        # The goals end an episode before it can leave the line.
+        self.position += (0, -1, 1)[action]
+        reward = -0.01 + {SMALL_GOAL: 0.1, LARGE_GOAL: 1.0}.get(self.position, 0.0)
+        terminated = self.position in (SMALL_GOAL, LARGE_GOAL)
+        return self._observe(), reward, terminated, not terminated and self.steps >= LIMIT, {}
+
+    def render(self) -> Array | None:
+        """(H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
+        if self.render_mode != "rgb_array":
+            return None
+        # Pillow is needed for pictures alone.
+        from envs.games.basic_picture import paint  # noqa: PLC0415
+
+        return paint(self.position, self.steps)
+
+    def _observe(self) -> Array:
+        observation = np.zeros(POSITIONS, np.float32)
+        observation[self.position] = 1.0
+        return observation
