@@ -1,0 +1,87 @@
+"""Says in one message what is wrong with a configuration: the key, the value seen, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from envs.spec import UserError
+
+_KINDS = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
+
+
+def refusal(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+    """What Hydra or OmegaConf refused, in the words of whoever wrote `overrides` (`key=value`)."""
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, OverrideParseException):
+        return UserError(f"cannot read {error.override!r}: write key=value, and quote values that hold = , [ ] {{ }}")
+    if str(error).startswith("Config group override must be"):
+        given = next(
+            (o for o in overrides if re.fullmatch(r"\w+=(null|true|false|[\d.]+|\{.*\})", o)), "a config group"
+        )
+        return UserError(f"{culprit}: a config group takes the name of one of its choices")
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OmegaConfBaseException) and cause.full_key):
+        cause = cause.__cause__
+    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
+        return UserError(one_line(error))
+    key = cause.full_key
+    if isinstance(cause, MissingMandatoryValue):
+        return missing(key)
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        parent = cause.parent_node
+        return unknown_key(key, [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) else [])
+    given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
+    top = key.partition("[")[0]
+    seen = f"{top}={given[top]}" if top in given else top
+    return UserError(f"{seen}: {_expected(str(cause).splitlines()[0])}")
+
+
+def unknown_key(key: str, known: Sequence[str]) -> UserError:
+    """That `key` (dotted) does not exist; `known` are the keys beside it."""
+    parent, dot, last = key.rpartition(".")
+    close = difflib.get_close_matches(last, known, n=1)
+    if close:
+        return UserError(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?")
+    return UserError(f"unknown key {key}; {parent or 'the configuration'} holds {', '.join(known)}")
+
+
+def missing(key: str) -> UserError:
+    """That a value has to be given."""
+    example = {"env.id": "CartPole-v1", "run": "runs/..."}.get(key, "...")
+    return UserError(f"{key} is missing: give it, for example {key}={example}")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def _unknown_choice(error: MissingConfigException) -> UserError:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if not group or error.options is None:
+        return UserError(f"no configuration {error.missing_cfg_file!r} among the YAML files")
+    options = [o for o in error.options if not o.startswith("_")]
+    close = difflib.get_close_matches(choice, options, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return UserError(f"unknown {group} {choice!r}; {meant}there is {', '.join(options)}")
+
+
+def _expected(message: str) -> str:
+    if match := re.search(r"Value '.*' of type '(.*)' could not be converted to (\w+)", message):
+        return f"expected {_KINDS.get(match[2], match[2].lower())}, not a value of type {match[1]}"
+    if match := re.search(r"expected one of \[(.*)\]", message):
+        return f"expected one of {match[1]}"
+    if "is not Optional" in message:
+        return "it needs a value, null is none"
+    if "is not a ListConfig" in message:
+        return "expected a list, such as [1,2]"
+    if "is not a subclass of" in message or "Cannot assign" in message:
+        return "it holds keys of its own and takes no value"
+    return message
