@@ -1,0 +1,239 @@
+"""Rollouts: what they take, how they group it, what they drop."""
+
+import buffers_oracle as oracle
+import numpy as np
+import pytest
+from buffers_oracle import Players, Step, make_rows
+
+from buffers.rollout import Rollout
+
+
+class Reference:
+    """A rollout over the oracle's steps in plain Python: no overwriting, no limit on age."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken: set[int] = set()
+
+    def drain(self, steps: list[Step]) -> list[list[Step]] | None:
+        waiting = [s for s in steps if s.drawable and s.number not in self.taken]
+        if len(waiting) < self.size:
+            return None
+        chosen = waiting[: self.size]
+        self.taken |= {s.number for s in chosen}
+        segments: list[list[Step]] = []
+        open_segments: dict[int, list[Step]] = {}
+        for step in chosen:
+            segment = open_segments.get(step.agent)
+            if segment and segment[-1].next is step:
+                segment.append(step)
+            else:
+                open_segments[step.agent] = [step]
+                segments.append(open_segments[step.agent])
+        return sorted(segments, key=lambda segment: (segment[0].agent, segment[0].number))
+
+
+@pytest.mark.parametrize(("agents", "size"), [(16, 64), (5, 300), (40, 32)])
+def test_rollouts_equal_a_plain_reference_and_deliver_every_row_once(agents, size):
+    players = Players(make_rows(20_000), agents=agents, seed=agents)
+    rollout, plain = Rollout(players.rows, size), Reference(size)
+    drains = 0
+    for _ in range(700):
+        players.append()
+        assert rollout.waiting == sum(s.drawable for s in players.steps) - drains * size
+        if players.rng.random() < 0.3:
+            drain, segments = rollout.drain(0, 0), plain.drain(players.steps)
+            assert (drain is None) == (segments is None)
+            if drain is not None:
+                drains += 1
+                check(drain, segments, players)
+    assert drains > 5
+    assert rollout.dropped == 0
+
+
+def check(drain, segments, players):
+    flat = [step for segment in segments for step in segment]
+    assert drain.numbers.tolist() == [s.number for s in flat]
+    assert drain.agent.tolist() == [s.agent for s in flat]
+    assert drain.ends.tolist() == (np.cumsum([len(s) for s in segments]) - 1).tolist()
+    episode, step = np.array([s.episode for s in flat]), np.array([s.step for s in flat])
+    assert np.array_equal(drain.observations[0], oracle.vector(episode, step))
+    assert np.array_equal(drain.observations[1], oracle.image(episode, step))
+    assert np.array_equal(drain.mask, oracle.mask(episode, step))
+    assert np.array_equal(drain.continuous, oracle.continuous(episode, step))
+    assert np.array_equal(drain.discrete, oracle.discrete(episode, step))
+    assert np.array_equal(drain.rewards, oracle.reward(episode, step))
+    assert np.array_equal(drain.log_prob, -drain.rewards)
+    assert drain.terminated.tolist() == [s.terminated for s in flat]
+    assert drain.truncated.tolist() == [s.next is not None and s.next.final for s in flat]
+    lasts = [segment[-1] for segment in segments]
+    assert drain.bootstrapped.tolist() == [not s.terminated for s in lasts]
+    after = [s.next for s in lasts if s.next]
+    episode, step = np.array([s.episode for s in after]), np.array([s.step for s in after])
+    assert np.array_equal(drain.bootstrap_observations[0][drain.bootstrapped], oracle.vector(episode, step))
+    assert np.array_equal(drain.bootstrap_observations[1][drain.bootstrapped], oracle.image(episode, step))
+    assert np.array_equal(drain.bootstrap_mask[drain.bootstrapped], oracle.mask(episode, step))
+    assert not drain.bootstrap_observations[0][~drain.bootstrapped].any()
+    places, valid = drain.grid()
+    assert valid.sum() == len(flat)
+    for column, segment in enumerate(segments):
+        assert valid[:, column].tolist() == [True] * len(segment) + [False] * (len(valid) - len(segment))
+        assert drain.numbers[places[: len(segment), column]].tolist() == [s.number for s in segment]
+
+
+def play(players, appends, version):
+    players.version = version
+    for _ in range(appends):
+        players.append(np.arange(players.agents))
+
+
+def test_open_rows_are_the_first_of_their_agents_next_segment():
+    players = Players(make_rows(2000), agents=3)
+    play(players, 3, 0)
+    open_rows = {s.agent: s for s in players.steps if not s.drawable and not s.final}
+    assert open_rows
+    rollout = Rollout(players.rows, players.rows.drawable)
+    first = rollout.drain(0, 0)
+    play(players, 4, 0)
+    rollout.size = rollout.waiting
+    second = rollout.drain(0, 0)
+    for agent, row in open_rows.items():
+        if row.drawable:
+            assert row.number not in first.numbers
+            assert second.numbers[second.agent == agent][0] == row.number
+    assert any(row.drawable for row in open_rows.values())
+
+
+@pytest.mark.parametrize("max_lag", [0, 2])
+def test_rows_older_than_max_lag_are_dropped_counted_and_replaced_by_newer(max_lag):
+    players = Players(make_rows(5000), agents=6)
+    play(players, 30, 0)
+    old = [s for s in players.steps if not s.final]
+    play(players, 40, max_lag + 1)
+    rollout = Rollout(players.rows, 60)
+    # A row is of the version that was there when its decision was made, one append earlier.
+    stale = {s.number for s in players.steps if s.drawable and not s.final and s.version == 0}
+    assert len(stale) > len(old) - 6
+    drain = rollout.drain(max_lag + 1, max_lag)
+    assert len(drain.numbers) == 60
+    assert (drain.versions == max_lag + 1).all()
+    assert rollout.dropped == len(stale)
+    assert rollout.waiting == sum(s.drawable for s in players.steps) - len(stale) - 60
+    assert drain.numbers.tolist() == sorted_by_agent(
+        [s for s in players.steps if s.drawable and s.number not in stale][:60]
+    )
+
+
+def sorted_by_agent(steps):
+    return [s.number for s in sorted(steps, key=lambda s: (s.agent, s.number))]
+
+
+def test_a_row_that_was_open_at_the_last_drain_may_be_one_version_older():
+    players = Players(make_rows(5000), agents=6)
+    play(players, 20, 0)
+    rollout = Rollout(players.rows, players.rows.drawable)
+    assert rollout.drain(0, 0) is not None
+    carried = {s.number for s in players.steps if not s.drawable and not s.final}
+    players.acted[:] = 1  # the games stood still during the update
+    play(players, 10, 1)
+    carried = {n for n in carried if players.steps[n - 1].drawable}
+    rollout.size = 20
+    drain = rollout.drain(1, 0)
+    assert len(carried) > 1
+    assert set(drain.numbers[drain.versions == 0].tolist()) == carried
+    assert rollout.dropped == 0
+
+
+def test_a_carried_row_two_versions_older_is_dropped():
+    players = Players(make_rows(5000), agents=6)
+    play(players, 20, 0)
+    rollout = Rollout(players.rows, players.rows.drawable)
+    rollout.drain(0, 0)
+    carried = {s.number for s in players.steps if not s.drawable and not s.final}
+    play(players, 10, 2)
+    rollout.size = 20
+    drain = rollout.drain(2, 0)
+    assert (drain.versions == 2).all()
+    assert rollout.dropped >= len([n for n in carried if players.steps[n - 1].drawable]) > 0
+
+
+def test_dropping_leaves_too_few_rows_and_the_fresh_ones_wait():
+    players = Players(make_rows(5000), agents=6)
+    play(players, 20, 0)
+    play(players, 10, 5)
+    fresh = [s for s in players.steps if s.drawable and s.version == 5]
+    stale = [s for s in players.steps if s.drawable and s.version == 0]
+    rollout = Rollout(players.rows, 60)
+    assert len(fresh) < 60 <= rollout.waiting
+    assert rollout.drain(5, 1) is None
+    assert rollout.dropped == len(stale)
+    assert rollout.waiting == len(fresh)
+    play(players, 20, 5)
+    drain = rollout.drain(5, 1)
+    assert drain.numbers.tolist() == sorted_by_agent([s for s in players.steps if s.drawable and s.version == 5][:60])
+
+
+def test_rows_overwritten_before_they_were_drained_are_counted_as_dropped():
+    players = Players(make_rows(200), agents=8)
+    rollout = Rollout(players.rows, 50)
+    drained = []
+    for i in range(60):
+        for _ in range(int(players.rng.integers(1, 120))):
+            players.append()
+        while (drain := rollout.drain(0, 0)) is not None:
+            drained += drain.numbers.tolist()
+            episode, step = (
+                np.array([getattr(players.steps[n - 1], k) for n in drain.numbers]) for k in ("episode", "step")
+            )
+            assert np.array_equal(drain.observations[0], oracle.vector(episode, step))
+        assert len(drained) + rollout.dropped + rollout.waiting == players.rows.drawable
+        held = {s.number for s in players.held() if s.drawable} - set(drained)
+        assert rollout.waiting == len(held)
+        assert i < 3 or rollout.dropped > 0
+    assert len(drained) == len(set(drained))
+
+
+def test_rows_overwritten_during_the_gather_are_dropped_not_delivered(monkeypatch):
+    players = Players(make_rows(200), agents=8)
+    while players.rows.head < 200:
+        players.append()
+    rollout = Rollout(players.rows, 50)
+    gather, disturbed = players.rows.gather, []
+
+    def gather_while_the_writer_goes_on(numbers, names):
+        gathered = gather(numbers, names)
+        if "reward" in names and not disturbed:
+            disturbed.append(players.rows.head)
+            for _ in range(10):
+                players.append()
+        return gathered
+
+    monkeypatch.setattr(players.rows, "gather", gather_while_the_writer_goes_on)
+    drain = rollout.drain(0, 0)
+    assert disturbed
+    assert drain.numbers.min() > players.rows.overwritten
+    assert rollout.dropped > 0
+    assert 50 + rollout.dropped + rollout.waiting == players.rows.drawable
+
+
+def test_a_rollout_that_loads_state_goes_on_as_the_one_that_saved_it():
+    players = Players(make_rows(5000), agents=8)
+    first = Rollout(players.rows, 64)
+    for i in range(400):
+        players.version = i // 50
+        players.append()
+        first.drain(players.version, 1)
+    second = Rollout(players.rows, 64)
+    second.load_state(first.state())
+    assert (second.waiting, second.dropped) == (first.waiting, first.dropped)
+    compared = 0
+    for i in range(400, 700):
+        players.version = i // 50
+        players.append()
+        one, other = first.drain(players.version, 1), second.drain(players.version, 1)
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            compared += 1
+            assert one.numbers.tolist() == other.numbers.tolist()
+    assert compared > 3
+    assert first.dropped == second.dropped

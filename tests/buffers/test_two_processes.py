@@ -1,0 +1,137 @@
+"""Writer and reader at full speed in two processes: nothing torn, nothing mislinked.
+
+Everything in a row follows from its episode and step, which are its first two numbers: see `buffers_oracle`.
+"""
+
+import multiprocessing
+from itertools import pairwise
+
+import buffers_oracle as oracle
+import numpy as np
+import pytest
+from buffers_oracle import SPEC, Players
+
+from buffers.replay import Replay
+from buffers.rollout import Rollout
+from buffers.rows import Layout, Rows
+from buffers.snapshot import Snapshot, restore
+
+CAPACITY = 256
+LAPS = 150
+
+
+def write(memory, stop):
+    """Append without a pause until told to stop."""
+    players = Players(Rows(Layout(SPEC), memory, CAPACITY), agents=24, record=False)
+    while not stop[0]:
+        players.append()
+
+
+@pytest.fixture
+def rows():
+    """Rows that another process writes."""
+    spawn = multiprocessing.get_context("spawn")
+    memory = spawn.RawArray("B", Layout(SPEC).memory_bytes(CAPACITY))
+    stop = spawn.RawArray("B", 1)
+    writer = spawn.Process(target=write, args=(memory, stop), daemon=True)
+    writer.start()
+    shared = Rows(Layout(SPEC), memory, CAPACITY)
+    while shared.head < CAPACITY:
+        assert writer.is_alive()
+    yield shared
+    stop[0] = 1
+    writer.join(60)
+    assert writer.exitcode == 0
+    assert shared.head == shared.reserved
+
+
+def identify(observations):
+    """(episode, step) of rows, checked against all else that was observed."""
+    episode, step = observations[0][:, 0].astype(np.int64), observations[0][:, 1].astype(np.int64)
+    assert np.array_equal(observations[0], oracle.vector(episode, step))
+    assert np.array_equal(observations[1], oracle.image(episode, step))
+    return episode, step
+
+
+def test_replay_finds_no_torn_or_mislinked_row(rows):
+    rows.guard = 0  # meet the writer as often as can be
+    replay, rng, n = Replay(rows), np.random.default_rng(0), 4
+    attempts = []
+    attempt = replay._attempt
+    replay._attempt = lambda *args: attempts.append(args[1]) or attempt(*args)
+    batches = 0
+    while rows.head < LAPS * CAPACITY or len(attempts) - batches < 50:
+        batch = replay.sample(rng, 256, n, 0.5)
+        batches += 1
+        episode, step = identify(batch.observations)
+        assert np.array_equal(batch.mask, oracle.mask(episode, step))
+        assert np.array_equal(batch.continuous, oracle.continuous(episode, step))
+        assert np.array_equal(batch.discrete, oracle.discrete(episode, step))
+        taken = batch.valid.sum(axis=1)
+        steps = step[:, None] + np.arange(n)
+        rewards = oracle.reward(episode[:, None], steps) * batch.valid
+        assert np.array_equal(batch.rewards, rewards)
+        assert np.allclose(batch.returns, rewards @ 0.5 ** np.arange(n))
+        goes_on = batch.bootstrap > 0
+        ended = (step + taken == oracle.length(episode)) & (oracle.end(episode) == oracle.TERMINATED)
+        assert np.array_equal(ended, ~goes_on)
+        assert np.array_equal(batch.bootstrap_discount, np.where(goes_on, 0.5**taken, 0))
+        after = identify([o[goes_on] for o in batch.bootstrap_observations])
+        assert np.array_equal(after[0], episode[goes_on])
+        assert np.array_equal(after[1], (step + taken)[goes_on])
+    assert batches > 50
+
+
+def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
+    rollout, numbers = Rollout(rows, 60), []
+    while rows.head < LAPS * CAPACITY or len(numbers) < 50:
+        drain = rollout.drain(0, 0)
+        if drain is None:
+            continue
+        numbers.append(drain.numbers)
+        episode, step = identify(drain.observations)
+        assert np.array_equal(drain.rewards, oracle.reward(episode, step))
+        assert np.array_equal(drain.log_prob, -drain.rewards)
+        last = step == oracle.length(episode) - 1
+        assert np.array_equal(drain.terminated, last & (oracle.end(episode) == oracle.TERMINATED))
+        assert np.array_equal(drain.truncated, last & (oracle.end(episode) == oracle.TRUNCATED))
+        starts = np.concatenate(([0], drain.ends[:-1] + 1))
+        inner = np.setdiff1d(np.arange(60), starts)
+        assert np.array_equal(episode[inner], episode[inner - 1])
+        assert np.array_equal(step[inner], step[inner - 1] + 1)
+        goes_on = drain.bootstrapped
+        after = identify([o[goes_on] for o in drain.bootstrap_observations])
+        assert np.array_equal(after[0], episode[drain.ends[goes_on]])
+        assert np.array_equal(after[1], step[drain.ends[goes_on]] + 1)
+    delivered = np.concatenate(numbers)
+    assert len(np.unique(delivered)) == len(delivered)
+    assert rollout.dropped > 0
+
+
+def test_snapshots_hold_whole_and_rightly_linked_rows(rows, monkeypatch):
+    monkeypatch.setattr("buffers.snapshot.CHUNK_BYTES", 32 * rows.layout.row_bytes)
+    restored = 0
+    for _ in range(200):
+        saved = Snapshot(rows)
+        chunks = list(saved.chunks())
+        other = Rows(rows.layout, bytearray(rows.layout.memory_bytes(CAPACITY)), CAPACITY)
+        index = saved.index()
+        restore(other, index, chunks)
+        numbers = np.arange(index["oldest"], other.head + 1)
+        vector, image, number, links = other.gather(numbers, ("observation_0", "observation_1", "number", "next"))
+        assert np.array_equal(number, numbers)
+        episode, step = identify([vector, image])
+        linked = np.flatnonzero(links > 0)
+        following = links[linked] - numbers[0] if len(numbers) else linked
+        assert np.array_equal(episode[following], episode[linked])
+        assert np.array_equal(step[following], step[linked] + 1)
+        restored += len(linked)
+    assert restored > 1000
+
+
+def test_counters_seen_by_a_reader_never_go_back(rows):
+    seen = [(rows.drawable, rows.head, rows.reserved) for _ in range(20_000)]
+    for before, after in pairwise(seen):
+        assert all(b <= a for b, a in zip(before, after))
+    assert all(drawable <= head <= reserved for drawable, head, reserved in seen)
+    assert seen[-1][1] > seen[0][1]
