@@ -55,7 +55,8 @@ class Policy(nn.Module):
         self.head = nn.Linear(self.trunk.features, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
         initialize(self.head, 0.01)
-        self.log_std = nn.Parameter(torch.full((spec.continuous_size,), -0.5)) if kind == "ppo" else None
+        gaussian = kind == "ppo" and spec.continuous_size > 0
+        self.log_std = nn.Parameter(torch.full((spec.continuous_size,), -0.5)) if gaussian else None
         self.flat = torch.empty(sum(tensor.numel() for tensor in self._published()))
         self.move_to(self.flat)
 

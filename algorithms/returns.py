@@ -61,3 +61,9 @@ def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:
         decay = decay * ahead_decay
         shift *= 2
     return values
+
+
+def n_step_returns(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
+    """(B,) discounted sums of rewards (B, n) over the valid (B, n) steps of each walk."""
+    discounts = discount ** torch.arange(rewards.shape[1], device=rewards.device, dtype=rewards.dtype)
+    return (rewards * valid) @ discounts

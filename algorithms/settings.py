@@ -28,10 +28,10 @@ class PPOSettings:
     """Names the algorithm: always `ppo`."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """Size of the networks."""
-    buffer_capacity: int = 32768
-    """Rows that the buffer holds at most. Rows overwritten before they are used are lost: hold several rollouts."""
-    buffer_memory_mib: int = 512
-    """MiB of memory that the buffer may take; holds fewer rows than `buffer_capacity` if they do not fit."""
+    buffer_capacity: int | None = None
+    """Rows that the buffer holds; null = what fits into `buffer_memory_mib`. Rows overwritten before use are lost."""
+    buffer_memory_mib: int = 128
+    """MiB of memory that the buffer takes."""
     rollout_size: int = 2048
     """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
     minibatch_size: int = 256
@@ -80,10 +80,10 @@ class SACSettings:
     """Names the algorithm: always `sac`."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """Size of the networks."""
-    buffer_capacity: int = 1_000_000
-    """Rows that the replay holds at most; the oldest are overwritten. Larger: more varied, slower to turn over."""
-    buffer_memory_mib: int = 1024
-    """MiB of memory that the replay may take; holds fewer rows than `buffer_capacity` if they do not fit."""
+    buffer_capacity: int | None = None
+    """Rows that the replay holds; null = what fits into `buffer_memory_mib`. More: varied, but slow to turn over."""
+    buffer_memory_mib: int = 256
+    """MiB of memory that the replay takes."""
     batch_size: int = 256
     """Rows of one update. Larger: steadier gradients, slower updates. Usual: 64 to 512."""
     start_samples: int = 1000
@@ -143,7 +143,7 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
     Raises UserError, which names the key, if one is out of range.
     """
     _validate_network(settings.network, prefix)
-    for key in ("buffer_capacity", "buffer_memory_mib", "rollout_size", "minibatch_size", "epochs"):
+    for key in ("buffer_memory_mib", "rollout_size", "minibatch_size", "epochs"):
         _at_least(prefix, key, getattr(settings, key), 1)
     _at_least(prefix, "max_lag", settings.max_lag, 0)
     for key in ("discount", "gae_lambda"):
@@ -160,7 +160,7 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
             f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
             f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
         )
-    if settings.buffer_capacity < 2 * settings.rollout_size:
+    if settings.buffer_capacity is not None and settings.buffer_capacity < 2 * settings.rollout_size:
         raise UserError(
             f"{prefix}.buffer_capacity={settings.buffer_capacity} must be at least twice "
             f"{prefix}.rollout_size={settings.rollout_size}, so that collection can go on during an update"
@@ -173,7 +173,7 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
     Raises UserError, which names the key, if one is out of range.
     """
     _validate_network(settings.network, prefix)
-    for key in ("buffer_capacity", "buffer_memory_mib", "batch_size", "start_samples", "steps"):
+    for key in ("buffer_memory_mib", "batch_size", "start_samples", "steps"):
         _at_least(prefix, key, getattr(settings, key), 1)
     for key in ("discount", "discrete_entropy"):
         _share(prefix, key, getattr(settings, key))
@@ -184,7 +184,7 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
     if settings.max_gradient_norm is not None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
     _validate_schedule(settings, ("learning_rate",), prefix)
-    if settings.buffer_capacity < settings.start_samples:
+    if settings.buffer_capacity is not None and settings.buffer_capacity < settings.start_samples:
         raise UserError(
             f"{prefix}.buffer_capacity={settings.buffer_capacity} is smaller than "
             f"{prefix}.start_samples={settings.start_samples}: learning would never start"

@@ -1,0 +1,62 @@
+"""What an algorithm keeps beside its networks: averages of its metrics, and random states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+T = TypeVar("T")
+
+
+class Averages:
+    """Means of named numbers over updates, summed on the device and read once per logging interval."""
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self._names = list(names)
+        self._sums = torch.zeros(len(names), device=device)
+        self._count = torch.zeros((), device=device)
+
+    def add(self, values: Tensor, finite: Tensor) -> None:
+        """Takes one update's (M,) values in, unless that update was not `finite` and therefore skipped."""
+        self._sums += torch.where(finite, values.detach(), 0.0)
+        self._count += finite
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading; nothing if there was no update. Waits for the device."""
+        *sums, count = torch.cat([self._sums, self._count[None]]).tolist()
+        self._sums.zero_()
+        self._count.zero_()
+        return {name: total / count for name, total in zip(self._names, sums)} if count else {}
+
+
+def seeded(make: Callable[[], T], seed: int) -> T:
+    """Makes modules whose first weights follow from `seed`; torch's global random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def numpy_state(rng: np.random.Generator) -> Tensor:
+    """The generator's state as bytes, read back by `load_numpy_state`."""
+    return torch.tensor(list(json.dumps(rng.bit_generator.state).encode()), dtype=torch.uint8)
+
+
+def load_numpy_state(rng: np.random.Generator, state: Tensor) -> None:
+    """Takes over what `numpy_state` gave."""
+    rng.bit_generator.state = json.loads(bytes(state.tolist()))
+
+
+def load_torch_state(generator: Generator, state: Tensor) -> None:
+    """Takes over what `get_state` gave; a generator of another kind of device keeps its own state."""
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state.cpu())
+
+
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names start with `prefix`, without it."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

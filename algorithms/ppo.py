@@ -1,0 +1,314 @@
+"""Proximal policy optimisation (arXiv 1707.06347) with the decoupled objective for stale data (arXiv 2110.00641).
+
+Three policies: *behaviour* acted (any of the last few versions), *proximal* is the policy as the update starts, and the
+ratio that is clipped is that of the *current* policy over the proximal one; proximal over behaviour, truncated, weights
+each row and corrects its targets (V-trace).
+
+Shapes: N rows of a rollout, M rows of a minibatch, S segments, C continuous actions, B branches, A mask entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
+from algorithms.distributions import Gaussian
+from algorithms.flat import FlatAdam, place
+from algorithms.networks import MLP, Encoder, initialize
+from algorithms.normalizer import Normalizer
+from algorithms.policy import ActionDistribution, Policy
+from algorithms.returns import estimate_returns
+from algorithms.rewards import ScoredRows, make_signals, total_score
+from algorithms.settings import PPOSettings, RewardSettings, scheduled
+from buffers.rollout import Drain, Rollout
+from buffers.rows import Rows
+from envs.spec import Array, BehaviorSpec
+
+
+class Batch(NamedTuple):
+    """Rows to learn from, on the device: a whole rollout (N) or a minibatch (M)."""
+
+    inputs: tuple[Tensor, ...]
+    mask: Tensor
+    continuous: Tensor
+    discrete: Tensor
+    proximal_log_prob: Tensor
+    """(N,) joint log-probability under the policy as the update starts."""
+    weights: Tensor
+    """(N,) truncated proximal over behaviour probability."""
+    advantages: Tensor
+    """(N,) of zero mean and unit deviation over the rollout."""
+    values: Tensor
+    """(N,) as the update starts."""
+    targets: Tensor
+    """(N,) of the value."""
+
+    def take(self, rows: Tensor) -> Batch:
+        """The rows at (M,) indices."""
+        inputs = tuple(x.index_select(0, rows) for x in self.inputs)
+        return Batch(inputs, *(x.index_select(0, rows) for x in self[1:]))
+
+
+def policy_loss(
+    log_prob: Tensor, proximal_log_prob: Tensor, weights: Tensor, advantages: Tensor, clip: float
+) -> Tensor:
+    """() the decoupled clipped objective, to be minimised, of (M,) rows."""
+    ratio = (log_prob - proximal_log_prob).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -(weights * torch.minimum(ratio * advantages, clipped * advantages)).mean()
+
+
+def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None) -> Tensor:
+    """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
+    errors = (values - targets).square()
+    if clip is not None:
+        clipped = old_values + (values - old_values).clamp(-clip, clip)
+        errors = torch.maximum(errors, (clipped - targets).square())
+    return 0.5 * errors.mean()
+
+
+def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:
+    """(N,) proximal over behaviour probability, truncated."""
+    return (proximal_log_prob - behavior_log_prob).exp().clamp(max=largest)
+
+
+def joint_log_prob(distribution: ActionDistribution, continuous: Tensor, discrete: Tensor) -> Tensor:
+    """(N,) log-probability of hybrid actions over all their dimensions."""
+    parts = []
+    if isinstance(distribution.continuous, Gaussian):
+        parts.append(distribution.continuous.log_prob(continuous))
+    if distribution.discrete is not None:
+        parts.append(distribution.discrete.log_prob(discrete))
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def joint_entropy(distribution: ActionDistribution) -> Tensor:
+    """() mean entropy over all action dimensions."""
+    parts = []
+    if isinstance(distribution.continuous, Gaussian):
+        parts.append(distribution.continuous.entropy())
+    if distribution.discrete is not None:
+        parts.append(distribution.discrete.entropy().sum(-1).mean())
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+class Value(nn.Module):
+    """State values, from the policy's features (F) or, if `shared_features` is None, from a trunk of their own."""
+
+    def __init__(self, spec: BehaviorSpec, hidden: Sequence[int], shared_features: int | None) -> None:
+        super().__init__()
+        self.own: nn.Sequential | None = None
+        features = shared_features
+        if features is None:
+            encoder = Encoder(spec)
+            trunk = MLP(encoder.features, hidden)
+            self.own, features = nn.Sequential(encoder, trunk), trunk.features
+        self.head = nn.Linear(features, 1)
+        initialize(self.head, 1.0)
+
+    def forward(self, inputs: Sequence[Tensor], policy_features: Tensor) -> Tensor:
+        """(N,) values."""
+        values: Tensor = self.head(policy_features if self.own is None else self.own(inputs))
+        return values[:, 0]
+
+
+class PPO:
+    """Learns `policy` from `rows`. All randomness follows from `seed`.
+
+    Rows are taken to hold the version of the policy that acted: `updates` + 1 at its publication.
+    """
+
+    publish_every = 1
+    """Updates between publications of the policy."""
+
+    def __init__(
+        self,
+        spec: BehaviorSpec,
+        settings: PPOSettings,
+        rows: Rows,
+        device: torch.device | str,
+        seed: int,
+        rewards: RewardSettings | None = None,
+    ) -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        self.updates = 0
+        self.updates_per_sample = 1 / settings.rollout_size
+        self.start_samples = 0
+        self.tolerance = (settings.max_lag + 1) * settings.rollout_size
+        """Samples that may wait: those of the rollout in hand, and as many more as the lag allows."""
+        self._spec = spec
+        self._rollout = Rollout(rows, settings.rollout_size)
+        self._signals = make_signals(rewards or RewardSettings())
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._build_networks(seed)
+        self._averages = Averages(METRICS, self.device)
+        self.set_progress(0)
+
+    @property
+    def dropped(self) -> int:
+        """Rows never learned from: older than `max_lag` versions, or overwritten before their turn."""
+        return self._rollout.dropped
+
+    def update(self) -> None:
+        """Learns from one rollout; does nothing (`updates` stands still) if too few rows are fresh enough."""
+        drain = self._rollout.drain(self.updates + 1, self.settings.max_lag)
+        if drain is None:
+            return
+        if self.policy.normalized_size:
+            self._normalizer.merge(self.policy.normalized_rows(drain.observations))
+            self._normalizer.publish(self.policy.shift, self.policy.scale)
+        batch = self._evaluate(drain)
+        size, wanted = self.settings.rollout_size, self.settings.minibatch_size
+        count = math.ceil(size / wanted)
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(size, generator=self._generator, device=self.device)
+            # All minibatches have one size: the last one is filled up with rows of the first.
+            order = torch.cat([order, order[: count * wanted - size]])
+            for rows in torch.split(order, wanted):
+                self._learn(batch.take(rows))
+        self.updates += 1
+
+    def set_progress(self, samples: int) -> None:
+        """Moves the schedules to `samples` samples."""
+        chosen, horizon = self.settings, self.settings.schedule_samples
+        self._optimizer.learning_rate.fill_(scheduled(chosen.learning_rate, chosen.learning_rate_end, horizon, samples))
+        self._clip = scheduled(chosen.clip, chosen.clip_end, horizon, samples)
+        self._entropy = scheduled(chosen.entropy, chosen.entropy_end, horizon, samples)
+        self._progress = samples
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the gradient steps since the last reading, and steps skipped since the start."""
+        return {**self._averages.read(), "update/skipped_non_finite": self._optimizer.skipped()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The networks and what they depend on, without the state of learning: for `load_weights`."""
+        return {
+            "weights/policy": self.policy.flat.cpu().clone(),
+            "weights/value": self._value_vector.cpu().clone(),
+            "weights/normalizer": self._normalizer.state(),
+        }
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `weights` gave."""
+        self.policy.flat.copy_(state["weights/policy"])
+        self._value_vector.copy_(state["weights/value"])
+        self._normalizer.load_state(state["weights/normalizer"])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that an exact continuation needs, the rows apart."""
+        return {
+            **self.weights(),
+            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
+            **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._rollout.state().items()},
+            "random/torch": self._generator.get_state().clone(),
+            "progress": torch.tensor(self._progress),
+            "updates": torch.tensor(self.updates),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave; the rows must be there already."""
+        self.load_weights(state)
+        self._optimizer.load_state_dict(below(state, "optimizer/"))
+        self._rollout.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+        load_torch_state(self._generator, state["random/torch"])
+        self.set_progress(int(state["progress"]))
+        self.updates = int(state["updates"])
+
+    def _build_networks(self, seed: int) -> None:
+        """All parameters in one vector: the policy (its normaliser's statistics first), then the value."""
+        spec, network = self._spec, self.settings.network
+
+        def make() -> tuple[Policy, Value]:
+            policy = Policy(spec, network, "ppo")
+            shared = policy.trunk.features if self.settings.shared_trunk else None
+            return policy, Value(spec, network.hidden, shared)
+
+        self.policy, self._value = seeded(make, seed)
+        published = self.policy.flat.numel()
+        storage = torch.empty(published + sum(p.numel() for p in self._value.parameters()), device=self.device)
+        self._value_vector = storage[published:]
+        self.policy.move_to(storage[:published])
+        place(self._value.parameters(), self._value_vector)
+        self._parameters = [*self.policy.parameters(), *self._value.parameters()]
+        self._optimizer = FlatAdam(
+            storage[self.policy.parameter_start :], self.settings.learning_rate, self.settings.max_gradient_norm
+        )
+        self._normalizer = Normalizer(self.policy.normalized_size)
+
+    @torch.no_grad()
+    def _evaluate(self, drain: Drain) -> Batch:
+        """The rollout with its proximal log-probabilities, advantages and targets."""
+        settings = self.settings
+        inputs = self.policy.prepare([self._move(x) for x in drain.observations])
+        mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
+        discrete = discrete.long()
+        proximal, values = [], []
+        for rows in torch.split(torch.arange(settings.rollout_size, device=self.device), EVALUATED_AT_ONCE):
+            part = tuple(x[rows] for x in inputs)
+            features = self.policy.features(part)
+            distribution = self.policy.distribution(features, mask[rows])
+            proximal.append(joint_log_prob(distribution, continuous[rows], discrete[rows]))
+            values.append(self._value(part, features))
+        proximal_log_prob, value = torch.cat(proximal), torch.cat(values)
+
+        weights = importance_weights(proximal_log_prob, self._move(drain.log_prob), settings.max_weight)
+        rewards = total_score(self._signals, ScoredRows(self._move(drain.rewards)))
+        next_value, linked = self._next_values(drain, value)
+        trace = weights if settings.vtrace else torch.ones_like(weights)
+        advantages, targets = estimate_returns(
+            rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
+        )
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return Batch(inputs, mask, continuous, discrete, proximal_log_prob, weights, advantages, value, targets)
+
+    def _next_values(self, drain: Drain, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) value of what followed each row, 0 if terminated, and (N,) whether that is the next row here."""
+        linked = np.ones(len(drain.numbers), np.bool_)
+        linked[drain.ends] = False
+        inputs = self.policy.prepare([self._move(x) for x in drain.bootstrap_observations])
+        bootstrap = self._value(inputs, self.policy.features(inputs)) * self._move(drain.bootstrapped)
+        following = values.roll(-1)
+        following[self._move(drain.ends)] = bootstrap
+        return following, self._move(linked)
+
+    def _learn(self, batch: Batch) -> None:
+        """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
+        settings = self.settings
+        features = self.policy.features(batch.inputs)
+        distribution = self.policy.distribution(features, batch.mask)
+        log_prob = joint_log_prob(distribution, batch.continuous, batch.discrete)
+        entropy = joint_entropy(distribution)
+        loss_policy = policy_loss(log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip)
+        loss_value = value_loss(self._value(batch.inputs, features), batch.values, batch.targets, settings.value_clip)
+        loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
+        finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
+
+        with torch.no_grad():
+            log_ratio = log_prob - batch.proximal_log_prob
+            kl = (log_ratio.exp() - 1 - log_ratio).mean()
+            clipped = (log_ratio.exp() - 1).abs().gt(self._clip).float().mean()
+            scalars = [loss_policy, loss_value, entropy, kl, clipped, batch.weights.mean(), batch.values.mean()]
+            self._averages.add(torch.stack(scalars), finite)
+
+    def _move(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+METRICS = (
+    "loss/policy",
+    "loss/value",
+    "policy/entropy",
+    "policy/kl",
+    "policy/clip_fraction",
+    "policy/importance_weight",
+    "ppo/value",
+)
+EVALUATED_AT_ONCE = 1024
+"""Rows of one pass before the update; bounds the memory that images take."""
