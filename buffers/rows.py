@@ -171,7 +171,10 @@ class Rows:
 
 
 class Writer:
-    """Appends completed rows and links each agent's rows. One for each block, in one thread."""
+    """Appends completed rows and links each agent's rows. One for each block, in one thread.
+
+    Where an earlier writer died in an append, the new one goes on behind the rows that were not finished.
+    """
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -180,6 +183,10 @@ class Writer:
         inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
+        unfinished = rows.slots(np.arange(rows.head + 1, rows.reserved + 1, dtype=np.int64))
+        fields["next"][unfinished] = -1
+        fields["final"][unfinished] = True  # neither drawn nor waited for
+        rows.header[_HEAD] = rows.reserved
 
     def append(
         self,

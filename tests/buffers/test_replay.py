@@ -110,17 +110,16 @@ def test_a_row_overwritten_while_it_is_gathered_is_drawn_again(monkeypatch):
     def gather_while_the_writer_goes_on(numbers, names):
         gathered = gather(numbers, names)
         calls.append(len(numbers))
-        if len(calls) <= 3:
-            for _ in range(4):
+        if len(calls) <= 6:  # three gathers a draw: the first two draws are disturbed
+            for _ in range(3):
                 players.append()
         return gathered
 
     monkeypatch.setattr(rows, "gather", gather_while_the_writer_goes_on)
     monkeypatch.setattr(rows, "guard", 0)
     batch = Replay(rows).sample(np.random.default_rng(0), 400, 3, 0.9)
-    assert len(calls) == 6
-    assert 0 < calls[3] < 400
-    assert batch.numbers[:, 0].min() > rows.overwritten
+    assert len(calls) == 9
+    assert 0 < calls[6] < calls[3] < 400
     check_content(players, batch)
 
 

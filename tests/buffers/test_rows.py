@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from buffers_oracle import SPEC, Players, make_rows
 
+from buffers.replay import Replay
 from buffers.rows import Field, Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
@@ -130,6 +131,43 @@ def test_a_writer_that_loads_state_goes_on_linking():
     other.load_state(writer.state())
     append_one(other, 70)
     assert rows.fields["next"][1] == 2
+
+
+@pytest.mark.parametrize("place", ["_link", "_append_final", "_span"])
+def test_a_new_writer_goes_on_where_another_died_in_an_append(place, monkeypatch):
+    players = Players(make_rows(64), agents=12)
+    for _ in range(60):
+        players.append()
+    rows = players.rows
+
+    def die(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(players.writer, place, die)
+    with pytest.raises(SystemExit):
+        play_on(players)
+    unfinished = np.arange(rows.head + 1, rows.reserved + 1)
+    held = [s for s in players.held() if s.number > rows.overwritten]
+    writer = Writer(rows)
+    assert rows.head == rows.reserved == unfinished[-1]
+    links, final = rows.gather(unfinished, ("next", "final"))
+    assert (links == -1).all()
+    assert final.all()
+    vector, links = rows.gather(np.array([s.number for s in held]), ("observation_0", "next"))
+    episode, step = np.array([s.episode for s in held]), np.array([s.step for s in held])
+    assert np.array_equal(vector, oracle.vector(episode, step))
+    finished = ~np.isin(links, unfinished)
+    assert links[finished].tolist() == [next_in_reference(s) for s, whole in zip(held, finished) if whole]
+    walk = Replay(rows).draw(np.random.default_rng(0), 500, 3)
+    assert not np.isin(walk.numbers[walk.valid], unfinished).any()
+    append_one(writer, 3)
+    append_one(writer, 3)
+    assert rows.gather(np.array([rows.head - 1]), ("next",))[0] == rows.head
+
+
+def play_on(players):
+    while True:
+        players.append()
 
 
 def test_an_append_of_nothing_changes_nothing():
