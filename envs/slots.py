@@ -1,0 +1,73 @@
+"""Shared memory between a manager and its workers: one row of every field for each instance.
+
+Each field has one writer, and a row changes hands by a signal byte: a worker writes between an action and its signal,
+the manager between a signal and the next action.
+
+Shapes: I instances, C continuous actions, B discrete branches, A mask entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec
+
+CLOSING, TERMINATED, TRUNCATED, METRICS = 1, 2, 4, 8
+"""Bits of `flags`: a step completed; its episode ended, by itself or cut off; metrics went ahead of this signal."""
+
+_ALIGNMENT = 64
+
+
+class Slots:
+    """Views on one block of shared memory. Built anew in each process from the same arguments."""
+
+    def __init__(self, spec: BehaviorSpec, instances: int, block: Any) -> None:
+        memory = np.frombuffer(block, np.uint8)
+        views: dict[str, Array] = {}
+        for name, dtype, shape, start in _fields(spec, instances):
+            size = prod(shape) * dtype.itemsize
+            views[name] = memory[start : start + size].view(dtype).reshape(shape)
+        kinds = range(len(spec.observations))
+        self.observations = tuple(views[f"observation_{k}"] for k in kinds)
+        """(I, *shape) each; written by workers, like all down to `episode`."""
+        self.final_observations = tuple(views[f"final_{k}"] for k in kinds)
+        """(I, *shape) each: the last observations of a truncated episode."""
+        self.mask = views["mask"]
+        self.final_mask = views["final_mask"]
+        self.reward = views["reward"]
+        self.flags = views["flags"]
+        self.busy = views["busy"]
+        """(I,) float64: seconds that steps and resets have taken so far."""
+        self.episode = views["episode"]
+        """(I,) int64: number of the episode that is open."""
+        self.continuous = views["continuous"]
+        """(I, C) float32; written by the manager."""
+        self.discrete = views["discrete"]
+        """(I, B) int32; written by the manager."""
+
+
+def allocate(spec: BehaviorSpec, instances: int) -> Any:
+    """A zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it."""
+    *_, (_, dtype, shape, start) = _fields(spec, instances)
+    return get_context("spawn").RawArray("B", start + prod(shape) * dtype.itemsize + _ALIGNMENT)
+
+
+def _fields(spec: BehaviorSpec, instances: int) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
+    """Name, dtype, shape and first byte of each field."""
+    row: list[tuple[str, str, tuple[int, ...]]] = []
+    for kind in ("observation", "final"):
+        row += [(f"{kind}_{k}", o.dtype, o.shape) for k, o in enumerate(spec.observations)]
+    row += [("mask", "bool", (spec.mask_size,)), ("final_mask", "bool", (spec.mask_size,))]
+    row += [("reward", "float32", ()), ("flags", "uint8", ()), ("busy", "float64", ()), ("episode", "int64", ())]
+    row += [("continuous", "float32", (spec.continuous_size,)), ("discrete", "int32", (len(spec.branches),))]
+    start = 0
+    for name, kind, shape in row:
+        dtype = np.dtype(kind)
+        yield name, dtype, (instances, *shape), start
+        size = instances * prod(shape) * dtype.itemsize
+        start += -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,206 @@
+"""Gymnasium spaces both ways: observations into arrays of a spec, actions of a spec into an environment's own.
+
+Shapes: C continuous actions, B discrete branches, A mask entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.spec import Array, ObservationSpec, UserError
+
+Space = spaces.Space[Any]
+Write = Callable[[Any, Array], None]
+"""Puts one part of an observation into a row (*shape)."""
+
+
+class ObservationPart(NamedTuple):
+    """One array of the spec: where it comes from in the env's observation, and how it gets into a row."""
+
+    spec: ObservationSpec
+    path: tuple[Any, ...]
+    """Keys and indices that lead from the whole observation to this part."""
+    write: Write
+
+
+def observation_parts(space: Space) -> tuple[ObservationPart, ...]:
+    """The arrays that `space` is split into: Dict and Tuple are flattened, in their order; the rest is one array each.
+
+    Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
+    become one-hot uint8; MultiBinary stays uint8.
+
+    Raises:
+        UserError: a space of another kind; the message names it by its path.
+    """
+    parts = [_observation_part(leaf, path) for leaf, path in _leaves(space, (), "observation space")]
+    if not parts:
+        raise UserError(f"The observation space is empty: {space}. It needs at least one array.")
+    return tuple(parts)
+
+
+class ActionCodec:
+    """Turns one row of continuous and discrete actions into an action of `space`.
+
+    Box gives continuous actions, [-1, 1] clipped and scaled to its bounds; Discrete one branch; MultiDiscrete a branch
+    for each entry; MultiBinary branches of two. Dict and Tuple are taken in their order.
+
+    Raises:
+        UserError: a space of another kind, a Box without bounds, or no action at all.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.continuous_size = 0
+        self.branches: tuple[int, ...] = ()
+        self._build = self._builder(space, "action space")
+        if not self.continuous_size and not self.branches:
+            raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
+
+    def decode(self, continuous: Array, discrete: Array) -> Any:
+        """The action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
+        return self._build(continuous, discrete)
+
+    def _builder(self, space: Space, where: str) -> Callable[[Array, Array], Any]:
+        if isinstance(space, spaces.Dict):
+            members = {key: self._builder(sub, f"{where}[{key!r}]") for key, sub in space.spaces.items()}
+            return lambda c, d: {key: build(c, d) for key, build in members.items()}
+        if isinstance(space, spaces.Tuple):
+            builders = [self._builder(sub, f"{where}[{i}]") for i, sub in enumerate(space.spaces)]
+            return lambda c, d: tuple(build(c, d) for build in builders)
+        if isinstance(space, spaces.Box):
+            start = self.continuous_size
+            self.continuous_size += math.prod(space.shape)
+            return _box_builder(space, where, slice(start, self.continuous_size))
+        first = len(self.branches)
+        if isinstance(space, spaces.Discrete):
+            self.branches += (int(space.n),)
+            choices = [np.int64(space.start + choice) for choice in range(int(space.n))]
+            return lambda c, d: choices[d[first]]
+        if isinstance(space, spaces.MultiDiscrete):
+            counts, shape, dtype = space.nvec, space.shape, space.dtype
+            offset = np.asarray(space.start)
+        elif isinstance(space, spaces.MultiBinary):
+            counts, shape, dtype = np.full(space.shape, 2), space.shape, space.dtype
+            offset = np.zeros(space.shape, np.int64)
+        else:
+            raise _refusal(space, where)
+        self.branches += tuple(int(count) for count in counts.flat)
+        stop = len(self.branches)
+        return lambda c, d: (d[first:stop].reshape(shape) + offset).astype(dtype)
+
+
+def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
+    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one array for each branch.
+
+    Raises:
+        ValueError: the sizes differ from `branches`, or a branch is left without a choice.
+    """
+    several = isinstance(mask, (tuple, list)) and np.ndim(mask[0]) > 0
+    flat = np.concatenate([np.ravel(part) for part in mask]) if several else np.ravel(mask)
+    if len(flat) != sum(branches):
+        raise ValueError(f"action_mask has {len(flat)} entries; branches {list(branches)} need {sum(branches)}")
+    row[...] = flat
+    starts = np.cumsum((0, *branches[:-1]))
+    allowed = np.logical_or.reduceat(row, starts)
+    if not allowed.all():
+        raise ValueError(f"action_mask allows nothing in branch {int(np.argmin(allowed))}: at least one choice must be")
+
+
+def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...]]]:
+    members: Iterable[tuple[Any, Space]]
+    if isinstance(space, spaces.Dict):
+        members = space.spaces.items()
+    elif isinstance(space, spaces.Tuple):
+        members = enumerate(space.spaces)
+    elif isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        yield space, path
+        return
+    else:
+        raise _refusal(space, where)
+    for key, sub in members:
+        yield from _leaves(sub, (*path, key), f"{where}[{key!r}]")
+
+
+def _observation_part(space: Space, path: tuple[Any, ...]) -> ObservationPart:
+    name = "/".join(str(key) for key in path) or "observation"
+    if isinstance(space, spaces.Box):
+        shape = space.shape or (1,)
+        if space.dtype != np.uint8:
+            return ObservationPart(ObservationSpec(name, shape, "float32"), path, _copy)
+        high = int(space.high.max(initial=1))
+        return ObservationPart(ObservationSpec(name, shape, "uint8", 1.0 / max(high, 1)), path, _copy)
+    if isinstance(space, spaces.Discrete):
+        spec = ObservationSpec(name, (int(space.n),), "uint8")
+        return ObservationPart(spec, path, _one_hot(np.zeros(1, np.int64), np.asarray([space.start])))
+    if isinstance(space, spaces.MultiDiscrete):
+        counts = space.nvec.ravel()
+        starts = np.cumsum(counts) - counts
+        spec = ObservationSpec(name, (int(counts.sum()),), "uint8")
+        return ObservationPart(spec, path, _one_hot(starts, np.ravel(space.start)))
+    assert isinstance(space, spaces.MultiBinary)
+    return ObservationPart(ObservationSpec(name, space.shape, "uint8"), path, _copy)
+
+
+def _copy(value: Any, row: Array) -> None:
+    if np.shape(value) != row.shape:
+        if np.size(value) != row.size:  # numpy would repeat a smaller one without a word
+            raise ValueError(f"an observation has shape {list(np.shape(value))}; its space says {list(row.shape)}")
+        value = np.reshape(value, row.shape)
+    row[...] = value
+
+
+def _one_hot(starts: Array, offset: Array) -> Write:
+    """Writes one-hot groups that begin at `starts`, for values that count from `offset`."""
+
+    def write(value: Any, row: Array) -> None:
+        row[...] = 0
+        row[starts + np.ravel(value) - offset] = 1
+
+    return write
+
+
+def _box_builder(space: spaces.Box, where: str, part: slice) -> Callable[[Array, Array], Any]:
+    if not space.is_bounded("both"):
+        raise UserError(
+            f"The {where} is {space}: a continuous action needs finite bounds on both sides. "
+            "Bound it by a wrapper (env.wrappers), or in the environment itself."
+        )
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    centre, half = (high + low) / 2, (high - low) / 2
+    shape, dtype = space.shape, space.dtype
+    whole = np.issubdtype(dtype, np.integer)
+
+    def build(continuous: Array, discrete: Array) -> Any:
+        unit = np.minimum(np.maximum(continuous[part], -1.0), 1.0).reshape(shape)
+        scaled = centre + half * unit
+        return (np.rint(scaled) if whole else scaled).astype(dtype)
+
+    return build
+
+
+def _refusal(space: Any, where: str) -> UserError:
+    return UserError(
+        f"The {where} is {type(space).__name__}: {space}. "
+        "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them are served; "
+        "convert it by a wrapper (env.wrappers)."
+    )
+
+
+def follow(observation: Any, path: Sequence[Any]) -> Any:
+    """The part of `observation` at the end of `path`."""
+    for key in path:
+        observation = observation[key]
+    return observation
+
+
+def scalar_metrics(info: Mapping[str, Any]) -> dict[str, float]:
+    """The plain numbers in an `info`, without `duration`."""
+    return {
+        key: float(value)
+        for key, value in info.items()
+        if key != "duration" and isinstance(value, (int, float, np.integer, np.floating, np.bool_))
+    }

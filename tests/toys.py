@@ -1,0 +1,151 @@
+"""Toy environments for tests, registered so that spawned workers find them: `tests.toys:Oracle-v0`, ..."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+def oracle_length(seed: int) -> int:
+    """Steps of the oracle's episode with this seed."""
+    return 1 + seed % 13
+
+
+def oracle_truncates(seed: int) -> bool:
+    """Whether that episode is cut off rather than over."""
+    return seed // 13 % 2 == 0
+
+
+class Oracle(gymnasium.Env):
+    """Says in its observation which episode (by its seed) and step it is in, and what the last action was.
+
+    Observation: [seed // 65536, seed % 65536, step, last action]. Reward: 100 * step + action. An episode ends after
+    `oracle_length` steps, or `length`, truncated by `oracle_truncates`. Reports `steps` at the end.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own form
+    observation_space = spaces.Box(-1, 65536, (4,), np.float32)
+    action_space = spaces.Discrete(5)
+
+    def __init__(self, duration=None, length=None, render_mode=None):
+        self.duration, self.length, self.render_mode = duration, length, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.at, self.last = seed or 0, 0, -1
+        return self._observation(), self._info()
+
+    def step(self, action):
+        self.at += 1
+        self.last = int(action)
+        over = self.at >= (self.length or oracle_length(self.seed))
+        cut = oracle_truncates(self.seed)
+        info = self._info()
+        if over:
+            info |= {"steps": self.at, "name": "not a number", "flag": np.bool_(True)}
+        return self._observation(), 100 * self.at + self.last, over and not cut, over and cut, info
+
+    def render(self):
+        return np.full((4, 6, 3), (self.at, self.last + 1, 7), np.uint8)
+
+    def _observation(self):
+        return np.array([self.seed >> 16, self.seed & 0xFFFF, self.at, self.last], np.float32)
+
+    def _info(self):
+        return {} if self.duration is None else {"duration": self.duration}
+
+
+class Faulty(Oracle):
+    """An oracle in which action 4 sets off a `fault` (step, reset, kill, stop, hang); `make` and `always` need none."""
+
+    def __init__(self, fault="step", **kwargs):
+        super().__init__(**kwargs)
+        self.fault = fault
+        if fault == "make":
+            raise RuntimeError("no licence for this game")
+
+    def reset(self, *, seed=None, options=None):
+        if self.fault == "always" or (self.fault == "reset" and getattr(self, "last", 0) == 4):
+            raise RuntimeError("the level is missing")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        if action == 4:
+            if self.fault == "step":
+                raise RuntimeError("the game has crashed")
+            if self.fault == "kill":
+                os._exit(7)
+            if self.fault == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if self.fault == "hang":
+                time.sleep(3600)
+        return super().step(action)
+
+
+class Unpicturable(Oracle):
+    """Claims that it can render, and cannot."""
+
+    def render(self):
+        raise RuntimeError("no display")
+
+
+class Telltale(Oracle):
+    """Its observation: whether torch has been imported into its process, and the number of the process."""
+
+    def _observation(self):
+        return np.array(["torch" in sys.modules, os.getpid(), self.at, 0], np.float32)
+
+
+class Mixed(gymnasium.Env):
+    """Dict and Tuple spaces, nested, and an action mask over the discrete parts."""
+
+    observation_space = spaces.Dict(
+        image=spaces.Box(0, 255, (2, 3), np.uint8),
+        cards=spaces.Tuple((spaces.Discrete(3, start=-1), spaces.MultiBinary(2))),
+    )
+    action_space = spaces.Dict(
+        aim=spaces.Box(np.float32([0, -2]), np.float32([1, 2])),
+        pick=spaces.Tuple((spaces.Discrete(3, start=1), spaces.MultiBinary(2))),
+    )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observation(), self._info()
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        assert self.allowed[action["pick"][0] - 1]
+        return self._observation(), float(action["aim"][1]), False, False, self._info()
+
+    def _observation(self):
+        return self.observation_space.sample()
+
+    def _info(self):
+        self.allowed = np.array([True, False, True])
+        self.allowed[self.np_random.integers(2) * 2] = False
+        return {"action_mask": (self.allowed, np.ones(2, bool), np.ones(2, bool))}
+
+
+def never_wraps(env):
+    """A wrapper that is a function, and does nothing."""
+    return env
+
+
+class AddSteps(gymnasium.RewardWrapper):
+    """Adds `bonus` to every reward."""
+
+    def __init__(self, env, bonus=0.0):
+        super().__init__(env)
+        self.bonus = bonus
+
+    def reward(self, reward):
+        return reward + self.bonus
+
+
+for _kind in (Oracle, Faulty, Unpicturable, Telltale, Mixed):
+    gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")
