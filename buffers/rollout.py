@@ -114,8 +114,8 @@ class Rollout:
     def state(self) -> dict[str, Array]:
         """What `load_state` needs to go on."""
         return {
-            "cursor": np.array(self._cursor),
-            "dropped": np.array(self.dropped),
+            "cursor": np.array(self._cursor, np.int64),
+            "dropped": np.array(self.dropped, np.int64),
             "pending": self._pending.copy(),
             "was_open": self._was_open.copy(),
         }
