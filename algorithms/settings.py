@@ -130,6 +130,14 @@ class RewardSettings:
     """The environment's own reward."""
 
 
+def least_rows(settings: PPOSettings | SACSettings) -> int:
+    """Rows that a buffer has to hold. A step that is cut off takes two: its own and that of its last observation."""
+    if isinstance(settings, PPOSettings):
+        # What waits while the lag allows it, the rollout in hand, and what is still open.
+        return 2 * (settings.max_lag + 2) * settings.rollout_size
+    return 2 * max(settings.start_samples, settings.batch_size)
+
+
 def scheduled(initial: float, end: float | None, horizon: int | None, samples: int) -> float:
     """Value after `samples` samples on the line from `initial` to `end` (None: constant) over `horizon` samples."""
     if end is None or horizon is None:
@@ -203,6 +211,12 @@ def _validate_network(settings: NetworkSettings, prefix: str) -> None:
     for units in settings.hidden:
         if units < 1:
             raise UserError(f"{prefix}.network.hidden={settings.hidden}: every layer needs at least 1 unit")
+
+
+def _validate_capacity(settings: PPOSettings | SACSettings, prefix: str) -> None:
+    least = least_rows(settings)
+    if settings.buffer_capacity is not None and settings.buffer_capacity < least:
+        raise UserError(f"{prefix}.buffer_capacity={settings.buffer_capacity} has to be {least} or more here")
 
 
 def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...], prefix: str) -> None:

@@ -22,7 +22,7 @@ def refusal(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if isinstance(error, OverrideParseException):
         return UserError(f"cannot read {error.override!r}: write key=value, and quote values that hold = , [ ] {{ }}")
     if str(error).startswith("Config group override must be"):
-        given = next(
+        culprit = next(
             (o for o in overrides if re.fullmatch(r"\w+=(null|true|false|[\d.]+|\{.*\})", o)), "a config group"
         )
         return UserError(f"{culprit}: a config group takes the name of one of its choices")

@@ -1,0 +1,294 @@
+"""Where a collector runs: in a process of its own, or inline in the learner's. Both sides of either are here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from socket import socket
+from typing import Any, Protocol
+
+import torch
+
+from algorithms.policy import Policy
+from buffers.rows import Writer
+from envs.gymnasium import GymEnv
+from envs.lockstep import LockstepManager
+from envs.manager import EnvManager
+from envs.spec import Array, BehaviorSpec, UserError
+from trainer.behavior import divide_arena, make_policy
+from trainer.collector import Channel, Collector
+from trainer.config import Mode, Stepping, TrainConfig
+from trainer.shared import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, Link, Message, Shared, link_pair
+from trainer.weights import WeightsReader
+
+_REPORT_SECONDS = 0.5
+_CLOSE_SECONDS = 10.0
+
+
+class PolicyActor:
+    """Acts with the newest published weights of a policy, on the CPU."""
+
+    def __init__(self, policy: Policy, weights: WeightsReader, seed: int) -> None:
+        self._policy, self._weights = policy, weights
+        self._flat: Array = policy.flat.detach().numpy()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def version(self) -> int:
+        """Version of the weights it acts with."""
+        return self._weights.version
+
+    def refresh(self) -> None:
+        """Takes the newest weights."""
+        self._weights.refresh(self._flat)
+
+    def act(self, observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array, Array]:
+        """Sampled actions and their log-probabilities."""
+        return self._policy.act(observations, mask, self._generator)
+
+    def state(self) -> list[int]:
+        """The random state."""
+        return self._generator.get_state().tolist()
+
+    def load_state(self, state: list[int]) -> None:
+        """Goes on drawing from there."""
+        self._generator.set_state(torch.tensor(state, dtype=torch.uint8))
+
+
+class Collecting(Protocol):
+    """A collector as the learner sees it."""
+
+    def receive(self) -> list[Message]:
+        """What the collector has to tell: `spec`, `episodes`, `statistics`, `news`, `picture`."""
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one."""
+
+    def advance(self, due: Callable[[], bool]) -> None:
+        """Lets time pass until there may be something to do; `due` tells whether an update is."""
+
+    def updated(self) -> None:
+        """Games that were held back may go on."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs of the collector."""
+
+    def close(self) -> None:
+        """Ends the collector and everything below it."""
+
+
+class _Side:
+    """The collector's side: a collector, what it reports, and what it is asked for."""
+
+    def __init__(
+        self, config: TrainConfig, shared: Shared, send: Callable[..., None], resume: dict[str, Any] | None
+    ) -> None:
+        self._config, self._shared, self._send = config, shared, send
+        self._resume = resume or {}
+        self._inline = config.run.mode is Mode["inline"]
+        self._reported = 0.0
+        env = config.env
+        self.instances = EnvManager(
+            GymEnv(env.id, env.kwargs, tuple(env.wrappers), env.time_scale),
+            env.instances,
+            config.seed,
+            workers=env.workers,
+            step_timeout=env.step_timeout,
+            restarts=env.restarts,
+            record_actions=self._inline,
+            resume=self._resume.get("manager"),
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Collector]:
+        """A collector whose instances have started; they end with it."""
+        with self.instances:
+            self.instances.start()
+            lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
+            manager = LockstepManager(self.instances) if lockstep else self.instances
+            self.collector = Collector(manager, self._open_channel)
+            for behavior in self.instances.specs:
+                self.collector.channel(behavior)
+            yield self.collector
+
+    def handle(self, message: Message) -> None:
+        """Does what the learner asks for."""
+        if message.kind == "ready":
+            self.collector.channel(message.behavior).limiter = message.content
+        elif message.kind == "picture":
+            self.instances.request_picture()
+        elif message.kind == "state":
+            self._send("state", content=self.state())
+
+    def report(self) -> None:
+        """Tells what has come up, now and then."""
+        now = time.monotonic()
+        due = now >= self._reported + _REPORT_SECONDS
+        if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
+            for name, channel in self.collector.channels.items():
+                if channel.episodes:
+                    self._send("episodes", name, channel.episodes)
+                    channel.episodes = []
+        if not due:
+            return
+        self._reported = now
+        while self.instances.news:
+            self._send("news", content=self.instances.news.popleft())
+        if self.instances.picture is not None:
+            self._send("picture", content=self.instances.picture)
+            self.instances.picture = None
+        self._send("statistics", content=self.collector.statistics())
+
+    def state(self) -> dict[str, Any]:
+        """Episode counters; in inline mode, all that the next turn depends on."""
+        state: dict[str, Any] = {"manager": self.collector.manager.state()}
+        if self._inline:
+            state["channels"] = {name: channel.state() for name, channel in self.collector.channels.items()}
+        return state
+
+    def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        policy = make_policy(spec, self._config.algorithm)
+        weights, rows = divide_arena(self._shared.arena(spec.name), policy, spec, self._config.algorithm)
+        counters = self._shared.counters(spec.name)
+        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1)
+        channel = Channel(spec, actor, Writer(rows), counters)
+        if spec.name in self._resume.get("channels", {}):
+            state = self._resume["channels"][spec.name]
+            channel.load_state(state)
+            actor.load_state(state["actor"])
+        self._send("spec", spec.name, spec)
+        return channel
+
+
+class Inline:
+    """The collector in the learner's process and in a fixed order: exactly reproducible."""
+
+    def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
+        self._messages: list[Message] = []
+        self._side = _Side(config, shared, self._keep, resume)
+        self._opened = self._side.open()
+        self._collector = self._opened.__enter__()
+
+    def _keep(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        self._messages.append(Message(kind, behavior, content))
+
+    def receive(self) -> list[Message]:  # noqa: D102
+        messages, self._messages = self._messages, []
+        return messages
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
+        self._side.handle(Message(kind, behavior, content))
+
+    def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
+        if not due():
+            self._collector.turn(None)
+            self._side.report()
+
+    def updated(self) -> None:  # noqa: D102
+        pass
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        return self._side.state()
+
+    def close(self) -> None:  # noqa: D102
+        self._opened.__exit__(None, None, None)
+
+
+class Remote:
+    """The collector in a process of its own, so that learning never slows acting down."""
+
+    def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
+        self._flags = shared.flags
+        self._link, ends = link_pair(shared)
+        self._process = SPAWN.Process(target=_collect, args=(config, shared, ends, resume), name="collector")
+        self._process.start()
+        for end in ends:
+            end.close()
+        self._kept: list[Message] = []
+
+    def receive(self) -> list[Message]:  # noqa: D102
+        messages, self._kept = self._kept + self._link.receive(), []
+        for message in messages:
+            if message.kind == "failed":
+                raise message.content
+        return messages
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
+        self._link.send(kind, behavior, content)
+
+    def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
+        if due():
+            return
+        self._flags[LEARNER_WAITS] = 1
+        if not due():  # once more: a sample may have come before the flag stood
+            self._link.wait(_REPORT_SECONDS)
+        self._flags[LEARNER_WAITS] = 0
+
+    def updated(self) -> None:  # noqa: D102
+        if self._flags[GAMES_HELD]:
+            self._link.wake()
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        self._link.send("state")
+        while True:
+            for message in self._link.receive():
+                if message.kind == "state":
+                    state: dict[str, Any] = message.content
+                    return state
+                self._kept.append(message)
+            self._link.wait(_REPORT_SECONDS)
+
+    def close(self) -> None:  # noqa: D102
+        with contextlib.suppress(OSError):
+            self._link.send("stop")
+        self._process.join(_CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()  # its workers see its pipes close, and end
+            self._process.join()
+
+
+def _collect(
+    config: TrainConfig, shared: Shared, ends: tuple[Connection, socket], resume: dict[str, Any] | None
+) -> None:
+    """The collector's process: ends when it is told to, or with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the learner decides
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    link = Link(*ends, shared, TO_COLLECTOR)
+    side = _Side(config, shared, link.send, resume)
+    try:
+        with side.open() as collector:
+            side.instances.watch(link.fileobj)
+            _turns(side, collector, link, shared.flags)
+    except Exception as error:
+        link.send("failed", content=error if isinstance(error, UserError) else RuntimeError(traceback.format_exc()))
+
+
+def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:
+    while True:
+        for message in link.receive():
+            if message.kind == "stop":
+                return
+            side.handle(message)
+        held = collector.held
+        flags[GAMES_HELD] = held
+        if held and not collector.held:  # an update came before the flag stood
+            flags[GAMES_HELD] = 0
+        collector.turn(_REPORT_SECONDS)
+        if flags[LEARNER_WAITS] and any(channel.may_update() for channel in collector.channels.values()):
+            link.wake()
+        side.report()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        wait([parent.sentinel])
+    os._exit(1)  # the workers' pipes close with this process

@@ -1,0 +1,69 @@
+"""The learner of one behavior: updates its algorithm as the limiter allows, and publishes what it learns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from algorithms.ppo import PPO
+from algorithms.sac import SAC
+from buffers.rows import Rows
+from envs.spec import Array, BehaviorSpec
+from trainer.limiter import Limiter
+from trainer.shared import DROPPED, UPDATES
+from trainer.weights import WeightsWriter
+
+Algorithm = PPO | SAC
+
+
+class Learner:
+    """One behavior's algorithm on its rows, and the weights that actors take."""
+
+    def __init__(
+        self, spec: BehaviorSpec, algorithm: Algorithm, rows: Rows, weights: WeightsWriter, counters: Array
+    ) -> None:
+        self.spec = spec
+        self.algorithm = algorithm
+        self.rows = rows
+        self.seconds = 0.0
+        """Spent in updates."""
+        self.limiter = Limiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
+        self._weights = weights
+        self._counters = counters
+
+    @property
+    def usable_samples(self) -> int:
+        """Rows that could be drawn since the start, less those that came too late to be used."""
+        return self.rows.drawable - self.algorithm.dropped
+
+    def due(self) -> bool:
+        """Whether an update is."""
+        return self.limiter.may_update(self.usable_samples, self.algorithm.updates)
+
+    def update(self) -> None:
+        """One update, published if it is time to."""
+        start = time.perf_counter()
+        self.algorithm.update()
+        self._count()
+        if self.algorithm.updates % self.algorithm.publish_every == 0:
+            self.publish()
+        self.seconds += time.perf_counter() - start
+
+    def publish(self) -> None:
+        """Hands the policy to the actors, as version `updates` + 1."""
+        self._count()
+        self._weights.publish(self.algorithm.policy.flat.detach().cpu().numpy(), self.algorithm.updates + 1)
+
+    def restart_counting(self) -> None:
+        """After a resume without the replay: the rows fill anew, and nothing is owed for those that are gone."""
+        self.limiter = replace(self.limiter, origin_samples=self.usable_samples, origin_updates=self.algorithm.updates)
+
+    def _count(self) -> None:
+        self._counters[DROPPED] = self.algorithm.dropped
+        self._counters[UPDATES] = self.algorithm.updates
+
+    @property
+    def achieved_ratio(self) -> float:
+        """Updates made of those that the samples so far asked for; 1 before any is."""
+        asked = self.limiter.allowed_updates(self.usable_samples) - self.limiter.origin_updates
+        return (self.algorithm.updates - self.limiter.origin_updates) / asked if asked >= 1 else 1.0

@@ -1,0 +1,149 @@
+"""What a run records of itself: episode statistics, TensorBoard, and `summary.json`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.spec import Array
+
+EPISODES = 100
+"""Episodes that means look back."""
+_PICTURE_PIXELS = 320
+
+
+class EpisodeStatistics:
+    """Means over the last `EPISODES` episodes, of reward, length, and what environments report in `info`."""
+
+    def __init__(self) -> None:
+        self.episodes = 0
+        """Episodes in all."""
+        self._values: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=EPISODES))
+
+    def add(self, reward: float, length: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Takes in an episode: its summed reward, its length in samples, and the numbers that its environment reported.
+
+        Returns:
+            All of them under one roof, as a goal may name them: `metrics`, `reward` and `length`.
+        """
+        values = {**metrics, "reward": reward, "length": float(length)}
+        self.episodes += 1
+        for name, value in values.items():
+            self._values[name].append(float(value))
+        return values
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a metric; None before any episode had it."""
+        values = self._values.get(name)
+        return sum(values) / len(values) if values else None
+
+    @property
+    def full(self) -> bool:
+        """Whether `EPISODES` episodes have ended: until then, means come by luck."""
+        return self.episodes >= EPISODES
+
+    def scalars(self) -> dict[str, float]:
+        """The means by TensorBoard's names: `episode/reward`, `episode/length`, `episode/<metric>`."""
+        return {f"episode/{name}": sum(values) / len(values) for name, values in self._values.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on, as JSON."""
+        return {"episodes": self.episodes, "values": {name: list(values) for name, values in self._values.items()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`."""
+        self.episodes = state["episodes"]
+        for name, values in state["values"].items():
+            self._values[name] = deque(values, maxlen=EPISODES)
+
+
+class TensorBoard:
+    """Writes a run's events. All points stand at their number of samples."""
+
+    def __init__(self, folder: Path, samples: int = 0) -> None:
+        """Points beyond `samples`, left by a part of the run that a resume has undone, are hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
+
+    def scalars(self, samples: int, values: Mapping[str, float]) -> None:
+        """One point for each of `values`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, samples)
+
+    def picture(self, samples: int, name: str, frames: Sequence[Array], frames_per_second: float) -> None:
+        """A moving picture of `frames`, each (H, W, 3) uint8."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # add_video needs moviepy, and without it prints a line and writes nothing.
+        gif, width, height = animated_gif(frames, frames_per_second)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), samples)
+
+    def flush(self) -> None:
+        """Makes what was written visible."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is left and ends."""
+        self._writer.close()
+
+
+@dataclass
+class Summary:
+    """What `summary.json` holds."""
+
+    samples: int
+    """Samples in all, earlier parts of a resumed run included; so with all that follows."""
+    seconds: float
+    """Seconds of training, from the first decision on."""
+    samples_per_second: float
+    supply_fraction: float | None
+    """Samples over what the instances could have delivered: an estimate from their busy times."""
+    episodes: int
+    episode_reward_mean: float | None
+    """Of the last 100 episodes."""
+    stopped_by: str
+    """`goal`, `samples`, `seconds`, `reward`, `signal` or `error`."""
+    goal_samples: int | None = None
+    """When the goal was reached over its window; null = never, or no goal."""
+    goal_seconds: float | None = None
+    goal_windows: dict[str, dict[str, float] | None] = field(default_factory=dict)
+    """For each window of samples, when the goal was first reached over it: `samples` and `seconds`."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further figures, by name; they stand beside the others."""
+
+    def write(self, folder: Path) -> None:
+        """Writes `summary.json` into the run's folder; a reader never sees half of it."""
+        values = asdict(self)
+        values |= values.pop("extra")
+        aside = folder / "summary.json.tmp"
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        aside.replace(folder / "summary.json")
+
+
+def animated_gif(frames: Sequence[Array], frames_per_second: float) -> tuple[bytes, int, int]:
+    """Encodes `frames`, each (H, W, 3) uint8, as a GIF that repeats; larger ones are shrunk to 320 pixels.
+
+    Returns:
+        The bytes, width and height in pixels.
+    """
+    from PIL import Image
+
+    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
+    for image in images:
+        image.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    stream = io.BytesIO()
+    # GIFs count in hundredths of a second, and viewers slow down what is faster than two of them.
+    milliseconds = max(20, round(1000 / frames_per_second))
+    images[0].save(
+        stream, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
+    )
+    return stream.getvalue(), images[0].width, images[0].height

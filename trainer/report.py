@@ -1,0 +1,199 @@
+"""What a run tells of itself: joins statistics, goal, progress, TensorBoard and summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.spec import Array
+from trainer.collector import Episode, Statistics
+from trainer.config import TrainConfig
+from trainer.goal import Goal
+from trainer.learner import Learner
+from trainer.metrics import EpisodeStatistics, Summary, TensorBoard
+from trainer.progress import Progress, Status, log, seconds_left
+
+_SHOW_SECONDS = 0.5
+_PICTURES_PER_SECOND = 8
+
+
+class Report:
+    """A run's figures. `state` is what `load_state` was given, grown on: they span all parts of a resumed run."""
+
+    def __init__(self, config: TrainConfig, folder: Path, samples: int, state: Mapping[str, Any] | None) -> None:
+        state = state or {}
+        self._config, self._folder = config, folder
+        self._goal = Goal(config.goal) if config.goal.metric is not None else None
+        self._episodes = EpisodeStatistics()
+        self._seconds_before: float = state.get("seconds", 0.0)
+        self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
+        if state:
+            self._episodes.load_state(state["episodes"])
+            if self._goal and state["goal"]:
+                self._goal.load_state(state["goal"])
+        self._samples_before = samples
+        self._began = time.monotonic()
+        self._statistics = Statistics.none()
+        self._board = TensorBoard(folder, samples)
+        self._progress = Progress(str(folder), folder)
+        self._progress.__enter__()
+        self._logged = self._began, samples, self._statistics, dict[str, float]()
+        self._log_at = self._show_at = self._began + config.run.log_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, earlier parts of a resumed run included."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    @property
+    def reward_mean(self) -> float | None:
+        """Mean reward of the last 100 episodes; None before there are so many."""
+        return self._episodes.mean("reward") if self._episodes.full else None
+
+    @property
+    def goal_reached(self) -> bool:
+        """Whether the goal, if there is one, was reached."""
+        return self._goal is not None and self._goal.reached is not None
+
+    def episodes(self, finished: Sequence[Episode]) -> None:
+        """Takes in episodes of any behavior, in the order in which they ended."""
+        for episode in finished:
+            values = self._episodes.add(episode.reward, episode.length, episode.metrics)
+            if self._goal is not None:
+                before = self._goal.moments
+                self._goal.add(episode.samples, self.seconds, values)
+                for window, moment in self._goal.moments.items():
+                    if moment and not before[window]:
+                        log.info(
+                            f"{self._goal.metric}: {self._goal.means[window]:.4g} over the last {window:,} samples, "
+                            f"after {moment.samples:,} samples and {moment.seconds:.0f} s"
+                        )
+
+    def statistics(self, statistics: Statistics) -> None:
+        """Takes in the collector's latest figures."""
+        self._statistics = statistics
+
+    def picture(self, samples: int, frames: Sequence[Array]) -> None:
+        """Takes in an episode's frames, each (H, W, 3) uint8."""
+        self._board.picture(samples, "play", frames, _PICTURES_PER_SECOND)
+
+    def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
+        """Shows, and at intervals logs, how the run stands; tells whether it logged."""
+        now = time.monotonic()
+        logs = now >= self._log_at
+        if not logs and now < self._show_at:
+            return False
+        self._show_at = now + _SHOW_SECONDS
+        status = self._status(now, samples, learners)
+        self._progress.show(status)
+        if logs:
+            self._log_at = now + self._config.run.log_seconds
+            self._progress.line(status)
+            self._board.scalars(samples, self._scalars(status, learners))
+            self._board.flush()
+            self._logged = now, samples, self._statistics, _learner_seconds(learners)
+        return logs
+
+    def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
+        """Writes the last points and `summary.json`."""
+        now = time.monotonic()
+        status = self._status(now, samples, learners)
+        self._board.scalars(samples, self._scalars(status, learners))
+        acting = self._statistics.elapsed
+        mean = self._episodes.mean("reward")
+        moments = self._goal.moments if self._goal else {}
+        reached = self._goal.reached if self._goal else None
+        counted, supply = self._supply()
+        Summary(
+            samples=samples,
+            seconds=self.seconds,
+            samples_per_second=(samples - self._samples_before) / acting if acting else 0.0,
+            supply_fraction=counted / supply if supply else None,
+            episodes=self._episodes.episodes,
+            episode_reward_mean=mean,
+            stopped_by=stopped_by,
+            goal_samples=reached.samples if reached else None,
+            goal_seconds=reached.seconds if reached else None,
+            goal_windows={str(n): moment._asdict() if moment else None for n, moment in moments.items()},
+            extra={
+                "updates": {name: learner.algorithm.updates for name, learner in learners.items()},
+                "updates_achieved": {name: learner.achieved_ratio for name, learner in learners.items()},
+                "dropped": {name: learner.algorithm.dropped for name, learner in learners.items()},
+                "layout": self._statistics.layout,
+            },
+        ).write(self._folder)
+        log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run's report starts from, as JSON."""
+        return {
+            "seconds": self.seconds,
+            "supply": self._supply(),
+            "episodes": self._episodes.state(),
+            "goal": self._goal.state() if self._goal else None,
+        }
+
+    def close(self) -> None:
+        """Ends display and event files."""
+        self._board.close()
+        self._progress.__exit__(None, None, None)
+
+    def _supply(self) -> tuple[float, float]:
+        """Samples counted and what could have been delivered meanwhile, over all parts of the run."""
+        counted, supply = self._statistics.supply()
+        return self._supply_before[0] + counted, self._supply_before[1] + supply
+
+    def _status(self, now: float, samples: int, learners: Mapping[str, Learner]) -> Status:
+        then, samples_then, statistics, learning = self._logged
+        interval = max(now - then, 1e-9)
+        rate = (samples - samples_then) / interval
+        recent = self._statistics.since(statistics)
+        counted, supply = recent.supply()
+        shares = {word: seconds / max(recent.elapsed, 1e-9) for word, seconds in recent.seconds.items()}
+        updating = sum(_learner_seconds(learners).values()) - sum(learning.values())
+        goal = None
+        if self._goal is not None and self._goal.target is not None:
+            goal = self._goal.metric, self._goal.means[self._goal.window_samples], self._goal.target
+        return Status(
+            samples=samples,
+            seconds=self.seconds,
+            samples_per_second=rate,
+            supply_fraction=counted / supply if supply else None,
+            reward=self._episodes.mean("reward"),
+            goal=goal,
+            shares={**shares, "updating": updating / interval},
+            seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
+        )
+
+    def _scalars(self, status: Status, learners: Mapping[str, Learner]) -> dict[str, float]:
+        scalars = {
+            "run/samples_per_second": status.samples_per_second,
+            "run/seconds": status.seconds,
+            **{f"time/{word.replace(' ', '_')}": share for word, share in status.shares.items()},
+            **self._episodes.scalars(),
+        }
+        if status.supply_fraction is not None:
+            scalars["run/supply_fraction"] = status.supply_fraction
+        if status.goal is not None and status.goal[1] is not None:
+            scalars[f"goal/{status.goal[0]}"] = status.goal[1]
+        shares = self._statistics.samples / max(1, self._statistics.samples.sum())
+        if len(shares):
+            scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
+        if len(shares) <= _SHARES_SHOWN:
+            scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
+        for name, learner in learners.items():
+            prefix = "" if len(learners) == 1 else f"{name}/"
+            scalars |= {f"{prefix}{key}": value for key, value in learner.algorithm.metrics().items()}
+            scalars[f"{prefix}update/achieved"] = learner.achieved_ratio
+            scalars[f"{prefix}update/count"] = learner.algorithm.updates
+            scalars[f"{prefix}update/dropped_samples"] = learner.algorithm.dropped
+        return scalars
+
+
+_SHARES_SHOWN = 64
+
+
+def _learner_seconds(learners: Mapping[str, Learner]) -> dict[str, float]:
+    return {name: learner.seconds for name, learner in learners.items()}

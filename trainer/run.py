@@ -1,0 +1,267 @@
+"""A training run from its configuration to its last checkpoint: the learner's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from algorithms.ppo import PPO
+from algorithms.sac import SAC
+from algorithms.settings import PPOSettings
+from buffers.snapshot import Snapshot, restore
+from envs.gymnasium import GymEnv
+from envs.spec import BehaviorSpec, UserError
+from trainer.behavior import divide_arena, make_policy
+from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.collecting import Collecting, Inline, Remote
+from trainer.config import Device, Mode, TrainConfig
+from trainer.learner import Algorithm, Learner
+from trainer.progress import log
+from trainer.report import Report
+from trainer.shared import SAMPLES, Message, Shared
+from trainer.weights import WeightsWriter
+
+_MIB = 2**20
+
+
+def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) -> int:
+    """Trains until something ends the run. Returns the exit status: 0, or 128 + the signal that interrupted it.
+
+    Args:
+        config: composed and checked.
+        folder: the run's; it exists and holds `config.yaml`.
+        resume_from: the folder of the run that goes on (the same as `folder`), or None for a new run.
+
+    Raises:
+        UserError: something that the user can mend came up on the way; what was learned is saved.
+    """
+    torch.set_num_threads(1)
+    store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
+    checkpoint = store.load_latest() if resume_from else None
+    with _Interrupt() as interrupt:
+        run = Run(config, folder, store, checkpoint)
+        try:
+            run.go(lambda: interrupt.signal is not None)
+        finally:
+            run.close()
+    return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+class Run:
+    """The learner's side of a run: updates, checkpoints, and what is told of them."""
+
+    def __init__(
+        self, config: TrainConfig, folder: Path, store: CheckpointStore, checkpoint: Checkpoint | None
+    ) -> None:
+        self._config, self._store, self._checkpoint = config, store, checkpoint
+        self._learners: dict[str, Learner] = {}
+        behavior = GymEnv(config.env.id).behavior
+        self._shared = Shared({behavior: config.algorithm.buffer_memory_mib * _MIB})
+        self._device = _device(config.device)
+        self._best: float | None = checkpoint.state["best"] if checkpoint else None
+        samples = sum(each["samples"] for each in checkpoint.state["behaviors"].values()) if checkpoint else 0
+        self._report = Report(config, folder, samples, checkpoint.state["report"] if checkpoint else None)
+        now = time.monotonic()
+        self._checkpoint_at = now + config.checkpoint.every_seconds
+        self._picture_at = now
+        collecting = Inline if config.run.mode is Mode["inline"] else Remote
+        resume = checkpoint.state["collector"] if checkpoint else None
+        self._collecting: Collecting = collecting(config, self._shared, resume)
+
+    def go(self, interrupted: Callable[[], bool]) -> None:
+        """Trains until the goal, a limit or `interrupted`; saves at the end, and also when something fails."""
+        try:
+            while (reason := self._ended(interrupted())) is None:
+                self._advance()
+        except UserError:
+            self._finish("error")
+            raise
+        self._finish(reason)
+
+    def close(self) -> None:
+        """Ends every process of the run."""
+        self._collecting.close()
+        self._report.close()
+
+    def _advance(self) -> None:
+        """What is due now: messages, an update for each behavior, logs and checkpoints; else waits a little."""
+        for message in self._collecting.receive():
+            self._handle(message)
+        for learner in self._learners.values():
+            if learner.due():
+                learner.update()
+                self._collecting.updated()
+        if self._report.refresh(self._samples(), self._learners):
+            self._keep_best()
+        now = time.monotonic()
+        if now >= self._checkpoint_at and self._learners:
+            self._save()
+            self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
+        if now >= self._picture_at and self._learners and self._config.run.picture_minutes:
+            self._picture_at = now + 60 * self._config.run.picture_minutes
+            self._collecting.send("picture")
+        self._collecting.advance(lambda: any(learner.due() for learner in self._learners.values()))
+
+    def _handle(self, message: Message) -> None:
+        if message.kind == "spec":
+            self._learn(message.content)
+        elif message.kind == "episodes":
+            self._report.episodes(message.content)
+        elif message.kind == "statistics":
+            self._report.statistics(message.content)
+        elif message.kind == "picture":
+            self._report.picture(self._samples(), message.content)
+        else:
+            log.warning(message.content.text)
+
+    def _finish(self, reason: str) -> None:
+        if self._learners:
+            self._keep_best()
+            self._save()
+        self._report.finish(self._samples(), self._learners, reason)
+
+    def _learn(self, spec: BehaviorSpec) -> None:
+        """Begins to learn a behavior whose spec has become known."""
+        config, name, saved = self._config, spec.name, self._checkpoint
+        arena = self._shared.arena(name)
+        weights, rows = divide_arena(arena, make_policy(spec, config.algorithm), spec, config.algorithm)
+        kind = PPO if isinstance(config.algorithm, PPOSettings) else SAC
+        if saved is not None:
+            _check_spec(spec, saved)
+            if name in saved.replay:
+                restore(rows, saved.replay[name].index, saved.replay[name].chunks())
+        algorithm = kind(spec, config.algorithm, rows, self._device, config.seed, config.reward)
+        counters = self._shared.counters(name)
+        learner = Learner(spec, algorithm, rows, WeightsWriter(weights, algorithm.policy.flat.numel()), counters)
+        if saved is not None:
+            algorithm.load_state_dict(_tensors(saved, name))
+            counters[SAMPLES] = saved.state["behaviors"][name]["samples"]
+            if name not in saved.replay:
+                learner.restart_counting()
+        elif config.init is not None:
+            _initialize(algorithm, spec, Path(config.init))
+        learner.publish()
+        self._learners[name] = learner
+        self._collecting.send("ready", name, learner.limiter)
+
+    def _keep_best(self) -> None:
+        mean = self._report.reward_mean
+        if mean is not None and (self._best is None or mean > self._best):
+            self._best = mean
+            self._store.save_best(self._weights(), self._state())
+
+    def _ended(self, interrupted: bool) -> str | None:
+        """What ends the run, if anything does."""
+        stop, report = self._config.stop, self._report
+        if interrupted:
+            return "interrupted"
+        if report.goal_reached:
+            return "goal"
+        if stop.samples is not None and self._samples() >= stop.samples:
+            return "samples"
+        if stop.seconds is not None and report.seconds >= stop.seconds:
+            return "seconds"
+        if stop.reward is not None and report.reward_mean is not None and report.reward_mean >= stop.reward:
+            return "reward"
+        return None
+
+    def _samples(self) -> int:
+        return sum(int(self._shared.counters(name)[SAMPLES]) for name in self._learners)
+
+    def _save(self) -> None:
+        """Writes a checkpoint; a disk that refuses is told of, and does not end the run."""
+        tensors = {
+            f"{name}/{key}": value
+            for name, learner in self._learners.items()
+            for key, value in learner.algorithm.state_dict().items()
+        }
+        replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
+        try:
+            self._store.save(
+                f"{self._samples()}", tensors, self._state(), replay if self._config.checkpoint.replay else None
+            )
+        except OSError as error:
+            log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}/{key}": value
+            for name, learner in self._learners.items()
+            for key, value in learner.algorithm.weights().items()
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "behaviors": {
+                name: {"spec": learner.spec.to_dict(), "samples": int(self._shared.counters(name)[SAMPLES])}
+                for name, learner in self._learners.items()
+            },
+            "collector": self._collecting.state(),
+            "report": self._report.state(),
+            "best": self._best,
+        }
+
+
+class _Interrupt:
+    """Ctrl+C and SIGTERM once: the run saves and leaves. Ctrl+C twice: it leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __enter__(self) -> _Interrupt:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            os._exit(128 + number)  # the collector sees it, and ends with its workers
+        self.signal = number
+
+
+def _device(device: Device) -> torch.device:
+    if device is Device["auto"]:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device.name)
+
+
+def _check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
+    """Refuses a checkpoint of another spec."""
+    behaviors = saved.state["behaviors"]
+    if spec.name not in behaviors:
+        known = ", ".join(sorted(behaviors))
+        raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {known}")
+    difference = spec.difference(BehaviorSpec.from_dict(behaviors[spec.name]["spec"]))
+    if difference:
+        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
+
+
+def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, torch.Tensor]:
+    prefix = f"{behavior}/"
+    return {
+        key[len(prefix) :]: torch.from_numpy(value)
+        for key, value in checkpoint.tensors.items()
+        if key.startswith(prefix)
+    }
+
+
+def _initialize(algorithm: Algorithm, spec: BehaviorSpec, folder: Path) -> None:
+    """Takes the weights of the run in `folder`, and nothing else."""
+    store = CheckpointStore(folder / "checkpoints")
+    best = store.best()
+    saved = store.load(best) if best else store.load_latest()
+    _check_spec(spec, saved)
+    try:
+        algorithm.load_weights(_tensors(saved, spec.name))
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"init={folder}: its networks do not fit these settings: {error}") from error

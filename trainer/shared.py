@@ -1,0 +1,103 @@
+"""What the learner and the collector share: memory and counters, and a link for what is rare.
+
+Every counter has one writer. A link is a pipe for messages and a socket whose bytes wake the other side, so that
+neither polls; a counter says how many messages are under way, so that looking costs an integer comparison.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import select
+import socket
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.spec import Array
+
+SPAWN = multiprocessing.get_context("spawn")
+
+TO_LEARNER, TO_COLLECTOR = 0, 1  # messages sent, by receiver
+LEARNER_WAITS, GAMES_HELD = 2, 3  # flags: wake me
+_COMMON = 4
+SAMPLES, UPDATES, DROPPED = 0, 1, 2  # of each behavior
+_EACH = 3
+
+
+class Message(NamedTuple):
+    """One message of a link."""
+
+    kind: str
+    behavior: str
+    content: Any
+
+
+class Shared:
+    """Memory of a run: one byte arena a behavior, zero-filled and claimed at once, and counters."""
+
+    def __init__(self, bytes_by_behavior: dict[str, int]) -> None:
+        self._arenas = {name: SPAWN.RawArray("B", size) for name, size in bytes_by_behavior.items()}
+        self._counters = SPAWN.RawArray("q", _COMMON + _EACH * len(bytes_by_behavior))
+
+    def arena(self, behavior: str) -> memoryview:
+        """The behavior's bytes."""
+        return memoryview(self._arenas[behavior]).cast("B")
+
+    @property
+    def flags(self) -> Array:
+        """The common counters, indexed by the constants above."""
+        return np.frombuffer(self._counters, np.int64, _COMMON)
+
+    def counters(self, behavior: str) -> Array:
+        """The behavior's counters: `SAMPLES` written by the collector, `UPDATES` and `DROPPED` by the learner."""
+        position = _COMMON + _EACH * list(self._arenas).index(behavior)
+        return np.frombuffer(self._counters, np.int64)[position : position + _EACH]
+
+
+class Link:
+    """One end of the connection between learner and collector."""
+
+    def __init__(self, pipe: Connection, wake: socket.socket, shared: Shared, receives: int) -> None:
+        self._pipe, self._socket = pipe, wake
+        self._flags = shared.flags
+        self._receives, self._sends = receives, 1 - receives
+        self._seen = 0
+        wake.setblocking(False)
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        """Sends a message and wakes the other side."""
+        self._pipe.send(Message(kind, behavior, content))
+        self._flags[self._sends] += 1
+        self.wake()
+
+    def receive(self) -> list[Message]:
+        """The messages that have arrived; raises EOFError or OSError when the other side is gone."""
+        messages = []
+        while self._seen != self._flags[self._receives]:
+            messages.append(self._pipe.recv())
+            self._seen += 1
+        return messages
+
+    def wake(self) -> None:
+        """Ends the other side's wait."""
+        with contextlib.suppress(BlockingIOError):  # full: it has bytes enough to wake up by
+            self._socket.send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the other side wakes this one or `seconds` have passed; EOFError when it is gone."""
+        if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65536):
+            raise EOFError
+
+    @property
+    def fileobj(self) -> socket.socket:
+        """The socket to wait on, for a selector of one's own."""
+        return self._socket
+
+
+def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:
+    """The learner's link, and what the collector makes its own from: `Link(*ends, shared, TO_COLLECTOR)`."""
+    ours, theirs = SPAWN.Pipe()
+    wake_ours, wake_theirs = socket.socketpair()
+    return Link(ours, wake_ours, shared, TO_LEARNER), (theirs, wake_theirs)
