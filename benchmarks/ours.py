@@ -1,0 +1,174 @@
+"""Ours without a learner: the collector that a run uses, in this process, with random actions and a real buffer.
+
+Supply: an instance's drawn durations are the manager's `busy_seconds`, which the worker advances when a step's duration
+has passed and before it says so, and which stand still until the instance gets its next action. Read with the closing
+they are therefore exact. Times are those at which a closing arrives here, so that a late wake-up counts against us.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from benchmarks.actions import RandomActions
+from benchmarks.supply import Completions
+from benchmarks.tasks import Round, Task
+from buffers.rows import Layout, Rows, Writer
+from envs.lockstep import LockstepManager
+from envs.manager import EnvManager
+from envs.spec import Array, BehaviorSpec, Ready
+from trainer.collector import Channel, Collector, Manager
+from trainer.limiter import Limiter
+from trainer.shared import SPAWN
+
+_CAPACITY = 100_000  # rows
+_EPISODES_KEPT = 1000
+_NO_LEARNER = Limiter(updates_per_sample=1.0, start_samples=2**62, tolerance=1.0)  # never holds games back
+
+
+class Ours:
+    """An `EnvManager`, or the lock-step one over it."""
+
+    def __init__(self, task: Task, lockstep: bool) -> None:
+        self._task, self._lockstep = task, lockstep
+
+    def start(self) -> None:
+        """Starts the workers and opens the one behavior's channel."""
+        task = self._task
+        self._manager = EnvManager(task.env, task.instances, task.seed)
+        with ExitStack() as stack:
+            stack.enter_context(self._manager)
+            specs = self._manager.start()
+            stepping: Manager = LockstepManager(self._manager) if self._lockstep else self._manager
+            self._watched = Watched(stepping, task.instances, task.waits)
+            self._collector = Collector(self._watched, self._open_channel)
+            (name,) = specs
+            self._channel = self._collector.channel(name)
+            self._stack = stack.pop_all()
+
+    def round(self, seconds: float) -> Round:
+        """Collects for `seconds`."""
+        self._gather()
+        self._channel.limiter = _NO_LEARNER
+        self._watched.begin_round()
+        before, start = self._rows.samples, time.perf_counter()
+        while (left := start + seconds - time.perf_counter()) > 0:
+            self._collector.turn(left)
+            if len(self._channel.episodes) > _EPISODES_KEPT:
+                self._channel.episodes.clear()
+        elapsed = time.perf_counter() - start
+        spans = [each.span() for each in self._watched.completions]
+        return Round(self._rows.samples - before, elapsed, spans if self._task.waits else [])
+
+    def layout(self) -> str:
+        """Instances and workers, in words."""
+        return self._watched.layout
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._stack.close()
+
+    def _gather(self) -> None:
+        """Lets all instances come to wait for an action, as they do at the start, so that every round begins alike."""
+        self._channel.limiter = None
+        while self._watched.waiting_count < self._task.instances:
+            self._collector.turn(None)
+
+    def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        layout = Layout(spec)
+        self._rows = Rows(layout, SPAWN.RawArray("B", layout.memory_bytes(_CAPACITY)), _CAPACITY)
+        actor = RandomActor(spec, self._watched, RandomActions(spec.branches, self._task.instances, self._task.seed))
+        return Channel(spec, actor, Writer(self._rows), np.zeros(3, np.int64))
+
+
+class Watched:
+    """A manager's verbs, with a record of who completed a step when, and of the instances whose decisions wait."""
+
+    def __init__(self, manager: Manager, instances: int, waits: bool) -> None:
+        self._manager = manager
+        self.completions = [Completions() for _ in range(instances)]
+        """By instance, of this round; empty where steps do not wait."""
+        self.waiting_count = 0
+        self._waits = waits
+        self._waiting: list[Array] = []
+
+    @property
+    def specs(self) -> dict[str, BehaviorSpec]:
+        """The manager's."""
+        return self._manager.specs
+
+    @property
+    def layout(self) -> str:
+        """The manager's."""
+        return self._manager.layout
+
+    @property
+    def samples(self) -> Array:
+        """The manager's."""
+        return self._manager.samples
+
+    @property
+    def busy_seconds(self) -> Array:
+        """The manager's."""
+        return self._manager.busy_seconds
+
+    def begin_round(self) -> None:
+        """Forgets the completions so far."""
+        self.completions = [Completions() for _ in self.completions]
+
+    def take_waiting(self) -> Array:
+        """The instances (N,) of all decisions received since the last call, in order."""
+        instances = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._waiting.clear()
+        self.waiting_count = 0
+        return instances
+
+    def recv(self, timeout: float | None) -> dict[str, Ready]:
+        """What the manager receives."""
+        received = self._manager.recv(timeout)
+        now = time.perf_counter()
+        for ready in received.values():
+            if len(ready.lost):
+                raise RuntimeError("an instance failed during the benchmark, which makes its figures worthless")
+            if self._waits and len(ready.closings.instance):
+                instances = ready.closings.instance
+                for instance, busy in zip(instances.tolist(), self._manager.busy_seconds[instances].tolist()):
+                    self.completions[instance].record(now, busy)
+            if count := len(ready.decisions.instance):
+                self._waiting.append(ready.decisions.instance)
+                self.waiting_count += count
+        return received
+
+    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
+        """Passes actions on."""
+        self._manager.send(behavior, agents, continuous, discrete)
+
+    def state(self) -> Any:
+        """The manager's."""
+        return self._manager.state()
+
+
+class RandomActor:
+    """Random actions by instance; the order of decisions is the one in which `watched` received them."""
+
+    version = 0
+
+    def __init__(self, spec: BehaviorSpec, watched: Watched, actions: RandomActions) -> None:
+        self._watched, self._actions = watched, actions
+        self._log_prob = -float(np.log(spec.branches).sum())
+
+    def refresh(self) -> None:
+        """Nothing to take."""
+
+    def act(self, observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array, Array]:
+        """Continuous (N, 0), discrete (N, B), log-probabilities (N,)."""
+        discrete = self._actions.take(self._watched.take_waiting())
+        count = len(discrete)
+        return np.empty((count, 0), np.float32), discrete, np.full(count, self._log_prob, np.float32)
+
+    def state(self) -> Any:
+        """Nothing: benchmarks do not resume."""
+        return None
