@@ -105,7 +105,7 @@ class Gaussian(NamedTuple):
 
     def entropy(self) -> Tensor:
         """(N,) or (), summed over actions."""
-        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return (self.log_std + (LOG_ROOT + 0.5)).sum(-1)
 
 
 class SquashedGaussian(NamedTuple):
@@ -119,10 +119,12 @@ class SquashedGaussian(NamedTuple):
     def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """Actions (N, C) and their log-probabilities (N,), both differentiable."""
         noise = _noise_like(self.mean, generator)
-        raw = self.mean + self.log_std.exp() * noise
-        # log(1 - tanh(x)^2) in a form that stays finite for large x.
-        log_slope = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
-        return raw.tanh(), (_log_density(noise, self.log_std) - log_slope).sum(-1)
+        raw = torch.addcmul(self.mean, self.log_std.exp(), noise)
+        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)) stays finite for large x.
+        slope = raw + F.softplus(raw * -2)
+        surprise = torch.addcmul(torch.sub(self.log_std, slope, alpha=2), noise, noise, value=0.5)
+        constant = noise.shape[-1] * (LOG_ROOT + 2 * math.log(2))
+        return raw.tanh(), -(surprise.sum(-1) + constant)
 
     def mode(self) -> Tensor:
         """(N, C)."""
@@ -131,6 +133,7 @@ class SquashedGaussian(NamedTuple):
 
 FORBIDDEN = -1e9
 """Logit of a forbidden choice: its probability is exactly 0 in float32, and 0 times it is not NaN."""
+LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
 def _noise_like(mean: Tensor, generator: Generator | None) -> Tensor:
@@ -138,4 +141,4 @@ def _noise_like(mean: Tensor, generator: Generator | None) -> Tensor:
 
 
 def _log_density(noise: Tensor, log_std: Tensor) -> Tensor:
-    return -0.5 * noise * noise - log_std - 0.5 * math.log(2 * math.pi)
+    return -0.5 * noise * noise - log_std - LOG_ROOT

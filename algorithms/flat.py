@@ -41,6 +41,7 @@ class FlatAdam:
         self.attempts = 0
         self._max_gradient_norm = max_gradient_norm
         self._betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=device)
+        self._weights = (1 - self._betas).float()
         self._zero = torch.zeros((), device=device)
 
     @torch.no_grad()
@@ -55,13 +56,13 @@ class FlatAdam:
             gradient = gradient * (self._max_gradient_norm / norm.clamp(min=self._max_gradient_norm))
         gradient = torch.where(finite, gradient, self._zero)
         # With zero weights the moments stay exactly as they are.
-        weights = (1 - self._betas) * finite
-        self.mean.lerp_(gradient, weights[0].float())
-        self.square.lerp_(gradient * gradient, weights[1].float())
+        mean_weight, square_weight = (self._weights * finite).unbind()
+        self.mean.lerp_(gradient, mean_weight)
+        self.square.lerp_(gradient * gradient, square_weight)
         self.steps += finite
-        bias = 1 - self._betas.pow(self.steps.clamp(min=1))
-        root = bias[1].sqrt()
-        step_size = self.learning_rate * root / bias[0] * finite
+        mean_bias, square_bias = (1 - self._betas.pow(self.steps.clamp(min=1))).unbind()
+        root = square_bias.sqrt()
+        step_size = self.learning_rate * root / mean_bias * finite
         # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
         denominator = self.square.sqrt().add_(root * EPSILON)
         self.vector.addcdiv_(self.mean * -step_size, denominator)

@@ -25,9 +25,9 @@ class Normalizer:
         """Takes (N, D) rows in; rows that are not finite would spoil it for ever and are refused (returns False)."""
         rows = rows.astype(np.float64)
         mean = rows.mean(axis=0)
-        squares = np.square(rows - mean).sum(axis=0)
-        if not (np.isfinite(squares).all() and len(rows)):
+        if not np.isfinite(mean).all():
             return False
+        squares = np.square(rows - mean).sum(axis=0)
         total = self.count + len(rows)
         delta = mean - self.mean
         self.mean += delta * (len(rows) / total)

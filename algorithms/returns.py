@@ -63,7 +63,6 @@ def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:
     return values
 
 
-def n_step_returns(rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
-    """(B,) discounted sums of rewards (B, n) over the valid (B, n) steps of each walk."""
-    discounts = discount ** torch.arange(rewards.shape[1], device=rewards.device, dtype=rewards.dtype)
+def n_step_returns(rewards: Tensor, valid: Tensor, discounts: Tensor) -> Tensor:
+    """(B,) sums of rewards (B, n) over the valid (B, n) steps of each walk, weighted by discounts (n,)."""
     return (rewards * valid) @ discounts

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from algorithms.bookkeeping import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded
 from algorithms.distributions import Categorical
@@ -69,7 +70,7 @@ def chosen_values(q: Tensor, discrete: Tensor) -> Tensor:
 
 def soft_values(sampled: Sampled, q: Tensor, temperatures: Tensor) -> Tensor:
     """(N,) expected value plus entropy of a policy, from its heads q (S, N, B, K) or (S, N, 1)."""
-    smaller = q.amin(0)
+    smaller = q.min(0).values
     if sampled.discrete is None:
         return smaller[:, 0] - temperatures[0] * sampled.log_prob
     log_probs = sampled.discrete.log_probs
@@ -81,8 +82,8 @@ def soft_values(sampled: Sampled, q: Tensor, temperatures: Tensor) -> Tensor:
 
 
 def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """() squared error of both critics' values (S, N) against targets (N,)."""
-    return 0.5 * (values - targets).square().mean(1).sum()
+    """() mean squared error of both critics' values (S, N) against targets (N,)."""
+    return F.mse_loss(values, targets.expand_as(values))
 
 
 def temperature_loss(log_temperatures: Tensor, entropies: Tensor, target_entropies: Tensor) -> Tensor:
@@ -141,6 +142,7 @@ class SAC:
         self._signals = make_signals(rewards or RewardSettings())
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
         self._build_networks(seed)
         self._blocks = ["continuous"] * (spec.continuous_size > 0)
         self._blocks += [f"branch_{i}" for i in range(len(spec.branches))]
@@ -254,7 +256,7 @@ class SAC:
             mask=move(drawn.mask),
             continuous=move(drawn.continuous),
             discrete=move(drawn.discrete).long(),
-            returns=n_step_returns(rewards, move(drawn.valid), self.settings.discount),
+            returns=n_step_returns(rewards, move(drawn.valid), self._discounts),
             next_discount=move(drawn.bootstrap_discount),
             next_inputs=self.policy.prepare([move(x) for x in drawn.bootstrap_observations]),
             next_mask=move(drawn.bootstrap_mask),

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from algorithms.settings import (
+    ExtrinsicSettings,
+    NetworkSettings,
+    PPOSettings,
+    RewardSettings,
+    SACSettings,
+    scheduled,
+    validate_ppo,
+    validate_rewards,
+    validate_sac,
+)
+from envs.spec import UserError
+
+
+def test_defaults_are_valid():
+    validate_ppo(PPOSettings())
+    validate_sac(SACSettings())
+    validate_rewards(RewardSettings())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("minibatch_size", 0),
+        ("minibatch_size", 4096),
+        ("rollout_size", 0),
+        ("epochs", 0),
+        ("discount", 1.5),
+        ("discount", float("nan")),
+        ("gae_lambda", -0.1),
+        ("learning_rate", 0.0),
+        ("learning_rate_end", -1e-4),
+        ("clip", 0.0),
+        ("entropy", -1.0),
+        ("max_lag", -1),
+        ("buffer_capacity", 100),
+        ("value_clip", 0.0),
+        ("network", NetworkSettings(hidden=[64, 0])),
+    ],
+)
+def test_ppo_value_out_of_range_is_refused_by_its_key(key, value):
+    with pytest.raises(UserError, match=f"algorithm.{key}"):
+        validate_ppo(replace(PPOSettings(schedule_samples=1000), **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_size", 0),
+        ("steps", 0),
+        ("discount", -0.5),
+        ("updates_per_sample", 0.0),
+        ("target_rate", 1.5),
+        ("temperature", 0.0),
+        ("discrete_entropy", 2.0),
+        ("buffer_capacity", 100),
+        ("max_gradient_norm", -1.0),
+    ],
+)
+def test_sac_value_out_of_range_is_refused_by_its_key(key, value):
+    with pytest.raises(UserError, match=f"algorithm.{key}"):
+        validate_sac(replace(SACSettings(), **{key: value}))
+
+
+def test_negative_strength_is_refused():
+    with pytest.raises(UserError, match=r"reward.extrinsic.strength=-1"):
+        validate_rewards(RewardSettings(ExtrinsicSettings(-1.0)))
+
+
+def test_schedule_without_its_length_is_refused():
+    with pytest.raises(UserError, match="schedule_samples"):
+        validate_ppo(PPOSettings(clip_end=0.1))
+
+
+def test_schedule_is_a_line_that_stays_at_its_end():
+    values = [scheduled(1.0, 0.2, 100, samples) for samples in (0, 50, 100, 1000)]
+    assert values == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    assert scheduled(1.0, None, None, 500) == 1.0
+
+
+def test_settings_import_no_torch():
+    code = "import sys, algorithms.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
