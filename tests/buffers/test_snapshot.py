@@ -93,6 +93,25 @@ def test_rows_overwritten_while_saving_are_left_out_and_links_beyond_the_snapsho
     assert starts.min() >= oldest
 
 
+def test_links_read_from_rows_that_were_just_overwritten_are_left_out(monkeypatch):
+    players = played(400, 200)
+    saved, gather = Snapshot(players.rows), players.rows.gather
+    chunks = list(saved.chunks())
+
+    def gather_after_the_writer_went_on(numbers, names):
+        for _ in range(9):
+            players.append()
+        return gather(numbers, names)
+
+    monkeypatch.setattr(players.rows, "gather", gather_after_the_writer_went_on)
+    index = saved.index()
+    assert index["oldest"] == players.rows.overwritten + 1
+    assert len(index["next"]) == saved.head - index["oldest"] + 1
+    other = make_rows(400)
+    restore(other, index, chunks)
+    assert other.gather(np.array([index["oldest"]]), ("next",))[0] == index["next"][0]
+
+
 @pytest.mark.parametrize("capacity", [90, 1000])
 def test_a_snapshot_fits_a_buffer_of_another_size(capacity):
     players = played(400, 200)

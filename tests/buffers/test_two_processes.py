@@ -17,7 +17,7 @@ from buffers.rows import Layout, Rows
 from buffers.snapshot import Snapshot, restore
 
 CAPACITY = 256
-LAPS = 150
+LAPS = 80
 
 
 def write(memory, stop):
