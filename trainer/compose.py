@@ -119,7 +119,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str):
                 OmegaConf.update(node, key, os.path.expanduser(value))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
         raise refusal(error, overrides) from error
     if schema is TrainConfig:
         node.run.choices = choices
@@ -169,7 +169,6 @@ def _saved(folder: str | Path) -> DictConfig:
         loaded = OmegaConf.load(path)
         schema = _thawed(OmegaConf.structured(TrainConfig))
         schema.algorithm = OmegaConf.structured(ALGORITHMS[loaded.algorithm.name])
-        OmegaConf.set_struct(schema, True)
         return cast(DictConfig, OmegaConf.merge(schema, loaded))
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, KeyError, AttributeError) as error:
         reason = refusal(error) if isinstance(error, OmegaConfBaseException) else " ".join(str(error).split())

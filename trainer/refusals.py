@@ -16,31 +16,12 @@ _KINDS = {"Integer": "an integer", "Float": "a number", "Boolean": "true or fals
 
 
 def refusal(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    """What Hydra or OmegaConf refused, in the words of whoever wrote `overrides` (`key=value`)."""
-    if isinstance(error, MissingConfigException):
-        return _unknown_choice(error)
-    if isinstance(error, OverrideParseException):
-        return UserError(f"cannot read {error.override!r}: write key=value, and quote values that hold = , [ ] {{ }}")
-    if str(error).startswith("Config group override must be"):
-        culprit = next(
-            (o for o in overrides if re.fullmatch(r"\w+=(null|true|false|[\d.]+|\{.*\})", o)), "a config group"
-        )
-        return UserError(f"{culprit}: a config group takes the name of one of its choices")
-    cause: BaseException | None = error
-    while cause is not None and not (isinstance(cause, OmegaConfBaseException) and cause.full_key):
-        cause = cause.__cause__
-    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
-        return UserError(one_line(error))
-    key = cause.full_key
-    if isinstance(cause, MissingMandatoryValue):
-        return missing(key)
-    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
-        parent = cause.parent_node
-        return unknown_key(key, [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) else [])
-    given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
-    top = key.partition("[")[0]
-    seen = f"{top}={given[top]}" if top in given else top
-    return UserError(f"{seen}: {_expected(str(cause).splitlines()[0])}")
+    """What Hydra or OmegaConf refused, in the words of whoever wrote `overrides` (`key=value`) or a YAML file."""
+    file = re.match("In '(.+?)': ", str(error))
+    plain = _refusal(error, overrides)
+    return (
+        UserError(f"{plain} (in {file[1]}.yaml)") if file and not isinstance(error, MissingConfigException) else plain
+    )
 
 
 def unknown_key(key: str, known: Sequence[str]) -> UserError:
@@ -63,6 +44,33 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _refusal(error: Exception, overrides: Sequence[str]) -> UserError:
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, OverrideParseException):
+        return UserError(f"cannot read {error.override!r}: write key=value, and quote values that hold = , [ ] {{ }}")
+    if str(error).startswith("Config group override must be"):
+        culprit = next(
+            (o for o in overrides if re.fullmatch(r"\w+=(null|true|false|[\d.]+|\{.*\})", o)), "a config group"
+        )
+        return UserError(f"{culprit}: a config group takes the name of one of its choices")
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OmegaConfBaseException) and cause.full_key):
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
+        return UserError(one_line(error))
+    key = cause.full_key
+    if isinstance(cause, MissingMandatoryValue):
+        return missing(key)
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        parent = cause.parent_node
+        return unknown_key(key, [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) else [])
+    given = dict(o.lstrip("+").split("=", 1) for o in overrides if "=" in o)
+    top = key.partition("[")[0]
+    seen = f"{top}={given[top]}" if top in given else top
+    return UserError(f"{seen}: {_expected(str(cause).splitlines()[0])}")
+
+
 def _unknown_choice(error: MissingConfigException) -> UserError:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     if not group or error.options is None:
@@ -74,8 +82,10 @@ def _unknown_choice(error: MissingConfigException) -> UserError:
 
 
 def _expected(message: str) -> str:
-    if match := re.search(r"Value '.*' of type '(.*)' could not be converted to (\w+)", message):
-        return f"expected {_KINDS.get(match[2], match[2].lower())}, not a value of type {match[1]}"
+    if match := re.search(r"Value '(.*)' of type '.*' could not be converted to (\w+)", message):
+        return f"expected {_KINDS.get(match[2], match[2].lower())}, not {match[1]!r}"
+    if "is not a valid bool" in message:
+        return "expected true or false"
     if match := re.search(r"expected one of \[(.*)\]", message):
         return f"expected one of {match[1]}"
     if "is not Optional" in message:
