@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import gymnasium
 import numpy as np
 import torch
+from hybrid_toy import AGENTS, SPEC, HybridToy
 
 from algorithms.policy import Policy
 from algorithms.ppo import PPO
@@ -109,6 +110,31 @@ class Loop:
             mask[: len(finals)],
         )
         self.samples += count
+
+
+def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: int) -> float:
+    """Mean reward of the likeliest actions after learning from so many samples of the hybrid toy."""
+    torch.set_num_threads(1)
+    rows = make_rows(SPEC, 50_000)
+    algorithm = (PPO if isinstance(settings, PPOSettings) else SAC)(SPEC, settings, rows, "cpu", seed)
+    writer, toy, generator = Writer(rows), HybridToy(seed), torch.Generator().manual_seed(seed)
+    agents, never = np.arange(AGENTS), np.zeros(AGENTS, np.bool_)
+    while rows.drawable < samples:
+        observations, mask = toy.observe()
+        action = algorithm.policy.act((observations,), mask, generator)
+        reward = toy.reward(*action[:2])
+        version = algorithm.updates + 1
+        writer.append(
+            agents, (observations,), mask, *action, version, reward, ~never, never, (observations[:0],), mask[:0]
+        )
+        due = (rows.drawable - algorithm.start_samples) * algorithm.updates_per_sample
+        while algorithm.updates + 1 <= due + 1e-6:
+            algorithm.update()
+    rewards = []
+    for _ in range(40):
+        observations, mask = toy.observe()
+        rewards.append(toy.reward(*algorithm.policy.act((observations,), mask, None, deterministic=True)[:2]))
+    return float(np.mean(rewards))
 
 
 def evaluate(policy: Policy, make: MakeEnv, episodes: int) -> float:

@@ -1,0 +1,171 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from loops import learn_hybrid_toy, make_rows
+from test_ppo import SPEC, fill
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from algorithms.distributions import Categorical
+from algorithms.sac import SAC, Sampled, chosen_values, critic_loss, soft_values, temperature_loss
+from algorithms.settings import NetworkSettings, SACSettings
+from buffers.rows import Writer
+from envs.spec import BehaviorSpec, ObservationSpec
+
+SMALL = SACSettings(network=NetworkSettings([16]), batch_size=32, start_samples=20, steps=3)
+NO_ACTIONS = torch.zeros(1, 0)
+
+
+def filled(settings=SMALL, seed=3, observation=None):
+    rows = make_rows(SPEC, 1000)
+    writer = Writer(rows)
+    fill(rows, writer, 30, observation=observation)
+    return SAC(SPEC, settings, rows, "cpu", seed), rows, writer
+
+
+def test_discrete_expectation_of_hand_computed_heads():
+    # One branch, probabilities 1/4 and 3/4; the smaller of the critics' values: 1 and 2; temperature 0.5.
+    log_probs = torch.tensor([[[0.25, 0.75]]]).log()
+    q = torch.tensor([[[[1.0, 4.0]]], [[[3.0, 2.0]]]])
+    value = soft_values(Sampled(NO_ACTIONS, torch.zeros(1), Categorical(log_probs)), q, torch.tensor([0.5]))
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert value.item() == pytest.approx(0.25 * 1 + 0.75 * 2 + 0.5 * entropy)
+
+
+def test_every_block_has_its_own_temperature():
+    log_probs = torch.full((1, 2, 2), 0.5).log()
+    q = torch.ones(2, 1, 2, 2)
+    sampled = Sampled(torch.zeros(1, 1), torch.tensor([-3.0]), Categorical(log_probs))
+    value = soft_values(sampled, q, torch.tensor([0.1, 1.0, 10.0]))
+    assert value.item() == pytest.approx(2 + 0.1 * 3 + 1.0 * math.log(2) + 10 * math.log(2))
+
+
+def test_continuous_value_is_the_smaller_critic_plus_entropy():
+    q = torch.tensor([[[5.0]], [[4.0]]])
+    value = soft_values(Sampled(torch.zeros(1, 1), torch.tensor([2.0]), None), q, torch.tensor([0.5]))
+    assert value.item() == pytest.approx(4 - 0.5 * 2)
+
+
+def test_values_of_choices_add_up_over_branches():
+    q = torch.tensor([[[[1.0, 2.0], [10.0, 20.0]]], [[[3.0, 4.0], [30.0, 40.0]]]])
+    assert chosen_values(q, torch.tensor([[1, 0]])).tolist() == [[12.0], [34.0]]
+
+
+def test_critic_loss_of_hand_computed_values():
+    loss = critic_loss(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 1.0]))
+    assert loss.item() == pytest.approx((0 + 1 + 4 + 9) / 4)
+
+
+def test_temperature_rises_where_the_entropy_is_below_its_target():
+    log_temperatures = torch.zeros(2, requires_grad=True)
+    temperature_loss(log_temperatures, torch.tensor([0.1, 0.9]), torch.tensor([0.5, 0.5])).backward()
+    assert log_temperatures.grad[0] < 0 < log_temperatures.grad[1]
+
+
+def test_targets_are_n_step_returns_plus_the_discounted_soft_value():
+    sac, _, _ = filled()
+    drawn = sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99)
+    batch = sac._to_device(drawn)
+    np.testing.assert_allclose(batch.returns, drawn.returns, rtol=1e-5, atol=1e-6)
+    targets = sac._targets(batch, torch.zeros(3))
+    assert (drawn.bootstrap_discount == 0).any()
+    ended = torch.from_numpy(drawn.bootstrap_discount == 0)
+    assert torch.equal(targets[ended], batch.returns[ended])
+    assert not torch.isclose(targets[~ended], batch.returns[~ended]).any()
+
+
+def test_policy_loss_sends_no_gradient_to_the_critics():
+    sac, _, _ = filled()
+    batch = sac._to_device(sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99))
+    sampled = sac._sample(sac.policy(batch.inputs, batch.mask))
+    judged = sac._frozen(sac._critic.encoder(batch.inputs).detach(), sampled.continuous)
+    assert torch.equal(judged, sac._critic(batch.inputs[0], sampled.continuous))
+    loss = soft_values(sampled, judged, torch.ones(3)).mean()
+    gradients = torch.autograd.grad(loss, list(sac._critic.parameters()), allow_unused=True, retain_graph=True)
+    assert all(gradient is None for gradient in gradients)
+    assert all(g.any() for g in torch.autograd.grad(loss, list(sac.policy.parameters())))
+
+
+def test_targets_follow_the_critics_by_their_rate():
+    sac, _, _ = filled()
+    target = sac._target_vector.clone()
+    sac.update()
+    expected = target + sac.settings.target_rate * (sac._critic_vector - target)
+    torch.testing.assert_close(sac._target_vector, expected)
+
+
+def test_update_has_a_bounded_number_of_operations():
+    class Count(TorchDispatchMode):
+        operations = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            assert "_local_scalar_dense" not in str(function), "an update waits for the device"
+            Count.operations += 1
+            return function(*args, **(kwargs or {}))
+
+    rows = make_rows(BehaviorSpec("b", (ObservationSpec("o", (3,), "float32"),), 0, (4,)), 100)
+    Writer(rows).append(
+        np.arange(2),
+        (np.zeros((2, 3), np.float32),),
+        np.zeros((2, 0), np.bool_),
+        np.zeros((2, 0), np.float32),
+        np.zeros((2, 1), np.int32),
+        np.zeros(2, np.float32),
+        1,
+        np.ones(2, np.float32),
+        np.ones(2, np.bool_),
+        np.zeros(2, np.bool_),
+        (np.zeros((0, 3), np.float32),),
+        np.zeros((0, 0), np.bool_),
+    )
+    sac = SAC(rows.layout.spec, SACSettings(network=NetworkSettings([16, 16])), rows, "cpu", 1)
+    with Count():
+        sac.update()
+    assert Count.operations <= 250
+
+
+def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
+    sac, _, _ = filled(observation=np.nan)
+    before = sac.policy.flat.clone(), sac._critic_vector.clone(), sac._target_vector.clone()
+    sac.update()
+    for old, new in zip(before, (sac.policy.flat, sac._critic_vector, sac._target_vector)):
+        assert torch.equal(old, new)
+    assert sac.metrics() == {"update/skipped_non_finite": 1}
+
+
+@pytest.mark.parametrize("learn_temperature", [True, False])
+def test_restored_sac_goes_on_exactly(learn_temperature):
+    settings = SACSettings(**{**vars(SMALL), "learn_temperature": learn_temperature})
+    sac, rows, writer = filled(settings)
+    for _ in range(3):
+        sac.update()
+    other = SAC(SPEC, settings, rows, "cpu", seed=99)
+    other.load_state_dict(sac.state_dict())
+    fill(rows, writer, 10, seed=5)
+    for _ in range(12):
+        sac.update()
+        other.update()
+    mine, theirs = sac.state_dict(), other.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == []
+
+
+def test_fixed_temperature_stays():
+    sac, _, _ = filled(SACSettings(**{**vars(SMALL), "learn_temperature": False, "temperature": 0.02}))
+    for _ in range(5):
+        sac.update()
+    assert sac.metrics()["sac/temperature_branch_1"] == pytest.approx(0.02)
+    torch.testing.assert_close(sac.state_dict()["weights/temperatures"].exp(), torch.full((3,), 0.02))
+
+
+def test_learns_hybrid_actions_under_masks():
+    settings = SACSettings(
+        network=NetworkSettings([64, 64]),
+        batch_size=64,
+        learning_rate=1e-3,
+        updates_per_sample=0.25,
+        start_samples=500,
+        target_rate=0.02,
+    )
+    assert learn_hybrid_toy(settings, seed=1, samples=5000) > 0.6
