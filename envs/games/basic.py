@@ -54,7 +54,7 @@ class Basic(gymnasium.Env[Any, Any]):
         if self.render_mode != "rgb_array":
             return None
         # Pillow is needed for pictures alone.
-        from envs.games.basic_picture import paint  # noqa: PLC0415
+        from envs.games.basic_picture import paint
 
         return paint(self.position, self.steps)
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from envs.games.bubble_grid import Hit, grid
@@ -48,6 +48,11 @@ class Level:
     """Each step takes up to this much longer, uniformly drawn."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, whole = getattr(self, field.name), isinstance(field.default, int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "a whole number" if whole else "a number"
+                raise UserError(f"BubbleShooter: {field.name}={value!r} is not possible; it must be {kind}")
         rules = [
             ("columns", self.columns >= 2, "2 or more"),
             ("filled_rows", self.filled_rows >= 1, "1 or more"),

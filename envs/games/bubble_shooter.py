@@ -79,7 +79,7 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
             return None
         if self._painter is None:
             # Pillow is needed for pictures alone.
-            from envs.games.bubble_picture import Painter  # noqa: PLC0415
+            from envs.games.bubble_picture import Painter
 
             self._painter = Painter(self.game.grid)
         picture: Array = self._painter.paint(self.game)

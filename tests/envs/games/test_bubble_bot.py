@@ -22,7 +22,7 @@ def test_the_human_figure_is_near_the_references():
 
 
 def test_the_21_games_stand_for_the_bots_long_run():
-    bubbles = games(HUMAN, 600)
+    bubbles = games(HUMAN, 400)
     error = statistics.stdev(bubbles) / len(bubbles) ** 0.5
     assert statistics.mean(bubbles) == pytest.approx(HUMAN_BUBBLES, abs=2.5 * error)
 

@@ -157,6 +157,9 @@ def test_duration_adds_up_flight_pops_drops_and_the_end():
     game = game_with(bubbles, (RED, BLUE), **quiet)
     shot = game.shoot(STRAIGHT - 1, 0)
     assert game.duration(shot) == pytest.approx(0.5 + shot.hit.distance / 40 + 3 * 0.01 + 0.06 + 0.006 + 0.1)
+    game = game_with({(0, 0): BLUE}, (RED, BLUE), limit=1, **quiet)
+    shot = game.shoot(STRAIGHT, 0)
+    assert game.duration(shot) == pytest.approx(0.5 + shot.hit.distance / 40 + 0.1)
 
 
 def test_duration_noise_is_uniform_up_to_noise_seconds():
@@ -172,10 +175,11 @@ def test_duration_noise_is_uniform_up_to_noise_seconds():
     ("name", "value"),
     [
         ("columns", 1), ("filled_rows", 0), ("rows", 6), ("colors", 0), ("colors", 9), ("clump", 1.5), ("limit", 0),
-        ("angles", 1), ("widest_angle", 90.0), ("base_seconds", -1.0), ("noise_seconds", -0.1),
+        ("angles", 1), ("widest_angle", 90.0), ("base_seconds", -1.0), ("noise_seconds", -0.1), ("limit", 2.5),
+        ("clump", "much"), ("rows", True),
     ],
 )  # fmt: skip
-def test_an_impossible_level_is_refused_by_name_and_value(name: str, value: float):
+def test_an_impossible_level_is_refused_by_name_and_value(name: str, value: object):
     with pytest.raises(UserError, match=f"{name}={value!r} .* must be"):
         replace(Level(), **{name: value})
 

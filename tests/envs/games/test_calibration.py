@@ -6,7 +6,7 @@ from envs.games.bubble_rules import Level
 
 
 def test_sixteen_instances_deliver_the_references_rates_within_three_percent():
-    rates, _ = measure(HUMAN, Level(), rounds=400)
+    rates, _ = measure(HUMAN, Level(), rounds=300)
     assert rates.asynchronous == pytest.approx(ASYNC_RATE, rel=0.03)
     assert rates.lockstep == pytest.approx(LOCKSTEP_RATE, rel=0.03)
 
@@ -19,6 +19,6 @@ def test_lockstep_waits_for_the_longest_of_each_round():
 
 
 def test_the_fitted_durations_are_near_the_levels():
-    base, noise = fit(Level(), rounds=400)
+    base, noise = fit(Level(), rounds=200)
     assert base == pytest.approx(Level().base_seconds, abs=0.03)
     assert noise == pytest.approx(Level().noise_seconds, abs=0.05)
