@@ -75,7 +75,7 @@ class Rollout:
         """Drawable rows that were never delivered: too old, or overwritten before they were drained."""
         self._cursor = 0  # every row up to this number is settled, but for the pending
         self._pending = np.zeros(0, np.int64)  # numbers up to the cursor that are open, or left over
-        self._was_open = np.zeros(0, np.bool_)  # which of them were open when the last rollout was drained
+        self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was drained
         self._settled = 0  # drawable rows delivered or dropped
         observations = observation_names(rows.layout.spec)
         self._bootstrap = (*observations, "mask")
@@ -92,23 +92,23 @@ class Rollout:
         """Take the oldest `size` drawable rows that are fresh enough, or return None if there are fewer.
 
         Rows whose policy is more than `max_lag` versions older than `version` are dropped and counted. A row that was
-        open at the last drain may be one version older still: with `max_lag` 0 no game moves during an update, yet each
-        agent's last row is complete only with the agent's next decision.
+        there at the last drain, open or left over, may be one version older still: with `max_lag` 0 no game moves
+        during an update, yet each agent's last row is complete only with the agent's next decision.
         """
         while True:
             survey = self._survey()
-            stale = survey.drawable & (version - survey.version > max_lag + survey.was_open)
+            stale = survey.drawable & (version - survey.version > max_lag + survey.carried)
             fresh = np.flatnonzero(survey.drawable & ~stale)
             left = survey.drawable & ~stale | survey.open
             dropped = survey.lost + int(np.count_nonzero(stale))
             if fresh.size < self.size:
-                self._settle(survey, left, survey.was_open, dropped, 0)
+                self._settle(survey, left, survey.carried, dropped, 0)
                 return None
             taken = fresh[: self.size]
             left[taken] = False
             drain = self._collect(survey.numbers[taken], survey.next[taken])
             if survey.numbers[taken[0]] > self.rows.overwritten:
-                self._settle(survey, left, survey.open, dropped, self.size)
+                self._settle(survey, left, np.ones_like(left), dropped, self.size)
                 return drain
 
     def state(self) -> dict[str, Array]:
@@ -117,7 +117,7 @@ class Rollout:
             "cursor": np.array(self._cursor, np.int64),
             "dropped": np.array(self.dropped, np.int64),
             "pending": self._pending.copy(),
-            "was_open": self._was_open.copy(),
+            "carried": self._carried.copy(),
         }
 
     def load_state(self, state: Mapping[str, Array]) -> None:
@@ -127,7 +127,7 @@ class Rollout:
         self.dropped = int(state["dropped"])
         pending: Array = np.array(state["pending"], np.int64)
         held = pending <= head
-        self._pending, self._was_open = pending[held], np.array(state["was_open"], np.bool_)[held]
+        self._pending, self._carried = pending[held], np.array(state["carried"], np.bool_)[held]
         self._settled = 0
         self._settled = self._survey().lost
 
@@ -137,21 +137,21 @@ class Rollout:
         drawable = rows.drawable  # before `head`, so that every row that it counts is found or lost
         head = rows.head
         recent = np.arange(max(self._cursor, rows.overwritten) + 1, head + 1, dtype=np.int64)
-        was_open: Array = np.concatenate((self._was_open, np.zeros(len(recent), np.bool_)))
+        carried: Array = np.concatenate((self._carried, np.zeros(len(recent), np.bool_)))
         numbers: Array = np.concatenate((self._pending, recent))
         links, final, version = rows.gather(numbers, ("next", "final", "version"))
         held = numbers > rows.overwritten
         if not held.all():
-            numbers, was_open, links, final, version = (
-                array[held] for array in (numbers, was_open, links, final, version)
+            numbers, carried, links, final, version = (
+                array[held] for array in (numbers, carried, links, final, version)
             )
         found = links >= 0
         lost = max(0, drawable - self._settled - int(np.count_nonzero(found)))
-        return _Survey(head, numbers, links, version, found, ~(found | final), was_open, lost)
+        return _Survey(head, numbers, links, version, found, ~(found | final), carried, lost)
 
-    def _settle(self, survey: _Survey, left: Array, was_open: Array, dropped: int, taken: int) -> None:
+    def _settle(self, survey: _Survey, left: Array, carried: Array, dropped: int, taken: int) -> None:
         self._cursor = survey.head
-        self._pending, self._was_open = survey.numbers[left], was_open[left]
+        self._pending, self._carried = survey.numbers[left], carried[left]
         self.dropped += dropped
         self._settled += dropped + taken
 
@@ -195,6 +195,6 @@ class _Survey:
     version: Array
     drawable: Array
     open: Array
-    was_open: Array
+    carried: Array
     lost: int
     """Drawable rows that were overwritten since the last survey."""

@@ -79,7 +79,7 @@ class Collecting(Protocol):
         """Games that were held back may go on."""
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs of the collector."""
+        """What a resumed run needs of the collector. What it has told by then waits to be received."""
 
     def close(self) -> None:
         """Ends the collector and everything below it."""
@@ -126,12 +126,13 @@ class _Side:
         elif message.kind == "picture":
             self.instances.request_picture()
         elif message.kind == "state":
+            self.report(at_once=True)
             self._send("state", content=self.state())
 
-    def report(self) -> None:
-        """Tells what has come up, now and then."""
+    def report(self, at_once: bool = False) -> None:
+        """Tells what has come up, now and then or `at_once`."""
         now = time.monotonic()
-        due = now >= self._reported + _REPORT_SECONDS
+        due = at_once or now >= self._reported + _REPORT_SECONDS
         if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
@@ -196,10 +197,15 @@ class Inline:
         pass
 
     def state(self) -> dict[str, Any]:  # noqa: D102
+        self._side.report(at_once=True)
         return self._side.state()
 
     def close(self) -> None:  # noqa: D102
         self._opened.__exit__(None, None, None)
+
+
+class CollectorLost(RuntimeError):
+    """The collector's process ended without a word."""
 
 
 class Remote:
@@ -213,23 +219,28 @@ class Remote:
         for end in ends:
             end.close()
         self._kept: list[Message] = []
+        self._state: dict[str, Any] = {}
+        self._failed = False
 
     def receive(self) -> list[Message]:  # noqa: D102
-        messages, self._kept = self._kept + self._link.receive(), []
-        for message in messages:
-            if message.kind == "failed":
-                raise message.content
+        messages, self._kept = self._kept + self._arrived(), []
+        if messages and messages[-1].kind == "failed":  # it is the collector's last; what came before counts
+            if len(messages) == 1:
+                self._failed = True
+                raise messages[0].content
+            self._kept = [messages.pop()]
         return messages
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
-        self._link.send(kind, behavior, content)
+        with contextlib.suppress(OSError):  # it has ended; what it has to say of that is on its way
+            self._link.send(kind, behavior, content)
 
     def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
         if due():
             return
         self._flags[LEARNER_WAITS] = 1
         if not due():  # once more: a sample may have come before the flag stood
-            self._link.wait(_REPORT_SECONDS)
+            self._wait()
         self._flags[LEARNER_WAITS] = 0
 
     def updated(self) -> None:  # noqa: D102
@@ -237,22 +248,35 @@ class Remote:
             self._link.wake()
 
     def state(self) -> dict[str, Any]:  # noqa: D102
-        self._link.send("state")
-        while True:
-            for message in self._link.receive():
-                if message.kind == "state":
-                    state: dict[str, Any] = message.content
-                    return state
-                self._kept.append(message)
-            self._link.wait(_REPORT_SECONDS)
+        self._state = {}
+        self.send("state")
+        while not self._failed and not self._state:
+            self._kept += self._arrived()
+            self._wait()
+        return self._state
 
     def close(self) -> None:  # noqa: D102
-        with contextlib.suppress(OSError):
-            self._link.send("stop")
+        self.send("stop")
         self._process.join(_CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()  # its workers see its pipes close, and end
             self._process.join()
+
+    def _arrived(self) -> list[Message]:
+        messages = self._link.receive()
+        for message in messages:
+            if message.kind == "state":
+                self._state = message.content
+        return [message for message in messages if message.kind != "state"]
+
+    def _wait(self) -> None:
+        try:
+            self._link.wait(_REPORT_SECONDS)
+        except (EOFError, OSError) as error:
+            self._process.join(1.0)
+            if not self._link.pending:
+                self._failed = True
+                raise CollectorLost(f"the collector's process ended, exit status {self._process.exitcode}") from error
 
 
 def _collect(
@@ -268,7 +292,7 @@ def _collect(
         with side.open() as collector:
             side.instances.watch(link.fileobj)
             _turns(side, collector, link, shared.flags)
-    except Exception as error:
+    except Exception as error:  # whatever it was, the learner has to know
         link.send("failed", content=error if isinstance(error, UserError) else RuntimeError(traceback.format_exc()))
 
 

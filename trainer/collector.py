@@ -126,7 +126,7 @@ class Channel:
         return {
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
-            "writer": self._writer.state(),
+            "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
         }
 
@@ -265,9 +265,10 @@ class Collector:
         for name, what in ready.items():
             self.channel(name).take(what)
             self._note(what.closings.instance, received)
-        self._seconds["acting"] += acted - start
-        self._seconds["held back" if held else "waiting for games"] += received - acted
-        self._seconds["writing"] += time.perf_counter() - received
+        if self._began is not None:
+            self._seconds["acting"] += acted - start
+            self._seconds["held back" if held else "waiting for games"] += received - acted
+            self._seconds["writing"] += time.perf_counter() - received
 
     @property
     def held(self) -> bool:

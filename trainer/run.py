@@ -20,8 +20,9 @@ from envs.gymnasium import GymEnv
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import Collecting, Inline, Remote
+from trainer.collecting import Collecting, CollectorLost, Inline, Remote
 from trainer.config import Device, Mode, TrainConfig
+from trainer.evaluate import check_spec, load_checkpoint
 from trainer.learner import Algorithm, Learner
 from trainer.progress import log
 from trainer.report import Report
@@ -80,7 +81,7 @@ class Run:
         try:
             while (reason := self._ended(interrupted())) is None:
                 self._advance()
-        except UserError:
+        except (UserError, CollectorLost):
             self._finish("error")
             raise
         self._finish(reason)
@@ -92,8 +93,7 @@ class Run:
 
     def _advance(self) -> None:
         """What is due now: messages, an update for each behavior, logs and checkpoints; else waits a little."""
-        for message in self._collecting.receive():
-            self._handle(message)
+        self._receive()
         for learner in self._learners.values():
             if learner.due():
                 learner.update()
@@ -108,6 +108,10 @@ class Run:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collecting.send("picture")
         self._collecting.advance(lambda: any(learner.due() for learner in self._learners.values()))
+
+    def _receive(self) -> None:
+        for message in self._collecting.receive():
+            self._handle(message)
 
     def _handle(self, message: Message) -> None:
         if message.kind == "spec":
@@ -134,7 +138,7 @@ class Run:
         weights, rows = divide_arena(arena, make_policy(spec, config.algorithm), spec, config.algorithm)
         kind = PPO if isinstance(config.algorithm, PPOSettings) else SAC
         if saved is not None:
-            _check_spec(spec, saved)
+            check_spec(spec, saved)
             if name in saved.replay:
                 restore(rows, saved.replay[name].index, saved.replay[name].chunks())
         algorithm = kind(spec, config.algorithm, rows, self._device, config.seed, config.reward)
@@ -146,7 +150,7 @@ class Run:
             if name not in saved.replay:
                 learner.restart_counting()
         elif config.init is not None:
-            _initialize(algorithm, spec, Path(config.init))
+            _initialize(algorithm, spec, config.init)
         learner.publish()
         self._learners[name] = learner
         self._collecting.send("ready", name, learner.limiter)
@@ -155,7 +159,7 @@ class Run:
         mean = self._report.reward_mean
         if mean is not None and (self._best is None or mean > self._best):
             self._best = mean
-            self._store.save_best(self._weights(), self._state())
+            self._store.save_best(self._weights(), {"behaviors": self._behaviors()})
 
     def _ended(self, interrupted: bool) -> str | None:
         """What ends the run, if anything does."""
@@ -198,14 +202,19 @@ class Run:
         }
 
     def _state(self) -> dict[str, Any]:
+        collector = self._collecting.state()
+        self._receive()  # the episodes that it counts
         return {
-            "behaviors": {
-                name: {"spec": learner.spec.to_dict(), "samples": int(self._shared.counters(name)[SAMPLES])}
-                for name, learner in self._learners.items()
-            },
-            "collector": self._collecting.state(),
+            "behaviors": self._behaviors(),
+            "collector": collector,
             "report": self._report.state(),
             "best": self._best,
+        }
+
+    def _behaviors(self) -> dict[str, Any]:
+        return {
+            name: {"spec": learner.spec.to_dict(), "samples": int(self._shared.counters(name)[SAMPLES])}
+            for name, learner in self._learners.items()
         }
 
 
@@ -235,17 +244,6 @@ def _device(device: Device) -> torch.device:
     return torch.device(device.name)
 
 
-def _check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
-    """Refuses a checkpoint of another spec."""
-    behaviors = saved.state["behaviors"]
-    if spec.name not in behaviors:
-        known = ", ".join(sorted(behaviors))
-        raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {known}")
-    difference = spec.difference(BehaviorSpec.from_dict(behaviors[spec.name]["spec"]))
-    if difference:
-        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
-
-
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, torch.Tensor]:
     prefix = f"{behavior}/"
     return {
@@ -255,12 +253,10 @@ def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, torch.Tensor]:
     }
 
 
-def _initialize(algorithm: Algorithm, spec: BehaviorSpec, folder: Path) -> None:
+def _initialize(algorithm: Algorithm, spec: BehaviorSpec, folder: str) -> None:
     """Takes the weights of the run in `folder`, and nothing else."""
-    store = CheckpointStore(folder / "checkpoints")
-    best = store.best()
-    saved = store.load(best) if best else store.load_latest()
-    _check_spec(spec, saved)
+    saved = load_checkpoint(folder)
+    check_spec(spec, saved)
     try:
         algorithm.load_weights(_tensors(saved, spec.name))
     except (KeyError, RuntimeError) as error:

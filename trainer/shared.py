@@ -72,10 +72,15 @@ class Link:
         self._flags[self._sends] += 1
         self.wake()
 
+    @property
+    def pending(self) -> bool:
+        """Whether messages have arrived that were not received yet."""
+        return bool(self._seen != self._flags[self._receives])
+
     def receive(self) -> list[Message]:
         """The messages that have arrived; raises EOFError or OSError when the other side is gone."""
         messages = []
-        while self._seen != self._flags[self._receives]:
+        while self.pending:
             messages.append(self._pipe.recv())
             self._seen += 1
         return messages

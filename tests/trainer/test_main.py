@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,11 +115,10 @@ def test_bad_input_is_one_message_and_status_2_and_nothing_begins(
 def test_without_a_gpu_cuda_is_refused(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    torch = SimpleNamespace(__version__="2.13.0", cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
     assert command.main([*ENV, "device=cuda"]) == 2
-    assert "device=cuda, but torch" in capsys.readouterr().err
+    assert "device=cuda, but torch 2.13.0 finds no GPU" in capsys.readouterr().err
     assert not trained.calls
 
 

@@ -1,0 +1,172 @@
+"""Whole runs on toy environments: what the system as such promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from envs.spec import UserError
+from trainer.__main__ import main
+from trainer.checkpoint import CheckpointStore
+from trainer.compose import load_config
+from trainer.evaluate import evaluate, load_checkpoint
+
+TINY = ["algorithm.network.hidden=[16]", "algorithm.buffer_memory_mib=8", "run.picture_minutes=0", "env.instances=3"]
+PPO = ["algorithm=ppo", "algorithm.rollout_size=64", "algorithm.minibatch_size=32", "algorithm.epochs=2", *TINY]
+SAC = [
+    "algorithm=sac",
+    "algorithm.start_samples=40",
+    "algorithm.batch_size=16",
+    "algorithm.updates_per_sample=0.5",
+    *TINY,
+]
+CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
+PENDULUM = ["env=gym", "env.id=Pendulum-v1"]
+
+
+def newest(folder: Path):
+    return CheckpointStore(folder / "checkpoints").load_latest()
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "arguments", [[*PPO, *CARTPOLE], [*SAC, *CARTPOLE], [*SAC, *PENDULUM]], ids=["ppo", "sac", "sac-continuous"]
+)
+def test_inline_resume_is_bit_for_bit(tmp_path: Path, arguments: list[str]) -> None:
+    arguments = [*arguments, "run.mode=inline"]
+    assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=400"]) == 0
+    assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=170"]) == 0
+    assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
+    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
+    assert whole.tensors.keys() == parts.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        np.testing.assert_array_equal(tensor, parts.tensors[name], err_msg=name)
+    assert whole.state["collector"] == parts.state["collector"]
+    assert whole.state["report"]["episodes"] == parts.state["report"]["episodes"]
+    assert int(whole.tensors[next(name for name in whole.tensors if name.endswith("/updates"))]) > 0
+
+
+def test_asynchronous_resume_forgets_nothing_but_open_episodes(tmp_path: Path) -> None:
+    assert main([*SAC, *CARTPOLE, f"run.dir={tmp_path}", "stop.samples=300"]) == 0
+    before, saved = summary(tmp_path), newest(tmp_path)
+    assert main([f"resume={tmp_path}", "stop.samples=600"]) == 0
+    after, resumed = summary(tmp_path), newest(tmp_path)
+    assert after["samples"] >= 600 > before["samples"]
+    assert after["episodes"] > before["episodes"]
+    assert after["seconds"] > before["seconds"]
+    assert resumed.state["collector"]["manager"]["episodes"] > saved.state["collector"]["manager"]["episodes"]
+    replay = resumed.replay["CartPole-v1"]
+    assert after["samples"] - 64 < int(replay.index["samples"]) <= after["samples"]  # games went on meanwhile
+    assert int(replay.index["samples"]) > before["samples"]
+    assert int(replay.index["oldest"]) == 1
+    updates, ratio = int(resumed.tensors["CartPole-v1/updates"]), 0.5
+    assert updates == pytest.approx(ratio * (after["samples"] - 40), abs=0.5 * 256 + 20)
+
+
+def test_resume_without_the_replay_collects_anew_and_owes_nothing(tmp_path: Path) -> None:
+    arguments = [*SAC, *CARTPOLE, f"run.dir={tmp_path}", "checkpoint.replay=false"]
+    assert main([*arguments, "stop.samples=300"]) == 0
+    updates = int(newest(tmp_path).tensors["CartPole-v1/updates"])
+    assert main([f"resume={tmp_path}", "stop.samples=330"]) == 0
+    assert int(newest(tmp_path).tensors["CartPole-v1/updates"]) - updates < 0.5 * 256 + 20
+    assert newest(tmp_path).replay == {}
+
+
+def test_init_takes_the_weights_and_nothing_else(tmp_path: Path) -> None:
+    inline = [*PPO, *CARTPOLE, "run.mode=inline"]
+    assert main([*inline, f"run.dir={tmp_path / 'a'}", "stop.samples=200"]) == 0
+    assert main([*inline, f"run.dir={tmp_path / 'b'}", f"init={tmp_path / 'a'}", "stop.samples=3"]) == 0
+    a, b = newest(tmp_path / "a"), newest(tmp_path / "b")
+    np.testing.assert_array_equal(a.tensors["CartPole-v1/weights/policy"], b.tensors["CartPole-v1/weights/policy"])
+    assert int(b.tensors["CartPole-v1/updates"]) == 0
+    assert not b.tensors["CartPole-v1/optimizer/mean"].any()
+
+
+def test_init_from_a_run_of_another_spec_is_refused_by_name(tmp_path: Path) -> None:
+    assert main([*SAC, *PENDULUM, f"run.dir={tmp_path / 'a'}", "stop.samples=3"]) == 0
+    assert main([*SAC, *CARTPOLE, f"run.dir={tmp_path / 'b'}", f"init={tmp_path / 'a'}", "stop.samples=3"]) == 2
+
+
+def test_lockstep_lag_zero_uses_every_sample_with_the_policy_that_made_it(tmp_path: Path) -> None:
+    arguments = [*PPO, *CARTPOLE, "env.stepping=lockstep", "algorithm.max_lag=0", f"run.dir={tmp_path}"]
+    assert main([*arguments, "stop.samples=700"]) == 0
+    assert summary(tmp_path)["dropped"] == {"CartPole-v1": 0}
+    assert summary(tmp_path)["updates"]["CartPole-v1"] >= 9
+
+
+def test_a_run_ends_at_its_goal_and_says_when(tmp_path: Path) -> None:
+    goal = ["goal.metric=length", "goal.at_least=1", "goal.window_samples=50", "goal.also_window_samples=[20]"]
+    assert main([*PPO, *CARTPOLE, *goal, f"run.dir={tmp_path}", "stop.samples=100000"]) == 0
+    seen = summary(tmp_path)
+    assert seen["stopped_by"] == "goal"
+    assert 50 <= seen["goal_samples"] < 1000
+    assert 20 <= seen["goal_windows"]["20"]["samples"] <= seen["goal_samples"]
+
+
+def test_evaluation_does_not_depend_on_how_instances_are_spread(tmp_path: Path) -> None:
+    assert main([*PPO, *CARTPOLE, f"run.dir={tmp_path}", "stop.samples=100"]) == 0
+    config, checkpoint = load_config(tmp_path), load_checkpoint(str(tmp_path))
+    rewards = []
+    for workers in (1, 3):
+        spread = replace(config, env=replace(config.env, workers=workers))
+        rewards.append(sorted(p.reward for p in evaluate(spread, checkpoint, 7, seed=5)))
+    assert rewards[0] == rewards[1]
+    assert len(rewards[0]) == 7
+
+
+def test_an_env_that_keeps_failing_ends_the_run_with_its_traceback_and_a_checkpoint(tmp_path: Path, capsys) -> None:
+    faulty = ["env=gym", "env.id=tests.toys:Faulty-v0", "env.restarts=1", "env.kwargs.fault=step"]
+    assert main([*PPO, *faulty, f"run.dir={tmp_path}"]) == 2
+    assert "the game has crashed" in capsys.readouterr().err
+    assert newest(tmp_path).tensors
+    assert summary(tmp_path)["stopped_by"] == "error"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    run, family = started(tmp_path)
+    run.send_signal(number)
+    assert run.wait(60) == 128 + number
+    assert summary(tmp_path)["stopped_by"] == "interrupted"
+    assert newest(tmp_path).tensors
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
+    run, family = started(tmp_path)
+    run.kill()
+    run.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+
+
+def started(folder: Path) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """A run in a process of its own that has begun to learn, and all its descendants."""
+    command = [sys.executable, "-m", "trainer", *SAC, *CARTPOLE, f"run.dir={folder}", "checkpoint.every_seconds=0.5"]
+    run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."})
+    while not any((folder / "checkpoints").glob("0*")):
+        assert run.poll() is None
+        time.sleep(0.1)
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert len(family) >= 2
+    return run, family
+
+
+def test_user_errors_are_not_lost_between_processes() -> None:
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load_checkpoint("/nonexistent")
