@@ -48,26 +48,26 @@ class StepLaw(gymnasium.Env[Array, Any]):
 
     def __init__(self, law: str = "lognormal") -> None:
         self._law = law
-        self._durations: Iterator[float] | None = None
+        self._durations = durations(law, 0)
+        self._seeded = False
         self._observation: Array = np.zeros(8, np.float32)
         self._step = 0
-        next(durations(law, 0))  # an unknown law is refused here
+        next(self._durations)  # an unknown law is refused here
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Begins an episode; it takes no time."""
         super().reset(seed=seed)
-        if self._durations is None:
-            self._durations = durations(self._law, seed or 0)
+        if not self._seeded:
+            self._durations, self._seeded = durations(self._law, seed or 0), True
         self._step = 0
         self._observation = self.np_random.uniform(-1, 1, 8).astype(np.float32)
-        return self._observation, {}
+        return self._observation.copy(), {}
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Returns the next duration; the episode is cut off after `EPISODE_STEPS`."""
-        assert self._durations is not None, "reset() comes first"
         self._step += 1
         info = {"duration": next(self._durations)}
-        return self._observation, float(action), False, self._step >= EPISODE_STEPS, info
+        return self._observation.copy(), float(action), False, self._step >= EPISODE_STEPS, info
 
 
 gymnasium.register("StepLaw-v0", entry_point="benchmarks.laws:StepLaw")

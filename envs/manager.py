@@ -87,6 +87,7 @@ class EnvManager:
         self._resume = resume
         self._episodes: Array = np.zeros(instances, np.int64)
         self._alive: Array = np.zeros(instances, bool)
+        self._waiting: Array = np.zeros(instances, bool)
         self._recorded: dict[int, Actions] = {}
         self._film_wanted = False
         self._filming: Filming | None = None
@@ -110,7 +111,7 @@ class EnvManager:
             UserError: the env cannot be made or reset (with its traceback), or has a space that cannot be served.
         """
         found = probe(self.env, self.seed, self._step_timeout + START_SECONDS)
-        workers = self._workers or choose_workers(self.instances, found)
+        workers = self._workers or choose_workers(self.instances, found.pace)
         self.layout = f"{self.instances} instances in {workers} workers"
         self._spec = found.spec
         self._can_film = found.pictures
@@ -156,6 +157,9 @@ class EnvManager:
     def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
         if len(agents):
+            if not self._waiting[agents].all():
+                raise ValueError(f"agents {agents[~self._waiting[agents]].tolist()} do not wait for an action")
+            self._waiting[agents] = False
             self._slots.continuous[agents] = continuous
             self._slots.discrete[agents] = discrete
             if self._recorded:
@@ -195,7 +199,8 @@ class EnvManager:
         self._selector.close()
 
     def _started(self) -> Fleet:
-        assert self._fleet is not None, "start() comes first, and nothing after close()"
+        if self._fleet is None:
+            raise RuntimeError("start() comes first, and nothing after close()")
         return self._fleet
 
     def _take_up(self, resume: ManagerState) -> dict[int, Actions]:
@@ -227,6 +232,7 @@ class EnvManager:
             if self._recorded or self._film_wanted:
                 self._keep_recording(closed[terminated | truncated])
         self.samples[closed] += 1
+        self._waiting[index] = True
         closings = Closings(
             closed.astype(np.int32),
             closed,
@@ -241,10 +247,10 @@ class EnvManager:
         return Ready(closings, decisions, lost, metrics)
 
     def _take_lost(self, fleet: Fleet) -> Array:
-        failed = np.asarray(fleet.failed, np.int64)
+        failed = np.unique(fleet.failed)  # an instance can fail, and then its worker
         fleet.failed = []
         lost: Array = failed[self._alive[failed]]
-        self._alive[failed] = False
+        self._alive[failed] = self._waiting[failed] = False
         for instance in self._recorded.keys() & failed.tolist():
             self._begin_recording(instance)
         return lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import traceback
@@ -23,26 +24,35 @@ SHORT_STEP_SECONDS = 50e-6
 """A wake-up costs about as much: shorter steps are taken several to a worker."""
 _PROBE_STEPS = 200
 _PROBE_SECONDS = 0.5
+_PACE_SECONDS = 3.0
+
+
+class Pace(NamedTuple):
+    """How an env spends its time."""
+
+    durations: bool
+    """Whether `info` holds `duration`: then one worker can wait for many instances at once."""
+    step_seconds: float
+    """Median of some random steps; infinity if none succeeded."""
 
 
 class Probe(NamedTuple):
     """What the first look found."""
 
     spec: BehaviorSpec
-    durations: bool
-    """Whether `info` holds `duration`: then one worker can wait for many instances at once."""
-    step_seconds: float
-    """Median of some random steps; infinity if none succeeded."""
     pictures: bool
     """Whether the env can render `rgb_array`."""
+    pace: Pace
 
 
 def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
-    """Makes one env in a process of its own, resets it, takes some random steps and closes it.
+    """Makes one env in a process of its own, resets it, and takes some random steps.
+
+    A step that fails or does not return ends the look, and no more: a worker will meet it again, and tell.
 
     Raises:
         UserError: it cannot be made or reset (with its traceback), has spaces that cannot be served, or takes longer
-            than `timeout` seconds.
+            than `timeout` seconds for that.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -52,6 +62,8 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
     theirs.close()
     try:
         found = ours.recv() if ours.poll(timeout) else None
+        if isinstance(found, tuple):
+            return Probe(found[0], found[1], _receive_pace(ours))
     except EOFError:
         process.join(1.0)
         raise UserError(
@@ -65,26 +77,36 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
         raise UserError(
             f"Environment {env.id!r} was not ready within {timeout:g} s. Raise env.step_timeout if it needs longer."
         )
-    if isinstance(found, str):
-        raise UserError(found)
-    assert isinstance(found, Probe)
-    return found
+    raise UserError(str(found))
 
 
-def choose_workers(instances: int, found: Probe) -> int:
+def choose_workers(instances: int, pace: Pace) -> int:
     """How many workers to use. Blocking steps need one each; the rest was measured on 2 cores.
 
     Samples/s of 32 instances with 1 ms steps and 200 ms every 200 steps (ceiling 16,000) in 32, 8 and 4 workers:
     13,900, 14,200 and 14,500; of 16 x CartPole in 16, 4 and 2 workers: 53,000, 146,000 and 176,000.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if found.durations:
-        workers = min(-(-instances // 4), 2 * cores)
-    elif found.step_seconds < SHORT_STEP_SECONDS:
-        workers = min(instances, cores)
+    if pace.durations:
+        workers = min(-(-instances // 4), 2 * _cores())
+    elif pace.step_seconds < SHORT_STEP_SECONDS:
+        workers = min(instances, _cores())
     else:
         workers = instances
     return max(workers, -(-instances // INSTANCES_PER_WORKER))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _receive_pace(answer: Connection) -> Pace:
+    try:
+        if answer.poll(_PACE_SECONDS):
+            pace: Pace = answer.recv()
+            return pace
+    except EOFError:
+        pass
+    return Pace(durations=False, step_seconds=float("inf"))
 
 
 def _run_probe(recipe: GymEnv, seed: int, answer: Connection, tie: bool) -> None:
@@ -93,17 +115,18 @@ def _run_probe(recipe: GymEnv, seed: int, answer: Connection, tie: bool) -> None
         env = recipe.make()
         _, info = env.reset(seed=episode_seed(seed, 0, 0))
         spec = behavior_spec(env, recipe.behavior, masked="action_mask" in info)
-        durations, step_seconds = _time_steps(env, spec, info)
-        pictures = "rgb_array" in (env.metadata.get("render_modes") or ())
-        answer.send(Probe(spec, durations, step_seconds, pictures))
-        env.close()
     except UserError as error:
         answer.send(str(error))
+        return
     except Exception:
         answer.send(f"Environment {recipe.id!r} could not be made or reset:\n{traceback.format_exc()}")
+        return
+    answer.send((spec, "rgb_array" in (env.metadata.get("render_modes") or ())))
+    answer.send(_time_steps(env, spec, info))
+    env.close()
 
 
-def _time_steps(env: Env, spec: BehaviorSpec, info: dict[str, object]) -> tuple[bool, float]:
+def _time_steps(env: Env, spec: BehaviorSpec, info: dict[str, object]) -> Pace:
     rng = np.random.default_rng(0)
     adapter = GymAdapter(env, spec)
     mask = np.ones(spec.mask_size, bool)
@@ -111,19 +134,18 @@ def _time_steps(env: Env, spec: BehaviorSpec, info: dict[str, object]) -> tuple[
     taken: list[float] = []
     stop = time.perf_counter() + _PROBE_SECONDS
     while len(taken) < _PROBE_STEPS and time.perf_counter() < stop:
-        adapter.mask(info, mask)
-        continuous, discrete = _random_action(spec, mask, rng)
-        action = adapter.action(continuous, discrete)
-        before = time.perf_counter()
         try:
+            adapter.mask(info, mask)
+            action = adapter.action(*_random_action(spec, mask, rng))
+            before = time.perf_counter()
             _, _, terminated, truncated, info = env.step(action)
-        except Exception:  # a worker will meet it again, and tell
+            taken.append(time.perf_counter() - before)
+            durations |= "duration" in info
+            if terminated or truncated:
+                _, info = env.reset()
+        except Exception:
             break
-        taken.append(time.perf_counter() - before)
-        durations |= "duration" in info
-        if terminated or truncated:
-            _, info = env.reset()
-    return durations, median(taken) if taken else float("inf")
+    return Pace(durations, median(taken) if taken else float("inf"))
 
 
 def _random_action(spec: BehaviorSpec, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:

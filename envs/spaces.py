@@ -37,7 +37,7 @@ def observation_parts(space: Space) -> tuple[ObservationPart, ...]:
     Raises:
         UserError: a space of another kind; the message names it by its path.
     """
-    parts = [_observation_part(leaf, path) for leaf, path in _leaves(space, (), "observation space")]
+    parts = [_observation_part(*leaf) for leaf in _leaves(space, (), "observation space")]
     if not parts:
         raise UserError(f"The observation space is empty: {space}. It needs at least one array.")
     return tuple(parts)
@@ -110,22 +110,21 @@ def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
         raise ValueError(f"action_mask allows nothing in branch {int(np.argmin(allowed))}: at least one choice must be")
 
 
-def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...]]]:
+def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...], str]]:
+    """The parts of a space that hold no others, with their paths, as keys and in words."""
     members: Iterable[tuple[Any, Space]]
     if isinstance(space, spaces.Dict):
         members = space.spaces.items()
     elif isinstance(space, spaces.Tuple):
         members = enumerate(space.spaces)
-    elif isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        yield space, path
-        return
     else:
-        raise _refusal(space, where)
+        yield space, path, where
+        return
     for key, sub in members:
         yield from _leaves(sub, (*path, key), f"{where}[{key!r}]")
 
 
-def _observation_part(space: Space, path: tuple[Any, ...]) -> ObservationPart:
+def _observation_part(space: Space, path: tuple[Any, ...], where: str) -> ObservationPart:
     name = "/".join(str(key) for key in path) or "observation"
     if isinstance(space, spaces.Box):
         shape = space.shape or (1,)
@@ -141,8 +140,9 @@ def _observation_part(space: Space, path: tuple[Any, ...]) -> ObservationPart:
         starts = np.cumsum(counts) - counts
         spec = ObservationSpec(name, (int(counts.sum()),), "uint8")
         return ObservationPart(spec, path, _one_hot(starts, np.ravel(space.start)))
-    assert isinstance(space, spaces.MultiBinary)
-    return ObservationPart(ObservationSpec(name, space.shape, "uint8"), path, _copy)
+    if isinstance(space, spaces.MultiBinary):
+        return ObservationPart(ObservationSpec(name, space.shape, "uint8"), path, _copy)
+    raise _refusal(space, where)
 
 
 def _copy(value: Any, row: Array) -> None:

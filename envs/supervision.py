@@ -10,6 +10,7 @@ import contextlib
 import heapq
 import itertools
 import selectors
+import socket
 import threading
 import time
 from collections import deque
@@ -218,22 +219,24 @@ class Fleet:
         return None
 
     def _read_reports(self, link: Link) -> None:
-        for report in link.inbox.take():
-            assert isinstance(report, Report)
+        if not link.open:  # its signals, ready at the same moment, have ended it
+            return
+        reports: list[Report] = link.inbox.take()
+        for report in reports:
             if report.kind == "metrics":
                 self._metrics[report.instance] = report.content
             else:
                 self._lose_instance(link, report.instance, report.content)
-        if link.inbox.closed and link.inbox.socket.fileno() in self._selector.get_map():
-            self._selector.unregister(link.inbox.socket)  # its signals tell the rest
+        if link.inbox.closed:
+            self._ignore(link.inbox.socket)  # its signals tell the rest
 
     def _check(self, now: float) -> None:
         """Restarts what is due, and looks for workers that hang."""
         while self._due and self._due[0][0] <= now:
             _, _, link, instance = heapq.heappop(self._due)
             worker = int(self._worker_of[link.plan.first])
-            if self._links[worker] is not link:
-                continue  # the whole worker has failed since, and started anew
+            if self._links[worker] is not link or (instance is not None and not link.open):
+                continue  # the whole worker has failed since
             if instance is None:
                 self._links[worker] = self._launch(replace(link.plan, replay={}))
             else:
@@ -254,13 +257,16 @@ class Fleet:
         self._check_at = min(now + self._period, self._due[0][0] if self._due else np.inf)
 
     def _lose_worker(self, link: Link, why: str) -> None:
-        self._selector.unregister(link.signals)
-        if link.inbox.socket.fileno() in self._selector.get_map():
-            self._selector.unregister(link.inbox.socket)
+        self._ignore(link.signals)
+        self._ignore(link.inbox.socket)
         link.close()
         self._dying.append(link)
         who = link.process.name.capitalize()
         self._schedule(link, None, link.instances.tolist(), f"{who}: {why}.")
+
+    def _ignore(self, sock: socket.socket) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # the worker's end of it may have closed before
+            self._selector.unregister(sock)
 
     def _lose_instance(self, link: Link, instance: int, error: str) -> None:
         self._last_error[instance] = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ class Oracle(gymnasium.Env):
 
     def __init__(self, duration=None, length=None, render_mode=None):
         self.duration, self.length, self.render_mode = duration, length, render_mode
+        self.last = -1
 
     def reset(self, *, seed=None, options=None):
         self.seed, self.at, self.last = seed or 0, 0, -1
@@ -63,19 +65,20 @@ class Oracle(gymnasium.Env):
 class Faulty(Oracle):
     """An oracle in which action 4 sets off a `fault` (step, reset, kill, stop, hang); `make` and `always` need none."""
 
-    def __init__(self, fault="step", **kwargs):
+    def __init__(self, fault="step", spare_probe=True, **kwargs):
         super().__init__(**kwargs)
         self.fault = fault
+        self.spared = spare_probe and multiprocessing.current_process().name == "probe"
         if fault == "make":
             raise RuntimeError("no licence for this game")
 
     def reset(self, *, seed=None, options=None):
-        if self.fault == "always" or (self.fault == "reset" and getattr(self, "last", 0) == 4):
+        if self.fault == "always" or (self.fault == "reset" and self.last == 4 and not self.spared):
             raise RuntimeError("the level is missing")
         return super().reset(seed=seed, options=options)
 
     def step(self, action):
-        if action == 4:
+        if action == 4 and not self.spared:
             if self.fault == "step":
                 raise RuntimeError("the game has crashed")
             if self.fault == "kill":
@@ -85,6 +88,15 @@ class Faulty(Oracle):
             if self.fault == "hang":
                 time.sleep(3600)
         return super().step(action)
+
+
+class Paced(Oracle):
+    """An oracle whose action picks the duration of its step; resets have none."""
+
+    seconds = (1.0, 2.0, 3.0, 100.0, float("nan"))
+
+    def _info(self):
+        return {"duration": self.seconds[self.last]} if self.at else {}
 
 
 class Unpicturable(Oracle):
@@ -147,5 +159,5 @@ class AddSteps(gymnasium.RewardWrapper):
         return reward + self.bonus
 
 
-for _kind in (Oracle, Faulty, Unpicturable, Telltale, Mixed):
+for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")
