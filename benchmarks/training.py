@@ -20,12 +20,12 @@ def train(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError if the run failed.
     """
-    return _run([*overrides, f"run.dir={folder}"], folder)
-
-
-def resume(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Lets the run in `folder` go on; returns the new `summary.json`. Raises RuntimeError if it failed."""
-    return _run([f"resume={folder}", *overrides], folder)
+    command = [sys.executable, "-m", "trainer", *overrides, f"run.dir={folder}"]
+    status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr, check=False).returncode  # noqa: S603
+    if status:
+        raise RuntimeError(f"`python {' '.join(command[1:])}` ended with status {status}")
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
 
 
 def learn(task: Task, learner: str, seconds: float, lockstep: bool) -> dict[str, Any]:
@@ -66,12 +66,3 @@ def _overrides(task: Task, learner: str, seconds: float, lockstep: bool) -> list
         "run.picture_minutes=0",
         "checkpoint.replay=false",
     ]
-
-
-def _run(overrides: list[str], folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "trainer", *overrides]
-    status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr, check=False).returncode  # noqa: S603
-    if status:
-        raise RuntimeError(f"`python -m trainer {' '.join(overrides)}` ended with status {status}")
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
