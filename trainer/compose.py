@@ -179,7 +179,7 @@ def _register(schema: type, config_name: str) -> None:
     store = ConfigStore.instance()
     store.store(name=f"{config_name}_schema", node=_thawed(OmegaConf.structured(schema)))
     for name, settings in ALGORITHMS.items():
-        store.store(group="schema", name=name, node=settings)
+        store.store(name=f"{name}_schema", node=settings)
 
 
 def _thawed(node: DictConfig) -> DictConfig:
