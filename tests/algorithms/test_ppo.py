@@ -128,6 +128,7 @@ def test_rows_older_than_the_lag_are_dropped_and_counted():
 
 def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
+    torch.nn.init.ones_(ppo._value.head.bias)
     drain = ppo._rollout.drain(1, 4)
     values = torch.arange(40.0)
     following, linked = ppo._next_values(drain, values)

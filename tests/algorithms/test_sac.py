@@ -75,16 +75,21 @@ def test_targets_are_n_step_returns_plus_the_discounted_soft_value():
     assert not torch.isclose(targets[~ended], batch.returns[~ended]).any()
 
 
-def test_policy_loss_sends_no_gradient_to_the_critics():
+def test_policy_loss_sends_no_gradient_to_the_critics(monkeypatch):
     sac, _, _ = filled()
     batch = sac._to_device(sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99))
-    sampled = sac._sample(sac.policy(batch.inputs, batch.mask))
-    judged = sac._frozen(sac._critic.encoder(batch.inputs).detach(), sampled.continuous)
-    assert torch.equal(judged, sac._critic(batch.inputs[0], sampled.continuous))
-    loss = soft_values(sampled, judged, torch.ones(3)).mean()
-    gradients = torch.autograd.grad(loss, list(sac._critic.parameters()), allow_unused=True, retain_graph=True)
-    assert all(gradient is None for gradient in gradients)
-    assert all(g.any() for g in torch.autograd.grad(loss, list(sac.policy.parameters())))
+    state = sac._generator.get_state()
+    targets = sac._targets(batch, sac._log_temperatures.detach().exp())
+    values = chosen_values(sac._critic(sac._critic.encoder(batch.inputs), batch.continuous), batch.discrete)
+    alone = torch.autograd.grad(critic_loss(values, targets), list(sac._critic.parameters()))
+    gradients = []
+    monkeypatch.setattr(sac._optimizer, "step", lambda parts: (gradients.extend(parts), torch.tensor(True))[1])
+    sac._generator.set_state(state)
+    sac._learn(batch)
+    policy = len(list(sac.policy.parameters()))
+    assert all(gradient.any() for gradient in gradients[:policy])
+    for ours, expected in zip(gradients[policy:-1], alone):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_targets_follow_the_critics_by_their_rate():
