@@ -11,6 +11,7 @@ import math
 import selectors
 import time
 from collections import deque
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict
 
@@ -80,8 +81,8 @@ class EnvManager:
         """(I,) int64: closings delivered, by instance."""
         self.news: deque[News] = deque(maxlen=_KEPT_NEWS)
         """What the user should hear of, the oldest first; empty it now and then."""
-        self.picture: list[Array] | None = None
-        """Frames (H, W, 3) uint8 of an episode of instance 0, some time after `request_picture`."""
+        self.picture: Path | None = None
+        """File of the moving picture that `request_picture` asked for, once it is there."""
         self._workers, self._step_timeout, self._restarts = workers, step_timeout, restarts
         self._record_actions = record_actions
         self._resume = resume
@@ -89,7 +90,7 @@ class EnvManager:
         self._alive: Array = np.zeros(instances, bool)
         self._waiting: Array = np.zeros(instances, bool)
         self._recorded: dict[int, Actions] = {}
-        self._film_wanted = False
+        self._film_wanted: Path | None = None
         self._filming: Filming | None = None
         self._can_film = False
         self._watched = False
@@ -171,11 +172,11 @@ class EnvManager:
         fileobj.setblocking(False)
         self._selector.register(fileobj, selectors.EVENT_READ, lambda: self._wake(fileobj))
 
-    def request_picture(self) -> None:
-        """Asks for frames of the next whole episode of instance 0; nothing comes of it where the env cannot render."""
+    def request_picture(self, file: Path) -> None:
+        """Asks for the next whole episode of instance 0 as the GIF `file`; none comes where the env cannot render."""
         if self._can_film and self._filming is None:
             self.picture = None
-            self._film_wanted = True
+            self._film_wanted = file
 
     @property
     def busy_seconds(self) -> Array:
@@ -185,7 +186,10 @@ class EnvManager:
 
     def state(self) -> ManagerState:
         """What `resume` takes. Call it while every agent waits: a step under way would be driven through unseen."""
-        actions = [self._recorded[i] for i in range(self.instances)] if self._record_actions else None
+        actions = None
+        if self._record_actions:
+            recorded = [self._recorded[instance] for instance in range(self.instances)]
+            actions = [Actions(list(kept.continuous), list(kept.discrete)) for kept in recorded]
         return {"episodes": self._episodes.tolist(), "actions": actions}
 
     def close(self) -> None:
@@ -233,8 +237,9 @@ class EnvManager:
                 self._keep_recording(closed[terminated | truncated])
         self.samples[closed] += 1
         self._waiting[index] = True
+        instance = index.astype(np.int32)
         closings = Closings(
-            closed.astype(np.int32),
+            instance if closed is index else closed.astype(np.int32),
             closed,
             slots.reward.take(closed),
             terminated,
@@ -243,7 +248,7 @@ class EnvManager:
             slots.final_mask.take(cut, axis=0),
         )
         observations = tuple(field.take(index, axis=0) for field in slots.observations)
-        decisions = Decisions(index.astype(np.int32), index, observations, slots.mask.take(index, axis=0))
+        decisions = Decisions(instance, index, observations, slots.mask.take(index, axis=0))
         return Ready(closings, decisions, lost, metrics)
 
     def _take_lost(self, fleet: Fleet) -> Array:
@@ -266,8 +271,8 @@ class EnvManager:
         """Episodes of the instances `ended` are over, and new ones begin."""
         for instance in ended.tolist():
             if instance == 0 and self._film_wanted and 0 in self._recorded:
-                self._film_wanted = False
-                self._film(self._recorded[0])
+                self._film(self._recorded[0], self._film_wanted)
+                self._film_wanted = None
             self._begin_recording(instance)
 
     def _begin_recording(self, instance: int) -> None:
@@ -276,13 +281,13 @@ class EnvManager:
         else:
             self._recorded.pop(instance, None)
 
-    def _film(self, actions: Actions) -> None:
+    def _film(self, actions: Actions, file: Path) -> None:
         episode = int(self._episodes[0]) - 1
         shown = Actions(actions.continuous[:MAX_FRAMES], actions.discrete[:MAX_FRAMES])
-        self._filming = Filming(self.env, self._spec, episode_seed(self.seed, 0, episode), shown)
-        self._selector.register(self._filming.inbox.socket, selectors.EVENT_READ, self._take_frames)
+        self._filming = Filming(self.env, self._spec, episode_seed(self.seed, 0, episode), shown, file)
+        self._selector.register(self._filming.inbox.socket, selectors.EVENT_READ, self._take_picture)
 
-    def _take_frames(self) -> None:
+    def _take_picture(self) -> None:
         filming = self._filming
         if filming is None or not filming.take():
             return
@@ -290,7 +295,7 @@ class EnvManager:
         filming.close()
         self._filming = None
         if filming.error is None:
-            self.picture = filming.frames
+            self.picture = filming.file
         else:
             self._can_film = False
             self.news.append(News("fault", 0, f"No pictures of play, as rendering failed:\n{filming.error}"))

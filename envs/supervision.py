@@ -31,7 +31,7 @@ REFILL_SECONDS = 600.0
 """One restart comes back to an instance's budget after so long: a game that leaks may fail for days, now and then."""
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 10.0
 _CHECK_SECONDS = 1.0
-_CLOSE_SECONDS = 3.0
+_CLOSE_SECONDS = 2.0
 
 
 class InstanceFailed(UserError):
@@ -136,6 +136,7 @@ class Fleet:
         self._local_of = np.concatenate([np.arange(plan.count) for plan in plans]).astype(np.uint8)
         self._deadline = np.full(instances, np.inf)
         """(I,) when the answer to each instance's last command is overdue."""
+        self._late = np.zeros(instances, bool)
         self._due: list[tuple[float, int, Link, int | None]] = []
         """Heap of restarts: when, tie-breaker, in or of which worker, which instance (None: the worker)."""
         self._order = itertools.count()
@@ -246,10 +247,12 @@ class Fleet:
             self._news.append(
                 News("restart", link.plan.first if instance is None else instance, f"{who}: starts anew.")
             )
-        overdue = (self._deadline < now).nonzero()[0]
+        late = self._deadline < now
+        overdue = (late & self._late).nonzero()[0]  # twice: the answer may lie unread, if nobody has polled for long
+        self._late = late
         for worker, instance in dict(zip(self._worker_of[overdue].tolist(), overdue.tolist())).items():
-            late = f"instance {instance} did not answer within {self._step_timeout:g} s (env.step_timeout)"
-            self._lose_worker(self._links[worker], late)
+            why = f"instance {instance} did not answer within {self._step_timeout:g} s (env.step_timeout)"
+            self._lose_worker(self._links[worker], why)
         for link in self._links:
             if link.open and not link.process.is_alive():  # something that it started holds its sockets open
                 self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")
@@ -269,10 +272,10 @@ class Fleet:
             self._selector.unregister(sock)
 
     def _lose_instance(self, link: Link, instance: int, error: str) -> None:
-        self._last_error[instance] = error
-        shown = "as before" if error in self._seen else error.rstrip()
+        self._last_error[instance] = error.rstrip()
+        told = "the same as before." if error in self._seen else f"\n{error.rstrip()}\n"
         self._seen.add(error)
-        self._schedule(link, instance, [instance], f"Instance {instance}: its env raised: {shown}\n")
+        self._schedule(link, instance, [instance], f"Instance {instance}: its env raised {told}")
 
     def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
         """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""
@@ -284,12 +287,11 @@ class Fleet:
         budgets = [self._budget.spend(one, now) for one in lost]
         for one, budget in zip(lost, budgets):
             if budget is None:
+                last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
                 raise InstanceFailed(
-                    f"Instance {one} failed {self._restarts + 1} times: its budget of {self._restarts} restarts "
-                    f"(env.restarts) is spent. {text.strip()}\n{self._last_error.get(one, '')}".rstrip()
+                    f"Instance {one} failed once more than its {self._restarts} restarts (env.restarts) allow:\n{last}"
                 )
         number, delay = max(budget for budget in budgets if budget is not None)
         heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
         self._check_at = min(self._check_at, now + delay)
-        said = f"{text} Restart {number} of {self._restarts} in {delay:g} s."
-        self._news.append(News("fault", lost[0], said.replace("\n ", "\n")))
+        self._news.append(News("fault", lost[0], f"{text} Restart {number} of {self._restarts} in {delay:g} s."))

@@ -64,6 +64,16 @@ def test_an_instance_that_does_not_answer_in_time_is_restarted(fault):
         assert "did not answer within 2 s (env.step_timeout)" in manager.news[0].text
 
 
+def test_answers_that_nobody_read_for_long_are_not_overdue():
+    with EnvManager(faulty("hang"), 2, 7, workers=2, step_timeout=0.5) as manager:
+        manager.start()
+        audit = Audit(manager, 7)
+        audit.until(lambda: min(audit.counts.values()) > 0)
+        time.sleep(1.5)
+        audit.until(lambda: min(audit.counts.values()) >= 20)
+        assert audit.lost == []
+
+
 def test_a_worker_killed_from_outside_is_restarted_and_the_others_go_on_meanwhile():
     with EnvManager(faulty("step"), 3, 7, workers=3) as manager:
         manager.start()
@@ -94,7 +104,7 @@ def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
     with EnvManager(faulty(fault), 2, 7, workers=2, restarts=1) as manager:
         manager.start()
         audit = Audit(manager, 7, Trigger(1, 1, 1))
-        with pytest.raises(InstanceFailed, match=f"(?s)Instance 1 failed 2 times.*1 restarts.*{words}"):
+        with pytest.raises(InstanceFailed, match=f"(?s)Instance 1 failed once more than its 1 restarts.*{words}"):
             audit.until(lambda: False)
         assert audit.lost == [1]
         assert audit.counts[0] > 0
