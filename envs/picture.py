@@ -1,4 +1,4 @@
-"""Pictures of play: an episode's actions, played again in a process of its own, so that rendering holds up no instance.
+"""Pictures of play: an episode's actions, played again in a process of its own, so that drawing holds up no instance.
 
 An env that does not do the same again from the same seed and actions shows another play than the one that was recorded.
 """
@@ -6,49 +6,48 @@ An env that does not do the same again from the same seed and actions shows anot
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import threading
 import traceback
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.framing import Inbox, send_object, socket_pair
-from envs.gymnasium import GymAdapter, GymEnv
+from envs.gymnasium import Env, GymAdapter, GymEnv
 from envs.spec import Array, BehaviorSpec
 from envs.worker import Actions, follow_parent
 
 MAX_FRAMES = 200
+_PIXELS = 320
+_FRAMES_PER_SECOND = 10.0
 
 
 class Filming:
-    """One episode on its way to becoming a list of frames."""
+    """One episode on its way to becoming a moving picture, the GIF `file`."""
 
-    def __init__(self, env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions) -> None:
+    def __init__(self, env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path) -> None:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
-        self.frames: list[Array] = []
-        """(H, W, 3) uint8 each."""
-        self.error: str | None = None
-        """The traceback, if rendering failed."""
+        self.file = file
+        self.error: str | None = "the process that draws pictures ended without one"
+        """What went wrong, with the traceback if there is one; None once the file is there."""
         tie = threading.current_thread() is threading.main_thread()
         self._process = get_context("spawn").Process(
-            target=_run_filming, args=(env, spec, seed, actions, theirs, tie), name="pictures", daemon=True
+            target=_run_filming, args=(env, spec, seed, actions, file, theirs, tie), name="pictures", daemon=True
         )
         self._process.start()
         theirs.close()
 
     def take(self) -> bool:
-        """Takes the frames that have come; True once there are no more to come."""
-        for content in self.inbox.take():
-            if isinstance(content, str):
-                self.error = content
-            else:
-                self.frames.append(content)
-        if self.inbox.closed and not self.frames and self.error is None:
-            self.error = "the process that draws pictures ended without one"
+        """Takes what the process has to say; True once it has ended."""
+        for error in self.inbox.take():
+            self.error = error
         return self.inbox.closed
 
     def close(self) -> None:
@@ -58,29 +57,51 @@ class Filming:
         self._process.join()
 
 
+def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
+    """A GIF of `frames`, each (H, W, 3) uint8, that repeats; larger ones are shrunk to 320 pixels."""
+    from PIL import Image
+
+    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
+    for image in images:
+        image.thumbnail((_PIXELS, _PIXELS))
+    stream = io.BytesIO()
+    # GIFs count in hundredths of a second, and viewers slow down what is faster than two of them.
+    milliseconds = max(20, round(1000 / frames_per_second))
+    images[0].save(
+        stream, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
+    )
+    return stream.getvalue()
+
+
 def _run_filming(
-    recipe: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, frames: socket.socket, tie: bool
+    recipe: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, told: socket.socket, tie: bool
 ) -> None:
     follow_parent(tie)
     if hasattr(os, "nice"):
         os.nice(10)
+    error = None
+    try:
+        env = recipe.make(render=True)
+        gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
+        env.close()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gif)
+    except Exception:
+        error = traceback.format_exc()
     with contextlib.suppress(ConnectionError):
-        try:
-            env = recipe.make(render=True)
-            adapter = GymAdapter(env, spec)
-            env.reset(seed=seed)
-            send_object(frames, _picture(env.render()))
-            for continuous, discrete in zip(*actions):
-                action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
-                _, _, terminated, truncated, _ = env.step(action)
-                send_object(frames, _picture(env.render()))
-                if terminated or truncated:
-                    break
-            env.close()
-        except ConnectionError:
-            raise
-        except Exception:
-            send_object(frames, traceback.format_exc())
+        send_object(told, error)
+
+
+def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:
+    adapter = GymAdapter(env, spec)
+    env.reset(seed=seed)
+    yield _picture(env.render())
+    for continuous, discrete in zip(*actions):
+        action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
+        _, _, terminated, truncated, _ = env.step(action)
+        yield _picture(env.render())
+        if terminated or truncated:
+            break
 
 
 def _picture(rendered: Any) -> Array:

@@ -70,7 +70,7 @@ class Collecting(Protocol):
         """What the collector has to tell: `spec`, `episodes`, `statistics`, `news`, `picture`."""
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
-        """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one."""
+        """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
 
     def advance(self, due: Callable[[], bool]) -> None:
         """Lets time pass until there may be something to do; `due` tells whether an update is."""
@@ -124,7 +124,7 @@ class _Side:
         if message.kind == "ready":
             self.collector.channel(message.behavior).limiter = message.content
         elif message.kind == "picture":
-            self.instances.request_picture()
+            self.instances.request_picture(message.content)
         elif message.kind == "state":
             self.report(at_once=True)
             self._send("state", content=self.state())

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from envs.spec import Array
-
 EPISODES = 100
 """Episodes that means look back."""
-_PICTURE_PIXELS = 320
 
 
 class EpisodeStatistics:
@@ -78,13 +72,15 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, samples)
 
-    def picture(self, samples: int, name: str, frames: Sequence[Array], frames_per_second: float) -> None:
-        """A moving picture of `frames`, each (H, W, 3) uint8."""
+    def picture(self, samples: int, name: str, file: Path) -> None:
+        """A moving picture, from a GIF file."""
+        from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         # add_video needs moviepy, and without it prints a line and writes nothing.
-        gif, width, height = animated_gif(frames, frames_per_second)
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        with Image.open(file) as gif:
+            width, height = gif.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
         self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), samples)
 
     def flush(self) -> None:
@@ -127,23 +123,3 @@ class Summary:
         aside = folder / "summary.json.tmp"
         aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         aside.replace(folder / "summary.json")
-
-
-def animated_gif(frames: Sequence[Array], frames_per_second: float) -> tuple[bytes, int, int]:
-    """Encodes `frames`, each (H, W, 3) uint8, as a GIF that repeats; larger ones are shrunk to 320 pixels.
-
-    Returns:
-        The bytes, width and height in pixels.
-    """
-    from PIL import Image
-
-    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    for image in images:
-        image.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    stream = io.BytesIO()
-    # GIFs count in hundredths of a second, and viewers slow down what is faster than two of them.
-    milliseconds = max(20, round(1000 / frames_per_second))
-    images[0].save(
-        stream, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
-    )
-    return stream.getvalue(), images[0].width, images[0].height

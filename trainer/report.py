@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.spec import Array
 from trainer.collector import Episode, Statistics
 from trainer.config import TrainConfig
 from trainer.goal import Goal
@@ -16,7 +15,6 @@ from trainer.metrics import EpisodeStatistics, Summary, TensorBoard
 from trainer.progress import Progress, Status, log, seconds_left
 
 _SHOW_SECONDS = 0.5
-_PICTURES_PER_SECOND = 8
 
 
 class Report:
@@ -75,9 +73,9 @@ class Report:
         """Takes in the collector's latest figures."""
         self._statistics = statistics
 
-    def picture(self, samples: int, frames: Sequence[Array]) -> None:
-        """Takes in an episode's frames, each (H, W, 3) uint8."""
-        self._board.picture(samples, "play", frames, _PICTURES_PER_SECOND)
+    def picture(self, samples: int, file: Path) -> None:
+        """Takes in a moving picture of an episode."""
+        self._board.picture(samples, "play", file)
 
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows, and at intervals logs, how the run stands; tells whether it logged."""

@@ -61,7 +61,7 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, store: CheckpointStore, checkpoint: Checkpoint | None
     ) -> None:
-        self._config, self._store, self._checkpoint = config, store, checkpoint
+        self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._learners: dict[str, Learner] = {}
         behavior = GymEnv(config.env.id).behavior
         self._shared = Shared({behavior: config.algorithm.buffer_memory_mib * _MIB})
@@ -106,7 +106,7 @@ class Run:
             self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
         if now >= self._picture_at and self._learners and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
-            self._collecting.send("picture")
+            self._collecting.send("picture", content=self._folder / "pictures" / f"{self._samples():09d}.gif")
         self._collecting.advance(lambda: any(learner.due() for learner in self._learners.values()))
 
     def _receive(self) -> None:

@@ -68,13 +68,14 @@ class Link:
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """Sends a message and wakes the other side."""
-        self._pipe.send(Message(kind, behavior, content))
+        # Counted first: a message larger than the pipe is only sent while the other side receives it.
         self._flags[self._sends] += 1
         self.wake()
+        self._pipe.send(Message(kind, behavior, content))
 
     @property
     def pending(self) -> bool:
-        """Whether messages have arrived that were not received yet."""
+        """Whether messages are here, or on their way, that were not received yet."""
         return bool(self._seen != self._flags[self._receives])
 
     def receive(self) -> list[Message]:

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from envs.gymnasium import GymEnv
 from envs.manager import EnvManager
@@ -124,28 +125,30 @@ def test_a_resumed_manager_goes_on_with_the_next_episodes():
 
 
 @pytest.mark.parametrize("record", [False, True])
-def test_a_picture_is_a_whole_episode_of_instance_0(record):
+def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
     with EnvManager(oracles(), 2, 7, record_actions=record) as manager:
         manager.start()
         audit = Audit(manager, 7)
-        manager.request_picture()
+        manager.request_picture(tmp_path / "pictures" / "7.gif")
         assert manager.picture is None
         audit.until(lambda: manager.picture is not None)
-        steps = [int(frame[0, 0, 0]) for frame in manager.picture]
+        with Image.open(manager.picture) as gif:
+            frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
+        steps = [int(frame[0, 0, 0]) for frame in frames]
         assert steps == list(range(len(steps)))
-        assert [int(frame[0, 0, 1]) for frame in manager.picture] == [0] + [(step % 4) + 1 for step in steps[:-1]]
-        assert {frame.shape for frame in manager.picture} == {(4, 6, 3)}
+        assert [int(frame[0, 0, 1]) for frame in frames] == [0] + [(step % 4) + 1 for step in steps[:-1]]
+        assert {frame.shape for frame in frames} == {(4, 6, 3)}
         audit.until(lambda: audit.counts[0] >= 100)
         assert not manager.news
 
 
-def test_rendering_that_fails_is_told_once_and_harms_nobody():
+def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
     with EnvManager(GymEnv("tests.toys:Unpicturable-v0"), 2, 7) as manager:
         manager.start()
         audit = Audit(manager, 7)
-        manager.request_picture()
+        manager.request_picture(tmp_path / "no.gif")
         audit.until(lambda: len(manager.news) > 0)
-        manager.request_picture()
+        manager.request_picture(tmp_path / "no.gif")
         audit.until(lambda: min(audit.counts.values()) >= 300)
         (news,) = manager.news
         assert news.kind == "fault"

@@ -116,6 +116,12 @@ def test_a_run_ends_at_its_goal_and_says_when(tmp_path: Path) -> None:
     assert 20 <= seen["goal_windows"]["20"]["samples"] <= seen["goal_samples"]
 
 
+def test_pictures_of_play_lie_in_the_runs_folder(tmp_path: Path) -> None:
+    pictured = ["env=gym", "env.id=tests.toys:Oracle-v0", "run.picture_minutes=0.001"]
+    assert main([*PPO, *pictured, f"run.dir={tmp_path}", "stop.seconds=8"]) == 0
+    assert list((tmp_path / "pictures").glob("*.gif"))
+
+
 def test_evaluation_does_not_depend_on_how_instances_are_spread(tmp_path: Path) -> None:
     assert main([*PPO, *CARTPOLE, f"run.dir={tmp_path}", "stop.samples=100"]) == 0
     config, checkpoint = load_config(tmp_path), load_checkpoint(str(tmp_path))
