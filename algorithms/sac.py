@@ -308,5 +308,5 @@ class SAC:
 
 NORMALIZE_EVERY = 10
 """Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
-TOLERANCE = 256
+TOLERANCE = 1000
 """Samples that the learner may lag behind before games are held back."""

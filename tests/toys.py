@@ -159,5 +159,14 @@ class AddSteps(gymnasium.RewardWrapper):
         return reward + self.bonus
 
 
+class Flags(gymnasium.ObservationWrapper):
+    """Observes three bytes instead."""
+
+    observation_space = spaces.MultiBinary(3)
+
+    def observation(self, observation):
+        return np.zeros(3, np.int8)
+
+
 for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
-from envs.gymnasium import GymEnv
+from envs.gymnasium import GymEnv, behavior_spec
 from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
-from trainer.config import Device, GoalConfig, RunConfig, TrainConfig
+from trainer.config import Device, GoalConfig, RunConfig, TrainConfig, Which
+from trainer.evaluate import check_spec, load_checkpoint
 
 _MIB = 2**20
 
@@ -98,19 +99,28 @@ def _check_device(device: Device) -> None:
 
 def _check_folders(config: TrainConfig) -> None:
     if config.resume is not None:
-        _check_saved(config.resume, "resume")
+        _check_saved(config.resume, "resume", config)
         return
     if config.init is not None:
         load_config(config.init)
-        _check_saved(config.init, "init")
+        _check_saved(config.init, "init", config)
     if config.run.dir is not None:
         _check_new(config.run)
 
 
-def _check_saved(folder: str, key: str) -> None:
+def _check_saved(folder: str, key: str, config: TrainConfig) -> None:
     store = CheckpointStore(Path(folder) / "checkpoints")
     if store.latest() is None and (key == "resume" or store.best() is None):
         raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it anew, or name another")
+    saved = load_checkpoint(folder, Which["last" if key == "resume" else "best"])
+    recipe = GymEnv(config.env.id, config.env.kwargs, tuple(config.env.wrappers))
+    known = saved.state["behaviors"].get(recipe.behavior, {})
+    try:
+        env = recipe.make()
+    except Exception:  # the first worker tells what is wrong with the environment
+        return
+    check_spec(behavior_spec(env, recipe.behavior, known.get("masked", False)), saved)
+    env.close()
 
 
 def _check_new(run: RunConfig) -> None:
