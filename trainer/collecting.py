@@ -114,7 +114,7 @@ class _Side:
             self.instances.start()
             lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
             manager = LockstepManager(self.instances) if lockstep else self.instances
-            self.collector = Collector(manager, self._open_channel)
+            self.collector = Collector(manager, self._open_channel, self._config.stop.samples)
             for behavior in self.instances.specs:
                 self.collector.channel(behavior)
             yield self.collector

@@ -5,6 +5,7 @@ Shapes: N decisions, M closings; A agents seen so far; C continuous actions, B d
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,11 @@ class Channel:
     def pending(self) -> bool:
         """Whether agents wait for an action."""
         return bool(self._pending)
+
+    @property
+    def samples(self) -> int:
+        """Samples in all, earlier parts of a resumed run included."""
+        return int(self._counters[SAMPLES])
 
     def may_act(self) -> bool:
         """Whether the learner keeps up well enough for games to go on."""
@@ -239,9 +245,13 @@ class Statistics:
 class Collector:
     """Turns of acting and receiving over all behaviors of a manager."""
 
-    def __init__(self, manager: Manager, open_channel: Callable[[BehaviorSpec], Channel]) -> None:
+    def __init__(
+        self, manager: Manager, open_channel: Callable[[BehaviorSpec], Channel], stop_samples: int | None = None
+    ) -> None:
+        """Nothing acts any more once there are `stop_samples` samples."""
         self.manager = manager
         self.channels: dict[str, Channel] = {}
+        self._stop_samples = math.inf if stop_samples is None else stop_samples
         self._open_channel = open_channel
         self._began: float | None = None
         self._first, self._last, self._first_busy = np.zeros((3, len(manager.samples)))
@@ -254,7 +264,7 @@ class Collector:
         held = False
         for name, channel in self.channels.items():
             if channel.pending:
-                if channel.may_act():
+                if self._may_act(channel):
                     self.manager.send(name, *channel.act())
                     self._began = self._began or start
                 else:
@@ -273,7 +283,7 @@ class Collector:
     @property
     def held(self) -> bool:
         """Whether agents wait for the learner."""
-        return any(channel.pending and not channel.may_act() for channel in self.channels.values())
+        return any(channel.pending and not self._may_act(channel) for channel in self.channels.values())
 
     def channel(self, name: str) -> Channel:
         """The behavior's channel, opened when it is first asked for."""
@@ -292,6 +302,9 @@ class Collector:
             dict(self._seconds),
             self.manager.layout,
         )
+
+    def _may_act(self, channel: Channel) -> bool:
+        return channel.may_act() and sum(other.samples for other in self.channels.values()) < self._stop_samples
 
     def _note(self, instances: Array, now: float) -> None:
         self._last[instances] = now

@@ -64,13 +64,13 @@ def test_asynchronous_resume_forgets_nothing_but_open_episodes(tmp_path: Path) -
     before, saved = summary(tmp_path), newest(tmp_path)
     assert main([f"resume={tmp_path}", "stop.samples=600"]) == 0
     after, resumed = summary(tmp_path), newest(tmp_path)
-    assert after["samples"] >= 600 > before["samples"]
+    assert 300 <= before["samples"] < 306
+    assert 600 <= after["samples"] < 606
     assert after["episodes"] > before["episodes"]
     assert after["seconds"] > before["seconds"]
     assert resumed.state["collector"]["manager"]["episodes"] > saved.state["collector"]["manager"]["episodes"]
     replay = resumed.replay["CartPole-v1"]
-    assert after["samples"] - 64 < int(replay.index["samples"]) <= after["samples"]  # games went on meanwhile
-    assert int(replay.index["samples"]) > before["samples"]
+    assert int(replay.index["samples"]) == after["samples"]
     assert int(replay.index["oldest"]) == 1
     updates = [int(checkpoint.tensors["CartPole-v1/updates"]) for checkpoint in (saved, resumed)]
     assert 0 < updates[0] < updates[1] <= 0.5 * (after["samples"] - 40) + 1
