@@ -18,8 +18,8 @@ CARTPOLE = PPOSettings(
     rollout_size=512,
     minibatch_size=128,
     epochs=10,
-    discount=0.98,
-    gae_lambda=0.9,
+    discount=0.99,
+    gae_lambda=0.95,
     learning_rate=1e-3,
     entropy=0.0,
 )
