@@ -42,30 +42,32 @@ class FlatAdam:
         self._max_gradient_norm = max_gradient_norm
         self._betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=device)
         self._weights = (1 - self._betas).float()
-        self._zero = torch.zeros((), device=device)
+        self._gradient, self._scratch = torch.empty_like(vector), torch.empty_like(vector)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> Tensor:
         """One step along gradients given in the vector's order; returns whether they were finite, () bool."""
         self.attempts += 1
-        gradient = torch.cat([part.reshape(-1) for part in gradients])
+        # Everything of the vector's size happens in two buffers that stay: fresh memory costs more than the arithmetic.
+        gradient, scratch = self._gradient, self._scratch
+        torch.cat([part.reshape(-1) for part in gradients], out=gradient)
         norm = gradient.norm()
         # NaN compares false, so this catches both kinds of bad numbers.
         finite: Tensor = norm < torch.inf
         if self._max_gradient_norm is not None:
-            gradient = gradient * (self._max_gradient_norm / norm.clamp(min=self._max_gradient_norm))
-        gradient = torch.where(finite, gradient, self._zero)
+            gradient.mul_(self._max_gradient_norm / norm.clamp(min=self._max_gradient_norm))
+        gradient.masked_fill_(~finite, 0.0)
         # With zero weights the moments stay exactly as they are.
-        mean_weight, square_weight = (self._weights * finite).unbind()
-        self.mean.lerp_(gradient, mean_weight)
-        self.square.lerp_(gradient * gradient, square_weight)
+        weights = (1 - self._betas) * finite
+        self.mean.lerp_(gradient, weights[0].float())
+        self.square.lerp_(gradient.square_(), weights[1].float())
         self.steps += finite
-        mean_bias, square_bias = (1 - self._betas.pow(self.steps.clamp(min=1))).unbind()
-        root = square_bias.sqrt()
-        step_size = self.learning_rate * root / mean_bias * finite
+        bias = 1 - self._betas.pow(self.steps.clamp(min=1))
+        root = bias[1].sqrt()
+        step_size = self.learning_rate * root / bias[0] * finite
         # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
-        denominator = self.square.sqrt().add_(root * EPSILON)
-        self.vector.addcdiv_(self.mean * -step_size, denominator)
+        denominator = torch.sqrt(self.square, out=gradient).add_(root * EPSILON)
+        self.vector.addcdiv_(torch.mul(self.mean, -step_size, out=scratch), denominator)
         return finite
 
     def skipped(self) -> int:

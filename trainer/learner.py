@@ -10,7 +10,7 @@ from algorithms.sac import SAC
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
 from trainer.limiter import Limiter
-from trainer.shared import DROPPED, UPDATES
+from trainer.shared import DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
 Algorithm = PPO | SAC
@@ -50,7 +50,8 @@ class Learner:
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Hands the policy to the actors, as version `updates` + 1."""
+        """Hands the policy to the actors, as version `updates` + 1, and moves the schedules on."""
+        self.algorithm.set_progress(int(self._counters[SAMPLES]))
         self._count()
         self._weights.publish(self.algorithm.policy.flat.detach().cpu().numpy(), self.algorithm.updates + 1)
 
