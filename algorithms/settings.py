@@ -68,8 +68,9 @@ class PPOSettings:
     """Whether value targets correct for stale data (V-trace, arXiv 1802.01561). Equal to GAE on fresh data."""
     max_weight: float = 1.0
     """Truncation of the stale data's importance weights. Higher: less bias, more variance. Usual: 1 to 2."""
-    max_lag: int = 4
-    """Policy versions that a sample may be old; older ones are dropped and counted. 0: collection waits for updates."""
+    max_lag: int = 1
+    """Policy versions that a sample may be old; older ones are dropped and counted. At 1, games go on during an update
+    as long as it takes no longer than collecting a rollout. Higher: staler data. 0: collection waits for updates."""
 
 
 @dataclass

@@ -45,18 +45,17 @@ _SMALL = "algorithm.network.hidden=[64,64]"
 TASKS = {
     "ppo_cartpole": LearningTask(
         (
-            *("env=gym", "env.id=CartPole-v1", "algorithm=ppo", _SMALL),
-            *("algorithm.rollout_size=512", "algorithm.minibatch_size=128", "algorithm.epochs=10"),
-            *("algorithm.learning_rate=1e-3", "algorithm.discount=0.98", "algorithm.gae_lambda=0.9"),
-            *("algorithm.entropy=0", "algorithm.max_lag=1"),
+            *("env=gym", "env.id=CartPole-v1", "env.instances=8", "algorithm=ppo", _SMALL),
+            *("algorithm.rollout_size=1024", "algorithm.minibatch_size=128", "algorithm.epochs=8"),
+            *("algorithm.learning_rate=1e-3", "algorithm.entropy=0"),
         ),
         mark=475.0,
         samples=100_000,
     ),
     "sac_pendulum": LearningTask(
         (
-            *("env=gym", "env.id=Pendulum-v1", "algorithm=sac", "algorithm.network.hidden=[128,128]"),
-            *("algorithm.batch_size=256", "algorithm.start_samples=300", "algorithm.updates_per_sample=1"),
+            *("env=gym", "env.id=Pendulum-v1", "env.instances=8", "algorithm=sac"),
+            *("algorithm.network.hidden=[128,128]", "algorithm.batch_size=256", "algorithm.start_samples=300"),
             *("algorithm.learning_rate=1e-3", "algorithm.discount=0.95", "algorithm.target_rate=0.01"),
         ),
         mark=-200.0,
@@ -64,9 +63,8 @@ TASKS = {
     ),
     "sac_cartpole": LearningTask(
         (
-            *("env=gym", "env.id=CartPole-v1", "algorithm=sac", _SMALL),
-            *("algorithm.batch_size=128", "algorithm.updates_per_sample=0.5", "algorithm.steps=5"),
-            *("algorithm.learning_rate=1e-3", "algorithm.discount=0.98", "algorithm.target_rate=0.02"),
+            *("env=gym", "env.id=CartPole-v1", "env.instances=8", "algorithm=sac", _SMALL),
+            *("algorithm.batch_size=128", "algorithm.learning_rate=1e-3", "algorithm.target_rate=0.02"),
         ),
         mark=475.0,
         samples=50_000,

@@ -252,8 +252,13 @@ def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.s
 
 
 def follow_parent(tie: bool) -> None:
-    """Ends this process when its parent does, even while a step never returns; leaves Ctrl+C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends this process when its parent does, even while a step never returns; leaves signals to the parent.
+
+    Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's to save and to end.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows lacks the last
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     if sys.platform == "linux":
         _prctl(_PR_SET_TIMERSLACK, 1)  # else a wait for a deadline ends 50 us late

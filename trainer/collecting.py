@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import parent_process
+from multiprocessing.connection import Connection
 from socket import socket
 from typing import Any, Protocol
 
@@ -23,6 +20,7 @@ from envs.gymnasium import GymEnv
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, UserError
+from envs.worker import follow_parent
 from trainer.behavior import divide_arena, make_policy
 from trainer.collector import Channel, Collector
 from trainer.config import Mode, Stepping, TrainConfig
@@ -214,7 +212,8 @@ class Remote:
     def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._flags = shared.flags
         self._link, ends = link_pair(shared)
-        self._process = SPAWN.Process(target=_collect, args=(config, shared, ends, resume), name="collector")
+        tie = threading.current_thread() is threading.main_thread()
+        self._process = SPAWN.Process(target=_collect, args=(config, shared, ends, resume, tie), name="collector")
         self._process.start()
         for end in ends:
             end.close()
@@ -280,12 +279,11 @@ class Remote:
 
 
 def _collect(
-    config: TrainConfig, shared: Shared, ends: tuple[Connection, socket], resume: dict[str, Any] | None
+    config: TrainConfig, shared: Shared, ends: tuple[Connection, socket], resume: dict[str, Any] | None, tie: bool
 ) -> None:
     """The collector's process: ends when it is told to, or with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the learner decides
+    follow_parent(tie)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     link = Link(*ends, shared, TO_COLLECTOR)
     side = _Side(config, shared, link.send, resume)
     try:
@@ -310,9 +308,3 @@ def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:
         if flags[LEARNER_WAITS] and any(channel.may_update() for channel in collector.channels.values()):
             link.wake()
         side.report()
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        wait([parent.sentinel])
-    os._exit(1)  # the workers' pipes close with this process

@@ -219,13 +219,16 @@ class Run:
 
 
 class _Interrupt:
-    """Ctrl+C and SIGTERM once: the run saves and leaves. Ctrl+C twice: it leaves at once."""
+    """Ctrl+C, SIGTERM or a closed terminal: the run saves and leaves. Ctrl+C twice: it leaves at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __enter__(self) -> _Interrupt:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        # What is ignored stays so: nohup is meant to outlive the terminal.
+        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

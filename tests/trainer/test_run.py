@@ -151,10 +151,11 @@ def test_an_env_that_keeps_failing_ends_the_run_with_its_traceback_and_a_checkpo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_the_whole_group_saves_and_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     run, family = started(tmp_path)
-    run.send_signal(number)
+    number = getattr(signal, name)
+    os.killpg(run.pid, number)
     assert run.wait(60) == 128 + number
     assert summary(tmp_path)["stopped_by"] == "interrupted"
     assert newest(tmp_path).tensors
@@ -173,7 +174,9 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
 def started(folder: Path) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """A run in a process of its own that has begun to learn, and all its descendants."""
     command = [sys.executable, "-m", "trainer", *SAC, *CARTPOLE, f"run.dir={folder}", "checkpoint.every_seconds=0.5"]
-    run = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."})
+    run = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}, start_new_session=True
+    )
     while not any((folder / "checkpoints").glob("0*")):
         assert run.poll() is None
         time.sleep(0.1)
