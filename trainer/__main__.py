@@ -1,7 +1,8 @@
 """`python -m trainer`: composes and checks the configuration, then trains.
 
 Exit statuses: 0 the run ended as planned; 1 an error of ours, with its traceback; 2 bad input, with one message;
-130 interrupted (Ctrl+C); 143 terminated (SIGTERM). Whatever ends a run, `resume=` goes on from its last checkpoint.
+130 interrupted (Ctrl+C); 143 terminated (SIGTERM); 129 its terminal closed (SIGHUP). Whatever ends a run, `resume=`
+goes on from its last checkpoint.
 """
 
 from __future__ import annotations
