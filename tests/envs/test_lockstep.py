@@ -49,7 +49,7 @@ def test_time_that_runs_out_loses_nothing():
 
 
 def _ready(agents, truncated, lost=()):
-    agents, truncated = np.array(agents), np.array(truncated, bool)
+    agents, truncated = np.array(agents, np.int64), np.array(truncated, bool)
     finals = (agents[truncated, None] * np.float32(1.0),)
     closings = Closings(agents, agents, agents / 2, ~truncated, truncated, finals, np.ones((truncated.sum(), 0), bool))
     decisions = Decisions(agents, agents, (agents[:, None] * 10,), np.ones((len(agents), 0), bool))
@@ -71,6 +71,23 @@ def test_what_a_failed_agent_said_in_this_round_goes_with_it():
     assert left.closings.final_observations[0].ravel().tolist() == [0]
     assert left.decisions.agent.tolist() == [0, 1]
     assert list(left.metrics) == [0, 1]
+
+
+def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
+    class Script:
+        instances = 3
+        parts = iter(
+            [_ready([1, 0], [False, False]), _ready([], [], lost=[1]), _ready([2], [True]), _ready([1], [True])]
+        )
+
+        def recv(self, timeout):
+            return {"toy": next(self.parts)}
+
+    said = LockstepManager(Script()).recv()["toy"]
+    assert said.decisions.agent.tolist() == [0, 1, 2]
+    assert said.closings.agent.tolist() == [0, 1, 2]
+    assert said.closings.truncated.tolist() == [False, True, True]
+    assert said.lost.tolist() == [1]
 
 
 def _cartpole(state=None):

@@ -132,10 +132,10 @@ def test_no_process_is_left_after_close():
 
 
 PARENT = """
-import sys, time, numpy as np
+import sys, threading, time, numpy as np
 from envs.gymnasium import GymEnv
 from envs.manager import EnvManager
-if __name__ == "__main__":
+def main():
     manager = EnvManager(GymEnv("tests.toys:Faulty-v0", {"fault": "hang"}), 3, 7, workers=3)
     manager.start()
     got = 0
@@ -146,14 +146,20 @@ if __name__ == "__main__":
         manager.send("Faulty-v0", agents[agents < 2], np.zeros((1, 0)), hang[agents < 2])
     print(*[link.process.pid for link in manager._fleet._links], flush=True)
     time.sleep(60)
+if __name__ == "__main__":
+    if sys.argv[1] == "main":
+        main()
+    else:
+        threading.Thread(target=main).start()
 """
 
 
-def test_no_worker_outlives_a_parent_that_was_killed(tmp_path):
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_no_worker_outlives_a_parent_that_was_killed(tmp_path, thread):
     main = tmp_path / "parent.py"
     main.write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    parent = subprocess.Popen([sys.executable, str(main)], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen([sys.executable, str(main), thread], stdout=subprocess.PIPE, text=True, env=environment)
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 3
     assert all(psutil.pid_exists(pid) for pid in pids)
