@@ -169,11 +169,7 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
             f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
             f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
         )
-    if settings.buffer_capacity is not None and settings.buffer_capacity < 2 * settings.rollout_size:
-        raise UserError(
-            f"{prefix}.buffer_capacity={settings.buffer_capacity} must be at least twice "
-            f"{prefix}.rollout_size={settings.rollout_size}, so that collection can go on during an update"
-        )
+    _validate_capacity(settings, prefix)
 
 
 def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
@@ -193,11 +189,7 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
     if settings.max_gradient_norm is not None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
     _validate_schedule(settings, ("learning_rate",), prefix)
-    if settings.buffer_capacity is not None and settings.buffer_capacity < settings.start_samples:
-        raise UserError(
-            f"{prefix}.buffer_capacity={settings.buffer_capacity} is smaller than "
-            f"{prefix}.start_samples={settings.start_samples}: learning would never start"
-        )
+    _validate_capacity(settings, prefix)
 
 
 def validate_rewards(settings: RewardSettings, prefix: str = "reward") -> None:

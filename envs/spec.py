@@ -75,7 +75,7 @@ class BehaviorSpec:
         if self.branches != other.branches:
             return f"discrete branches {list(self.branches)}, not {list(other.branches)}"
         if self.masked != other.masked:
-            return "one has an action mask, the other has none"
+            return f"{'an' if self.masked else 'no'} action mask, the other {'none' if self.masked else 'one'}"
         return None
 
 

@@ -51,6 +51,8 @@ def _new_folder(config: TrainConfig) -> Path:
                 count += 1
                 folder = first.with_name(f"{first.name}_{count}")
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
+        if (folder / "config.yaml").exists():  # of an earlier one of several runs
+            raise UserError(f"run.dir={folder} holds a run already: several runs need folders of their own")
         save_config(config, folder)
     except OSError as error:
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
 from envs.gymnasium import GymEnv, behavior_spec
+from envs.probe import INSTANCES_PER_WORKER
 from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
@@ -63,6 +64,11 @@ def _check_numbers(config: TrainConfig) -> None:
             raise UserError(f"{key}={value} must be 0 or more")
     if env.workers is not None and env.workers > env.instances:
         raise UserError(f"env.workers={env.workers} is more than env.instances={env.instances}: a worker needs one")
+    if env.workers is not None and env.workers * INSTANCES_PER_WORKER < env.instances:
+        raise UserError(
+            f"env.workers={env.workers} are too few for env.instances={env.instances}: "
+            f"a worker drives at most {INSTANCES_PER_WORKER}"
+        )
 
 
 def _check_goal(goal: GoalConfig) -> None:
@@ -119,7 +125,7 @@ def _check_saved(folder: str, key: str, config: TrainConfig) -> None:
         env = recipe.make()
     except Exception:  # the first worker tells what is wrong with the environment
         return
-    check_spec(behavior_spec(env, recipe.behavior, known.get("masked", False)), saved)
+    check_spec(behavior_spec(env, recipe.behavior, known.get("spec", {}).get("masked", False)), saved)
     env.close()
 
 

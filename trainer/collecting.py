@@ -64,6 +64,9 @@ class PolicyActor:
 class Collecting(Protocol):
     """A collector as the learner sees it."""
 
+    intact: bool
+    """Whether `state` can be resumed from."""
+
     def receive(self) -> list[Message]:
         """What the collector has to tell: `spec`, `episodes`, `statistics`, `news`, `picture`."""
 
@@ -87,9 +90,14 @@ class _Side:
     """The collector's side: a collector, what it reports, and what it is asked for."""
 
     def __init__(
-        self, config: TrainConfig, shared: Shared, send: Callable[..., None], resume: dict[str, Any] | None
+        self,
+        config: TrainConfig,
+        shared: Shared,
+        send: Callable[..., None],
+        crowded: Callable[[], bool],
+        resume: dict[str, Any] | None,
     ) -> None:
-        self._config, self._shared, self._send = config, shared, send
+        self._config, self._shared, self._send, self._crowded = config, shared, send, crowded
         self._resume = resume or {}
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
@@ -130,7 +138,8 @@ class _Side:
     def report(self, at_once: bool = False) -> None:
         """Tells what has come up, now and then or `at_once`."""
         now = time.monotonic()
-        due = at_once or now >= self._reported + _REPORT_SECONDS
+        # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
+        due = at_once or (now >= self._reported + _REPORT_SECONDS and not self._crowded())
         if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
@@ -170,9 +179,11 @@ class _Side:
 class Inline:
     """The collector in the learner's process and in a fixed order: exactly reproducible."""
 
+    intact = True
+
     def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._messages: list[Message] = []
-        self._side = _Side(config, shared, self._keep, resume)
+        self._side = _Side(config, shared, self._keep, lambda: False, resume)
         self._opened = self._side.open()
         self._collector = self._opened.__enter__()
 
@@ -188,8 +199,10 @@ class Inline:
 
     def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
         if not due():
+            self.intact = False  # an error leaves steps half done
             self._collector.turn(None)
             self._side.report()
+            self.intact = True
 
     def updated(self) -> None:  # noqa: D102
         pass
@@ -203,11 +216,13 @@ class Inline:
 
 
 class CollectorLost(RuntimeError):
-    """The collector's process ended without a word."""
+    """The collector ended by an error of ours, or without a word."""
 
 
 class Remote:
     """The collector in a process of its own, so that learning never slows acting down."""
+
+    intact = True
 
     def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._flags = shared.flags
@@ -218,16 +233,15 @@ class Remote:
         for end in ends:
             end.close()
         self._kept: list[Message] = []
-        self._state: dict[str, Any] = {}
-        self._failed = False
+        self._state = resume or {}
+        self._asked = False
+        self._failure: Exception | None = None
 
     def receive(self) -> list[Message]:  # noqa: D102
-        messages, self._kept = self._kept + self._arrived(), []
-        if messages and messages[-1].kind == "failed":  # it is the collector's last; what came before counts
-            if len(messages) == 1:
-                self._failed = True
-                raise messages[0].content
-            self._kept = [messages.pop()]
+        self._take()
+        messages, self._kept = self._kept, []
+        if not messages and self._failure is not None:
+            raise self._failure
         return messages
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
@@ -244,14 +258,16 @@ class Remote:
 
     def updated(self) -> None:  # noqa: D102
         if self._flags[GAMES_HELD]:
-            self._link.wake()
+            with contextlib.suppress(OSError):
+                self._link.wake()
 
     def state(self) -> dict[str, Any]:  # noqa: D102
-        self._state = {}
+        self._asked = True
         self.send("state")
-        while not self._failed and not self._state:
-            self._kept += self._arrived()
-            self._wait()
+        while self._asked and self._failure is None:
+            self._take()
+            if self._asked:
+                self._wait()
         return self._state
 
     def close(self) -> None:  # noqa: D102
@@ -261,21 +277,32 @@ class Remote:
             self._process.kill()  # its workers see its pipes close, and end
             self._process.join()
 
-    def _arrived(self) -> list[Message]:
-        messages = self._link.receive()
+    def _take(self) -> None:
+        """Keeps what has arrived, but for states and failures, which are noted."""
+        try:
+            messages = self._link.receive()
+        except (EOFError, OSError):
+            self._note_end()
+            return
         for message in messages:
             if message.kind == "state":
-                self._state = message.content
-        return [message for message in messages if message.kind != "state"]
+                self._state, self._asked = message.content, False
+            elif message.kind == "failed":
+                self._failure = message.content
+            else:
+                self._kept.append(message)
 
     def _wait(self) -> None:
         try:
             self._link.wait(_REPORT_SECONDS)
-        except (EOFError, OSError) as error:
-            self._process.join(1.0)
+        except (EOFError, OSError):
             if not self._link.pending:
-                self._failed = True
-                raise CollectorLost(f"the collector's process ended, exit status {self._process.exitcode}") from error
+                self._note_end()
+
+    def _note_end(self) -> None:
+        if self._failure is None:
+            self._process.join(_CLOSE_SECONDS)
+            self._failure = CollectorLost(f"the collector's process ended, exit status {self._process.exitcode}")
 
 
 def _collect(
@@ -285,13 +312,14 @@ def _collect(
     follow_parent(tie)
     torch.set_num_threads(1)
     link = Link(*ends, shared, TO_COLLECTOR)
-    side = _Side(config, shared, link.send, resume)
+    side = _Side(config, shared, link.send, lambda: link.unread, resume)
     try:
         with side.open() as collector:
             side.instances.watch(link.fileobj)
             _turns(side, collector, link, shared.flags)
     except Exception as error:  # whatever it was, the learner has to know
-        link.send("failed", content=error if isinstance(error, UserError) else RuntimeError(traceback.format_exc()))
+        link.send("state", content={"manager": side.instances.state()})
+        link.send("failed", content=error if isinstance(error, UserError) else CollectorLost(traceback.format_exc()))
 
 
 def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:

@@ -123,8 +123,8 @@ def _evaluate(config: EvaluateConfig) -> int:
     )
     print(f"{checkpoint.path}: {config.episodes} episodes")
     figures = {"reward": [each.reward for each in played], "length": [float(each.length) for each in played]}
-    for name in played[0].metrics:
-        figures[name] = [each.metrics[name] for each in played]
+    for name in sorted({name for each in played for name in each.metrics}):
+        figures[name] = [each.metrics[name] for each in played if name in each.metrics]
     for name, values in figures.items():
         print(f"{name:>10}  mean {np.mean(values):.4g}  min {min(values):.4g}  max {max(values):.4g}")
     return 0

@@ -66,5 +66,5 @@ class Learner:
     @property
     def achieved_ratio(self) -> float:
         """Updates made of those that the samples so far asked for; 1 before any is."""
-        asked = self.limiter.allowed_updates(self.usable_samples) - self.limiter.origin_updates
-        return (self.algorithm.updates - self.limiter.origin_updates) / asked if asked >= 1 else 1.0
+        asked = self.limiter.due_updates(self.usable_samples) - self.limiter.origin_updates
+        return (self.algorithm.updates - self.limiter.origin_updates) / asked if asked > 0 else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _ROUNDING = 1e-6  # updates; a ratio such as 1/49 times 49 samples falls short of 1
@@ -29,13 +30,17 @@ class Limiter:
 
     def may_update(self, samples: int, updates: int) -> bool:
         """Whether one more update keeps within what `samples` drawable rows allow."""
-        return updates + 1 <= self.allowed_updates(samples) + _ROUNDING
+        return updates < self.due_updates(samples)
 
     def may_write(self, samples: int, updates: int) -> bool:
         """Whether acting may go on: False only when the learner is `tolerance` samples behind."""
         if samples < self.origin_samples + self.start_samples:
             return True
         return self.allowed_updates(samples - self.tolerance) + _ROUNDING < updates
+
+    def due_updates(self, samples: int) -> int:
+        """Whole updates that so many drawable rows ask for in all."""
+        return math.floor(self.allowed_updates(samples) + _ROUNDING)
 
     def allowed_updates(self, samples: float) -> float:
         """Updates that so many drawable rows allow in all."""

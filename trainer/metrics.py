@@ -99,7 +99,7 @@ class Summary:
     samples: int
     """Samples in all, earlier parts of a resumed run included; so with all that follows."""
     seconds: float
-    """Seconds of training, from the first decision on."""
+    """Seconds of training, the start of workers included."""
     samples_per_second: float
     supply_fraction: float | None
     """Samples over what the instances could have delivered: an estimate from their busy times."""
@@ -107,7 +107,7 @@ class Summary:
     episode_reward_mean: float | None
     """Of the last 100 episodes."""
     stopped_by: str
-    """`goal`, `samples`, `seconds`, `reward`, `signal` or `error`."""
+    """`goal`, `samples`, `seconds`, `reward`, `interrupted` or `error`."""
     goal_samples: int | None = None
     """When the goal was reached over its window; null = never, or no goal."""
     goal_seconds: float | None = None

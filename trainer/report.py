@@ -34,7 +34,8 @@ class Report:
         self._samples_before = samples
         self._began = time.monotonic()
         self._statistics = Statistics.none()
-        self._board = TensorBoard(folder, samples)
+        self._board: TensorBoard | None = TensorBoard(folder, samples)
+        self._skipped = 0.0
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
         self._logged = self._began, samples, self._statistics, dict[str, float]()
@@ -75,7 +76,8 @@ class Report:
 
     def picture(self, samples: int, file: Path) -> None:
         """Takes in a moving picture of an episode."""
-        self._board.picture(samples, "play", file)
+        if self._board is not None:
+            self._board.picture(samples, "play", file)
 
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows, and at intervals logs, how the run stands; tells whether it logged."""
@@ -89,8 +91,7 @@ class Report:
         if logs:
             self._log_at = now + self._config.run.log_seconds
             self._progress.line(status)
-            self._board.scalars(samples, self._scalars(status, learners))
-            self._board.flush()
+            self._record(samples, self._scalars(status, learners))
             self._logged = now, samples, self._statistics, _learner_seconds(learners)
         return logs
 
@@ -98,7 +99,7 @@ class Report:
         """Writes the last points and `summary.json`."""
         now = time.monotonic()
         status = self._status(now, samples, learners)
-        self._board.scalars(samples, self._scalars(status, learners))
+        self._record(samples, self._scalars(status, learners))
         acting = self._statistics.elapsed
         mean = self._episodes.mean("reward")
         moments = self._goal.moments if self._goal else {}
@@ -135,8 +136,23 @@ class Report:
 
     def close(self) -> None:
         """Ends display and event files."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
         self._progress.__exit__(None, None, None)
+
+    def _record(self, samples: int, scalars: dict[str, float]) -> None:
+        skipped = sum(value for key, value in scalars.items() if key.endswith("update/skipped_non_finite"))
+        if skipped > self._skipped:
+            log.warning(f"{skipped - self._skipped:.0f} updates were skipped: their gradient was not finite")
+        self._skipped = skipped
+        if self._board is None:
+            return
+        try:
+            self._board.scalars(samples, scalars)
+            self._board.flush()
+        except OSError as error:  # its writer is lost with that
+            log.warning(f"TensorBoard's events cannot be written any more: {error}")
+            self._board = None
 
     def _supply(self) -> tuple[float, float]:
         """Samples counted and what could have been delivered meanwhile, over all parts of the run."""

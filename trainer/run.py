@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,7 @@ from envs.gymnasium import GymEnv
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import Collecting, CollectorLost, Inline, Remote
+from trainer.collecting import Collecting, Inline, Remote
 from trainer.config import Device, Mode, TrainConfig
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.learner import Algorithm, Learner
@@ -46,50 +47,63 @@ def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) ->
     torch.set_num_threads(1)
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if resume_from else None
-    with _Interrupt() as interrupt:
-        run = Run(config, folder, store, checkpoint)
-        try:
-            run.go(lambda: interrupt.signal is not None)
-        finally:
-            run.close()
+    with _Interrupt() as interrupt, Run(config, folder, store, checkpoint) as run:
+        run.go(lambda: interrupt.signal is not None)
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
 class Run:
-    """The learner's side of a run: updates, checkpoints, and what is told of them."""
+    """The learner's side of a run: updates, checkpoints, and what is told of them. Leaving it ends every process."""
 
     def __init__(
         self, config: TrainConfig, folder: Path, store: CheckpointStore, checkpoint: Checkpoint | None
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._learners: dict[str, Learner] = {}
-        behavior = GymEnv(config.env.id).behavior
-        self._shared = Shared({behavior: config.algorithm.buffer_memory_mib * _MIB})
+        self._behaviors = [GymEnv(config.env.id).behavior]
+        self._shared = Shared(dict.fromkeys(self._behaviors, config.algorithm.buffer_memory_mib * _MIB))
         self._device = _device(config.device)
-        self._best: float | None = checkpoint.state["best"] if checkpoint else None
-        samples = sum(each["samples"] for each in checkpoint.state["behaviors"].values()) if checkpoint else 0
-        self._report = Report(config, folder, samples, checkpoint.state["report"] if checkpoint else None)
+        self._best: float | None = None
+        if checkpoint is not None:
+            for name, saved in checkpoint.state["behaviors"].items():
+                self._shared.counters(name)[SAMPLES] = saved["samples"]
+            if store.best():
+                with suppress(UserError):  # a damaged one is replaced
+                    self._best = load_checkpoint(str(folder)).state["mean"]
         now = time.monotonic()
         self._checkpoint_at = now + config.checkpoint.every_seconds
         self._picture_at = now
-        collecting = Inline if config.run.mode is Mode["inline"] else Remote
-        resume = checkpoint.state["collector"] if checkpoint else None
-        self._collecting: Collecting = collecting(config, self._shared, resume)
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Run:
+        checkpoint, config = self._checkpoint, self._config
+        with ExitStack() as ends:
+            self._report = Report(
+                config, self._folder, self._samples(), checkpoint.state["report"] if checkpoint else None
+            )
+            ends.callback(self._report.close)
+            collecting = Inline if config.run.mode is Mode["inline"] else Remote
+            resume = checkpoint.state["collector"] if checkpoint else None
+            self._collecting: Collecting = collecting(config, self._shared, resume)
+            ends.callback(self._collecting.close)
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
 
     def go(self, interrupted: Callable[[], bool]) -> None:
         """Trains until the goal, a limit or `interrupted`; saves at the end, and also when something fails."""
         try:
             while (reason := self._ended(interrupted())) is None:
                 self._advance()
-        except (UserError, CollectorLost):
-            self._finish("error")
+        except Exception:
+            try:
+                self._finish("error")
+            except Exception:
+                log.exception("What was learned since the last checkpoint could not be saved:")
             raise
         self._finish(reason)
-
-    def close(self) -> None:
-        """Ends every process of the run."""
-        self._collecting.close()
-        self._report.close()
 
     def _advance(self) -> None:
         """What is due now: messages, an update for each behavior, logs and checkpoints; else waits a little."""
@@ -126,9 +140,11 @@ class Run:
             log.warning(message.content.text)
 
     def _finish(self, reason: str) -> None:
-        if self._learners:
-            self._keep_best()
-            self._save()
+        if not self._learners:  # it never began, and what an earlier part has left stays as it is
+            log.info(f"stopped by {reason} before anything was learned: {self._folder}")
+            return
+        self._keep_best()
+        self._save()
         self._report.finish(self._samples(), self._learners, reason)
 
     def _learn(self, spec: BehaviorSpec) -> None:
@@ -142,11 +158,10 @@ class Run:
             if name in saved.replay:
                 restore(rows, saved.replay[name].index, saved.replay[name].chunks())
         algorithm = kind(spec, config.algorithm, rows, self._device, config.seed, config.reward)
-        counters = self._shared.counters(name)
-        learner = Learner(spec, algorithm, rows, WeightsWriter(weights, algorithm.policy.flat.numel()), counters)
+        published = WeightsWriter(weights, algorithm.policy.flat.numel())
+        learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
         if saved is not None:
             algorithm.load_state_dict(_tensors(saved, name))
-            counters[SAMPLES] = saved.state["behaviors"][name]["samples"]
             if name not in saved.replay:
                 learner.restart_counting()
         elif config.init is not None:
@@ -157,9 +172,13 @@ class Run:
 
     def _keep_best(self) -> None:
         mean = self._report.reward_mean
-        if mean is not None and (self._best is None or mean > self._best):
+        if mean is None or (self._best is not None and mean <= self._best):
+            return
+        try:
+            self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
             self._best = mean
-            self._store.save_best(self._weights(), {"behaviors": self._behaviors()})
+        except OSError as error:
+            log.warning(f"The best weights could not be written: {error}. Those before are still there.")
 
     def _ended(self, interrupted: bool) -> str | None:
         """What ends the run, if anything does."""
@@ -177,20 +196,26 @@ class Run:
         return None
 
     def _samples(self) -> int:
-        return sum(int(self._shared.counters(name)[SAMPLES]) for name in self._learners)
+        return sum(int(self._shared.counters(name)[SAMPLES]) for name in self._behaviors)
 
     def _save(self) -> None:
         """Writes a checkpoint; a disk that refuses is told of, and does not end the run."""
+        if not self._collecting.intact:
+            return  # steps are half done: only the checkpoint before can be resumed exactly
+        replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
+        behaviors = self._known()
         tensors = {
             f"{name}/{key}": value
             for name, learner in self._learners.items()
             for key, value in learner.algorithm.state_dict().items()
         }
-        replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
+        state = {"behaviors": behaviors, "collector": self._collecting.state()}
+        with suppress(Exception):  # a failure of the collector is told again, when it is received next
+            self._receive()  # the episodes that its state counts
+        state["report"] = self._report.state()
         try:
-            self._store.save(
-                f"{self._samples()}", tensors, self._state(), replay if self._config.checkpoint.replay else None
-            )
+            name = str(sum(each["samples"] for each in behaviors.values()))
+            self._store.save(name, tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
 
@@ -201,17 +226,7 @@ class Run:
             for key, value in learner.algorithm.weights().items()
         }
 
-    def _state(self) -> dict[str, Any]:
-        collector = self._collecting.state()
-        self._receive()  # the episodes that it counts
-        return {
-            "behaviors": self._behaviors(),
-            "collector": collector,
-            "report": self._report.state(),
-            "best": self._best,
-        }
-
-    def _behaviors(self) -> dict[str, Any]:
+    def _known(self) -> dict[str, Any]:
         return {
             name: {"spec": learner.spec.to_dict(), "samples": int(self._shared.counters(name)[SAMPLES])}
             for name, learner in self._learners.items()

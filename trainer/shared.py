@@ -20,8 +20,9 @@ from envs.spec import Array
 SPAWN = multiprocessing.get_context("spawn")
 
 TO_LEARNER, TO_COLLECTOR = 0, 1  # messages sent, by receiver
-LEARNER_WAITS, GAMES_HELD = 2, 3  # flags: wake me
-_COMMON = 4
+_RECEIVED = 2  # added to these: messages received
+LEARNER_WAITS, GAMES_HELD = 4, 5  # flags: wake me
+_COMMON = 6
 SAMPLES, UPDATES, DROPPED = 0, 1, 2  # of each behavior
 _EACH = 3
 
@@ -84,7 +85,13 @@ class Link:
         while self.pending:
             messages.append(self._pipe.recv())
             self._seen += 1
+            self._flags[self._receives + _RECEIVED] = self._seen
         return messages
+
+    @property
+    def unread(self) -> bool:
+        """Whether the other side has yet to receive something that was sent; more might have to wait for room."""
+        return bool(self._flags[self._sends] != self._flags[self._sends + _RECEIVED])
 
     def wake(self) -> None:
         """Ends the other side's wait."""

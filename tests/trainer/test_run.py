@@ -86,6 +86,21 @@ def test_resume_without_the_replay_collects_anew_and_owes_nothing(tmp_path: Path
     assert newest(tmp_path).replay == {}
 
 
+def test_a_run_with_masks_is_resumed(tmp_path: Path) -> None:
+    masked = [*SAC, "env=gym", "env.id=tests.toys:Mixed-v0", f"run.dir={tmp_path}", "checkpoint.replay=false"]
+    assert main([*masked, "stop.samples=60"]) == 0
+    assert main([f"resume={tmp_path}", "stop.samples=90"]) == 0
+    assert summary(tmp_path)["samples"] >= 90
+
+
+def test_resuming_a_run_that_has_ended_changes_nothing(tmp_path: Path) -> None:
+    assert main([*PPO, *CARTPOLE, f"run.dir={tmp_path}", "stop.samples=100"]) == 0
+    before, checkpoints = summary(tmp_path), CheckpointStore(tmp_path / "checkpoints").all()
+    assert main([f"resume={tmp_path}"]) == 0
+    assert summary(tmp_path) == before
+    assert CheckpointStore(tmp_path / "checkpoints").all() == checkpoints
+
+
 def test_init_takes_the_weights_and_nothing_else(tmp_path: Path) -> None:
     inline = [*PPO, *CARTPOLE, "run.mode=inline"]
     assert main([*inline, f"run.dir={tmp_path / 'a'}", "stop.samples=200"]) == 0
@@ -160,6 +175,20 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_nothing_behind(tmp_path: P
     assert summary(tmp_path)["stopped_by"] == "interrupted"
     assert newest(tmp_path).tensors
     assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_killed_collector_costs_neither_what_was_learned_nor_the_episode_counters(tmp_path: Path) -> None:
+    run, family = started(tmp_path)
+    (collector,) = [child for child in psutil.Process(run.pid).children() if child.children()]
+    before = newest(tmp_path)
+    collector.kill()
+    assert run.wait(60) == 1
+    saved = newest(tmp_path)
+    assert summary(tmp_path)["stopped_by"] == "error"
+    assert saved.path != before.path
+    assert saved.state["collector"]["manager"]["episodes"] >= before.state["collector"]["manager"]["episodes"]
+    assert not psutil.wait_procs(family, timeout=20)[1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
