@@ -1,6 +1,6 @@
 """Rollouts for on-policy algorithms: every drawable row once, oldest first, grouped by agent.
 
-Shapes: N rows of a rollout, S segments, T steps of the longest.
+Shapes: N rows of a rollout, S segments.
 """
 
 from __future__ import annotations
@@ -50,16 +50,6 @@ class Drain:
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
     bootstrap_mask: Array
     """(S, A) bool; nothing allowed if terminated."""
-
-    def grid(self) -> tuple[Array, Array]:
-        """Places (T, S) int64 and which of them are valid (T, S) bool: each segment a column that starts at the top.
-
-        `array[places]` brings a flat array into that shape, for recursions over time; padding repeats row 0.
-        """
-        lengths = np.diff(self.ends, prepend=-1)
-        steps = np.arange(lengths.max())[:, None]
-        valid = steps < lengths
-        return np.where(valid, self.ends - lengths + 1 + steps, 0), valid
 
 
 class Rollout:

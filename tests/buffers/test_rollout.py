@@ -74,11 +74,6 @@ def check(drain, segments, players):
     assert np.array_equal(drain.bootstrap_observations[1][drain.bootstrapped], oracle.image(episode, step))
     assert np.array_equal(drain.bootstrap_mask[drain.bootstrapped], oracle.mask(episode, step))
     assert not drain.bootstrap_observations[0][~drain.bootstrapped].any()
-    places, valid = drain.grid()
-    assert valid.sum() == len(flat)
-    for column, segment in enumerate(segments):
-        assert valid[:, column].tolist() == [True] * len(segment) + [False] * (len(valid) - len(segment))
-        assert drain.numbers[places[: len(segment), column]].tolist() == [s.number for s in segment]
 
 
 def play(players, appends, version):
