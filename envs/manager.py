@@ -158,7 +158,7 @@ class EnvManager:
     def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
         if len(agents):
-            if not self._waiting[agents].all():
+            if np.count_nonzero(self._waiting[agents]) < len(agents):
                 raise ValueError(f"agents {agents[~self._waiting[agents]].tolist()} do not wait for an action")
             self._waiting[agents] = False
             self._slots.continuous[agents] = continuous
@@ -222,9 +222,9 @@ class EnvManager:
         lost = self._take_lost(fleet) if fleet.failed else _NOBODY
         flags = slots.flags.take(index)
         metrics: dict[int, dict[str, float]] = {}
-        if (flags == CLOSING).all():  # the usual case: nothing begins or ends
+        if flags.tobytes().count(CLOSING) == len(flags):  # the usual case: nothing begins or ends
             closed, cut = index, _NOBODY
-            terminated, truncated = np.zeros((2, len(index)), bool)
+            terminated, truncated = np.zeros(len(index), bool), np.zeros(len(index), bool)
         else:
             self._alive[index] = True
             self._episodes[index] = slots.episode.take(index)

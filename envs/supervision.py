@@ -88,7 +88,7 @@ class Link:
         self.signals.setblocking(False)
         self.command(bytes(range(plan.count)))
 
-    def command(self, local: bytes) -> None:
+    def command(self, local: bytes | bytearray) -> None:
         """Lets these local indices go on. A dead worker is noticed when its end of the socket is read."""
         with contextlib.suppress(OSError):
             self.signals.send(local)
@@ -169,18 +169,14 @@ class Fleet:
     def command(self, instances: Array) -> None:
         """Lets these instances (N,) go on."""
         self._deadline[instances] = time.monotonic() + self._step_timeout
-        workers, local = self._worker_of[instances], self._local_of[instances]
-        first = workers[0]
-        if (workers == first).all():
-            self._links[first].command(local.tobytes())
-            return
-        order = workers.argsort(kind="stable")
-        workers, data = workers[order], local[order].tobytes()
-        cuts = (workers[1:] != workers[:-1]).nonzero()[0] + 1
-        start = 0
-        for stop in (*cuts.tolist(), len(data)):
-            self._links[workers[start]].command(data[start:stop])
-            start = stop
+        commands: dict[int, bytearray] = {}
+        for worker, local in zip(self._worker_of.take(instances).tolist(), self._local_of.take(instances).tolist()):
+            if worker in commands:
+                commands[worker].append(local)
+            else:
+                commands[worker] = bytearray((local,))
+        for worker, data in commands.items():
+            self._links[worker].command(data)
 
     def take_metrics(self, instance: int) -> dict[str, float]:
         """The metrics that the instance has sent ahead of its closing."""
@@ -213,7 +209,7 @@ class Fleet:
         except OSError:
             data = b""
         if data:
-            return link.instances[np.frombuffer(data, np.uint8)]
+            return link.instances.take(np.frombuffer(data, np.uint8))
         self._read_reports(link)
         link.process.join(0.1)  # its sockets close a moment before its exit status is there
         self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")

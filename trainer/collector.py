@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from buffers.rows import Writer
+from buffers.rows import Writer, observation_names
 from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready
 from trainer.limiter import Limiter
 from trainer.shared import DROPPED, SAMPLES, UPDATES
@@ -74,6 +74,7 @@ class Channel:
         """Set once the learner is ready; nothing acts before."""
         self.episodes: list[Episode] = []
         """Finished since they were last taken."""
+        self._observation_names = observation_names(spec)
         self._writer = writer
         self._counters = counters
         self._pending: list[Decisions] = []
@@ -114,15 +115,17 @@ class Channel:
         agents = decisions.agent
         self.actor.refresh()
         continuous, discrete, log_prob = self.actor.act(decisions.observations, decisions.mask)
-        if (highest := int(agents.max())) >= len(self._open["reward"]):
+        if (highest := max(agents.tolist())) >= len(self._open["reward"]):
             self._grow(2 * highest + 1)
         held = self._open
-        for i, observation in enumerate(decisions.observations):
-            held[f"observation_{i}"][agents] = observation
+        for name, observation in zip(self._observation_names, decisions.observations):
+            held[name][agents] = observation
         if decisions.mask.shape[1]:
             held["mask"][agents] = decisions.mask
-        held["continuous"][agents] = continuous
-        held["discrete"][agents] = discrete
+        if continuous.shape[1]:
+            held["continuous"][agents] = continuous
+        if discrete.shape[1]:
+            held["discrete"][agents] = discrete
         held["log_prob"][agents] = log_prob
         held["version"][agents] = self.actor.version
         return agents, continuous, discrete
@@ -150,12 +153,12 @@ class Channel:
         agents, held = closings.agent, self._open
         self._writer.append(
             agents,
-            tuple(held[f"observation_{i}"][agents] for i in range(len(self.spec.observations))),
-            held["mask"][agents],
-            held["continuous"][agents],
-            held["discrete"][agents],
-            held["log_prob"][agents],
-            held["version"][agents],
+            tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
+            held["mask"].take(agents, axis=0),
+            held["continuous"].take(agents, axis=0),
+            held["discrete"].take(agents, axis=0),
+            held["log_prob"].take(agents),
+            held["version"].take(agents),
             closings.reward,
             closings.terminated,
             closings.truncated,
@@ -165,8 +168,8 @@ class Channel:
         self._counters[SAMPLES] += len(agents)
         held["reward"][agents] += closings.reward
         held["length"][agents] += 1
-        ended = closings.terminated | closings.truncated
-        if ended.any():
+        if np.count_nonzero(closings.terminated) or np.count_nonzero(closings.truncated):
+            ended = closings.terminated | closings.truncated
             for agent, instance in zip(agents[ended].tolist(), closings.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
                 samples = int(self._counters[SAMPLES])
