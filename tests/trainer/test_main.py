@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from envs.gymnasium import GymEnv, behavior_spec
 from trainer import __main__ as command
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import CONF, load_config
@@ -169,11 +170,22 @@ def test_a_folder_that_holds_a_run_is_not_used_again(trained: Trained, capsys: p
     assert "a file is in its place" in capsys.readouterr().err
 
 
+LEARNED = {
+    "behaviors": {
+        "CartPole-v1": {
+            "spec": behavior_spec(GymEnv("CartPole-v1").make(), "CartPole-v1").to_dict(),
+            "samples": 1,
+        }
+    }
+}
+"""What a checkpoint of these runs says of its behavior."""
+
+
 def test_resume_goes_on_in_the_runs_folder(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*ENV, "run.dir=a"]) == 0
     assert command.main(["resume=a"]) == 2
     assert "resume=a: the run has no checkpoint yet" in capsys.readouterr().err
-    CheckpointStore(Path("a/checkpoints")).save("1", {}, {})
+    CheckpointStore(Path("a/checkpoints")).save("1", {}, LEARNED)
     before = Path("a/config.yaml").read_text()
     assert command.main(["resume=a", "stop.samples=9"]) == 0
     config, folder, resume_from = trained.calls[-1]
@@ -185,7 +197,7 @@ def test_init_takes_a_run_that_has_weights(trained: Trained, capsys: pytest.Capt
     assert command.main([*ENV, "run.dir=a"]) == 0
     assert command.main([*ENV, "init=a"]) == 2
     assert "init=a: the run has no checkpoint yet" in capsys.readouterr().err
-    CheckpointStore(Path("a/checkpoints")).save_best({}, {})
+    CheckpointStore(Path("a/checkpoints")).save_best({}, LEARNED)
     assert command.main([*ENV, "init=a"]) == 0
     assert trained.calls[-1][0].init == "a"
 
