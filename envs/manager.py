@@ -76,7 +76,7 @@ class EnvManager:
         self.env, self.instances, self.seed = env, instances, seed
         self.specs: dict[str, BehaviorSpec] = {}
         self.layout = ""
-        """Words for how instances are spread: `16 instances in 4 workers`."""
+        """Words for how instances are spread: `16 instances in 2 workers`."""
         self.samples: Array = np.zeros(instances, np.int64)
         """(I,) int64: closings delivered, by instance."""
         self.news: deque[News] = deque(maxlen=_KEPT_NEWS)

@@ -10,8 +10,8 @@ from envs.probe import Pace, choose_workers, probe
 @pytest.mark.parametrize(
     ("instances", "pace", "workers"),
     [
-        (16, Pace(True, 1e-5), 4),
-        (32, Pace(True, 1e-5), 4),
+        (16, Pace(True, 1e-5), 2),
+        (32, Pace(True, 1e-5), 2),
         (3, Pace(True, 1e-5), 1),
         (16, Pace(False, 1e-5), 2),
         (1, Pace(False, 1e-5), 1),
