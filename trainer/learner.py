@@ -41,8 +41,10 @@ class Learner:
         return self.limiter.may_update(self.usable_samples, self.algorithm.updates)
 
     def update(self) -> None:
-        """One update, published if it is time to."""
+        """One update, its schedules moved on before and its policy published after if it is time to."""
         start = time.perf_counter()
+        if self.algorithm.updates % self.algorithm.publish_every == 0:
+            self.algorithm.set_progress(int(self._counters[SAMPLES]))
         self.algorithm.update()
         self._count()
         if self.algorithm.updates % self.algorithm.publish_every == 0:
@@ -50,8 +52,7 @@ class Learner:
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Hands the policy to the actors, as version `updates` + 1, and moves the schedules on."""
-        self.algorithm.set_progress(int(self._counters[SAMPLES]))
+        """Hands the policy to the actors, as version `updates` + 1."""
         self._count()
         self._weights.publish(self.algorithm.policy.flat.detach().cpu().numpy(), self.algorithm.updates + 1)
 

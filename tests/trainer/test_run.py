@@ -46,7 +46,8 @@ def summary(folder: Path) -> dict:
     "arguments", [[*PPO, *CARTPOLE], [*SAC, *CARTPOLE], [*SAC, *PENDULUM]], ids=["ppo", "sac", "sac-continuous"]
 )
 def test_inline_resume_is_bit_for_bit(tmp_path: Path, arguments: list[str]) -> None:
-    arguments = [*arguments, "run.mode=inline"]
+    schedule = ["algorithm.learning_rate_end=1e-5", "algorithm.schedule_samples=1000"]
+    arguments = [*arguments, *schedule, "run.mode=inline"]
     assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=400"]) == 0
     assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=170"]) == 0
     assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
