@@ -1,0 +1,1 @@
+"""Unity players, spoken to in the ML-Agents protocol."""
