@@ -20,8 +20,9 @@ import numpy as np
 
 from envs.framing import Inbox, send_object, socket_pair
 from envs.gymnasium import Env, GymAdapter, GymEnv
+from envs.processes import follow_parent
 from envs.spec import Array, BehaviorSpec
-from envs.worker import Actions, follow_parent
+from envs.worker import Actions
 
 MAX_FRAMES = 200
 _PIXELS = 320

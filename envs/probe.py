@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.gymnasium import Env, GymAdapter, GymEnv, behavior_spec
+from envs.processes import follow_parent
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, UserError
-from envs.worker import follow_parent
 
 INSTANCES_PER_WORKER = 255
 SHORT_STEP_SECONDS = 50e-6

@@ -10,23 +10,19 @@ from __future__ import annotations
 import contextlib
 import heapq
 import math
-import os
 import select
-import signal
 import socket
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.framing import send_object
 from envs.gymnasium import Env, GymAdapter, GymEnv
+from envs.processes import follow_parent
 from envs.seeding import episode_seed
 from envs.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots
 from envs.spaces import scalar_metrics
@@ -249,35 +245,3 @@ def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.s
                 commands = b""
             worker.pump(commands)
     worker.close()
-
-
-def follow_parent(tie: bool) -> None:
-    """Ends this process when its parent does, even while a step never returns; leaves signals to the parent.
-
-    Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's to save and to end.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows lacks the last
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
-    if sys.platform == "linux":
-        _prctl(_PR_SET_TIMERSLACK, 1)  # else a wait for a deadline ends 50 us late
-        if tie:  # a step that holds Python's lock stops the thread above, not the kernel
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
-
-
-def _prctl(option: int, value: int) -> None:
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

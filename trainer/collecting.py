@@ -19,8 +19,8 @@ from buffers.rows import Writer
 from envs.gymnasium import GymEnv
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
+from envs.processes import follow_parent
 from envs.spec import Array, BehaviorSpec, UserError
-from envs.worker import follow_parent
 from trainer.behavior import divide_arena, make_policy
 from trainer.collector import Channel, Collector
 from trainer.config import Mode, Stepping, TrainConfig

@@ -1,0 +1,55 @@
+"""How a process ends with its parent, and leaves the parent's signals alone."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from multiprocessing import parent_process
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
+
+
+def follow_parent(tie: bool) -> None:
+    """Ends this process when its parent does, even while a step never returns; leaves signals to the parent.
+
+    Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's to save and to end.
+    With `tie`, Linux kills this process when the thread that started it ends; else a thread watches for the parent.
+    """
+    ignore_signals()
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    if sys.platform == "linux":
+        _prctl(_PR_SET_TIMERSLACK, 1)  # else a wait for a deadline ends 50 us late
+        if tie:  # a step that holds Python's lock stops the thread above, not the kernel
+            end_with_launcher()
+
+
+def ignore_signals() -> None:
+    """Leaves signals that reach a whole group to the parent."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_launcher() -> None:
+    """The kernel of Linux kills this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
