@@ -1,0 +1,88 @@
+"""`python -m envs.unity.player env=... [key=value ...] [flags of Unity's]`: see `options`, and `launcher=<path>`.
+
+With `launcher=<path>` nothing is served: an executable file is written there that starts this player with the same
+words. Status 0: the trainer ended it; 1: the trainer sent what cannot be used, or the env failed; 2: a wrong argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from envs.spec import UserError
+from envs.unity.player.faults import claimed_fault, stop_before_connecting
+from envs.unity.player.launcher import write_launcher
+from envs.unity.player.options import At, Options, parse
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    words = [word for word in arguments if not word.startswith("launcher=")]
+    launchers = [word.partition("=")[2] for word in arguments if word.startswith("launcher=")]
+    try:
+        options = parse(words)
+        options.env.check()
+        if launchers:
+            print(write_launcher(launchers[-1], words))
+            return 0
+        if options.log:
+            _print_to(options.log)
+        fault = claimed_fault(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    time.sleep(options.delay)
+    stop_before_connecting(fault)
+    try:
+        return _serve(options, fault)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(options: Options, fault: At | None) -> int:
+    # Not before: grpc is what takes longest to import.
+    from envs.unity.player.serving import Closed, Player, connected
+
+    _sleep_precisely()
+    print(f"Player of {options.env.id}: connects to port {options.port}.", flush=True)
+    try:
+        with connected(options.port) as exchange:
+            Player(options, fault, exchange).run()
+    except Closed as end:
+        print(f"Player of {options.env.id}: ends, as {end}.", flush=True)
+    return 0
+
+
+def _print_to(file: str) -> None:
+    """Sends what this process and its libraries print to `file`; `-`, as for Unity, leaves it where it goes."""
+    if file == "-":
+        return
+    try:
+        target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError as error:
+        raise UserError(f"-logFile {file}: this file cannot be written ({error}).") from error
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(target, stream.fileno())
+    os.close(target)
+
+
+def _sleep_precisely() -> None:
+    """Linux ends a sleep up to 50 us late unless asked not to."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+_PR_SET_TIMERSLACK = 29
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

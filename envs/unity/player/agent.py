@@ -1,0 +1,135 @@
+"""An agent of our player: one copy of the environment, and what a message says of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from envs.gymnasium import GymAdapter, GymEnv, behavior_spec
+from envs.seeding import episode_seed
+from envs.spaces import scalar_metrics
+from envs.spec import BehaviorSpec, UserError
+from envs.unity.player.channels import Settings
+from envs.unity.player.encoding import Encoder
+
+
+class Agent:
+    """One env, driven by the protocol's actions.
+
+    Args:
+        env: how the env is made.
+        behavior_id: of its behavior, with the team.
+        index: among the player's agents; goes into the seeds of its episodes.
+        seed: the trainer's, from the initialization.
+        ids: numbers for its episodes, shared by the player's agents.
+        settings: what the trainer has set.
+        layout, mapping: as for `Encoder`.
+    """
+
+    def __init__(
+        self,
+        env: GymEnv,
+        behavior_id: str,
+        index: int,
+        seed: int,
+        ids: Iterator[int],
+        settings: Settings,
+        layout: str,
+        mapping: bool,
+    ) -> None:
+        self.behavior_id = behavior_id
+        self.index = index
+        self.metrics: dict[str, float] = {}
+        """What the env told at the end of the episode that the last `act` ended."""
+        self.ended = False
+        """Whether the last `act` ended an episode: then `closing` goes before `asking`."""
+        self._env = env.make()
+        self._seed, self._ids, self._settings = seed & 0xFFFFFFFF, ids, settings
+        self._episode = 0
+        observation, info = self._reset()
+        self.spec: BehaviorSpec = behavior_spec(self._env, env.behavior, "action_mask" in info)
+        self._adapter = GymAdapter(self._env, self.spec)
+        self._rows = tuple(np.zeros(o.shape, o.dtype) for o in self.spec.observations)
+        self._mask = np.ones(self.spec.mask_size, bool)
+        encoder = Encoder(self.spec, layout, mapping)
+        self.asking, self._write_asking = encoder.info()
+        """AgentInfoProto of the decision that it asks for."""
+        self.closing, self._write_closing = encoder.info()
+        """AgentInfoProto of the end of its last episode."""
+        self.closing.done = True
+        self.asking.id = next(ids)
+        self.duration: float | None = info.get("duration")
+        """Seconds that the last reset or `act` lasts at time scale 1, None if they have passed."""
+        self._ask(observation, info, 0.0)
+
+    def restart(self) -> None:
+        """Begins its episode anew because the trainer resets all. As in Unity, its id stays and nothing is closed."""
+        observation, info = self._reset()
+        self.ended = False
+        self.duration = info.get("duration")
+        self._ask(observation, info, 0.0)
+
+    def act(self, action: Any) -> None:
+        """One step with an AgentActionProto, and the next reset if the episode ends.
+
+        Raises:
+            UserError: an action of another size than the spec's, or outside its branches.
+        """
+        continuous = np.array(action.continuous_actions, np.float32)
+        discrete = np.array(action.discrete_actions, np.int32)
+        self._check(continuous, discrete)
+        observation, reward, terminated, truncated, info = self._env.step(self._adapter.action(continuous, discrete))
+        self.duration = info.get("duration")
+        self.ended = bool(terminated or truncated)
+        if self.ended:
+            self._close(observation, info, float(reward), not terminated)
+            observation, info = self._reset()
+            if "duration" in info:
+                self.duration = info["duration"] + (self.duration or 0.0)
+            self.asking.id = next(self._ids)
+            reward = 0.0
+        self._ask(observation, info, float(reward))
+
+    def _reset(self) -> tuple[Any, dict[str, Any]]:
+        self._episode += 1
+        seed = episode_seed(self._seed, self.index, self._episode)
+        parameters = self._settings.parameters()
+        return self._env.reset(seed=seed, options={"parameters": parameters} if parameters else None)
+
+    def _ask(self, observation: Any, info: dict[str, Any], reward: float) -> None:
+        self._adapter.observe(observation, self._rows)
+        self._write_asking(self._rows)
+        self.asking.reward = reward
+        if self.spec.masked:
+            self._write_mask(self.asking, info)
+
+    def _close(self, observation: Any, info: dict[str, Any], reward: float, truncated: bool) -> None:
+        self.metrics = {key: value for key, value in scalar_metrics(info).items() if math.isfinite(value)}
+        self._adapter.observe(observation, self._rows)
+        self._write_closing(self._rows)
+        closing = self.closing
+        closing.id, closing.reward, closing.max_step_reached = self.asking.id, reward, truncated
+        closing.ClearField("action_mask")
+        if truncated and self.spec.masked:
+            self._write_mask(closing, info)
+
+    def _write_mask(self, proto: Any, info: dict[str, Any]) -> None:
+        self._adapter.mask(info, self._mask)
+        proto.action_mask[:] = (~self._mask).tolist()
+
+    def _check(self, continuous: Any, discrete: Any) -> None:
+        spec = self.spec
+        if len(continuous) != spec.continuous_size or len(discrete) != len(spec.branches):
+            raise UserError(
+                f"Behavior {self.behavior_id!r}: an action of {len(continuous)} continuous and {len(discrete)} "
+                f"discrete numbers came; it has {spec.continuous_size} and {len(spec.branches)}."
+            )
+        for choice, size in zip(discrete.tolist(), spec.branches):
+            if not 0 <= choice < size:
+                raise UserError(
+                    f"Behavior {self.behavior_id!r}: the discrete action {discrete.tolist()} came; its branches have "
+                    f"{list(spec.branches)} choices."
+                )

@@ -1,0 +1,215 @@
+"""The life of a player: it connects, tells what it is, and then sends what is due and does what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+
+from envs.spec import UserError
+from envs.unity.messages import METHOD, raw_message_class
+from envs.unity.player.agent import Agent
+from envs.unity.player.channels import Settings, statistics
+from envs.unity.player.encoding import brain_parameters
+from envs.unity.player.faults import spoiled
+from envs.unity.player.options import At, Options
+
+CONNECT_SECONDS = 60.0
+PACKAGE_VERSION = "2.2.1"
+"""Of the Unity package whose players this one resembles."""
+
+_OK = 200
+_RESET, _QUIT = 1, 2
+_CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compressedChannelMapping", "hybridActions")
+"""What this player serves; it has no groups, analytics or observations of variable length."""
+
+
+class Closed(Exception):
+    """The trainer has ended the conversation; the message says how."""
+
+
+@contextlib.contextmanager
+def connected(port: int) -> Iterator[Callable[[bytes], bytes]]:
+    """The exchange of one serialized UnityMessageProto for another, with the trainer that listens on `port`.
+
+    Raises:
+        UserError: nobody listens there for 60 seconds.
+        Closed: out of the exchange, once the connection is gone.
+    """
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    with grpc.insecure_channel(f"localhost:{port}", options) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UserError(
+                f"No trainer listened on port {port} of this machine for {CONNECT_SECONDS:.0f} seconds. "
+                "Start it first, and give its port by --mlagents-port."
+            ) from None
+        call = channel.unary_unary(METHOD)
+
+        def exchange(message: bytes) -> bytes:
+            try:
+                return bytes(call(message))
+            except grpc.RpcError as error:
+                raise Closed(f"the connection is gone ({error.code().name}: {error.details()})") from None
+
+        yield exchange
+
+
+class Player:
+    """Speaks the protocol through `exchange`.
+
+    Args:
+        options: what it was asked for.
+        fault: what is to go wrong.
+        exchange: sends a serialized message and returns the answer.
+    """
+
+    def __init__(self, options: Options, fault: At | None, exchange: Callable[[bytes], bytes]) -> None:
+        self._options = options
+        self._exchange = exchange
+        self._fault = fault
+        self._settings = Settings()
+        self._ids = itertools.count()
+        self._agents: list[Agent] = []
+        self._late = options.late
+        self._known: set[str] = set()
+        self._asking: dict[str, list[Agent]] = {}
+        """By behavior, the agents whose actions the next answer holds."""
+        self._due: list[tuple[float, int, Agent]] = []
+        self._sent = 0
+        self._message = raw_message_class()()
+        self._answer = raw_message_class()()
+
+    def run(self) -> None:
+        """Serves until the trainer has had enough.
+
+        Raises:
+            Closed: it has.
+            UserError: it sent what cannot be used.
+        """
+        self._introduce()
+        self._message.Clear()
+        self._send()
+        self._take_settings()
+        self._agents = [self._agent(self._options.behavior, index) for index in range(self._options.agents)]
+        now = time.perf_counter()
+        for agent in self._agents:
+            self._schedule(agent, now)
+        while True:
+            self._report(self._wait())
+            self._send()
+            self._act(time.perf_counter())
+
+    def _introduce(self) -> None:
+        """Initialization: who this is; the answer brings the seed and what the trainer is capable of."""
+        hello = self._message.unity_output.rl_initialization_output
+        hello.name = self._options.env.behavior
+        hello.communication_version = self._options.version
+        hello.package_version = PACKAGE_VERSION
+        for capability in _CAPABILITIES:
+            setattr(hello.capabilities, capability, True)
+        self._send()
+        initialization = self._answer.unity_input.rl_initialization_input
+        self._seed: int = initialization.seed
+        capabilities = initialization.capabilities
+        self._mapping = bool(capabilities.concatenatedPngObservations and capabilities.compressedChannelMapping)
+
+    def _agent(self, behavior: str, index: int) -> Agent:
+        options = self._options
+        return Agent(
+            options.env,
+            f"{behavior}?team=0",
+            index,
+            self._seed,
+            self._ids,
+            self._settings,
+            options.layout,
+            self._mapping,
+        )
+
+    def _schedule(self, agent: Agent, now: float) -> None:
+        """Its news is due once what it does has lasted, from `now`."""
+        scale = self._settings.time_scale
+        seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
+        heapq.heappush(self._due, (now + seconds, agent.index, agent))
+
+    def _wait(self) -> list[Agent]:
+        """Waits until any agent is due; those that are."""
+        due = self._due
+        while (now := time.perf_counter()) < due[0][0]:
+            time.sleep(due[0][0] - now)
+        agents = [heapq.heappop(due)[2]]
+        while due and due[0][0] <= now:
+            agents.append(heapq.heappop(due)[2])
+        if self._late and self._sent + 1 >= self._late.message:
+            agents.append(self._agent(self._late.what, len(self._agents)))
+            self._agents.append(agents[-1])
+            self._late = None
+        return agents
+
+    def _report(self, agents: list[Agent]) -> None:
+        """Makes the message of what is due, with the parameters of behaviors that appear in it first."""
+        output = self._message.unity_output
+        output.Clear()
+        report = output.rl_output
+        self._asking.clear()
+        for agent in agents:
+            behavior = agent.behavior_id
+            infos = report.agentInfos[behavior].value
+            if agent.ended:
+                infos.append(agent.closing)
+                if agent.metrics:
+                    report.side_channel += statistics(agent.metrics)
+            infos.append(agent.asking)
+            self._asking.setdefault(behavior, []).append(agent)
+            if behavior not in self._known:
+                self._known.add(behavior)
+                brain_parameters(output.rl_initialization_output.brain_parameters.add(), agent.spec, behavior)
+
+    def _act(self, now: float) -> None:
+        """Does what the answer says, which came at `now`."""
+        self._take_settings()
+        content = self._answer.unity_input.rl_input
+        if content.command == _RESET:
+            self._due.clear()
+            for agent in self._agents:
+                agent.restart()
+                self._schedule(agent, now)
+            return
+        for behavior, agents in self._asking.items():
+            actions = content.agent_actions[behavior].value
+            if len(actions) != len(agents):
+                raise UserError(f"Behavior {behavior!r}: {len(agents)} agents asked, {len(actions)} actions came.")
+            for agent, action in zip(agents, actions):
+                agent.act(action)
+                self._schedule(agent, now)
+
+    def _take_settings(self) -> None:
+        content = self._answer.unity_input.rl_input
+        if content.command == _QUIT:
+            raise Closed("the trainer said quit")
+        if content.side_channel:
+            self._settings.take(content.side_channel)
+
+    def _send(self) -> None:
+        self._message.header.status = _OK
+        self._sent += 1
+        data = spoiled(self._fault, self._message, self._sent) if self._fault else self._message.SerializeToString()
+        self._answer.ParseFromString(self._exchange(data))
+        status = self._answer.header.status
+        if status != _OK:
+            raise Closed(f"the trainer sent status {status}")
+        if self._message.header.status != _OK:
+            raise Closed("this player quit")
