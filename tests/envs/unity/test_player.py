@@ -1,6 +1,8 @@
 """Our player under mlagents-envs' own UnityEnvironment."""
 
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -144,3 +146,108 @@ def test_player_does_what_the_env_does_by_hand(start, word, recipe, agents, step
         recipe.behavior, (0, 0)
     )
     assert (terminated > 0, truncated > 0) == tuple(map(bool, expected))
+
+
+def test_statistics_parameters_and_time_scale_travel_by_their_side_channels(start):
+    from mlagents_envs.side_channel.engine_configuration_channel import EngineConfigurationChannel
+    from mlagents_envs.side_channel.environment_parameters_channel import EnvironmentParametersChannel
+    from mlagents_envs.side_channel.stats_side_channel import StatsAggregationMethod, StatsSideChannel
+
+    engine, parameters, stats = EngineConfigurationChannel(), EnvironmentParametersChannel(), StatsSideChannel()
+    parameters.set_float_parameter("gravity", 1.0)
+    engine.set_configuration_parameters(time_scale=1e9)
+    # At time scale 1 each step would last longer than the client waits.
+    words = ("env=tests.toys:Oracle-v0", "kwargs.length=3", "kwargs.duration=1000", "agents=2")
+    environment = start(*words, side_channels=[engine, parameters, stats])
+    environment.reset()
+    for _ in range(6):
+        assert not stats.get_and_reset_stats()
+        for _ in range(3):
+            environment.step()
+        assert dict(stats.get_and_reset_stats()) == {
+            "steps": [(3.0, StatsAggregationMethod.AVERAGE)] * 2,
+            "flag": [(1.0, StatsAggregationMethod.AVERAGE)] * 2,
+        }
+
+
+def test_reset_of_a_running_environment_begins_anew(start):
+    environment = start("env=tests.toys:Oracle-v0", "kwargs.length=9")
+    environment.reset()
+    environment.step()
+    environment.reset()
+    decisions, closed = environment.get_steps("Oracle-v0?team=0")
+    assert (len(decisions), len(closed), decisions.obs[0][0, 2]) == (1, 0, 0)
+
+
+def test_a_late_behavior_joins(start):
+    environment = start("env=tests.toys:Oracle-v0", "late=Guest:6")
+    environment.reset()
+    seen = []
+    for _ in range(5):
+        seen.append(len(environment.behavior_specs))
+        environment.step()
+    assert seen == [1, 1, 1, 2, 2]
+    assert len(environment.get_steps("Guest?team=0")[0]) == 1
+
+
+def test_a_player_that_was_started_apart_connects_once_someone_listens_and_leaves_with_status_0():
+    from mlagents_envs.environment import UnityEnvironment
+
+    port = free_port()
+    command = [sys.executable, "-m", "envs.unity.player", "env=basic", "--mlagents-port", str(port), "-batchmode"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as player:
+        assert "connects" in player.stdout.readline()
+        environment = UnityEnvironment(None, base_port=port, timeout_wait=20)
+        environment.reset()
+        environment.step()
+        environment.close()
+        assert "status 400" in player.stdout.read()
+    assert player.returncode == 0
+
+
+@pytest.mark.parametrize(("fault", "steps", "status"), [("die:1", 0, 3), ("die:5", 1, 3)])
+def test_a_player_whose_fault_is_to_die_is_gone_at_that_message(start, fault, steps, status):
+    from mlagents_envs.exception import UnityEnvironmentException
+
+    def play():
+        environment = start("env=basic", f"fault={fault}")
+        environment.reset()
+        for step in range(10):
+            environment.step()
+            done.append(step)
+
+    done = []
+    with pytest.raises(UnityEnvironmentException, match=f"return code {status}"):
+        play()
+    assert len(done) == steps
+
+
+def test_a_fault_that_is_wanted_once_is_the_first_players_alone(tmp_path):
+    command = [sys.executable, "-m", "envs.unity.player", "env=basic", "fault=die:0", f"once={tmp_path / 'once'}"]
+    assert subprocess.run([*command, "--mlagents-port", "1"], check=False).returncode == 3
+    second = subprocess.Popen([*command, "--mlagents-port", "1"], stdout=subprocess.PIPE, text=True)
+    with second:
+        assert "connects" in second.stdout.readline()
+        second.kill()
+
+
+def test_a_hanging_player_never_connects(tmp_path):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        words = ["env=basic", "fault=hang:0", "--mlagents-port", str(listening.getsockname()[1])]
+        command = [sys.executable, "-m", "envs.unity.player", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as player:
+            assert "hang" in player.stdout.readline()
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+            assert player.poll() is None
+            player.kill()
+
+
+def test_another_api_version_is_refused_by_mlagents(start):
+    from mlagents_envs.exception import UnityEnvironmentException
+
+    with pytest.raises(UnityEnvironmentException, match=r"Unity API: 0\.9\.0"):
+        start("env=basic", "version=0.9.0")
