@@ -1,0 +1,324 @@
+"""What one player says, as arrays by behavior; and what it is answered, as bytes.
+
+Shapes: N agents of a behavior in one message; C continuous actions, B discrete branches, A mask entries; images are
+H, W, C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, ObservationSpec, UserError
+from envs.unity.messages import message
+from envs.unity.png import read_pngs
+
+
+class PlayerFault(Exception):
+    """One player sent what cannot be used (NaN, wrong shape, …): its instance is restarted, the run goes on."""
+
+
+class Agents(NamedTuple):
+    """The agents of one behavior id in one message, in its order. The arrays belong to the receiver."""
+
+    id: Array
+    """(N,) int32: the player's numbers."""
+    reward: Array
+    """(N,) float32: own and the group's together, as ML-Agents' extrinsic signal learns from."""
+    group: Array
+    """(N,) int32; 0 = none."""
+    group_reward: Array
+    """(N,) float32: the group's share of `reward`."""
+    done: Array
+    """(N,) bool: the episode has ended; the others ask for a decision."""
+    truncated: Array
+    """(N,) bool: done because the greatest number of steps was reached."""
+    observations: tuple[Array, ...]
+    """For each observation of the spec (N, *shape); images are (N, H, W, C)."""
+    mask: Array
+    """(N, A) bool, True = allowed."""
+
+
+class Decoder:
+    """Reads the messages of one player.
+
+    Args:
+        package_version: of the player's C# package; tells images in CHW from those in HWC where the player's dimension
+            properties do not.
+    """
+
+    def __init__(self, package_version: str = "") -> None:
+        self.specs: dict[str, BehaviorSpec] = {}
+        """By behavior name, grown as behaviors appear."""
+        major = package_version.partition(".")[0]
+        self._channels_first = not major.isdecimal() or int(major) >= 3
+        self._parameters: dict[str, Any] = {}
+        """By full behavior id: BrainParametersProto that no agent has come with yet."""
+        self._readers: dict[str, _Reader] = {}
+
+    def decode(self, unity_output: Any) -> dict[str, Agents]:
+        """The agents in the `unity_output` of a `raw_message_class()`, by full behavior id; only ids that have some.
+
+        Raises:
+            PlayerFault: the message cannot be used.
+            UserError: a behavior is of a kind that cannot be trained.
+        """
+        if unity_output.HasField("rl_initialization_output"):
+            for parameters in unity_output.rl_initialization_output.brain_parameters:
+                self._parameters[parameters.brain_name] = parameters
+        agents = {}
+        listed = unity_output.rl_output.agentInfos
+        for behavior_id in sorted(listed):  # the map itself has no order
+            infos = list(listed[behavior_id].value)
+            if infos:
+                if behavior_id in self._parameters:
+                    self._meet(behavior_id, infos[0])
+                elif behavior_id not in self._readers:
+                    raise PlayerFault(
+                        f"it sent agents of behavior {behavior_id!r}, but never that behavior's parameters"
+                    )
+                agents[behavior_id] = self._readers[behavior_id].read(infos)
+        return agents
+
+    def _meet(self, behavior_id: str, info: Any) -> None:
+        """Learns the spec of a behavior from its parameters and its first agent."""
+        name = behavior_name(behavior_id)
+        layouts = _layouts(name, info.observations, self._channels_first)
+        continuous_size, branches = _actions(name, self._parameters[behavior_id])
+        observations = tuple(layout.spec for layout in layouts)
+        spec = BehaviorSpec(name, observations, continuous_size, branches, masked=bool(branches))
+        difference = spec.difference(self.specs.get(name, spec))
+        if difference and behavior_id in self._readers:
+            raise PlayerFault(f"it sent other parameters of behavior {behavior_id!r} than before: {difference}")
+        if difference:
+            raise UserError(
+                f"behavior {behavior_id!r} is not like other teams of {name!r}: it has {difference}; "
+                "teams share a policy: give them the same sensors and actions, or different behavior names"
+            )
+        del self._parameters[behavior_id]
+        self.specs[name] = spec
+        self._readers[behavior_id] = _Reader(behavior_id, spec, layouts)
+
+
+def behavior_name(behavior_id: str) -> str:
+    """The name in a full behavior id: `Striker` of `Striker?team=1`."""
+    return behavior_id.partition("?")[0]
+
+
+def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes = b"", reset: bool = False) -> bytes:
+    """The serialized answer to a player's message.
+
+    Args:
+        actions: by full behavior id, continuous (N, C) float32 and discrete (N, B) int32, in the order of the agents
+            that asked.
+        side_channel: what `Channels.outgoing` returned.
+        reset: tells the player to begin all its episodes anew.
+    """
+    answer = message("unity_message", "UnityMessageProto")()
+    answer.header.status = 200
+    rl_input = answer.unity_input.rl_input
+    if reset:
+        rl_input.command = _RESET
+    rl_input.side_channel = side_channel
+    for behavior_id, (continuous, discrete) in actions.items():
+        add = rl_input.agent_actions[behavior_id].value.add
+        for floats, choices in zip(continuous.tolist(), discrete.tolist()):
+            add(vector_actions_deprecated=floats + choices, continuous_actions=floats, discrete_actions=choices)
+    serialized: bytes = answer.SerializeToString()
+    return serialized
+
+
+_RESET = 1
+_PNG = 1
+_VARIABLE_SIZE = 4
+_LARGEST = float(np.finfo(np.float32).max)
+_MOST_VALUES = 2**24
+"""In one observation: more is a mistake, and would take the machine's memory before anyone could say so."""
+
+
+class _Layout(NamedTuple):
+    """How one observation of a behavior is sent."""
+
+    spec: ObservationSpec
+    shape: list[int]
+    """On the wire: (C, H, W) where `channels_first`."""
+    png: bool
+    channels_first: bool
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+class _Reader:
+    """Reads the agents of one behavior id."""
+
+    def __init__(self, behavior_id: str, spec: BehaviorSpec, layouts: Sequence[_Layout]) -> None:
+        self._id, self._spec, self._layouts = behavior_id, spec, layouts
+        self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in enumerate(layouts) if not layout.png]
+        self._branch_starts = np.cumsum((0, *spec.branches))[:-1]
+
+    def read(self, infos: list[Any]) -> Agents:
+        """The agents (N,) of one message."""
+        ids = [info.id for info in infos]
+        done = np.array([info.done for info in infos], bool)
+        if len(set(ids)) < len(ids):
+            self._check_ids(np.array(ids)[~done])
+        group_rewards = [info.group_reward for info in infos]
+        rewards = [info.reward + shared for info, shared in zip(infos, group_rewards)]
+        for agent, reward in zip(ids, rewards):
+            if not -_LARGEST <= reward <= _LARGEST:
+                raise PlayerFault(f"behavior {self._id!r}, agent {agent}: its reward is {reward}")
+        return Agents(
+            np.array(ids, np.int32),
+            np.array(rewards, np.float32),
+            np.array([info.group_id for info in infos], np.int32),
+            np.array(group_rewards, np.float32),
+            done,
+            np.array([info.max_step_reached for info in infos], bool) & done,
+            self._observations(infos),
+            self._mask(infos),
+        )
+
+    def _check_ids(self, asking: Array) -> None:
+        """An agent may ask and end in one message, but not ask twice."""
+        numbers, counts = np.unique(asking, return_counts=True)
+        if (counts > 1).any():
+            raise PlayerFault(f"behavior {self._id!r}, agent {numbers[counts > 1][0]}: it asks twice in one message")
+
+    def _observations(self, infos: list[Any]) -> tuple[Array, ...]:
+        observed = [info.observations for info in infos]
+        for info, observations in zip(infos, observed):
+            if len(observations) != len(self._layouts):
+                raise PlayerFault(
+                    f"behavior {self._id!r}, agent {info.id}: it has {len(observations)} observations, "
+                    f"not {len(self._layouts)}"
+                )
+        arrays = self._floats(infos, observed)
+        for i, layout in enumerate(self._layouts):
+            if layout.png:
+                pictures = [self._picture(info, i, observations[i]) for info, observations in zip(infos, observed)]
+                arrays[i] = np.stack(pictures)
+            elif layout.channels_first:
+                arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
+        return tuple(arrays[i] for i in range(len(self._layouts)))
+
+    def _floats(self, infos: list[Any], observed: list[Any]) -> dict[int, Array]:
+        """What is not compressed, by its index and as on the wire: (N, *shape)."""
+        chunks = []
+        for i, shape, size in self._raw:
+            for row, observations in enumerate(observed):
+                observation = observations[i]
+                data = observation.float_data.data
+                if len(data) != size or observation.shape != shape:
+                    self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {list(observation.shape)}")
+                chunks.append(data)
+        flat = np.frombuffer(bytearray().join(chunks), np.dtype("<f4"))
+        arrays, start = {}, 0
+        for i, shape, size in self._raw:
+            end = start + len(infos) * size // 4
+            arrays[i] = flat[start:end].reshape(-1, *shape)
+            start = end
+        if not np.isfinite(flat).all():
+            for i, array in arrays.items():
+                for info, values in zip(infos, array):
+                    if not np.isfinite(values).all():
+                        self._refuse(info, i, f"the value {values[~np.isfinite(values)][0]}")
+        return arrays
+
+    def _picture(self, info: Any, index: int, observation: Any) -> Array:
+        """(H, W, C) uint8."""
+        layout = self._layouts[index]
+        if observation.compression_type != _PNG or observation.shape != layout.shape:
+            kind = "PNGs" if observation.compression_type == _PNG else "no PNGs, but data"
+            self._refuse(info, index, f"{kind} of shape {list(observation.shape)}")
+        try:
+            return read_pngs(observation.compressed_data, layout.spec.shape, observation.compressed_channel_mapping)
+        except ValueError as error:
+            self._refuse(info, index, str(error))
+
+    def _refuse(self, info: Any, index: int, what: str) -> NoReturn:
+        layout = self._layouts[index]
+        wanted = f"{'PNGs' if layout.png else f'{layout.size} finite floats'} of shape {layout.shape}"
+        raise PlayerFault(
+            f"behavior {self._id!r}, observation {layout.spec.name!r}, agent {info.id}: it sent {what}, not {wanted}"
+        )
+
+    def _mask(self, infos: list[Any]) -> Array:
+        if not self._spec.masked:
+            return np.zeros((len(infos), 0), bool)
+        size = self._spec.mask_size
+        allowed_all = bytes(size)
+        rows = [bytes(info.action_mask) or allowed_all for info in infos]
+        for info, row in zip(infos, rows):
+            if len(row) != size:
+                raise PlayerFault(
+                    f"behavior {self._id!r}, agent {info.id}: its action mask has {len(row)} entries, "
+                    f"not {size} for branches {list(self._spec.branches)}"
+                )
+        allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
+        stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
+        if stuck.any():
+            agent = infos[int(stuck.argmax())].id
+            raise PlayerFault(f"behavior {self._id!r}, agent {agent}: its action mask leaves a branch without a choice")
+        return allowed
+
+
+def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool) -> list[_Layout]:
+    """How a behavior's observations are sent, from those of its first agent."""
+    layouts: list[_Layout] = []
+    names: set[str] = set()
+    for i, observation in enumerate(observations):
+        name = observation.name if observation.name and observation.name not in names else f"obs_{i}"
+        while name in names:
+            name += "_"
+        names.add(name)
+        layouts.append(_layout(f"behavior {behavior!r}, observation {name!r}", name, observation, channels_first))
+    if not layouts:
+        raise UserError(f"behavior {behavior!r} observes nothing: give its agents a sensor or a vector observation")
+    return layouts
+
+
+def _layout(where: str, name: str, observation: Any, channels_first: bool) -> _Layout:
+    shape, properties = list(observation.shape), list(observation.dimension_properties)
+    if any(flags & _VARIABLE_SIZE for flags in properties):
+        raise UserError(
+            f"{where} is of variable length, which is not supported yet: replace its BufferSensor by a sensor of fixed "
+            "size, such as a VectorSensor padded with zeros"
+        )
+    if not 1 <= len(shape) <= 3 or min(shape) < 1 or prod(shape) > _MOST_VALUES:
+        raise UserError(
+            f"{where} has shape {shape}: one to three dimensions are supported, with at most {_MOST_VALUES} values"
+        )
+    png = observation.compression_type == _PNG
+    if observation.compression_type not in (0, _PNG) or (png and len(shape) != 3):
+        raise UserError(
+            f"{where} has shape {shape} and compression {observation.compression_type}: "
+            "only images (three dimensions) may be compressed, and only as PNG (1)"
+        )
+    if len(shape) < 3:
+        return _Layout(ObservationSpec(name, tuple(shape), "float32"), shape, png, channels_first=False)
+    if properties in ([1, 2, 2], [2, 2, 1]):
+        channels_first = properties[0] == 1
+    image = (*shape[1:], shape[0]) if channels_first else tuple(shape)
+    spec = ObservationSpec(name, image, "uint8", 1 / 255) if png else ObservationSpec(name, image, "float32")
+    return _Layout(spec, shape, png, channels_first)
+
+
+def _actions(behavior: str, parameters: Any) -> tuple[int, tuple[int, ...]]:
+    """How many continuous actions, and the sizes of the discrete branches."""
+    spec = parameters.action_spec
+    continuous, branches = spec.num_continuous_actions, tuple(spec.discrete_branch_sizes)
+    if not continuous and not spec.num_discrete_actions:  # players before version 1.3 of the protocol
+        sizes = tuple(parameters.vector_action_size_deprecated)
+        is_continuous = parameters.vector_action_space_type_deprecated == 1
+        continuous, branches = (sum(sizes[:1]), ()) if is_continuous else (0, sizes)
+    if continuous < 0 or any(size < 1 for size in branches) or not (continuous or branches):
+        raise UserError(
+            f"behavior {behavior!r} has no usable actions ({continuous} continuous, branches {list(branches)}): "
+            "give its Behavior Parameters a continuous action or a discrete branch of at least one choice"
+        )
+    return continuous, branches
