@@ -1,0 +1,214 @@
+"""Behaviors of an ML-Agents trainer YAML, as algorithms and rewards of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.spec import UserError
+from trainer import convert_keys as keys
+from trainer.convert_keys import Left, mapping, read
+
+
+def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """What `default_settings` and `behaviors` of the `file` ask for, as groups of an experiment.
+
+    The first of them stands at the top level, whose values the others inherit. What has no counterpart is appended to
+    `left`.
+
+    Raises:
+        UserError: what `trainer.convert.convert` raises of behaviors.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    if "default_settings" in file:
+        entries["default"] = _behavior(file["default_settings"], "default_settings", {}, left)
+    for behavior, data in file.get("behaviors", {}).items():
+        if behavior == "default":
+            raise UserError("behaviors.default: here `default` is all behaviors without a name: use default_settings")
+        entries[behavior] = _behavior(data, f"behaviors.{behavior}", entries.get("default", {}), left)
+    if not entries:
+        raise UserError("behaviors is missing: the file names no behavior, and has no default_settings")
+    algorithms = {behavior: _algorithm(behavior, entry, left) for behavior, entry in entries.items()}
+    rewards = {behavior: _reward(entry) for behavior, entry in entries.items()}
+    first = next(iter(entries))
+    experiment: dict[str, Any] = {
+        "defaults": [{"override /env": "unity"}, {"override /algorithm": algorithms[first]["name"]}],
+        "algorithm": _without_nulls({key: value for key, value in algorithms[first].items() if key != "name"}),
+        "reward": rewards[first],
+        "behaviors": {},
+        "stop": {"samples": max(entry["max_steps"] for entry in entries.values())},
+        "checkpoint": {"keep": max(entry["keep_checkpoints"] for entry in entries.values())},
+    }
+    for behavior in entries:
+        changes: dict[str, Any] = {}
+        if algorithm := _changes(algorithms[behavior], algorithms[first]):
+            changes["algorithm"] = algorithm
+        if rewards[behavior] != rewards[first]:
+            changes["reward"] = rewards[behavior]
+        experiment["behaviors"][behavior] = changes
+    _tell_of_sums(entries, left)
+    return experiment
+
+
+def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """A behavior's values in ML-Agents' words, on top of those of `default_settings`."""
+    own = read(data, where, keys.BEHAVIOR, left)
+    if "self_play" in own:
+        raise UserError(
+            f"{where}.self_play is not supported yet: without it, teams that share a behavior learn together"
+        )
+    trainer = own.get("trainer_type", default.get("trainer_type", "ppo"))
+    if trainer not in keys.HYPERPARAMETERS:
+        raise UserError(f"{where}.trainer_type={trainer} is not supported yet: there are ppo and sac")
+    hyperparameters = read(own.get("hyperparameters"), f"{where}.hyperparameters", keys.HYPERPARAMETERS[trainer], left)
+    # Values for one algorithm say nothing about another.
+    inherited = default.get("hyperparameters", {}) if trainer == default.get("trainer_type") else {}
+    hyperparameters = {**inherited, **hyperparameters}
+    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if trainer == "ppo" else "constant")
+    if trainer == "ppo":
+        hyperparameters.setdefault("beta_schedule", schedule)
+        hyperparameters.setdefault("epsilon_schedule", schedule)
+    if "behavioral_cloning" in own:
+        _leave_out(own["behavioral_cloning"], f"{where}.behavioral_cloning", keys.CLONING, keys.CLONING_LEFT, left)
+    return {
+        "trainer_type": trainer,
+        "max_steps": own.get("max_steps", default.get("max_steps", 500_000)),
+        "keep_checkpoints": own.get("keep_checkpoints", default.get("keep_checkpoints", 5)),
+        "hyperparameters": {**keys.HYPERPARAMETER_DEFAULTS[trainer], **hyperparameters},
+        "network_settings": {
+            **default.get("network_settings", keys.NETWORK_DEFAULTS),
+            **_network(own.get("network_settings"), f"{where}.network_settings", left),
+        },
+        "extrinsic": _extrinsic(own.get("reward_signals"), f"{where}.reward_signals", default.get("extrinsic"), left),
+    }
+
+
+def _network(data: Any, where: str, left: list[Left]) -> dict[str, Any]:
+    values = read(data, where, keys.NETWORK, left)
+    if "memory" in values:
+        _leave_out(values.pop("memory"), f"{where}.memory", keys.MEMORY, keys.MEMORY_LEFT, left)
+    return values
+
+
+def _extrinsic(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    """Strength and gamma of the game's own reward; other signals are left out."""
+    signals = mapping(data, where)
+    for name, values in signals.items():
+        if name not in keys.SIGNALS:
+            raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
+        if name != "extrinsic":
+            _leave_out(values, f"{where}.{name}", keys.SIGNALS[name], keys.SIGNAL_LEFT, left)
+    if default is None and data is not None and "extrinsic" not in signals:
+        seen = ", ".join(signals) or "nothing"
+        raise UserError(f"{where} holds {seen}, and only the extrinsic reward is supported yet: add extrinsic to it")
+    own = read(signals.get("extrinsic"), f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
+    if "network_settings" in own:
+        _network(own.pop("network_settings"), f"{where}.extrinsic.network_settings", [])
+    return {**(default or keys.EXTRINSIC_DEFAULTS), **own}
+
+
+def _leave_out(data: Any, where: str, known: Mapping[str, keys.Key], remedy: str, left: list[Left]) -> None:
+    """Tells once of a whole group, whose keys are checked nevertheless."""
+    values = read(data, where, known, [])
+    if "network_settings" in values:
+        _network(values["network_settings"], f"{where}.network_settings", [])
+    left.append(Left(where, data, remedy))
+
+
+def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """Settings of the algorithm, always the same keys for the same one."""
+    network = entry["network_settings"]
+    where = "default_settings" if behavior == "default" else f"behaviors.{behavior}"
+    return {
+        "name": entry["trainer_type"],
+        # ML-Agents has one layer even where none is asked for.
+        "network": {
+            "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
+            "normalize": network["normalize"],
+        },
+        "discount": entry["extrinsic"]["gamma"],
+        **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
+    }
+
+
+def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values = entry["hyperparameters"]
+    if values["batch_size"] > values["buffer_size"]:
+        raise UserError(
+            f"{where}.hyperparameters.batch_size={values['batch_size']} is larger than "
+            f"buffer_size={values['buffer_size']}: a batch is a part of the buffer"
+        )
+    ends = {
+        "learning_rate_end": _end(values, "learning_rate_schedule", 0.0),
+        "clip_end": _end(values, "epsilon_schedule", 0.1),
+        "entropy_end": _end(values, "beta_schedule", 1e-5),
+    }
+    return {
+        "rollout_size": values["buffer_size"],
+        "minibatch_size": values["batch_size"],
+        "epochs": values["num_epoch"],
+        "gae_lambda": values["lambd"],
+        "learning_rate": values["learning_rate"],
+        "clip": values["epsilon"],
+        "entropy": values["beta"],
+        **ends,
+        "schedule_samples": None if set(ends.values()) == {None} else entry["max_steps"],
+        "shared_trunk": values["shared_critic"],
+    }
+
+
+def _sac(entry: Mapping[str, Any], where: str, left: list[Left]) -> dict[str, Any]:
+    values = entry["hyperparameters"]
+    # ML-Agents, too, waits for the first whole batch.
+    start = max(values["buffer_init_steps"], values["batch_size"])
+    if values["buffer_size"] < 2 * start:
+        remedy = f"raised to {2 * start}: the buffer holds two rows for each sample before the first update"
+        left.append(Left(f"{where}.hyperparameters.buffer_size", values["buffer_size"], remedy))
+    end = _end(values, "learning_rate_schedule", 0.0)
+    return {
+        "batch_size": values["batch_size"],
+        "buffer_capacity": max(values["buffer_size"], 2 * start),
+        "start_samples": start,
+        "updates_per_sample": 1 / values["steps_per_update"],
+        "learning_rate": values["learning_rate"],
+        "learning_rate_end": end,
+        "schedule_samples": None if end is None else entry["max_steps"],
+        "target_rate": values["tau"],
+        "temperature": values["init_entcoef"],
+        "discrete_entropy": 0.2,  # no key there, but its constant
+    }
+
+
+def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
+    return end if values[schedule] == "linear" else None
+
+
+def _reward(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"extrinsic": {"strength": entry["extrinsic"]["strength"]}}
+
+
+def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """What a behavior's algorithm sets: all if it is another than the top level's, else what differs from that."""
+    if own["name"] != first["name"]:
+        return _without_nulls(own)
+    return {key: value for key, value in own.items() if value != first[key]}
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _tell_of_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
+    """What several behaviors have each for itself there, and together here."""
+    steps = {behavior: entry["max_steps"] for behavior, entry in entries.items()}
+    if len(steps) > 1:
+        remedy = (
+            f"stop.samples counts the samples of all behaviors together, and is the largest of these; "
+            f"stop.samples={sum(steps.values())} is their sum"
+        )
+        left.append(Left("max_steps", steps, remedy))
+    kept = {behavior: entry["keep_checkpoints"] for behavior, entry in entries.items()}
+    if len(set(kept.values())) > 1:
+        left.append(
+            Left("keep_checkpoints", kept, "a checkpoint holds all behaviors, so checkpoint.keep is the largest")
+        )
