@@ -56,7 +56,7 @@ class Encoder:
 
     def _image(self, proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
         from_first, to_first = spec.shape[0] < spec.shape[2], self._layout == "chw"
-        axes = tuple(np.roll(range(3), 0 if from_first == to_first else 1 if to_first else -1))
+        axes = (0, 1, 2) if from_first == to_first else (2, 0, 1) if to_first else (1, 2, 0)
         proto.shape.extend(spec.shape[axis] for axis in axes)
         proto.dimension_properties.extend(_dimensions(to_first))
         channels = spec.shape[0 if from_first else 2]

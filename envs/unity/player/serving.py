@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import itertools
 import time
 from collections.abc import Callable, Iterator
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from envs.spec import UserError
 from envs.unity.messages import METHOD, raw_message_class
-from envs.unity.player.agent import Agent
+from envs.unity.player.agent import Agent, World
 from envs.unity.player.channels import Settings, statistics
 from envs.unity.player.encoding import brain_parameters
 from envs.unity.player.faults import spoiled
@@ -81,7 +81,6 @@ class Player:
         self._exchange = exchange
         self._fault = fault
         self._settings = Settings()
-        self._ids = itertools.count()
         self._agents: list[Agent] = []
         self._late = options.late
         self._known: set[str] = set()
@@ -103,10 +102,9 @@ class Player:
         self._message.Clear()
         self._send()
         self._take_settings()
-        self._agents = [self._agent(self._options.behavior, index) for index in range(self._options.agents)]
-        now = time.perf_counter()
-        for agent in self._agents:
-            self._schedule(agent, now)
+        began = time.perf_counter()
+        for _ in range(self._options.agents):
+            self._schedule(self._join(self._options.behavior), began)
         while True:
             self._report(self._wait())
             self._send()
@@ -122,22 +120,15 @@ class Player:
             setattr(hello.capabilities, capability, True)
         self._send()
         initialization = self._answer.unity_input.rl_initialization_input
-        self._seed: int = initialization.seed
         capabilities = initialization.capabilities
-        self._mapping = bool(capabilities.concatenatedPngObservations and capabilities.compressedChannelMapping)
-
-    def _agent(self, behavior: str, index: int) -> Agent:
+        mapping = bool(capabilities.concatenatedPngObservations and capabilities.compressedChannelMapping)
         options = self._options
-        return Agent(
-            options.env,
-            f"{behavior}?team=0",
-            index,
-            self._seed,
-            self._ids,
-            self._settings,
-            options.layout,
-            self._mapping,
-        )
+        self._world = World(options.env, initialization.seed, self._settings, options.layout, mapping)
+
+    def _join(self, behavior: str) -> Agent:
+        agent = Agent(self._world, f"{behavior}?team=0", len(self._agents))
+        self._agents.append(agent)
+        return agent
 
     def _schedule(self, agent: Agent, now: float) -> None:
         """Its news is due once what it does has lasted, from `now`."""
@@ -154,8 +145,7 @@ class Player:
         while due and due[0][0] <= now:
             agents.append(heapq.heappop(due)[2])
         if self._late and self._sent + 1 >= self._late.message:
-            agents.append(self._agent(self._late.what, len(self._agents)))
-            self._agents.append(agents[-1])
+            agents.append(self._join(self._late.what))
             self._late = None
         return agents
 
@@ -207,7 +197,10 @@ class Player:
         self._message.header.status = _OK
         self._sent += 1
         data = spoiled(self._fault, self._message, self._sent) if self._fault else self._message.SerializeToString()
-        self._answer.ParseFromString(self._exchange(data))
+        try:
+            self._answer.ParseFromString(self._exchange(data))
+        except DecodeError as error:
+            raise UserError(f"The trainer's answer to message {self._sent} is not of the protocol: {error}.") from error
         status = self._answer.header.status
         if status != _OK:
             raise Closed(f"the trainer sent status {status}")
