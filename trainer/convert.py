@@ -21,11 +21,11 @@ from trainer.convert_behaviors import convert_behaviors
 from trainer.convert_keys import Left, mapping, number, read
 
 _USAGE = "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]"
-_OLD_KEYS = ("trainer", "batch_size", "buffer_size", "hidden_units", "num_layers", "learning_rate", "use_recurrent")
-"""Of the format before release 3, where a behavior's keys lay flat."""
 _UNLIMITED_RESTARTS = 1_000_000
 _NO_NAME = r"[^A-Za-z0-9_-]"
 """What the name of an experiment may not hold, for Hydra."""
+_VALUE = re.compile(r"[-\d_]*(e-?\d+)?|true|false|null|nan|-?inf", re.IGNORECASE)
+"""What Hydra takes for something else than a name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{__doc__}\n  {_USAGE}")
         return 0
     try:
-        source, target = _arguments(argv)
+        source, to = _arguments(argv)
         experiment, left = convert(_load(source), str(source))
+        target = _target(source, to)
         _write(experiment, target, source)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -149,9 +150,10 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
 
 
 def _refuse_old_format(data: Mapping[str, Any]) -> None:
+    """Before release 3, a behavior's keys lay flat, at first with no `behaviors` around them."""
     groups = data["behaviors"] if isinstance(data.get("behaviors"), Mapping) else data
     old = [name for name in ("parameter_randomization", "curriculum") if name in data]
-    old += [str(name) for name, group in groups.items() if isinstance(group, Mapping) and set(_OLD_KEYS) & set(group)]
+    old += [str(name) for name, group in groups.items() if isinstance(group, Mapping) and "trainer" in group]
     if old:
         raise UserError(
             f"{old[0]} is written in the format before ML-Agents' release 3: upgrade the file first, with ML-Agents' "
@@ -159,22 +161,25 @@ def _refuse_old_format(data: Mapping[str, Any]) -> None:
         )
 
 
-def _arguments(argv: Sequence[str]) -> tuple[Path, Path]:
-    """The file to convert, and where its experiment goes."""
+def _arguments(argv: Sequence[str]) -> tuple[Path, str | None]:
+    """The file to convert, and what `to=` says."""
     targets = [argument[len("to=") :] for argument in argv if argument.startswith("to=")]
     sources = [argument for argument in argv if not argument.startswith("to=")]
     if len(sources) != 1 or len(targets) > 1 or sources[0].startswith("-"):
         raise UserError(f"expected one YAML file of ML-Agents, not {' '.join(argv) or 'nothing'}: {_USAGE}")
-    source = Path(sources[0]).expanduser()
-    if not targets:
-        return source, Path("experiment") / f"{re.sub(_NO_NAME, '_', source.stem)}.yaml"
-    target = Path(targets[0]).expanduser()
-    if target.suffix != ".yaml" or target.parent.name != "experiment" or re.search(_NO_NAME, target.stem):
+    return Path(sources[0]).expanduser(), targets[0] if targets else None
+
+
+def _target(source: Path, to: str | None) -> Path:
+    """Where the experiment goes."""
+    target = Path(to or f"experiment/{re.sub(_NO_NAME, '_', source.stem)}.yaml").expanduser()
+    named = not re.search(_NO_NAME, target.stem) and not _VALUE.fullmatch(target.stem)
+    if not named or target.suffix != ".yaml" or target.parent.name != "experiment":
         raise UserError(
-            f"to={targets[0]}: experiments are found by name in a folder `experiment`, so give one such as "
-            "to=experiment/name.yaml, with a name of letters, digits, - and _"
+            f"to={target}: experiments are found by name in a folder `experiment`, so give one such as "
+            "to=experiment/name.yaml, with a name of letters, digits, - and _, and no number"
         )
-    return source, target
+    return target
 
 
 def _load(path: Path) -> dict[str, Any]:

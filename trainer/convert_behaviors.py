@@ -54,9 +54,7 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     """A behavior's values in ML-Agents' words, on top of those of `default_settings`."""
     own = read(data, where, keys.BEHAVIOR, left)
     if "self_play" in own:
-        raise UserError(
-            f"{where}.self_play is not supported yet: without it, teams that share a behavior learn together"
-        )
+        raise UserError(f"{where}.self_play is not supported yet: remove it, and one policy learns as all its teams")
     trainer = own.get("trainer_type", default.get("trainer_type", "ppo"))
     if trainer not in keys.HYPERPARAMETERS:
         raise UserError(f"{where}.trainer_type={trainer} is not supported yet: there are ppo and sac")

@@ -526,6 +526,8 @@ BAD_COMMANDS: list[tuple[list[str], str]] = [
     (["latin.yaml"], "latin.yaml is not written in UTF-8"),
     (["game.yaml", "to=mine.yaml"], "to=mine.yaml: experiments are found by name in a folder `experiment`"),
     (["game.yaml", "to=experiment/a=b.yaml"], "with a name of letters, digits, - and _"),
+    (["game.yaml", "to=experiment/2024.yaml"], "with a name of letters, digits, - and _, and no number"),
+    (["2024.yaml"], "with a name of letters, digits, - and _, and no number"),
     (["game.yaml", "to=experiment/snoopy_sac.yaml"], "an experiment snoopy_sac is there already"),
     (["game.yaml", "to=game.yaml/experiment/a.yaml"], "cannot be written"),
 ]
@@ -541,6 +543,7 @@ def test_a_bad_command_is_one_message_and_writes_nothing(
     write(tmp_path, {"behaviors": {"A": {}}})
     write(tmp_path, "behaviors: [", "broken.yaml")
     write(tmp_path, "- 1", "list.yaml")
+    write(tmp_path, {"behaviors": {"A": {}}}, "2024.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe4")
     assert main(argv) == 2
     out, err = capsys.readouterr()
