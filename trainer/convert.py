@@ -132,16 +132,15 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
             raise UserError(f"{where}.{key} is missing: a sampler needs {' and '.join(keys.SAMPLER)}")
     kind = sampler["sampler_type"].replace("_", "")  # the documentation writes multirange_uniform, too
     if kind not in keys.SAMPLERS:
-        raise UserError(f"{where}.sampler_type={kind}: expected one of {', '.join(keys.SAMPLERS)}")
+        raise UserError(f"{where}.sampler_type={sampler['sampler_type']}: expected one of {', '.join(keys.SAMPLERS)}")
     given = read(sampler["sampler_parameters"], f"{where}.sampler_parameters", keys.SAMPLERS[kind], left)
     values = {**keys.SAMPLER_DEFAULTS[kind], **given}
     if kind == "constant":
         return values["value"]
     if kind == "gaussian":
         return {"sampler": "gaussian", "mean": values["mean"], "deviation": values["st_dev"]}
-    for low, high in (
-        values["intervals"] if kind == "multirangeuniform" else [(values["min_value"], values["max_value"])]
-    ):
+    ranges = values["intervals"] if kind == "multirangeuniform" else [(values["min_value"], values["max_value"])]
+    for low, high in ranges:
         if low > high:
             raise UserError(f"{where}.sampler_parameters: {low:g} to {high:g} is no range: the smaller end comes first")
     if kind == "uniform":
@@ -189,7 +188,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a YAML file of ML-Agents") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not written in UTF-8: save it so") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that there are not
         raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
         raise UserError(f"{path} holds no keys, such as behaviors: give a YAML file of ML-Agents")
@@ -212,8 +211,8 @@ def _write(experiment: Mapping[str, Any], target: Path, source: Path) -> None:
         ) from error
 
 
-# Writes lists of plain values on one line. Made by call, as `yaml` bears no types that a class could be derived from.
-_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {})
+# Writes lists of plain values on one line, and equal ones anew. Made by call, as `yaml` has no types to derive from.
+_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
 _Dumper.add_representer(
     list,
     lambda dumper, values: dumper.represent_sequence(

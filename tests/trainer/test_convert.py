@@ -522,6 +522,7 @@ BAD_COMMANDS: list[tuple[list[str], str]] = [
     (["absent.yaml"], "absent.yaml cannot be read (No such file or directory)"),
     (["."], "cannot be read"),
     (["broken.yaml"], "broken.yaml is no valid YAML: "),
+    (["date.yaml"], "date.yaml is no valid YAML: month must be in 1..12"),
     (["list.yaml"], "list.yaml holds no keys, such as behaviors"),
     (["latin.yaml"], "latin.yaml is not written in UTF-8"),
     (["game.yaml", "to=mine.yaml"], "to=mine.yaml: experiments are found by name in a folder `experiment`"),
@@ -543,6 +544,7 @@ def test_a_bad_command_is_one_message_and_writes_nothing(
     write(tmp_path, {"behaviors": {"A": {}}})
     write(tmp_path, "behaviors: [", "broken.yaml")
     write(tmp_path, "- 1", "list.yaml")
+    write(tmp_path, "a: 2024-13-01", "date.yaml")
     write(tmp_path, {"behaviors": {"A": {}}}, "2024.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe4")
     assert main(argv) == 2
