@@ -9,18 +9,42 @@ import math
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from envs.manager import EnvManager, ManagerState, News
+from envs.manager import News
 from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready
 
 
-class LockstepManager:
-    """An `EnvManager`, started or not, in lock-step: each `recv` returns all instances, in their order."""
+class Asynchronous(Protocol):
+    """What `EnvManager` and `UnityManager` have in common."""
 
-    def __init__(self, manager: EnvManager) -> None:
+    @property
+    def instances(self) -> int: ...  # noqa: D102
+    @property
+    def specs(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
+    @property
+    def samples(self) -> Array: ...  # noqa: D102
+    @property
+    def busy_seconds(self) -> Array: ...  # noqa: D102
+    @property
+    def layout(self) -> str: ...  # noqa: D102
+    @property
+    def news(self) -> deque[News]: ...  # noqa: D102
+
+    def start(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
+    def recv(self, timeout: float | None = None) -> dict[str, Ready]: ...  # noqa: D102
+    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None: ...  # noqa: D102
+    def watch(self, fileobj: Any) -> None: ...  # noqa: D102
+    def state(self) -> Any: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class LockstepManager:
+    """An asynchronous manager, started or not, in lock-step: each `recv` returns all instances, in their order."""
+
+    def __init__(self, manager: Asynchronous) -> None:
         self.manager = manager
         self._ready: Array = np.zeros(manager.instances, bool)
         self._held: dict[str, list[Ready]] = {}
@@ -61,7 +85,7 @@ class LockstepManager:
         """As `EnvManager.watch`."""
         self.manager.watch(fileobj)
 
-    def state(self) -> ManagerState:
+    def state(self) -> Any:
         """As `EnvManager.state`."""
         return self.manager.state()
 

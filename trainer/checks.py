@@ -7,15 +7,25 @@ from pathlib import Path
 
 from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
-from envs.gymnasium import GymEnv, behavior_spec
+from envs.gymnasium import behavior_spec
 from envs.probe import INSTANCES_PER_WORKER
 from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
-from trainer.config import Device, GoalConfig, RunConfig, TrainConfig, Which
+from trainer.config import (
+    Device,
+    EnvConfig,
+    GoalConfig,
+    GymConfig,
+    Mode,
+    RunConfig,
+    TrainConfig,
+    UnityConfig,
+    Which,
+)
 from trainer.evaluate import check_spec, load_checkpoint
-
-_MIB = 2**20
+from trainer.expected import expected_memory
+from trainer.instances import check_env, gym_env
 
 
 def check_train(config: TrainConfig) -> None:
@@ -27,26 +37,41 @@ def check_train(config: TrainConfig) -> None:
     """
     _check_numbers(config)
     _check_goal(config.goal)
-    _check_algorithm(config.algorithm)
+    _check_algorithm(config.algorithm, "algorithm")
     validate_rewards(config.reward)
-    env = config.env
-    GymEnv(env.id, env.kwargs, tuple(env.wrappers), env.time_scale).check()
+    for name, behavior in config.behaviors.items():
+        _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
+        validate_rewards(behavior.reward, f"behaviors.{name}.reward")
+    if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
+        raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
+    check_env(config.env)
     _check_device(config.device)
     _check_folders(config)
-    reckon([("the buffer (algorithm.buffer_memory_mib)", config.algorithm.buffer_memory_mib * _MIB)])
+    reckon(_buffers(config))
+
+
+def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
+    """The buffers that are claimed at the start, or with the first behavior."""
+    named, _, spare = expected_memory(config)
+    if not named:
+        return [("the buffer (algorithm.buffer_memory_mib)", spare)]
+    if not config.behaviors:
+        return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()))]
+    return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
 
 
 def _check_numbers(config: TrainConfig) -> None:
     env, run, stop, checkpoint = config.env, config.run, config.stop, config.checkpoint
     positive = {
         "env.instances": env.instances,
-        "env.workers": env.workers,
+        "env.workers": env.workers if isinstance(env, GymConfig) else None,
         "env.step_timeout": env.step_timeout,
         "run.log_seconds": run.log_seconds,
         "stop.samples": stop.samples,
         "stop.seconds": stop.seconds,
         "checkpoint.every_seconds": checkpoint.every_seconds,
         "checkpoint.keep": checkpoint.keep,
+        **_positive_for_unity(env),
         "goal.window_samples": config.goal.window_samples,
     }
     positive |= {f"goal.also_window_samples[{i}]": n for i, n in enumerate(config.goal.also_window_samples)}
@@ -62,13 +87,22 @@ def _check_numbers(config: TrainConfig) -> None:
     for key, value in not_negative.items():
         if not (value >= 0 and math.isfinite(value)):
             raise UserError(f"{key}={value} must be 0 or more")
-    if env.workers is not None and env.workers > env.instances:
+    if not isinstance(env, GymConfig) or env.workers is None:
+        return
+    if env.workers > env.instances:
         raise UserError(f"env.workers={env.workers} is more than env.instances={env.instances}: a worker needs one")
-    if env.workers is not None and env.workers * INSTANCES_PER_WORKER < env.instances:
+    if env.workers * INSTANCES_PER_WORKER < env.instances:
         raise UserError(
             f"env.workers={env.workers} are too few for env.instances={env.instances}: "
             f"a worker drives at most {INSTANCES_PER_WORKER}"
         )
+
+
+def _positive_for_unity(env: EnvConfig) -> dict[str, float]:
+    if not isinstance(env, UnityConfig):
+        return {}
+    keys = ("connect_timeout", "num_areas", "width", "height")
+    return {f"env.{key}": getattr(env, key) for key in keys}
 
 
 def _check_goal(goal: GoalConfig) -> None:
@@ -81,14 +115,14 @@ def _check_goal(goal: GoalConfig) -> None:
         raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
 
 
-def _check_algorithm(settings: object) -> None:
+def _check_algorithm(settings: object, prefix: str) -> None:
     if isinstance(settings, PPOSettings) and settings.name == "ppo":
-        validate_ppo(settings)
+        validate_ppo(settings, prefix)
     elif isinstance(settings, SACSettings) and settings.name == "sac":
-        validate_sac(settings)
+        validate_sac(settings, prefix)
     else:
         name = getattr(settings, "name", settings)
-        raise UserError(f"algorithm.name={name} does not fit: choose with algorithm=ppo or algorithm=sac")
+        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo or algorithm=sac")
 
 
 def _check_device(device: Device) -> None:
@@ -119,7 +153,9 @@ def _check_saved(folder: str, key: str, config: TrainConfig) -> None:
     if store.latest() is None and (key == "resume" or store.best() is None):
         raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it anew, or name another")
     saved = load_checkpoint(folder, Which["last" if key == "resume" else "best"])
-    recipe = GymEnv(config.env.id, config.env.kwargs, tuple(config.env.wrappers))
+    if not isinstance(config.env, GymConfig):
+        return  # what its behaviors are is only known once players run
+    recipe = gym_env(config.env)
     known = saved.state["behaviors"].get(recipe.behavior, {})
     try:
         env = recipe.make()

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from socket import socket
 from typing import Any, Protocol
 
@@ -16,17 +17,19 @@ import torch
 
 from algorithms.policy import Policy
 from buffers.rows import Writer
-from envs.gymnasium import GymEnv
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
 from envs.processes import follow_parent
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.collector import Channel, Collector
-from trainer.config import Mode, Stepping, TrainConfig
+from trainer.config import Mode, Stepping, TrainConfig, settings_of
+from trainer.instances import make_manager
 from trainer.shared import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, Link, Message, Shared, link_pair
 from trainer.weights import WeightsReader
 
+PLAYERS = "players"
+"""Where, in a run's folder, Unity players log."""
 _REPORT_SECONDS = 0.5
 _CLOSE_SECONDS = 10.0
 
@@ -68,7 +71,7 @@ class Collecting(Protocol):
     """Whether `state` can be resumed from."""
 
     def receive(self) -> list[Message]:
-        """What the collector has to tell: `spec`, `episodes`, `statistics`, `news`, `picture`."""
+        """What the collector has to tell: `spec`, `episodes`, `statistics`, `game`, `news`, `picture`."""
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
@@ -92,6 +95,7 @@ class _Side:
     def __init__(
         self,
         config: TrainConfig,
+        folder: Path,
         shared: Shared,
         send: Callable[..., None],
         crowded: Callable[[], bool],
@@ -101,14 +105,10 @@ class _Side:
         self._resume = resume or {}
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
-        env = config.env
-        self.instances = EnvManager(
-            GymEnv(env.id, env.kwargs, tuple(env.wrappers), env.time_scale),
-            env.instances,
+        self.instances = make_manager(
+            config.env,
             config.seed,
-            workers=env.workers,
-            step_timeout=env.step_timeout,
-            restarts=env.restarts,
+            folder / PLAYERS,
             record_actions=self._inline,
             resume=self._resume.get("manager"),
         )
@@ -140,6 +140,9 @@ class _Side:
         now = time.monotonic()
         # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
         due = at_once or (now >= self._reported + _REPORT_SECONDS and not self._crowded())
+        if due and not isinstance(self.instances, EnvManager) and (sent := self.instances.take_statistics()):
+            # Before the episodes: what a goal looks for may be among them.
+            self._send("game", content=[(each.key, each.value, each.aggregation) for each in sent])
         if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
@@ -163,16 +166,18 @@ class _Side:
         return state
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
-        policy = make_policy(spec, self._config.algorithm)
-        weights, rows = divide_arena(self._shared.arena(spec.name), policy, spec, self._config.algorithm)
-        counters = self._shared.counters(spec.name)
-        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1)
-        channel = Channel(spec, actor, Writer(rows), counters)
-        if spec.name in self._resume.get("channels", {}):
-            state = self._resume["channels"][spec.name]
+        shared, name = self._shared, spec.name
+        settings, _ = settings_of(self._config, name)
+        policy = make_policy(spec, settings)
+        place = shared.claim(name)
+        weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
+        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place)
+        channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
+        if name in self._resume.get("channels", {}):
+            state = self._resume["channels"][name]
             channel.load_state(state)
             actor.load_state(state["actor"])
-        self._send("spec", spec.name, spec)
+        self._send("spec", name, (spec, place))
         return channel
 
 
@@ -181,9 +186,9 @@ class Inline:
 
     intact = True
 
-    def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._messages: list[Message] = []
-        self._side = _Side(config, shared, self._keep, lambda: False, resume)
+        self._side = _Side(config, folder, shared, self._keep, lambda: False, resume)
         self._opened = self._side.open()
         self._collector = self._opened.__enter__()
 
@@ -224,11 +229,13 @@ class Remote:
 
     intact = True
 
-    def __init__(self, config: TrainConfig, shared: Shared, resume: dict[str, Any] | None) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._flags = shared.flags
         self._link, ends = link_pair(shared)
         tie = threading.current_thread() is threading.main_thread()
-        self._process = SPAWN.Process(target=_collect, args=(config, shared, ends, resume, tie), name="collector")
+        self._process = SPAWN.Process(
+            target=_collect, args=(config, folder, shared, ends, resume, tie), name="collector"
+        )
         self._process.start()
         for end in ends:
             end.close()
@@ -306,19 +313,26 @@ class Remote:
 
 
 def _collect(
-    config: TrainConfig, shared: Shared, ends: tuple[Connection, socket], resume: dict[str, Any] | None, tie: bool
+    config: TrainConfig,
+    folder: Path,
+    shared: Shared,
+    ends: tuple[Connection, socket],
+    resume: dict[str, Any] | None,
+    tie: bool,
 ) -> None:
     """The collector's process: ends when it is told to, or with its parent."""
     follow_parent(tie)
     torch.set_num_threads(1)
     link = Link(*ends, shared, TO_COLLECTOR)
-    side = _Side(config, shared, link.send, lambda: link.unread, resume)
+    side = None
     try:
+        side = _Side(config, folder, shared, link.send, lambda: link.unread, resume)
         with side.open() as collector:
             side.instances.watch(link.fileobj)
             _turns(side, collector, link, shared.flags)
     except Exception as error:  # whatever it was, the learner has to know
-        link.send("state", content={"manager": side.instances.state()})
+        if side is not None:
+            link.send("state", content={"manager": side.instances.state()})
         link.send("failed", content=error if isinstance(error, UserError) else CollectorLost(traceback.format_exc()))
 
 

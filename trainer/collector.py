@@ -20,7 +20,7 @@ from trainer.shared import DROPPED, SAMPLES, UPDATES
 
 
 class Manager(Protocol):
-    """What the collector needs of `EnvManager`, `LockstepManager` and those to come."""
+    """What the collector needs of `EnvManager`, `LockstepManager` and `UnityManager`."""
 
     @property
     def specs(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
@@ -58,7 +58,7 @@ class Episode(NamedTuple):
 
     instance: int
     samples: int
-    """The behavior's samples when it ended."""
+    """The run's samples when it ended, those of all behaviors."""
     reward: float
     length: int
     metrics: dict[str, float]
@@ -67,7 +67,15 @@ class Episode(NamedTuple):
 class Channel:
     """One behavior's way from decisions to rows."""
 
-    def __init__(self, spec: BehaviorSpec, actor: Actor, writer: Writer, counters: Array) -> None:
+    def __init__(
+        self,
+        spec: BehaviorSpec,
+        actor: Actor,
+        writer: Writer,
+        counters: Array,
+        total: Callable[[], int] | None = None,
+    ) -> None:
+        """`total` tells the samples of all behaviors, where there are others."""
         self.spec = spec
         self.actor = actor
         self.limiter: Limiter | None = None
@@ -77,6 +85,7 @@ class Channel:
         self._observation_names = observation_names(spec)
         self._writer = writer
         self._counters = counters
+        self._total = total or (lambda: self.samples)
         self._pending: list[Decisions] = []
         self._open: dict[str, Array] = {}
         self._grow(16)
@@ -172,8 +181,7 @@ class Channel:
             ended = closings.terminated | closings.truncated
             for agent, instance in zip(agents[ended].tolist(), closings.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
-                samples = int(self._counters[SAMPLES])
-                self.episodes.append(Episode(instance, samples, reward, length, metrics.get(instance, {})))
+                self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
                 held["reward"][agent], held["length"][agent] = 0, 0
 
     def _drop(self, lost: Array) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import hydra
 import yaml
@@ -26,13 +26,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.settings import PPOSettings, SACSettings
 from envs.spec import UserError
-from trainer.config import TrainConfig
+from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, TrainConfig, UnityConfig
 from trainer.refusals import refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 """Where the YAML files lie: beside this package, whatever the working directory holds."""
 ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings}
 """The settings of each algorithm, by the `name` that they bear."""
+ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
+"""The schema of each kind of environment."""
 MAY_DIFFER = ("stop", "checkpoint", "device", "env.instances", "run.log_seconds", "run.picture_minutes", "resume")
 """What a resumed run may be given anew; everything else stays as the run was started."""
 
@@ -110,12 +112,18 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
         resume = next((o.value() for o in parsed if o.get_key_element() == "resume"), None)
         if schema is TrainConfig and resume is not None:
             return _resumed(os.path.expanduser(str(resume)), parsed)
+        kept = [] if schema is not EvaluateConfig else _of_the_runs_env(parsed)
+        composed = [override for override, each in zip(overrides, parsed) if each not in kept]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra.compose(config_name, list(overrides), return_hydra_config=True)
+            node = hydra.compose(config_name, composed, return_hydra_config=True)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         OmegaConf.set_struct(node, False)
         del node["hydra"]
+        if kept and not OmegaConf.is_missing(node, "run"):
+            node.env = _env_of(node.run, kept)
         _refuse_unknown_keys(node)
+        if schema is TrainConfig:
+            node.behaviors = _typed_behaviors(node)
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str):
                 OmegaConf.update(node, key, os.path.expanduser(value))
@@ -124,6 +132,43 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
     if schema is TrainConfig:
         node.run.choices = choices
     return node
+
+
+def _of_the_runs_env(overrides: list[Override]) -> list[Override]:
+    """Those that change single keys of a run's env: all that do, unless another env is chosen."""
+    if any(override.get_key_element().lstrip("+") == "env" for override in overrides):
+        return []
+    return [override for override in overrides if override.get_key_element().lstrip("+").startswith("env.")]
+
+
+def _env_of(folder: str, overrides: list[Override]) -> DictConfig:
+    """The env of the run in `folder`, with `overrides`."""
+    node = _saved(os.path.expanduser(folder))
+    for override in overrides:
+        OmegaConf.update(node, override.get_key_element().lstrip("+"), override.value())
+    return cast(DictConfig, node.env)
+
+
+def _typed_behaviors(node: DictConfig) -> DictConfig:
+    """The `behaviors` of a configuration, each whole: what it does not give is inherited, or another algorithm's own.
+
+    Raises:
+        UserError: another algorithm's name that is none.
+        OmegaConfBaseException: unknown keys and wrong values, by their whole key.
+    """
+    given: dict[str, Any] = {str(k): v for k, v in OmegaConf.to_container(node.behaviors, resolve=True).items()}  # type: ignore[union-attr]
+    schema = OmegaConf.create({"behaviors": {}})
+    for name, entry in given.items():
+        given[name] = entry = {} if entry is None else entry
+        algorithm = entry.get("algorithm") if isinstance(entry, dict) else None
+        chosen = algorithm.get("name", node.algorithm.name) if isinstance(algorithm, dict) else node.algorithm.name
+        if chosen not in ALGORITHMS:
+            raise UserError(f"behaviors.{name}.algorithm.name={chosen}: there is {', '.join(ALGORITHMS)}")
+        typed = _thawed(OmegaConf.structured(BehaviorConfig))
+        typed.algorithm = node.algorithm if chosen == node.algorithm.name else OmegaConf.structured(ALGORITHMS[chosen])
+        typed.reward = node.reward
+        schema.behaviors[name] = typed
+    return cast(DictConfig, OmegaConf.merge(schema, {"behaviors": given}).behaviors)
 
 
 def _refuse_unknown_keys(node: DictConfig) -> None:
@@ -169,7 +214,10 @@ def _saved(folder: str | Path) -> DictConfig:
         loaded = OmegaConf.load(path)
         schema = _thawed(OmegaConf.structured(TrainConfig))
         schema.algorithm = OmegaConf.structured(ALGORITHMS[loaded.algorithm.name])
-        return cast(DictConfig, OmegaConf.merge(schema, loaded))
+        schema.env = OmegaConf.structured(ENVS["unity" if "executable" in loaded.env else "gym"])
+        node = cast(DictConfig, OmegaConf.merge(schema, loaded))
+        node.behaviors = _typed_behaviors(node)
+        return node
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, KeyError, AttributeError) as error:
         reason = refusal(error) if isinstance(error, OmegaConfBaseException) else " ".join(str(error).split())
         raise UserError(f"{path} is damaged or of another version: {reason}") from error
@@ -180,6 +228,8 @@ def _register(schema: type, config_name: str) -> None:
     store.store(name=f"{config_name}_schema", node=_thawed(OmegaConf.structured(schema)))
     for name, settings in ALGORITHMS.items():
         store.store(name=f"{name}_schema", node=settings)
+    for name, env in ENVS.items():
+        store.store(name=f"{name}_schema", node=env)
 
 
 def _thawed(node: DictConfig) -> DictConfig:
@@ -193,7 +243,7 @@ def _thawed(node: DictConfig) -> DictConfig:
 
 def _readable(argument: str, schema: type) -> str:
     """Quotes paths, so that they may hold any character, and lets keys below open dicts be set without a `+`."""
-    match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
+    match = re.fullmatch(r"(\+{0,2})([\w.-]+)=(.*)", argument, re.DOTALL)
     if match is None:
         return argument
     plus, key, value = match.groups()
@@ -220,8 +270,10 @@ def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
         kind = kinds[field.name]
         if wanted(kind, field):
             keys.append(field.name)
-        if is_dataclass(kind):
-            keys += [f"{field.name}.{key}" for key in _keys_with(cast(type, kind), wanted)]
+        for inner in get_args(kind) or (kind,):  # also within an Optional
+            if is_dataclass(inner):
+                kinds_of_it = (cast(type, inner), *cast(type, inner).__subclasses__())
+                keys += [f"{field.name}.{key}" for each in kinds_of_it for key in _keys_with(each, wanted)]
     return keys
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import RewardSettings
+from algorithms.settings import PPOSettings, RewardSettings, SACSettings
+from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
 Stepping = Enum("Stepping", ["async", "lockstep"])
@@ -22,6 +23,8 @@ Device = Enum("Device", ["auto", "cpu", "cuda"])
 """Where updates run; `auto`: on a GPU if there is one."""
 Which = Enum("Which", ["best", "last"])
 """Which checkpoint of a run: the one with the best mean episode reward, or the newest."""
+DEFAULT_BEHAVIOR = "default"
+"""The entry of `behaviors` that serves all that are not named."""
 
 
 def path_field() -> Any:
@@ -29,9 +32,27 @@ def path_field() -> Any:
     return field(default=None, metadata={"path": True})
 
 
-@dataclass(frozen=True)
+@dataclass
 class EnvConfig:
-    """The environment and how its instances are stepped."""
+    """The environment and how its instances are stepped: what all kinds of them have in common."""
+
+    # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
+
+    instances: int = 16
+    """Running environments. More: more samples a second, until cores run out."""
+    time_scale: float = 20.0
+    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
+    stepping: Stepping = Stepping["async"]
+    """`async` or `lockstep`."""
+    step_timeout: float = 60.0
+    """Seconds after which an instance that does not answer is restarted."""
+    restarts: int = 10
+    """Restarts that each instance may have before the run ends."""
+
+
+@dataclass
+class GymConfig(EnvConfig):
+    """A Gymnasium environment."""
 
     id: str = MISSING
     """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
@@ -39,18 +60,58 @@ class EnvConfig:
     """Keyword arguments of the environment."""
     wrappers: list[Any] = field(default_factory=list)
     """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
-    instances: int = 16
-    """Running environments. More: more samples a second, until cores run out."""
     workers: int | None = None
     """Processes that host the instances; null = chosen from how long a step takes."""
-    time_scale: float = 20.0
-    """How much faster than real time games run that tell their steps' durations; 0 = they never wait."""
-    stepping: Stepping = Stepping["async"]
-    """`async` or `lockstep`."""
-    step_timeout: float = 60.0
-    """Seconds after which an instance that does not answer is restarted."""
-    restarts: int = 10
-    """Restarts that each instance may have before the run ends."""
+
+
+@dataclass
+class UnityConfig(EnvConfig):
+    """Unity players. At most one of `executable`, `registry` and `player`; without any, the Editor is waited for."""
+
+    instances: int = 1
+    """Running players. More: more samples a second, until cores run out. The Editor is one."""
+    executable: str | None = path_field()
+    """Path of a build."""
+    registry: str | None = None
+    """Name of a build in ML-Agents' registry, which is downloaded once."""
+    manifest: str | None = path_field()
+    """A registry file of one's own, in place of ML-Agents'."""
+    player: str | None = path_field()
+    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`."""
+    args: list[str] = field(default_factory=list)
+    """Further arguments of the player's command line."""
+    no_graphics: bool = False
+    """Whether players draw nothing. Visual observations need graphics."""
+    port: int = 5004
+    """Where the Editor is waited for."""
+    num_areas: int = 1
+    """Copies of the training area that each player is asked for."""
+    connect_timeout: float = 60.0
+    """Seconds that a player has to connect and to send its first agents."""
+    width: int = 84
+    """Pixels of the player's window."""
+    height: int = 84
+    """Pixels of the player's window."""
+    quality_level: int = 5
+    """Unity's quality level: 0 is the fastest."""
+    target_frame_rate: int = -1
+    """Frames a second that the player aims for; -1 = as many as it can."""
+    capture_frame_rate: int = 60
+    """Frames a second of game time; 0 = as real time goes."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
+    channels: list[str] = field(default_factory=list)
+    """Side channels of one's own: import paths (`package.module:Class`)."""
+
+
+@dataclass(frozen=True)
+class BehaviorConfig:
+    """What is set for one behavior. What is not given is inherited."""
+
+    algorithm: Any = MISSING
+    """`PPOSettings` or `SACSettings`, from the top level's, or from the defaults of the other if `name` says so."""
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """From the top level's."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +176,14 @@ class CheckpointConfig:
 class TrainConfig:
     """`python -m trainer`."""
 
-    env: EnvConfig = field(default_factory=EnvConfig)
-    """Config group: gym, basic, bubble_shooter."""
+    env: EnvConfig = MISSING
+    """Config group: gym, basic, bubble_shooter, unity. `GymConfig` or `UnityConfig`."""
     algorithm: Any = MISSING
     """Config group: ppo, sac. `PPOSettings` or `SACSettings`."""
     reward: RewardSettings = field(default_factory=RewardSettings)
     """Config group: extrinsic."""
+    behaviors: dict[str, Any] = field(default_factory=dict)
+    """By behavior, and `default` for all others, a `BehaviorConfig`; empty = the above serves every behavior."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
@@ -141,6 +204,8 @@ class EvaluateConfig:
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
+    env: EnvConfig | None = None
+    """Config group: null = the run's own, of which single keys may be given: `env.instances=4`."""
     episodes: int = 5
     """Episodes to play."""
     checkpoint: Which = Which["best"]
@@ -149,3 +214,20 @@ class EvaluateConfig:
     """Whether the likeliest action is taken, or one is drawn."""
     seed: int = 1_000_000
     """Seeds the episodes; far from the seeds of training."""
+
+
+def settings_of(config: TrainConfig, behavior: str) -> tuple[PPOSettings | SACSettings, RewardSettings]:
+    """The settings of the algorithm and the reward that serve `behavior`.
+
+    Raises:
+        UserError: `behaviors` names others only.
+    """
+    if not config.behaviors:
+        return config.algorithm, config.reward
+    chosen = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
+    if chosen is None:
+        raise UserError(
+            f"behavior {behavior!r} appeared, but behaviors names only {', '.join(map(repr, config.behaviors))}: "
+            f"add behaviors.{behavior} or behaviors.{DEFAULT_BEHAVIOR}"
+        )
+    return chosen.algorithm, chosen.reward

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from envs.gymnasium import GymEnv
-from envs.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.compose import load_config, run_command
-from trainer.config import EvaluateConfig, TrainConfig, Which
+from trainer.config import EvaluateConfig, GymConfig, TrainConfig, Which, settings_of
+from trainer.instances import Instances, check_env, make_manager
+
+if TYPE_CHECKING:
+    from algorithms.policy import Policy
 
 
 class Played(NamedTuple):
@@ -27,6 +30,7 @@ class Played(NamedTuple):
     reward: float
     length: int
     metrics: dict[str, float]
+    behavior: str
 
 
 Act = Callable[[str, Decisions], tuple[Array, Array]]
@@ -41,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(
     config: TrainConfig, checkpoint: Checkpoint, episodes: int, *, seed: int, deterministic: bool = True
 ) -> list[Played]:
-    """Plays `episodes` episodes with the policies of `checkpoint` on the run's environment, which does not wait.
+    """Plays `episodes` episodes, of all behaviors together, with the policies of `checkpoint` on the run's environment.
+
+    Gymnasium environments do not wait; Unity plays at its time scale.
 
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
@@ -50,24 +56,27 @@ def evaluate(
 
     from trainer.behavior import make_policy
 
-    env = GymEnv(config.env.id, config.env.kwargs, tuple(config.env.wrappers), time_scale=0)
-    instances = min(episodes, config.env.instances)
-    with EnvManager(env, instances, seed, workers=config.env.workers, step_timeout=config.env.step_timeout) as manager:
-        policies = {}
-        for name, spec in manager.start().items():
-            check_spec(spec, checkpoint)
-            policies[name] = make_policy(spec, config.algorithm)
-            policies[name].flat.copy_(torch.from_numpy(checkpoint.tensors[f"{name}/weights/policy"]))
-        generator = torch.Generator().manual_seed(seed)
+    env = replace(config.env, instances=min(episodes, config.env.instances))
+    if isinstance(env, GymConfig):
+        env = replace(env, time_scale=0)
+    policies: dict[str, Policy] = {}
+    generator = torch.Generator().manual_seed(seed)
+    with make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation") as manager:
+        manager.start()
 
         def act(behavior: str, decisions: Decisions) -> tuple[Array, Array]:
+            if behavior not in policies:
+                spec = manager.specs[behavior]
+                check_spec(spec, checkpoint)
+                policies[behavior] = make_policy(spec, settings_of(config, behavior)[0])
+                policies[behavior].flat.copy_(torch.from_numpy(checkpoint.tensors[f"{behavior}/weights/policy"]))
             actions = policies[behavior].act(decisions.observations, decisions.mask, generator, deterministic)
             return actions[0], actions[1]
 
         return play(manager, act, episodes)
 
 
-def play(manager: EnvManager, act: Act, episodes: int) -> list[Played]:
+def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
     """Plays `episodes` episodes on a started manager's instances, each taking its share; in order of their ends."""
     share, more = divmod(episodes, manager.instances)
     left = np.array([share + (i < more) for i in range(manager.instances)])
@@ -86,7 +95,7 @@ def play(manager: EnvManager, act: Act, episodes: int) -> list[Played]:
                     running[behavior, agent] = reward, length
                 elif left[instance]:
                     left[instance] -= 1
-                    played.append(Played(reward, length, ready.metrics.get(instance, {})))
+                    played.append(Played(reward, length, ready.metrics.get(instance, {}), behavior))
             if len(ready.decisions.agent):
                 manager.send(behavior, ready.decisions.agent, *act(behavior, ready.decisions))
     return played
@@ -112,22 +121,35 @@ def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
 def _check(config: EvaluateConfig) -> None:
     if config.episodes < 1:
         raise UserError(f"episodes={config.episodes} must be at least 1")
-    load_config(config.run)
+    saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
+    env = config.env or saved.env
+    if env.instances < 1:
+        raise UserError(f"env.instances={env.instances} must be above 0")
+    check_env(env)
 
 
 def _evaluate(config: EvaluateConfig) -> int:
     checkpoint = load_checkpoint(config.run, config.checkpoint)
-    played = evaluate(
-        load_config(config.run), checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic
-    )
+    saved = load_config(config.run)
+    saved = replace(saved, env=config.env or saved.env)
+    played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
     print(f"{checkpoint.path}: {config.episodes} episodes")
+    behaviors = sorted({each.behavior for each in played})
+    for behavior in behaviors:
+        mine = [each for each in played if each.behavior == behavior]
+        if len(behaviors) > 1:
+            print(f"{behavior}: {len(mine)} episodes")
+        _print_figures(mine)
+    return 0
+
+
+def _print_figures(played: list[Played]) -> None:
     figures = {"reward": [each.reward for each in played], "length": [float(each.length) for each in played]}
     for name in sorted({name for each in played for name in each.metrics}):
         figures[name] = [each.metrics[name] for each in played if name in each.metrics]
     for name, values in figures.items():
         print(f"{name:>10}  mean {np.mean(values):.4g}  min {min(values):.4g}  max {max(values):.4g}")
-    return 0
 
 
 if __name__ == "__main__":

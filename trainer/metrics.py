@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 EPISODES = 100
 """Episodes that means look back."""
@@ -58,6 +60,34 @@ class EpisodeStatistics:
             self._values[name] = deque(values, maxlen=EPISODES)
 
 
+class GameStatistics:
+    """What games have sent since it was last taken: values by key, each with how it wants to be summed up."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._kinds: dict[str, str] = {}
+
+    def add(self, key: str, value: float, aggregation: str) -> None:
+        """Takes in a value; `aggregation` is `average`, `most_recent`, `sum` or `histogram`."""
+        self._values[key].append(value)
+        self._kinds[key] = aggregation
+
+    def take(self) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Scalars and histograms by TensorBoard's names, `game/<key>`; begins anew."""
+        taken, self._values = self._values, defaultdict(list)
+        scalars, histograms = {}, {}
+        for key, values in taken.items():
+            if self._kinds[key] == "histogram":
+                histograms[f"game/{key}"] = values
+            elif self._kinds[key] == "sum":
+                scalars[f"game/{key}"] = sum(values)
+            elif self._kinds[key] == "most_recent":
+                scalars[f"game/{key}"] = values[-1]
+            else:
+                scalars[f"game/{key}"] = sum(values) / len(values)
+        return scalars, histograms
+
+
 class TensorBoard:
     """Writes a run's events. All points stand at their number of samples."""
 
@@ -71,6 +101,11 @@ class TensorBoard:
         """One point for each of `values`."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, samples)
+
+    def histograms(self, samples: int, values: Mapping[str, Sequence[float]]) -> None:
+        """One histogram for each of `values`."""
+        for name, each in values.items():
+            self._writer.add_histogram(name, np.array(each), samples)
 
     def picture(self, samples: int, name: str, file: Path) -> None:
         """A moving picture, from a GIF file."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.collector import Episode, Statistics
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, UnityConfig
 from trainer.goal import Goal
 from trainer.learner import Learner
-from trainer.metrics import EpisodeStatistics, Summary, TensorBoard
+from trainer.metrics import EpisodeStatistics, GameStatistics, Summary, TensorBoard
 from trainer.progress import Progress, Status, log, seconds_left
 
 _SHOW_SECONDS = 0.5
@@ -24,11 +25,16 @@ class Report:
         state = state or {}
         self._config, self._folder = config, folder
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
+        self._unity = isinstance(config.env, UnityConfig)
         self._episodes = EpisodeStatistics()
+        self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
+        self._game = GameStatistics()
         self._seconds_before: float = state.get("seconds", 0.0)
         self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
         if state:
             self._episodes.load_state(state["episodes"])
+            for name, episodes in state.get("behaviors", {}).items():
+                self._by_behavior[name].load_state(episodes)
             if self._goal and state["goal"]:
                 self._goal.load_state(state["goal"])
         self._samples_before = samples
@@ -56,19 +62,21 @@ class Report:
         """Whether the goal, if there is one, was reached."""
         return self._goal is not None and self._goal.reached is not None
 
-    def episodes(self, finished: Sequence[Episode]) -> None:
-        """Takes in episodes of any behavior, in the order in which they ended."""
+    def episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
+        """Takes in episodes of a behavior, in the order in which they ended."""
         for episode in finished:
             values = self._episodes.add(episode.reward, episode.length, episode.metrics)
-            if self._goal is not None:
-                before = self._goal.moments
-                self._goal.add(episode.samples, self.seconds, values)
-                for window, moment in self._goal.moments.items():
-                    if moment and not before[window]:
-                        log.info(
-                            f"{self._goal.metric}: {self._goal.means[window]:.4g} over the last {window:,} samples, "
-                            f"after {moment.samples:,} samples and {moment.seconds:.0f} s"
-                        )
+            self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
+            # What Unity's goals look for may come in statistics instead, whenever the game likes.
+            if self._goal is not None and (self._goal.metric in values or not self._unity):
+                self._approach(self._goal, episode.samples, values)
+
+    def game(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
+        """Takes in what games have sent: key, value, and how it is summed up (see `GameStatistics`)."""
+        for key, value, aggregation in sent:
+            self._game.add(key, value, aggregation)
+            if self._goal is not None and self._goal.metric == key and aggregation in ("average", "most_recent"):
+                self._approach(self._goal, samples, {key: value})
 
     def statistics(self, statistics: Statistics) -> None:
         """Takes in the collector's latest figures."""
@@ -91,7 +99,7 @@ class Report:
         if logs:
             self._log_at = now + self._config.run.log_seconds
             self._progress.line(status)
-            self._record(samples, self._scalars(status, learners))
+            self._record(samples, *self._points(status, learners))
             self._logged = now, samples, self._statistics, _learner_seconds(learners)
         return logs
 
@@ -99,7 +107,7 @@ class Report:
         """Writes the last points and `summary.json`."""
         now = time.monotonic()
         status = self._status(now, samples, learners)
-        self._record(samples, self._scalars(status, learners))
+        self._record(samples, *self._points(status, learners))
         acting = self._statistics.elapsed
         mean = self._episodes.mean("reward")
         moments = self._goal.moments if self._goal else {}
@@ -121,6 +129,11 @@ class Report:
                 "updates_achieved": {name: learner.achieved_ratio for name, learner in learners.items()},
                 "dropped": {name: learner.algorithm.dropped for name, learner in learners.items()},
                 "layout": self._statistics.layout,
+                "instances": {
+                    "samples": self._statistics.samples.tolist(),
+                    "spans": self._statistics.spans.tolist(),
+                    "busy": self._statistics.busy.tolist(),
+                },
             },
         ).write(self._folder)
         log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
@@ -131,6 +144,7 @@ class Report:
             "seconds": self.seconds,
             "supply": self._supply(),
             "episodes": self._episodes.state(),
+            "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
             "goal": self._goal.state() if self._goal else None,
         }
 
@@ -140,7 +154,18 @@ class Report:
             self._board.close()
         self._progress.__exit__(None, None, None)
 
-    def _record(self, samples: int, scalars: dict[str, float]) -> None:
+    def _approach(self, goal: Goal, samples: int, values: Mapping[str, float]) -> None:
+        """Shows the goal new values, and tells of windows over which it is reached now."""
+        before = goal.moments
+        goal.add(samples, self.seconds, values)
+        for window, moment in goal.moments.items():
+            if moment and not before[window]:
+                log.info(
+                    f"{goal.metric}: {goal.means[window]:.4g} over the last {window:,} samples, "
+                    f"after {moment.samples:,} samples and {moment.seconds:.0f} s"
+                )
+
+    def _record(self, samples: int, scalars: dict[str, float], histograms: dict[str, list[float]]) -> None:
         skipped = sum(value for key, value in scalars.items() if key.endswith("update/skipped_non_finite"))
         if skipped > self._skipped:
             log.warning(f"{skipped - self._skipped:.0f} updates were skipped: their gradient was not finite")
@@ -149,6 +174,7 @@ class Report:
             return
         try:
             self._board.scalars(samples, scalars)
+            self._board.histograms(samples, histograms)
             self._board.flush()
         except OSError as error:  # its writer is lost with that
             log.warning(f"TensorBoard's events cannot be written any more: {error}")
@@ -181,12 +207,17 @@ class Report:
             seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
         )
 
-    def _scalars(self, status: Status, learners: Mapping[str, Learner]) -> dict[str, float]:
+    def _points(
+        self, status: Status, learners: Mapping[str, Learner]
+    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Scalars and histograms, by TensorBoard's names; takes what games have sent."""
+        game, histograms = self._game.take()
         scalars = {
             "run/samples_per_second": status.samples_per_second,
             "run/seconds": status.seconds,
             **{f"time/{word.replace(' ', '_')}": share for word, share in status.shares.items()},
             **self._episodes.scalars(),
+            **game,
         }
         if status.supply_fraction is not None:
             scalars["run/supply_fraction"] = status.supply_fraction
@@ -197,13 +228,12 @@ class Report:
             scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
         if len(shares) <= _SHARES_SHOWN:
             scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
+        named = self._unity or len(learners) > 1
         for name, learner in learners.items():
-            prefix = "" if len(learners) == 1 else f"{name}/"
-            scalars |= {f"{prefix}{key}": value for key, value in learner.algorithm.metrics().items()}
-            scalars[f"{prefix}update/achieved"] = learner.achieved_ratio
-            scalars[f"{prefix}update/count"] = learner.algorithm.updates
-            scalars[f"{prefix}update/dropped_samples"] = learner.algorithm.dropped
-        return scalars
+            scalars |= {f"{name}/{key}" if named else key: value for key, value in _learner_scalars(learner).items()}
+        for name, episodes in self._by_behavior.items() if named else ():
+            scalars |= {f"{name}/{key}": value for key, value in episodes.scalars().items()}
+        return scalars, histograms
 
 
 _SHARES_SHOWN = 64
@@ -211,3 +241,12 @@ _SHARES_SHOWN = 64
 
 def _learner_seconds(learners: Mapping[str, Learner]) -> dict[str, float]:
     return {name: learner.seconds for name, learner in learners.items()}
+
+
+def _learner_scalars(learner: Learner) -> dict[str, float]:
+    return {
+        **learner.algorithm.metrics(),
+        "update/achieved": learner.achieved_ratio,
+        "update/count": learner.algorithm.updates,
+        "update/dropped_samples": learner.algorithm.dropped,
+    }

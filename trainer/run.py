@@ -17,20 +17,18 @@ from algorithms.ppo import PPO
 from algorithms.sac import SAC
 from algorithms.settings import PPOSettings
 from buffers.snapshot import Snapshot, restore
-from envs.gymnasium import GymEnv
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.collecting import Collecting, Inline, Remote
-from trainer.config import Device, Mode, TrainConfig
+from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.evaluate import check_spec, load_checkpoint
+from trainer.expected import Expected, expected_memory
 from trainer.learner import Algorithm, Learner
 from trainer.progress import log
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
 from trainer.weights import WeightsWriter
-
-_MIB = 2**20
 
 
 def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) -> int:
@@ -60,12 +58,13 @@ class Run:
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._learners: dict[str, Learner] = {}
-        self._behaviors = [GymEnv(config.env.id).behavior]
-        self._shared = Shared(dict.fromkeys(self._behaviors, config.algorithm.buffer_memory_mib * _MIB))
+        self._expected = Expected(config)
+        self._shared = Shared(*expected_memory(config))
         self._device = _device(config.device)
         self._best: float | None = None
         if checkpoint is not None:
             for name, saved in checkpoint.state["behaviors"].items():
+                self._shared.claim(name)
                 self._shared.counters(name)[SAMPLES] = saved["samples"]
             if store.best():
                 with suppress(UserError):  # a damaged one is replaced
@@ -78,13 +77,14 @@ class Run:
     def __enter__(self) -> Run:
         checkpoint, config = self._checkpoint, self._config
         with ExitStack() as ends:
-            self._report = Report(
-                config, self._folder, self._samples(), checkpoint.state["report"] if checkpoint else None
-            )
+            samples = self._shared.samples
+            self._report = Report(config, self._folder, samples, checkpoint.state["report"] if checkpoint else None)
             ends.callback(self._report.close)
+            for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
+                self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
             collecting = Inline if config.run.mode is Mode["inline"] else Remote
             resume = checkpoint.state["collector"] if checkpoint else None
-            self._collecting: Collecting = collecting(config, self._shared, resume)
+            self._collecting: Collecting = collecting(config, self._folder, self._shared, resume)
             ends.callback(self._collecting.close)
             self._ends = ends.pop_all()
         return self
@@ -112,15 +112,17 @@ class Run:
             if learner.due():
                 learner.update()
                 self._collecting.updated()
-        if self._report.refresh(self._samples(), self._learners):
+        if self._report.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
-        if now >= self._checkpoint_at and self._learners:
+        if late := self._expected.overdue(now):
+            log.warning(late)
+        if now >= self._checkpoint_at and self._expected.seen:
             self._save()
             self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
-        if now >= self._picture_at and self._learners and self._config.run.picture_minutes:
+        if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
-            self._collecting.send("picture", content=self._folder / "pictures" / f"{self._samples():09d}.gif")
+            self._collecting.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
         self._collecting.advance(lambda: any(learner.due() for learner in self._learners.values()))
 
     def _receive(self) -> None:
@@ -129,38 +131,55 @@ class Run:
 
     def _handle(self, message: Message) -> None:
         if message.kind == "spec":
-            self._learn(message.content)
+            self._begin(*message.content)
         elif message.kind == "episodes":
-            self._report.episodes(message.content)
+            self._report.episodes(message.behavior, message.content)
+        elif message.kind == "game":
+            self._report.game(self._shared.samples, message.content)
         elif message.kind == "statistics":
             self._report.statistics(message.content)
         elif message.kind == "picture":
-            self._report.picture(self._samples(), message.content)
+            self._report.picture(self._shared.samples, message.content)
         else:
             log.warning(message.content.text)
 
     def _finish(self, reason: str) -> None:
-        if not self._learners:  # it never began, and what an earlier part has left stays as it is
+        if not self._expected.seen:  # it never began, and what an earlier part has left stays as it is
             log.info(f"stopped by {reason} before anything was learned: {self._folder}")
             return
         self._keep_best()
         self._save()
-        self._report.finish(self._samples(), self._learners, reason)
+        if never := self._expected.never():
+            log.warning(never)
+        self._report.finish(self._shared.samples, self._learners, reason)
+
+    def _begin(self, spec: BehaviorSpec, place: int) -> None:
+        """Lets a behavior that has appeared act, once it has a learner."""
+        name = spec.name
+        self._shared.assign(name, place)
+        if name not in self._learners:
+            self._learn(spec)
+        elif self._checkpoint is not None:
+            check_spec(spec, self._checkpoint)
+        self._expected.appeared(name, time.monotonic())
+        self._collecting.send("ready", name, self._learners[name].limiter)
 
     def _learn(self, spec: BehaviorSpec) -> None:
-        """Begins to learn a behavior whose spec has become known."""
+        """Makes the learner of a behavior whose spec is known: from the checkpoint, if that holds it."""
         config, name, saved = self._config, spec.name, self._checkpoint
-        arena = self._shared.arena(name)
-        weights, rows = divide_arena(arena, make_policy(spec, config.algorithm), spec, config.algorithm)
-        kind = PPO if isinstance(config.algorithm, PPOSettings) else SAC
-        if saved is not None:
-            check_spec(spec, saved)
-            if name in saved.replay:
-                restore(rows, saved.replay[name].index, saved.replay[name].chunks())
-        algorithm = kind(spec, config.algorithm, rows, self._device, config.seed, config.reward)
+        settings, reward = settings_of(config, name)
+        weights, rows = divide_arena(self._shared.arena(name), make_policy(spec, settings), spec, settings)
+        known = saved is not None and name in saved.state["behaviors"]
+        if saved is not None and name in saved.replay:
+            restore(rows, saved.replay[name].index, saved.replay[name].chunks())
+        algorithm: Algorithm
+        if isinstance(settings, PPOSettings):
+            algorithm = PPO(spec, settings, rows, self._device, config.seed, reward)
+        else:
+            algorithm = SAC(spec, settings, rows, self._device, config.seed, reward)
         published = WeightsWriter(weights, algorithm.policy.flat.numel())
         learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
-        if saved is not None:
+        if saved is not None and known:
             algorithm.load_state_dict(_tensors(saved, name))
             if name not in saved.replay:
                 learner.restart_counting()
@@ -168,7 +187,6 @@ class Run:
             _initialize(algorithm, spec, config.init)
         learner.publish()
         self._learners[name] = learner
-        self._collecting.send("ready", name, learner.limiter)
 
     def _keep_best(self) -> None:
         mean = self._report.reward_mean
@@ -187,16 +205,13 @@ class Run:
             return "interrupted"
         if report.goal_reached:
             return "goal"
-        if stop.samples is not None and self._samples() >= stop.samples:
+        if stop.samples is not None and self._shared.samples >= stop.samples:
             return "samples"
         if stop.seconds is not None and report.seconds >= stop.seconds:
             return "seconds"
         if stop.reward is not None and report.reward_mean is not None and report.reward_mean >= stop.reward:
             return "reward"
         return None
-
-    def _samples(self) -> int:
-        return sum(int(self._shared.counters(name)[SAMPLES]) for name in self._behaviors)
 
     def _save(self) -> None:
         """Writes a checkpoint; a disk that refuses is told of, and does not end the run."""

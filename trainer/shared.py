@@ -10,12 +10,15 @@ import contextlib
 import multiprocessing
 import select
 import socket
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.heap import Arena
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.spec import Array
+from buffers.memory import reckon
+from envs.spec import Array, UserError
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -36,25 +39,66 @@ class Message(NamedTuple):
 
 
 class Shared:
-    """Memory of a run: one byte arena a behavior, zero-filled and claimed at once, and counters."""
+    """Memory of a run: byte arenas, each claimed by one behavior, and counters.
 
-    def __init__(self, bytes_by_behavior: dict[str, int]) -> None:
-        self._arenas = {name: SPAWN.RawArray("B", size) for name, size in bytes_by_behavior.items()}
-        self._counters = SPAWN.RawArray("q", _COMMON + _EACH * len(bytes_by_behavior))
+    Arenas of behaviors that are known are claimed at once, so that memory which is missing is missed before anything
+    starts. Spare ones take no memory before a behavior that appears claims one.
+    """
+
+    def __init__(self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0) -> None:
+        sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
+        # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
+        self._arenas = [Arena(size) for size in sizes]
+        self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
+        self._counters = SPAWN.RawArray("q", _COMMON + _EACH * len(sizes))
+        for place in self._places.values():
+            self._fill(place)
+
+    def claim(self, behavior: str) -> int:
+        """Gives the behavior an arena of its own, zero-filled, if it has none; returns its place, for `assign`.
+
+        Raises:
+            UserError: no spare arena is left, or memory is short.
+        """
+        if behavior not in self._places:
+            place = len(self._places)
+            if place == len(self._arenas):
+                raise UserError(
+                    f"behavior {behavior!r} is one too many: with {', '.join(map(repr, self._places))} there are "
+                    f"{place} already. Name those that the game has in `behaviors`, each gets memory of its own then"
+                )
+            size = self._arenas[place].size
+            reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", size)])
+            self._fill(place)
+            self._places[behavior] = place
+        return self._places[behavior]
+
+    def assign(self, behavior: str, place: int) -> None:
+        """Notes what the other process has claimed."""
+        self._places[behavior] = place
 
     def arena(self, behavior: str) -> memoryview:
         """The behavior's bytes."""
-        return memoryview(self._arenas[behavior]).cast("B")
+        return memoryview(self._arenas[self._places[behavior]].buffer)
 
     @property
     def flags(self) -> Array:
         """The common counters, indexed by the constants above."""
         return np.frombuffer(self._counters, np.int64, _COMMON)
 
+    @property
+    def samples(self) -> int:
+        """Of all behaviors."""
+        return int(np.frombuffer(self._counters, np.int64)[_COMMON + SAMPLES :: _EACH].sum())
+
     def counters(self, behavior: str) -> Array:
         """The behavior's counters: `SAMPLES` written by the collector, `UPDATES` and `DROPPED` by the learner."""
-        position = _COMMON + _EACH * list(self._arenas).index(behavior)
+        position = _COMMON + _EACH * self._places[behavior]
         return np.frombuffer(self._counters, np.int64)[position : position + _EACH]
+
+    def _fill(self, place: int) -> None:
+        """Writes zeros, which takes the memory."""
+        np.frombuffer(self._arenas[place].buffer, np.uint8)[:] = 0
 
 
 class Link:

@@ -62,7 +62,7 @@ def test_a_command_line_becomes_typed_objects() -> None:
 def test_configurations_are_frozen() -> None:
     config: Any = compose_train("env.id=CartPole-v1")
     with pytest.raises(AttributeError):
-        config.env.instances = 3
+        config.run.log_seconds = 3
 
 
 def test_kwargs_are_open() -> None:

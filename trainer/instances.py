@@ -1,0 +1,118 @@
+"""Makes the instances that a configuration asks for: Gymnasium environments or Unity players."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from envs.gymnasium import GymEnv
+from envs.manager import EnvManager
+from envs.spec import UserError
+from trainer.config import EnvConfig, GymConfig, UnityConfig
+
+# Whatever serves Unity is imported where it is used: it needs gRPC, and takes a second.
+if TYPE_CHECKING:
+    from envs.unity.manager import UnityManager
+    from envs.unity.recipe import UnityEnv
+
+Instances: TypeAlias = "EnvManager | UnityManager"
+"""A manager, of any kind."""
+
+
+def make_manager(
+    env: EnvConfig, seed: int, logs: Path, *, record_actions: bool = False, resume: Any = None
+) -> Instances:
+    """The manager of the instances that `env` describes, not started.
+
+    Args:
+        env: composed and checked.
+        seed: of the episodes.
+        logs: folder for what Unity players log.
+        record_actions: for inline mode, of Gymnasium environments.
+        resume: what the manager's `state` returned.
+
+    Raises:
+        UserError: a file or a library is missing.
+    """
+    if isinstance(env, GymConfig):
+        return EnvManager(
+            gym_env(env),
+            env.instances,
+            seed,
+            workers=env.workers,
+            step_timeout=env.step_timeout,
+            restarts=env.restarts,
+            record_actions=record_actions,
+            resume=resume,
+        )
+    from envs.unity.manager import UnityManager
+
+    return UnityManager(
+        unity_env(cast(UnityConfig, env)),
+        env.instances,
+        seed,
+        logs=logs,
+        step_timeout=env.step_timeout,
+        restarts=env.restarts,
+        resume=resume,
+    )
+
+
+def check_env(env: EnvConfig) -> None:
+    """Refuses an env that could not be made: an unknown id, several sources of a player, a file that is none, ...
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    if isinstance(env, GymConfig):
+        gym_env(env).check()
+        return
+    env = cast(UnityConfig, env)
+    sources = {"executable": env.executable, "registry": env.registry, "player": env.player}
+    given = [f"env.{key}={value}" for key, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: a player comes from one of them, leave out the others")
+    if env.manifest is not None and env.registry is None:
+        raise UserError(f"env.manifest={env.manifest} needs env.registry: which of its builds to play")
+    if not env.time_scale > 0:
+        raise UserError(f"env.time_scale={env.time_scale} must be above 0 for Unity: 1 is real time, 20 is usual")
+    unity_env(env).check(env.instances)
+
+
+def gym_env(env: GymConfig) -> GymEnv:
+    """The Gymnasium environment that `env` describes."""
+    return GymEnv(env.id, env.kwargs, tuple(env.wrappers), env.time_scale)
+
+
+def unity_env(env: UnityConfig) -> UnityEnv:
+    """How the players that `env` describes are started; downloads a build of a registry that is not there yet.
+
+    Raises:
+        UserError: the registry does not hold it, or it cannot be downloaded.
+    """
+    from envs.unity.channels import Engine
+    from envs.unity.recipe import UnityEnv
+
+    engine = Engine(
+        time_scale=env.time_scale,
+        width=env.width,
+        height=env.height,
+        quality_level=env.quality_level,
+        target_frame_rate=env.target_frame_rate,
+        capture_frame_rate=env.capture_frame_rate,
+    )
+    settings: dict[str, Any] = {
+        "args": tuple(env.args),
+        "no_graphics": env.no_graphics,
+        "port": env.port,
+        "num_areas": env.num_areas,
+        "engine": engine,
+        "parameters": env.parameters,
+        "channels": tuple(env.channels),
+        "connect_timeout": env.connect_timeout,
+    }
+    if env.registry is not None:
+        return UnityEnv.from_registry(env.registry, env.manifest, **settings)
+    player = None if env.player is None else tuple(shlex.split(env.player))
+    return UnityEnv(executable=env.executable, player=player, **settings)
