@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -56,6 +56,8 @@ class Failed(NamedTuple):
 
     why: str
     """`it closed its connection`, …"""
+    left: bool = False
+    """Whether it has gone by itself: then its process may be about to end, and tell more by its exit status."""
 
 
 class Refused(NamedTuple):
@@ -86,8 +88,8 @@ class PlayerServer:
         self._peer: str | None = None
         self._exchanges = 0
         self._closing = False
-        self._waiting = False
-        self._replies: SimpleQueue[bytes | None] = SimpleQueue()
+        self._waiting = 0
+        self._replies: SimpleQueue[bytes] = SimpleQueue()
         self._server, self.port = _listen(port, self._exchange)
         self._server.start()
 
@@ -100,11 +102,10 @@ class PlayerServer:
         self._closing = True
         self._replies.put(_closing_message())
 
-    def stop(self) -> None:
-        """Ends the server and gives its port back."""
-        self._closing = True
-        self._replies.put(None)
-        self._server.stop(0).wait()
+    def stop(self, grace: float = 0.0) -> None:
+        """Ends the server, `grace` seconds after at most if an answer is still under way, and gives its port back."""
+        self.close()
+        self._server.stop(grace).wait()
 
     def _exchange(self, request: bytes, context: Any) -> bytes:
         at = time.perf_counter()
@@ -119,7 +120,7 @@ class PlayerServer:
         if self._peer is None:
             return self._shake_hands(incoming, context)
         if incoming.header.status != _OK:
-            return self._fail("it closed its connection")
+            return self._fail("it closed its connection", left=True)
         self._exchanges += 1
         if self._exchanges == 1:  # it only asks for input
             return self._first
@@ -152,24 +153,24 @@ class PlayerServer:
             return _closing_message()
         specs = self._decoder.specs
         new = {name: specs[name] for name in specs.keys() - known} if len(specs) > len(known) else {}
-        self._waiting = True
-        if not context.add_callback(self._ended):
-            return self._fail("it closed its connection")
+        self._waiting = self._exchanges
+        if not context.add_callback(partial(self._ended, self._exchanges)):
+            return self._fail("it closed its connection", left=True)
         self._tell(Arrived(at, agents, new, output.rl_output.side_channel))
         answer = self._replies.get()
-        self._waiting = False
-        return _closing_message() if answer is None else answer
+        self._waiting = 0
+        return answer
 
-    def _ended(self) -> None:
-        """The call is over: answered, or cut off while the player waited."""
-        if self._waiting:
-            self._replies.put(None)
+    def _ended(self, exchange: int) -> None:
+        """The call is over: answered, or cut off while the player waited. The next may have begun by now."""
+        if self._waiting == exchange:
+            self._replies.put(_closing_message())
             if not self._closing:
-                self._tell(Failed("it closed its connection"))
+                self._tell(Failed("it closed its connection", left=True))
 
-    def _fail(self, why: str) -> bytes:
+    def _fail(self, why: str, left: bool = False) -> bytes:
         self._closing = True
-        self._tell(Failed(why))
+        self._tell(Failed(why, left))
         return _closing_message()
 
     def _reject(self, context: Any, why: str | None) -> bytes:

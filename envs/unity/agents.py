@@ -1,0 +1,136 @@
+"""The agents of one behavior over all instances: dense numbers for them, and who waits for what.
+
+Shapes: N agents, A numbers given out so far; C continuous actions, B discrete branches.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, Closings, Decisions
+from envs.unity.decoding import Agents
+
+
+class Sorted(NamedTuple):
+    """What the agents of one message have to say."""
+
+    closings: Closings
+    decisions: Decisions
+
+
+class Roster:
+    """Numbers the agents of a behavior, 0 upwards: an agent keeps its number for life, and then another gets it."""
+
+    def __init__(self, spec: BehaviorSpec) -> None:
+        self.spec = spec
+        self.instance: Array = np.zeros(0, np.int32)
+        """(A,) where each agent lives."""
+        self.continuous: Array = np.zeros((0, spec.continuous_size), np.float32)
+        """(A, C) what each was last told to do; so too `discrete`."""
+        self.discrete: Array = np.zeros((0, len(spec.branches)), np.int32)
+        """(A, B)."""
+        self._numbers: dict[int, dict[int, int]] = {}
+        """By instance: the player's ids -> numbers."""
+        self._free: list[int] = []
+        self._waiting: Array = np.zeros(0, bool)
+        """(A,) asked for a decision and has none yet."""
+        self._acting: set[int] = set()
+        """Numbers of agents with an action whose outcome is not known yet."""
+
+    def take(self, instance: int, agents: Agents) -> Sorted:
+        """Sorts a message of `instance` into closings of what agents did, and decisions that they ask for."""
+        numbers = self._numbers.setdefault(instance, {})
+        closed, closed_numbers, asking, asking_numbers = [], [], [], []
+        for row, (key, done) in enumerate(zip(agents.id.tolist(), agents.done.tolist())):
+            number = numbers.get(key)
+            if number is None:
+                if done:  # it never asked, so nothing of it is known
+                    continue
+                number = numbers[key] = self._allot(instance)
+            if number in self._acting:
+                closed.append(row)
+                closed_numbers.append(number)
+                self._acting.remove(number)
+            if done:
+                del numbers[key]
+                self._free.append(number)
+            else:
+                asking.append(row)
+                asking_numbers.append(number)
+        decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
+        return Sorted(self._closings(instance, agents, closed, np.array(closed_numbers, np.int64)), decisions)
+
+    def nobody(self) -> Sorted:
+        """What no agents have to say."""
+        none = np.zeros(0, np.int64)
+        observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
+        mask = np.zeros((0, self.spec.mask_size), bool)
+        return Sorted(
+            Closings(
+                none.astype(np.int32),
+                none,
+                none.astype(np.float32),
+                none.astype(bool),
+                none.astype(bool),
+                observations,
+                mask,
+            ),
+            Decisions(none.astype(np.int32), none, observations, mask),
+        )
+
+    def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
+        """Notes actions of any agents (N,) that wait; ValueError if some do not."""
+        if not self._waiting[agents].all():
+            raise ValueError(f"agents {agents[~self._waiting[agents]].tolist()} do not wait for an action")
+        self._waiting[agents] = False
+        self._acting.update(agents.tolist())
+        self.continuous[agents] = continuous
+        self.discrete[agents] = discrete
+
+    def lose(self, instance: int) -> list[int]:
+        """Forgets all agents of an instance that has failed; their numbers."""
+        lost = list(self._numbers.pop(instance, {}).values())
+        self._acting.difference_update(lost)
+        self._waiting[lost] = False
+        self._free += lost
+        return lost
+
+    def _allot(self, instance: int) -> int:
+        if not self._free:
+            known = len(self.instance)
+            more = max(16, known)
+            self.instance = np.concatenate([self.instance, np.zeros(more, np.int32)])
+            self.continuous = np.concatenate(
+                [self.continuous, np.zeros((more, *self.continuous.shape[1:]), np.float32)]
+            )
+            self.discrete = np.concatenate([self.discrete, np.zeros((more, *self.discrete.shape[1:]), np.int32)])
+            self._waiting = np.concatenate([self._waiting, np.zeros(more, bool)])
+            self._free = list(range(known + more - 1, known - 1, -1))
+        number = self._free.pop()
+        self.instance[number] = instance
+        return number
+
+    def _closings(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Closings:
+        truncated = agents.truncated[rows]
+        cut = np.array(rows, np.int64)[truncated]
+        return Closings(
+            np.full(len(rows), instance, np.int32),
+            numbers,
+            agents.reward[rows],
+            agents.done[rows] & ~truncated,
+            truncated,
+            tuple(observation[cut] for observation in agents.observations),
+            agents.mask[cut],
+        )
+
+    def _decisions(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Decisions:
+        self._waiting[numbers] = True
+        whole = len(rows) == len(agents.id)
+        return Decisions(
+            np.full(len(rows), instance, np.int32),
+            numbers,
+            agents.observations if whole else tuple(observation[rows] for observation in agents.observations),
+            agents.mask if whole else agents.mask[rows],
+        )

@@ -1,0 +1,283 @@
+"""The manager of Unity players: the verbs of `EnvManager`, over players that none waits for another.
+
+An instance goes on once every agent of its last message has an action. Its worker is a thread of its server.
+Shapes: I instances, N agents, C continuous actions, B discrete branches.
+"""
+
+from __future__ import annotations
+
+import math
+import selectors
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError
+from envs.supervision import News
+from envs.unity.agents import Roster, Sorted
+from envs.unity.channels import Statistic
+from envs.unity.decoding import PlayerFault, behavior_name, encode_reply
+from envs.unity.players import Player, Players
+from envs.unity.recipe import UnityEnv
+from envs.unity.server import Arrived
+
+__all__ = ["UnityManager", "UnityState"]
+
+
+class UnityState(TypedDict):
+    """What a resumed run needs of the instances; JSON-ready. New episodes begin."""
+
+    launches: list[int]
+    """(I) how often each was started: each start has a seed of its own."""
+
+
+class UnityManager:
+    """Unity players as instances: `recv` gets decisions and closings, `send` gives actions.
+
+    A context manager: leaving it ends the players.
+
+    Args:
+        env: how a player is started.
+        instances: how many.
+        seed: the run's; each start of an instance has its own.
+        logs: folder for the players' logs.
+        step_timeout: seconds after which a player that does not answer counts as failed.
+        restarts: failures of one instance that are forgiven; one more every ten minutes.
+        resume: what `state` returned.
+    """
+
+    picture: Path | None = None
+    """Unity players send no pictures of play."""
+
+    def __init__(
+        self,
+        env: UnityEnv,
+        instances: int,
+        seed: int,
+        *,
+        logs: Path,
+        step_timeout: float = 60.0,
+        restarts: int = 10,
+        resume: UnityState | None = None,
+    ) -> None:
+        env.check(instances)
+        self.instances = instances
+        self.specs: dict[str, BehaviorSpec] = {}
+        """By behavior, grown as behaviors appear."""
+        self.layout = "the Unity Editor" if env.editor else f"{instances} Unity players"
+        self.samples: Array = np.zeros(instances, np.int64)
+        """(I,) int64: closings delivered, by instance."""
+        self.busy_seconds: Array = np.zeros(instances)
+        """(I,) float64: seconds from answers to the messages that followed."""
+        self.news: deque[News] = deque(maxlen=_KEPT_NEWS)
+        """What the user should hear of, the oldest first; empty it now and then."""
+        self._logs = logs
+        launches = list(resume["launches"][:instances]) if resume else []
+        self._players = Players(
+            env,
+            instances,
+            seed,
+            logs,
+            step_timeout=step_timeout,
+            restarts=restarts,
+            news=self.news,
+            launches=launches + [0] * (instances - len(launches)),
+        )
+        self._rosters: dict[str, Roster] = {}
+        self._turns: list[list[Turn]] = [[] for _ in range(instances)]
+        self._missing: Array = np.zeros(instances, np.int64)
+        """(I,) agents of the last message that still wait for an action."""
+        self._statistics: list[Statistic] = []
+        self._watched = False
+
+    def __enter__(self) -> UnityManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> dict[str, BehaviorSpec]:
+        """Starts the players without waiting for them; no spec is known yet.
+
+        Raises:
+            UserError: the Editor's port is taken.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for instance in range(self.instances):
+            self._players.launch(instance)
+        return self.specs
+
+    def recv(self, timeout: float | None = None) -> dict[str, Ready]:
+        """What the instances have to say, by behavior: at least one item, unless `timeout` seconds pass (then `{}`).
+
+        Also `{}` once what `watch` was given becomes readable.
+
+        Raises:
+            InstanceFailed: an instance failed once more than its budget allows.
+            UserError: no player could be started, or players serve what cannot be trained on.
+        """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        players = self._players
+        self._watched = False
+        while True:
+            if ready := self._gather():
+                return ready
+            now = time.monotonic()
+            if self._watched or now >= until:
+                return {}
+            if now >= players.check_at:
+                players.check(now)
+            else:
+                players.sleep(min(until, players.check_at) - now)
+
+    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
+        """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
+        if not len(agents):
+            return
+        roster = self._rosters[behavior]
+        roster.act(agents, continuous, discrete)
+        served = np.bincount(roster.instance[agents], minlength=self.instances)
+        self._missing -= served
+        for instance in served.nonzero()[0].tolist():
+            player = self._players.of[instance]
+            if player is not None and not self._missing[instance]:
+                self._answer(player)
+
+    def watch(self, fileobj: Any) -> None:
+        """Lets `recv` return early when this socket is readable; what can be read is thrown away."""
+        fileobj.setblocking(False)
+        self._players.selector.register(fileobj, selectors.EVENT_READ, lambda: self._take_watched(fileobj))
+
+    def request_picture(self, file: Path) -> None:
+        """None comes: the game draws on its own screen."""
+
+    def take_statistics(self) -> list[Statistic]:
+        """What games have sent through ML-Agents' statistics channel since the last call."""
+        taken, self._statistics = self._statistics, []
+        return taken
+
+    def state(self) -> UnityState:
+        """For `resume`."""
+        return {"launches": list(self._players.launches)}
+
+    def close(self) -> None:
+        """Lets the players quit, and kills those that do not. Calling it again does nothing."""
+        self._players.close()
+
+    def _gather(self) -> dict[str, Ready]:
+        """Handles all that has happened; what came of it, by behavior."""
+        parts: dict[str, list[Sorted]] = {}
+        lost: dict[str, list[int]] = {}
+        heard: set[int] = set()
+        while True:
+            message = self._players.next_message(heard)
+            self._lose_failed(lost)
+            if message is None:
+                break
+            self._take_message(*message, parts)
+            heard.add(message[0].instance)
+        return {
+            name: _joined(parts.get(name, []), lost.get(name, []), roster)
+            for name, roster in self._rosters.items()
+            if name in parts or name in lost
+        }
+
+    def _lose_failed(self, lost: dict[str, list[int]]) -> None:
+        for instance in self._players.failed:
+            self._turns[instance] = []
+            self._missing[instance] = 0
+            for name, roster in self._rosters.items():
+                if numbers := roster.lose(instance):
+                    lost.setdefault(name, []).extend(numbers)
+        self._players.failed.clear()
+
+    def _take_message(self, player: Player, message: Arrived, parts: dict[str, list[Sorted]]) -> None:
+        instance = player.instance
+        self.busy_seconds[instance] += max(0.0, message.time - player.answered)
+        if message.specs:
+            self._learn(instance, message.specs)
+        if message.side_channel:
+            try:
+                player.channels.incoming(message.side_channel)
+            except PlayerFault as fault:
+                self._players.fail(player, str(fault))
+                return
+            self._statistics += player.channels.take_statistics()
+        asking = 0
+        for behavior_id, agents in message.agents.items():
+            name = behavior_name(behavior_id)
+            roster = self._rosters[name]
+            part = roster.take(instance, agents)
+            parts.setdefault(name, []).append(part)
+            self.samples[instance] += len(part.closings.agent)
+            if count := len(part.decisions.agent):
+                self._turns[instance].append(Turn(behavior_id, roster, part.decisions.agent))
+                asking += count
+        self._missing[instance] = asking
+        if not asking:
+            self._answer(player)
+
+    def _learn(self, instance: int, specs: dict[str, BehaviorSpec]) -> None:
+        for name, spec in specs.items():
+            if name not in self.specs:
+                self.specs[name] = spec
+                self._rosters[name] = Roster(spec)
+            elif difference := spec.difference(self.specs[name]):
+                raise UserError(
+                    f"Instance {instance} serves behavior {name!r} with another spec than the first that did: "
+                    f"{difference}. All instances have to run the same game."
+                )
+
+    def _answer(self, player: Player) -> None:
+        """Lets a player go on whose agents all have actions."""
+        actions = {}
+        for turn in self._turns[player.instance]:
+            roster = turn.roster
+            actions[turn.behavior_id] = (roster.continuous[turn.agents], roster.discrete[turn.agents])
+        self._turns[player.instance] = []
+        player.answer(encode_reply(actions, player.channels.outgoing()), self._players.step_timeout)
+
+    def _take_watched(self, fileobj: Any) -> None:
+        self._watched = True
+        try:
+            if not fileobj.recv(65536):
+                self._players.selector.unregister(fileobj)  # the other side has gone
+        except BlockingIOError:
+            return
+
+
+class Turn(NamedTuple):
+    """Agents of one behavior id that an instance waits for."""
+
+    behavior_id: str
+    roster: Roster
+    agents: Array
+    """(N,) int64, in the order of the player's message."""
+
+
+_KEPT_NEWS = 1000
+
+
+def _joined(parts: list[Sorted], lost: list[int], roster: Roster) -> Ready:
+    """What the instances of one behavior have to say, in the order in which they said it."""
+    if not parts:
+        parts = [roster.nobody()]
+    closings = parts[0].closings if len(parts) == 1 else Closings(*_concatenated([part.closings for part in parts]))
+    decisions = parts[0].decisions if len(parts) == 1 else Decisions(*_concatenated([part.decisions for part in parts]))
+    return Ready(closings, decisions, np.array(lost, np.int64), {})
+
+
+def _concatenated(parts: list[Any]) -> list[Any]:
+    """Field by field; a field is an array or a tuple of arrays."""
+    return [
+        tuple(np.concatenate(arrays) for arrays in zip(*field))
+        if isinstance(field[0], tuple)
+        else np.concatenate(field)
+        for field in zip(*parts)
+    ]
