@@ -8,6 +8,8 @@ import yaml
 
 from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_sac
 from envs.spec import UserError
+from trainer.compose import compose
+from trainer.config import Device, TrainConfig, UnityConfig, settings_of
 from trainer.convert import convert, main
 from trainer.convert_keys import FILE, HYPERPARAMETER_DEFAULTS, Left
 
@@ -560,3 +562,33 @@ def test_the_module_runs_as_a_command() -> None:
         [sys.executable, "-m", "trainer.convert", "--help"], capture_output=True, text=True, check=True
     )
     assert "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]" in done.stdout
+
+
+def test_a_converted_experiment_composes_with_every_value(tmp_path: Path) -> None:
+    data = {
+        "default_settings": SAC,
+        "behaviors": {"3DBall": PPO, "My striker": {"hyperparameters": {"tau": 0.02}}},
+        "env_settings": {"env_path": "Builds/My game.x86_64", "env_args": ["--level", 25], "num_envs": 4, "seed": 7},
+        "engine_settings": {"time_scale": 5, "no_graphics": True},
+        "environment_parameters": {
+            "gravity": 9.81,
+            "mass": {"sampler_type": "uniform", "sampler_parameters": {"min_value": 0.5, "max_value": 10}},
+        },
+        "torch_settings": {"device": "cpu"},
+    }
+    assert main([str(write(tmp_path, data)), f"to={tmp_path}/experiment/game.yaml"]) == 0
+    overrides = ["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"]
+    config = compose(overrides, TrainConfig, "config")
+    assert isinstance(config.env, UnityConfig)
+    assert (config.env.executable, config.env.args) == ("Builds/My game.x86_64", ["--level", "25"])
+    assert (config.env.instances, config.env.time_scale, config.env.no_graphics) == (4, 5.0, True)
+    assert config.env.parameters == {"gravity": 9.81, "mass": {"sampler": "uniform", "min": 0.5, "max": 10.0}}
+    assert (config.seed, config.device, config.stop.samples) == (7, Device["cpu"], 300000)
+    ball, reward = settings_of(config, "3DBall")
+    assert isinstance(ball, PPOSettings)
+    assert (ball.rollout_size, ball.clip_end, ball.network.hidden) == (12000, 0.1, [64, 64, 64])
+    assert reward.extrinsic.strength == 0.5
+    for behavior, rate in (("My striker", 0.02), ("unnamed", 0.01)):
+        settings = settings_of(config, behavior)[0]
+        assert isinstance(settings, SACSettings)
+        assert (settings.target_rate, settings.buffer_capacity, settings.temperature) == (rate, 200000, 0.5)
