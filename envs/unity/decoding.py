@@ -7,12 +7,13 @@ H, W, C.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from envs.spec import Array, BehaviorSpec, ObservationSpec, UserError
+from envs.unity.columns import FloatColumn, read_columns
 from envs.unity.messages import message
 from envs.unity.png import read_pngs
 
@@ -72,10 +73,10 @@ class Decoder:
         agents = {}
         listed = unity_output.rl_output.agentInfos
         for behavior_id in sorted(listed):  # the map itself has no order
-            infos = list(listed[behavior_id].value)
-            if infos:
+            infos = listed[behavior_id]
+            if infos.value:
                 if behavior_id in self._parameters:
-                    self._meet(behavior_id, infos[0])
+                    self._meet(behavior_id, infos.value[0])
                 elif behavior_id not in self._readers:
                     raise PlayerFault(
                         f"it sent agents of behavior {behavior_id!r}, but never that behavior's parameters"
@@ -100,7 +101,7 @@ class Decoder:
             )
         del self._parameters[behavior_id]
         self.specs[name] = spec
-        self._readers[behavior_id] = _Reader(behavior_id, spec, layouts)
+        self._readers[behavior_id] = _Reader(behavior_id, spec, layouts, info)
 
 
 def behavior_name(behavior_id: str) -> str:
@@ -133,6 +134,9 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
 
 _RESET = 1
 _PNG = 1
+_FLOAT = np.dtype("<f4")
+_MANY = 8
+"""Agents that are read faster by column."""
 _VARIABLE_SIZE = 4
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_VALUES = 2**24
@@ -156,31 +160,35 @@ class _Layout(NamedTuple):
 class _Reader:
     """Reads the agents of one behavior id."""
 
-    def __init__(self, behavior_id: str, spec: BehaviorSpec, layouts: Sequence[_Layout]) -> None:
+    def __init__(self, behavior_id: str, spec: BehaviorSpec, layouts: Sequence[_Layout], info: Any) -> None:
         self._id, self._spec, self._layouts = behavior_id, spec, layouts
         self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in enumerate(layouts) if not layout.png]
+        self._columns = [FloatColumn(info.observations[i], size // 4) for i, _, size in self._raw]
         self._branch_starts = np.cumsum((0, *spec.branches))[:-1]
 
-    def read(self, infos: list[Any]) -> Agents:
-        """The agents (N,) of one message."""
-        ids = [info.id for info in infos]
-        done = np.array([info.done for info in infos], bool)
+    def read(self, agents: Any) -> Agents:
+        """The agents (N,) of one message, a `ListAgentInfoProto` that is not empty."""
+        message = _Message(agents)
+        ids = message.field("id")
+        done = np.array(message.field("done"), bool)
         if len(set(ids)) < len(ids):
             self._check_ids(np.array(ids)[~done])
-        group_rewards = [info.group_reward for info in infos]
-        rewards = [info.reward + shared for info, shared in zip(infos, group_rewards)]
-        for agent, reward in zip(ids, rewards):
-            if not -_LARGEST <= reward <= _LARGEST:
-                raise PlayerFault(f"behavior {self._id!r}, agent {agent}: its reward is {reward}")
+        group_rewards = message.field("group_reward")
+        rewards = message.field("reward")
+        if any(group_rewards):
+            rewards = [own + shared for own, shared in zip(rewards, group_rewards)]
+        if not isfinite(sum(rewards)) or not -_LARGEST <= min(rewards) <= max(rewards) <= _LARGEST:
+            wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
+            raise PlayerFault(f"behavior {self._id!r}, agent {wrong[0][0]}: its reward is {wrong[0][1]}")
         return Agents(
             np.array(ids, np.int32),
             np.array(rewards, np.float32),
-            np.array([info.group_id for info in infos], np.int32),
+            np.array(message.field("group_id"), np.int32),
             np.array(group_rewards, np.float32),
             done,
-            np.array([info.max_step_reached for info in infos], bool) & done,
-            self._observations(infos),
-            self._mask(infos),
+            np.array(message.field("max_step_reached"), bool) & done,
+            self._observations(message),
+            self._mask(message),
         )
 
     def _check_ids(self, asking: Array) -> None:
@@ -189,7 +197,33 @@ class _Reader:
         if (counts > 1).any():
             raise PlayerFault(f"behavior {self._id!r}, agent {numbers[counts > 1][0]}: it asks twice in one message")
 
-    def _observations(self, infos: list[Any]) -> tuple[Array, ...]:
+    def _observations(self, message: _Message) -> tuple[Array, ...]:
+        arrays = self._float_columns(message) or self._floats(message.infos)
+        for i, layout in enumerate(self._layouts):
+            if layout.png:
+                arrays[i] = np.stack([self._picture(info, i, info.observations[i]) for info in message.infos])
+            elif layout.channels_first:
+                arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
+        return tuple([arrays[i] for i in range(len(arrays))])
+
+    def _float_columns(self, message: _Message) -> dict[int, Array] | None:
+        """What `_floats` returns, of many agents; None where agents have to be visited one by one."""
+        count = len(self._layouts)
+        if message.columns is None or len(self._raw) < count:
+            return None
+        observations = message.columns.observations[:]
+        if len(observations) != message.count * count:
+            return None
+        arrays = {}
+        for (i, shape, _), column in zip(self._raw, self._columns):
+            values = column.read(observations[i::count])
+            if values is None or not np.isfinite(values).all():
+                return None
+            arrays[i] = values.reshape(-1, *shape)
+        return arrays
+
+    def _floats(self, infos: Sequence[Any]) -> dict[int, Array]:
+        """What is not compressed, by its index and as on the wire: (N, *shape)."""
         observed = [info.observations for info in infos]
         for info, observations in zip(infos, observed):
             if len(observations) != len(self._layouts):
@@ -197,36 +231,20 @@ class _Reader:
                     f"behavior {self._id!r}, agent {info.id}: it has {len(observations)} observations, "
                     f"not {len(self._layouts)}"
                 )
-        arrays = self._floats(infos, observed)
-        for i, layout in enumerate(self._layouts):
-            if layout.png:
-                pictures = [self._picture(info, i, observations[i]) for info, observations in zip(infos, observed)]
-                arrays[i] = np.stack(pictures)
-            elif layout.channels_first:
-                arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
-        return tuple(arrays[i] for i in range(len(self._layouts)))
-
-    def _floats(self, infos: list[Any], observed: list[Any]) -> dict[int, Array]:
-        """What is not compressed, by its index and as on the wire: (N, *shape)."""
-        chunks = []
+        arrays = {}
         for i, shape, size in self._raw:
+            chunks = []
             for row, observations in enumerate(observed):
                 observation = observations[i]
                 data = observation.float_data.data
                 if len(data) != size or observation.shape != shape:
                     self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {list(observation.shape)}")
                 chunks.append(data)
-        flat = np.frombuffer(bytearray().join(chunks), np.dtype("<f4"))
-        arrays, start = {}, 0
-        for i, shape, size in self._raw:
-            end = start + len(infos) * size // 4
-            arrays[i] = flat[start:end].reshape(-1, *shape)
-            start = end
-        if not np.isfinite(flat).all():
-            for i, array in arrays.items():
-                for info, values in zip(infos, array):
-                    if not np.isfinite(values).all():
-                        self._refuse(info, i, f"the value {values[~np.isfinite(values)][0]}")
+            values = np.frombuffer(bytearray().join(chunks), _FLOAT)
+            if not np.isfinite(values).all():
+                wrong = int(np.isfinite(values).argmin())
+                self._refuse(infos[wrong * 4 // size], i, f"the value {values[wrong]}")
+            arrays[i] = values.reshape(-1, *shape)
         return arrays
 
     def _picture(self, info: Any, index: int, observation: Any) -> Array:
@@ -247,24 +265,56 @@ class _Reader:
             f"behavior {self._id!r}, observation {layout.spec.name!r}, agent {info.id}: it sent {what}, not {wanted}"
         )
 
-    def _mask(self, infos: list[Any]) -> Array:
+    def _mask(self, message: _Message) -> Array:
         if not self._spec.masked:
-            return np.zeros((len(infos), 0), bool)
+            return np.zeros((message.count, 0), bool)
         size = self._spec.mask_size
-        allowed_all = bytes(size)
-        rows = [bytes(info.action_mask) or allowed_all for info in infos]
-        for info, row in zip(infos, rows):
-            if len(row) != size:
-                raise PlayerFault(
-                    f"behavior {self._id!r}, agent {info.id}: its action mask has {len(row)} entries, "
-                    f"not {size} for branches {list(self._spec.branches)}"
-                )
+        rows = message.masks()
+        if not any(rows):
+            return np.ones((message.count, size), bool)
+        if not all(rows):
+            rows = [row or bytes(size) for row in rows]
+        if set(map(len, rows)) != {size}:
+            info, row = next((info, row) for info, row in zip(message.infos, rows) if len(row) != size)
+            raise PlayerFault(
+                f"behavior {self._id!r}, agent {info.id}: its action mask has {len(row)} entries, "
+                f"not {size} for branches {list(self._spec.branches)}"
+            )
         allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
+        if not allowed.all():
+            self._check_choices(message, allowed)
+        return allowed
+
+    def _check_choices(self, message: _Message, allowed: Array) -> None:
         stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
         if stuck.any():
-            agent = infos[int(stuck.argmax())].id
+            agent = message.infos[int(stuck.argmax())].id
             raise PlayerFault(f"behavior {self._id!r}, agent {agent}: its action mask leaves a branch without a choice")
-        return allowed
+
+
+class _Message:
+    """The agents of one behavior id, one by one (`infos`) and, where they are many, by column."""
+
+    def __init__(self, agents: Any) -> None:
+        self.infos = agents.value
+        self.count = len(self.infos)
+        self.columns = read_columns(agents) if self.count >= _MANY else None
+
+    def field(self, name: str) -> list[Any]:
+        """(N,) one number of each."""
+        if self.columns is not None:
+            values = getattr(self.columns, name)
+            if len(values) == self.count:
+                return values[:]  # type: ignore[no-any-return]
+            if not values:
+                return [0] * self.count
+        return [getattr(info, name) for info in self.infos]
+
+    def masks(self) -> list[bytes]:
+        """(N,) a byte for each entry, 1 = disabled; empty = nothing is."""
+        if self.columns is not None and len(self.columns.action_mask) in (0, self.count):
+            return self.columns.action_mask[:]  # type: ignore[no-any-return]
+        return [bytes(info.action_mask) for info in self.infos]
 
 
 def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool) -> list[_Layout]:
