@@ -156,12 +156,13 @@ def _typed_behaviors(node: DictConfig) -> DictConfig:
         UserError: another algorithm's name that is none.
         OmegaConfBaseException: unknown keys and wrong values, by their whole key.
     """
-    given: dict[str, Any] = {str(k): v for k, v in OmegaConf.to_container(node.behaviors, resolve=True).items()}  # type: ignore[union-attr]
+    given = cast(dict[str, Any], OmegaConf.to_container(node.behaviors, resolve=True))
     schema = OmegaConf.create({"behaviors": {}})
-    for name, entry in given.items():
-        given[name] = entry = {} if entry is None else entry
-        algorithm = entry.get("algorithm") if isinstance(entry, dict) else None
-        chosen = algorithm.get("name", node.algorithm.name) if isinstance(algorithm, dict) else node.algorithm.name
+    for name in given:
+        given[name] = _mapping(f"behaviors.{name}", given[name])
+        for key in given[name].keys() & {"algorithm", "reward"}:
+            given[name][key] = _mapping(f"behaviors.{name}.{key}", given[name][key])
+        chosen = given[name].get("algorithm", {}).get("name", node.algorithm.name)
         if chosen not in ALGORITHMS:
             raise UserError(f"behaviors.{name}.algorithm.name={chosen}: there is {', '.join(ALGORITHMS)}")
         typed = _thawed(OmegaConf.structured(BehaviorConfig))
@@ -169,6 +170,14 @@ def _typed_behaviors(node: DictConfig) -> DictConfig:
         typed.reward = node.reward
         schema.behaviors[name] = typed
     return cast(DictConfig, OmegaConf.merge(schema, {"behaviors": given}).behaviors)
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    """The keys that stand below `key`; a bare `key:` in YAML has none."""
+    if value is None or isinstance(value, dict):
+        return value or {}
+    hint = f"; {key}.name={value} chooses an algorithm" if value in ALGORITHMS else ""
+    raise UserError(f"{key}={value}: it holds keys of its own and takes no value{hint}")
 
 
 def _refuse_unknown_keys(node: DictConfig) -> None:

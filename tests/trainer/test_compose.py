@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from envs.games.bubble_bot import HUMAN_BUBBLES
 from envs.spec import UserError
 from trainer.checks import check_train
 from trainer.compose import CONF, compose, load_config, run_command, save_config
-from trainer.config import EvaluateConfig, Stepping, TrainConfig, Which
+from trainer.config import EvaluateConfig, GymConfig, Stepping, TrainConfig, UnityConfig, Which, settings_of
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -251,3 +252,105 @@ def test_composing_neither_imports_torch_nor_reads_the_working_directory(tmp_pat
     environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+UNITY = ["env=unity", "env.player=env=basic agents=2"]
+
+
+def test_an_env_is_of_the_kind_that_its_group_says() -> None:
+    gym, unity = compose_train("env.id=A-v0").env, compose_train(*UNITY, "env.executable='a b=c'").env
+    assert (type(gym), gym.instances) == (GymConfig, 16)
+    assert isinstance(unity, UnityConfig)
+    assert (unity.instances, unity.player, unity.executable) == (1, "env=basic agents=2", "a b=c")
+    open_keys = ["env.parameters.gravity=9.81", "env.parameters.size={sampler: uniform, min: 1, max: 2}"]
+    parameters = compose_train("env=unity", *open_keys).env.parameters  # type: ignore[attr-defined]
+    assert parameters == {"gravity": 9.81, "size": {"sampler": "uniform", "min": 1, "max": 2}}
+
+
+def test_behaviors_inherit_what_they_do_not_give() -> None:
+    config = compose_train(
+        *UNITY,
+        "algorithm.discount=0.9",
+        "behaviors.Striker.algorithm.learning_rate=1e-3",
+        "behaviors.Goal-ie.algorithm.name=sac",
+        "behaviors.Goal-ie.reward.extrinsic.strength=2",
+        "behaviors.default={}",
+    )
+    striker, reward = settings_of(config, "Striker")
+    assert striker == replace(config.algorithm, learning_rate=1e-3)
+    assert reward == config.reward
+    keeper, reward = settings_of(config, "Goal-ie")
+    assert keeper == SACSettings()
+    assert reward.extrinsic.strength == 2.0
+    assert settings_of(config, "Referee") == (config.algorithm, config.reward)
+
+
+def test_without_behaviors_the_top_level_serves_all_and_with_them_only_those() -> None:
+    config = compose_train(*UNITY)
+    assert settings_of(config, "Anyone") == (config.algorithm, config.reward)
+    with pytest.raises(UserError, match=r"'Anyone' appeared, but behaviors names only 'A', 'B': add behaviors.Anyone"):
+        settings_of(compose_train(*UNITY, "behaviors.A={}", "behaviors.B={}"), "Anyone")
+
+
+def test_behaviors_stand_in_yaml_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /env: unity]\n"
+        "behaviors: {My Striker: {algorithm: {network: {hidden: [32]}}}, default: }\n"
+    )
+    status, made = run_here(["--config-dir", str(tmp_path), "+experiment=mine", "behaviors.default.algorithm.clip=0.1"])
+    assert status == 0
+    assert settings_of(made[0], "My Striker")[0].network.hidden == [32]
+    assert settings_of(made[0], "Other")[0].clip == 0.1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("behaviors.A.algorithm.lerning_rate=1", "unknown key behaviors.A.algorithm.lerning_rate; did you mean .*rate"),
+        ("behaviors.A.algoritm.clip=1", "unknown key behaviors.A.algoritm; did you mean behaviors.A.algorithm"),
+        ("behaviors.A.algorithm.batch_size=3", "unknown key behaviors.A.algorithm.batch_size"),
+        ("behaviors.A.algorithm.clip=x", "behaviors.A.algorithm.clip=x: expected a number"),
+        ("behaviors.A.algorithm.name=dqn", "behaviors.A.algorithm.name=dqn: there is ppo, sac"),
+        ("behaviors.A.algorithm=sac", "behaviors.A.algorithm=sac: it holds keys of its own"),
+        ("behaviors.A=3", "behaviors.A=3: it holds keys of its own"),
+        ("behaviors=3", "behaviors=3: "),
+        ("behavior.A.algorithm.clip=1", r"unknown key behavior; did you mean behaviors\?"),
+        ("env.kwargs.size=3", "unknown key env.kwargs"),
+        ("env.workers=3", "unknown key env.workers"),
+    ],
+)
+def test_a_mistake_in_a_behavior_or_in_unitys_env_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose_train(*UNITY, override)
+
+
+def test_a_saved_configuration_keeps_its_behaviors_whole(tmp_path: Path) -> None:
+    given = [*UNITY, "algorithm.clip=0.3", "behaviors.A.algorithm.name=sac", "behaviors.default.algorithm.clip=0.1"]
+    folder = saved_run(tmp_path / "run", *given)
+    assert load_config(folder) == compose_train(*given)
+    assert compose_train(f"resume={folder}", "behaviors.default.algorithm.clip=0.1").behaviors["A"] is not None
+    with pytest.raises(UserError, match=r"clip=0.2: .* was started with behaviors.default.algorithm.clip=0.1"):
+        compose_train(f"resume={folder}", "behaviors.default.algorithm.clip=0.2")
+
+
+def test_a_configuration_saved_before_there_were_kinds_of_env_is_gymnasiums(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "run", "env.id=A-v0", "env.kwargs.a=1")
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("behaviors: {}\n", ""))
+    assert compose_train(f"resume={folder}").env == compose_train("env.id=A-v0", "env.kwargs.a=1").env
+
+
+def test_evaluation_takes_the_runs_env_or_single_keys_of_it_or_another(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "run", "env.id=A-v0", "env.instances=9")
+    assert compose([f"run={folder}"], EvaluateConfig, "evaluate").env is None
+    env = compose([f"run={folder}", "env.instances=2", "env.kwargs.a=1"], EvaluateConfig, "evaluate").env
+    assert isinstance(env, GymConfig)
+    assert (env.id, env.instances, env.kwargs) == ("A-v0", 2, {"a": 1})
+    env = compose([f"run={folder}", "env=unity", "env.executable=a=b"], EvaluateConfig, "evaluate").env
+    assert isinstance(env, UnityConfig)
+    assert env.executable == "a=b"
+    with pytest.raises(UserError, match=r"unknown key env.instnces; did you mean env.instances"):
+        compose([f"run={folder}", "env.instnces=2"], EvaluateConfig, "evaluate")
+    with pytest.raises(UserError, match="run is missing"):
+        compose(["env.instances=2"], EvaluateConfig, "evaluate")
