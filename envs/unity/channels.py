@@ -1,0 +1,276 @@
+"""Side channels of one player: engine settings and parameters to it, statistics from it, and channels of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import numpy as np
+
+import envs.unity.messages  # noqa: F401 - before anything of mlagents_envs
+from envs.spec import UserError
+from envs.unity.decoding import PlayerFault
+
+from mlagents_envs.side_channel import IncomingMessage, SideChannel  # isort: skip
+from mlagents_envs.side_channel.engine_configuration_channel import EngineConfigurationChannel  # isort: skip
+from mlagents_envs.side_channel.environment_parameters_channel import EnvironmentParametersChannel  # isort: skip
+from mlagents_envs.side_channel.side_channel_manager import SideChannelManager  # isort: skip
+from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # isort: skip
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the player's engine is set to; None leaves the player's own. UserError where it cannot be."""
+
+    time_scale: float = 20.0
+    """Game seconds a second."""
+    width: int | None = 84
+    """Pixels of the window."""
+    height: int | None = 84
+    quality_level: int | None = 5
+    """Index into the project's list of quality levels."""
+    target_frame_rate: int | None = -1
+    """Frames a second; -1 for as many as there can be."""
+    capture_frame_rate: int | None = 60
+    """Frames a game second, whatever the clock says."""
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.time_scale) or self.time_scale <= 0:
+            raise UserError(f"env.time_scale={self.time_scale} must be a number above 0")
+        if (self.width is None) != (self.height is None):
+            raise UserError(f"env.width={self.width} and env.height={self.height}: give both, or neither (null)")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not least <= value < 2**31):
+                raise UserError(f"env.{name}={value} must be a whole number, {least} or more, or null")
+
+
+_LEAST = {"width": 1, "height": 1, "quality_level": 0, "target_frame_rate": -1, "capture_frame_rate": 0}
+
+
+class Statistic(NamedTuple):
+    """One number that a game reported."""
+
+    key: str
+    value: float
+    aggregation: str
+    """How numbers of one key make one: `average`, `most_recent`, `sum` or `histogram`."""
+
+
+class Channels:
+    """The side channels of one player. What it is to be told from the start is queued at once.
+
+    Args:
+        engine: settings of the engine.
+        parameters: environment parameters, as `check_parameters` lets them pass.
+        own: import paths of the user's channels, as `check_channels` lets them pass.
+        seed: of the samplers, together with their names.
+    """
+
+    def __init__(self, engine: Engine, parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
+        self._statistics = _Statistics()
+        settings = EngineConfigurationChannel()
+        settings.set_configuration_parameters(**asdict(engine))
+        values = EnvironmentParametersChannel()
+        for name, value in parameters.items():
+            _set_parameter(values, name, value, seed)
+        channels = [settings, values, self._statistics, *(_class(path)() for path in own)]
+        self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
+        self._manager = SideChannelManager(channels)
+        self._unknown: set[UUID] = set()
+
+    def outgoing(self) -> bytes:
+        """What has been queued for the player since the last call."""
+        for channel in self._channels.values():
+            if channel.message_queue:
+                return bytes(self._manager.generate_side_channel_messages())
+        return b""
+
+    def incoming(self, data: bytes) -> None:
+        """Hands what the player sent to its channels. A channel that is not known is told of once, by a warning.
+
+        Raises:
+            PlayerFault: it is malformed, or a channel fails over it.
+        """
+        start = 0
+        while start < len(data):
+            if start + 20 > len(data):
+                raise PlayerFault(f"its side channels' data is cut off: {len(data) - start} bytes where a frame begins")
+            channel_id = UUID(bytes_le=data[start : start + 16])
+            (length,) = struct.unpack_from("<i", data, start + 16)
+            start += 20
+            if not 0 <= length <= len(data) - start:
+                raise PlayerFault(
+                    f"side channel {channel_id}: a message claims {length} bytes, and {len(data) - start} are there"
+                )
+            self._receive(channel_id, data[start : start + length])
+            start += length
+
+    def take_statistics(self) -> list[Statistic]:
+        """What the game reported since the last call, in its order."""
+        taken, self._statistics.received = self._statistics.received, []
+        return taken
+
+    def _receive(self, channel_id: UUID, payload: bytes) -> None:
+        channel = self._channels.get(channel_id)
+        if channel is not None:
+            try:
+                channel.on_message_received(IncomingMessage(payload))
+            except PlayerFault:
+                raise
+            except Exception as error:  # anything: it may be a channel of the user's
+                name = type(channel).__name__
+                raise PlayerFault(
+                    f"{name} could not take a message of {len(payload)} bytes: {type(error).__name__}: {error}"
+                ) from error
+        elif channel_id not in self._unknown:
+            self._unknown.add(channel_id)
+            warnings.warn(
+                f"the player sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "
+                "its Python class in env.channels",
+                stacklevel=4,
+            )
+
+
+def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameters") -> None:
+    """Refuses environment parameters that cannot be sent.
+
+    A value is a number, or one of `{sampler: uniform, min, max}`, `{sampler: gaussian, mean, deviation}` and
+    `{sampler: multi_range, intervals: [[a, b], …]}`.
+
+    Raises:
+        UserError: naming the parameter.
+    """
+    for name, value in parameters.items():
+        where = f"{prefix}.{name}"
+        if not isinstance(name, str) or not name or not name.isascii():
+            raise UserError(f"{where}: a parameter's name must be text of ASCII characters")
+        if isinstance(value, Mapping):
+            _check_sampler(where, value)
+        elif not _is_number(value):
+            raise UserError(f"{where}={value} must be a number, or a sampler: {{{_forms()}}}")
+
+
+def check_channels(own: Sequence[str], prefix: str = "env.channels") -> None:
+    """Refuses side channels that cannot be had: each is an import path `package.module:Class`.
+
+    Raises:
+        UserError: naming the path.
+    """
+    taken: dict[UUID, str] = {
+        kind().channel_id: f"Outstep's own {kind.__name__}"
+        for kind in (EngineConfigurationChannel, EnvironmentParametersChannel, StatsSideChannel)
+    }
+    for path in own:
+        kind = _class(path, prefix)
+        try:
+            channel = kind()
+            channel_id, queue = channel.channel_id, channel.message_queue
+        except Exception as error:  # the user's code
+            raise UserError(
+                f"{prefix}: {path} cannot be made ({type(error).__name__}: {error}): it must need no arguments "
+                "and call super().__init__(channel_id)"
+            ) from error
+        if not isinstance(channel_id, UUID) or not isinstance(queue, list):
+            raise UserError(f"{prefix}: {path} has the id {channel_id!r}: pass a uuid.UUID to super().__init__")
+        if channel_id in taken:
+            raise UserError(f"{prefix}: {path} has the id {channel_id} of {taken[channel_id]}: give it another")
+        taken[channel_id] = path
+
+
+_SAMPLERS = {"uniform": ("min", "max"), "gaussian": ("mean", "deviation"), "multi_range": ("intervals",)}
+
+
+class _Statistics(StatsSideChannel):  # type: ignore[misc]
+    """Keeps the order of what was received, and refuses what is malformed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[Statistic] = []
+
+    def on_message_received(self, msg: IncomingMessage) -> None:
+        data = msg.buffer
+        length = struct.unpack_from("<i", data)[0] if len(data) >= 4 else -1
+        if not 0 <= length <= len(data) - 12:
+            raise PlayerFault(f"a statistic of {len(data)} bytes has a name of {length}")
+        value, aggregation = struct.unpack_from("<fi", data, 4 + length)
+        if not 0 <= aggregation < len(_AGGREGATIONS):
+            raise PlayerFault(f"a statistic has aggregation {aggregation}, not one of 0 to {len(_AGGREGATIONS) - 1}")
+        self.received.append(
+            Statistic(data[4 : 4 + length].decode("ascii", "replace"), value, _AGGREGATIONS[aggregation])
+        )
+
+
+_AGGREGATIONS = ("average", "most_recent", "sum", "histogram")
+
+
+def _set_parameter(channel: Any, name: str, value: Any, seed: int) -> None:
+    if not isinstance(value, Mapping):
+        channel.set_float_parameter(name, float(value))
+        return
+    # Not the same draws for every parameter.
+    own_seed = int.from_bytes(blake2b(f"{seed} {name}".encode(), digest_size=4).digest(), "little") & 0x7FFFFFFF
+    if value["sampler"] == "uniform":
+        channel.set_uniform_sampler_parameters(name, value["min"], value["max"], own_seed)
+    elif value["sampler"] == "gaussian":
+        channel.set_gaussian_sampler_parameters(name, value["mean"], value["deviation"], own_seed)
+    else:
+        channel.set_multirangeuniform_sampler_parameters(name, value["intervals"], own_seed)
+
+
+def _check_sampler(where: str, value: Mapping[str, Any]) -> None:
+    kind = value.get("sampler")
+    if not isinstance(kind, str) or kind not in _SAMPLERS or value.keys() != {"sampler", *_SAMPLERS[kind]}:
+        raise UserError(f"{where}={dict(value)} is no sampler: {{{_forms()}}}")
+    if kind == "multi_range":
+        intervals = value["intervals"]
+        if not _is_list(intervals) or not intervals or not all(_is_list(i) and len(i) == 2 for i in intervals):
+            raise UserError(f"{where}.intervals={intervals} must be a list of pairs: [[0, 1], [5, 6.5]]")
+    else:
+        intervals = [[value[name] for name in _SAMPLERS[kind]]]
+    for interval in intervals:
+        if not all(map(_is_number, interval)):
+            raise UserError(f"{where}: {list(interval)} must be numbers that fit float32")
+        if kind == "gaussian":
+            if interval[1] < 0:
+                raise UserError(f"{where}.deviation={interval[1]} must not be negative")
+        elif interval[0] > interval[1]:
+            raise UserError(f"{where}: {list(interval)} has its least value above its greatest")
+
+
+def _forms() -> str:
+    return "} or {".join(
+        f"sampler: {kind}, {', '.join(f'{name}: …' for name in names)}" for kind, names in _SAMPLERS.items()
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= float(np.finfo(np.float32).max)
+
+
+def _class(path: str, prefix: str = "env.channels") -> Any:
+    """The class at an import path; UserError if there is none or it is no side channel."""
+    module, colon, name = str(path).partition(":")
+    if not (colon and module and name):
+        raise UserError(f"{prefix}: {path!r} is no import path: write package.module:Class")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # the user's code
+        raise UserError(f"{prefix}: {path} cannot be imported ({type(error).__name__}: {error})") from error
+    if found is None:
+        raise UserError(f"{prefix}: {path}: module {module} has no {name}")
+    if not (isinstance(found, type) and issubclass(found, SideChannel)):
+        raise UserError(f"{prefix}: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
+    return found
