@@ -1,0 +1,78 @@
+"""Evaluation on a manager that stands in for Unity players."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import trainer.collecting
+import trainer.evaluate
+from envs.spec import UserError
+from tests.trainer.several import Several
+from trainer.compose import compose, save_config
+from trainer.config import EvaluateConfig, TrainConfig
+from trainer.evaluate import main
+from trainer.run import train
+
+TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
+
+
+def trained(folder: Path, toy: Several, monkeypatch: pytest.MonkeyPatch) -> Path:
+    config = compose(["env=unity", "env.player=env=basic", *TINY], TrainConfig, "config")
+    monkeypatch.setattr(trainer.collecting, "make_manager", lambda *_, **__: toy)
+    monkeypatch.setattr(trainer.evaluate, "check_env", lambda env: None)
+    save_config(config, folder)
+    train(config, folder)
+    return folder
+
+
+def test_episodes_are_told_by_behavior_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=0), monkeypatch)
+    asked = []
+
+    def make(env, seed, logs, **_):
+        asked.append((env.instances, seed, logs))
+        return Several(late=0)
+
+    monkeypatch.setattr(trainer.evaluate, "make_manager", make)
+    capsys.readouterr()
+    assert main([f"run={folder}", "episodes=4", "env.instances=2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert asked == [(2, 1_000_000, folder / "players" / "evaluation")]
+    assert out[0].endswith(": 4 episodes")
+    assert out[1] == "Early: 2 episodes"
+    assert out[2].split() == ["reward", "mean", "5", "min", "5", "max", "5"]
+    assert out[4] == "Late: 2 episodes"
+    assert out[5].split() == ["reward", "mean", "10", "min", "10", "max", "10"]
+
+
+def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=None), monkeypatch)
+    monkeypatch.setattr(trainer.evaluate, "make_manager", lambda *_, **__: Several(late=3))
+    assert main([f"run={folder}", "episodes=4"]) == 2
+    assert "holds no behavior 'Late'; it has Early" in capsys.readouterr().err
+
+
+def test_another_env_is_checked_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=None), monkeypatch)
+    capsys.readouterr()
+
+    def refuse(env):
+        raise UserError(f"no {env.executable}")
+
+    monkeypatch.setattr(trainer.evaluate, "check_env", refuse)
+    assert main([f"run={folder}", "env=unity", "env.executable=Builds/Game"]) == 2
+    assert capsys.readouterr().err == "error: no Builds/Game\n"
+
+
+def test_evaluations_own_env_is_whole() -> None:
+    config = compose(["run=a", "env=basic"], EvaluateConfig, "evaluate")
+    assert config.env is not None
+    assert config.env.instances == 16
