@@ -170,26 +170,29 @@ class _Reader:
         """The agents (N,) of one message, a `ListAgentInfoProto` that is not empty."""
         message = _Message(agents)
         ids = message.field("id")
-        done = np.array(message.field("done"), bool)
+        done = message.array("done", bool)
         if len(set(ids)) < len(ids):
             self._check_ids(np.array(ids)[~done])
-        group_rewards = message.field("group_reward")
-        rewards = message.field("reward")
-        if any(group_rewards):
-            rewards = [own + shared for own, shared in zip(rewards, group_rewards)]
-        if not isfinite(sum(rewards)) or not -_LARGEST <= min(rewards) <= max(rewards) <= _LARGEST:
-            wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
-            raise PlayerFault(f"behavior {self._id!r}, agent {wrong[0][0]}: its reward is {wrong[0][1]}")
         return Agents(
             np.array(ids, np.int32),
-            np.array(rewards, np.float32),
-            np.array(message.field("group_id"), np.int32),
-            np.array(group_rewards, np.float32),
+            self._rewards(message, ids),
+            message.array("group_id", np.int32),
+            message.array("group_reward", np.float32),
             done,
-            np.array(message.field("max_step_reached"), bool) & done,
+            message.array("max_step_reached", bool) & done,
             self._observations(message),
             self._mask(message),
         )
+
+    def _rewards(self, message: _Message, ids: list[int]) -> Array:
+        rewards = message.field("reward")
+        if message.has("group_reward"):
+            rewards = [own + shared for own, shared in zip(rewards, message.field("group_reward"))]
+        # The sum of doubles shows a NaN, which comparisons may miss.
+        if not isfinite(sum(rewards)) or not -_LARGEST <= min(rewards) <= max(rewards) <= _LARGEST:
+            wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
+            raise PlayerFault(f"behavior {self._id!r}, agent {wrong[0][0]}: its reward is {wrong[0][1]}")
+        return np.array(rewards, np.float32)
 
     def _check_ids(self, asking: Array) -> None:
         """An agent may ask and end in one message, but not ask twice."""
@@ -296,9 +299,19 @@ class _Message:
     """The agents of one behavior id, one by one (`infos`) and, where they are many, by column."""
 
     def __init__(self, agents: Any) -> None:
-        self.infos = agents.value
+        self.infos: Sequence[Any] = agents.value
         self.count = len(self.infos)
-        self.columns = read_columns(agents) if self.count >= _MANY else None
+        self.columns = None
+        if self.count >= _MANY:
+            self.columns = read_columns(agents)
+        else:
+            self.infos = list(self.infos)  # quicker to go through again
+
+    def has(self, name: str) -> bool:
+        """Whether any agent has a number there that is not zero."""
+        if self.columns is not None:
+            return bool(getattr(self.columns, name))
+        return any(getattr(info, name) for info in self.infos)
 
     def field(self, name: str) -> list[Any]:
         """(N,) one number of each."""
@@ -309,6 +322,10 @@ class _Message:
             if not values:
                 return [0] * self.count
         return [getattr(info, name) for info in self.infos]
+
+    def array(self, name: str, dtype: Any) -> Array:
+        """(N,) one number of each."""
+        return np.array(self.field(name), dtype) if self.has(name) else np.zeros(self.count, dtype)
 
     def masks(self) -> list[bytes]:
         """(N,) a byte for each entry, 1 = disabled; empty = nothing is."""
