@@ -8,6 +8,7 @@ from PIL import Image
 from envs.spec import UserError
 
 from envs.unity.messages import message, raw_message_class  # isort: skip
+import mlagents_envs
 from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.environment import UnityEnvironment
 from mlagents_envs.rpc_utils import behavior_spec_from_proto, steps_from_proto
@@ -16,6 +17,8 @@ from mlagents_envs.side_channel.side_channel_manager import SideChannelManager
 from envs.unity.decoding import Decoder, PlayerFault, behavior_name, encode_reply
 
 BEHAVIOR = "Runner?team=0"
+CHANNELS_FIRST = not mlagents_envs.__version__.startswith("0.")
+"""How this mlagents-envs reads images."""
 
 
 def unity_message(continuous=2, branches=(), behavior=BEHAVIOR):
@@ -82,6 +85,8 @@ def assert_as_mlagents_reads(built):
         np.testing.assert_allclose(ours.reward[rows], steps.reward + steps.group_reward, rtol=1e-6)
         for mine, other in zip(ours.observations, steps.obs):
             scale = 1 / 255 if mine.dtype == np.uint8 else 1
+            if mine.dtype == np.uint8 and CHANNELS_FIRST:
+                other = other.transpose(0, 2, 3, 1)
             np.testing.assert_allclose(mine[rows] * scale, other, atol=0.51 / 255 if scale < 1 else 0)
     np.testing.assert_array_equal(ours.truncated[ours.done], terminal.interrupted)
     assert not ours.truncated[~ours.done].any()
@@ -210,8 +215,9 @@ def random_pictures(rng, count, height=5, width=7):
 def test_stacked_pngs_are_read_as_mlagents_reads_them(files, channels, mapping):
     rng = np.random.default_rng(3)
     built = unity_message()
+    shape, properties = ((channels, 5, 7), (1, 2, 2)) if CHANNELS_FIRST else ((5, 7, channels), (2, 2, 1))
     for agent in range(3):
-        picture = pngs(random_pictures(rng, files), (5, 7, channels), mapping)
+        picture = pngs(random_pictures(rng, files), shape, mapping, properties)
         add_agent(built, picture, floats([agent], "own"), id=agent)
     assert_as_mlagents_reads(built)
     decoder = Decoder()
@@ -257,6 +263,7 @@ def test_images_become_channels_last_by_properties_else_by_version(properties, v
         (lambda info: info.observations[0].float_data.data.__setitem__(1, -np.inf), "'sensor', agent 12.*value -inf"),
         (lambda info: info.observations[0].float_data.data.append(1), "'sensor', agent 12: it sent 4 floats"),
         (lambda info: info.observations[0].shape.append(1), r"'sensor', agent 12.*\[3, 1\], not 3.*\[3\]"),
+        (lambda info: info.observations[0].shape.__setitem__(0, 4), r"'sensor', agent 12: it sent 3 floats.*\[4\]"),
         (lambda info: info.observations.add(), "agent 12: it has 2 observations, not 1"),
         (lambda info: info.ClearField("observations"), "agent 12: it has 0 observations, not 1"),
         (lambda info: setattr(info, "reward", np.nan), "agent 12: its reward is nan"),
