@@ -75,6 +75,8 @@ def _columns_class() -> Any:
         ("group_reward", 15, kinds.TYPE_FLOAT),
     ):
         agent.field.add(name=name, number=number, label=3, type=kind)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("outstep.Agents"))
+    _POOL.Add(file)
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName("outstep.Agents"))
+
+
+_POOL = descriptor_pool.DescriptorPool()  # classes of early protobuf 4 do not keep theirs alive

@@ -101,5 +101,14 @@ def test_the_raw_class_equals_the_standard_one_field_by_field():
     assert seen == 2 * 6
 
 
+def test_the_raw_class_outlives_a_garbage_collection():
+    code = (
+        "import gc; from envs.unity.messages import raw_message_class; kind = raw_message_class(); gc.collect(); "
+        "kind().unity_output.rl_output.agentInfos['a'].value.add().id = 3; print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 def test_the_raw_class_is_made_once():
     assert raw_message_class() is raw_message_class()
