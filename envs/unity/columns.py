@@ -23,7 +23,7 @@ def read_columns(agents: Any) -> Any:
     `action_mask` and `observations` are lists of bytes: packed bools, and serialized messages.
     """
     # Serialized by us, so that no agent holds a field twice, and equal observations are equal bytes.
-    return _columns_class().FromString(agents.SerializeToString()).value
+    return _classes()["outstep.Agents"].FromString(agents.SerializeToString()).value
 
 
 class FloatColumn:
@@ -58,7 +58,8 @@ class FloatColumn:
 
 
 @cache
-def _columns_class() -> Any:
+def _classes() -> Any:
+    """By full name."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="outstep/columns.proto", package="outstep", syntax="proto3")
     agents = file.message_type.add(name="Agents")
@@ -75,8 +76,7 @@ def _columns_class() -> Any:
         ("group_reward", 15, kinds.TYPE_FLOAT),
     ):
         agent.field.add(name=name, number=number, label=3, type=kind)
-    _POOL.Add(file)
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName("outstep.Agents"))
-
-
-_POOL = descriptor_pool.DescriptorPool()  # classes of early protobuf 4 do not keep theirs alive
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    # All of them are kept: before protobuf 4.25 a class does not keep those of its fields alive.
+    return message_factory.GetMessageClassesForFiles([file.name], pool)
