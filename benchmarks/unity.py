@@ -1,8 +1,9 @@
 """`python -m benchmarks.unity --json`: what Unity players cost, and what they deliver, with players of our own.
 
-Parts: `supply` (sixteen players, log-normal steps of 50 ms on average, PPO and SAC learning), `round_trips` (one player
-that answers at once, against mlagents-envs' UnityEnvironment, in turns), `decoding` (a message of many agents, likewise),
-`memory` (what an added player costs this process), `basic` (a first run, and its evaluation), `two_runs` (at once).
+Parts: `supply` (sixteen players, log-normal steps of 50 ms on average, PPO and SAC learning), `round_trips` (one
+player that answers at once, against mlagents-envs' UnityEnvironment, in turns), `decoding` (a message of many agents,
+likewise), `memory` (what an added player costs this process), `basic` (a first run, and its evaluation), `two_runs` (at
+once).
 
 The supply fraction is of the drawn durations: the player seeds its env with what it is given, so that they can be drawn
 again here. Times are those at which the trainer noted a sample.
@@ -123,7 +124,7 @@ def resident_mib(instances: int) -> float:
         manager.start()
         while manager.samples.min() < 100:
             _turn(manager)
-        return psutil.Process().memory_info().rss / 2**20
+        return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def basic(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The manager of Unity players: the verbs of `EnvManager`, over players that none waits for another.
 
-An instance goes on once every agent of its last message has an action. Its worker is a thread of its server.
+An instance goes on once every agent of its last message has an action. One loop, that of `recv`, serves all players.
 Shapes: I instances, N agents, C continuous actions, B discrete branches.
 """
 
@@ -126,15 +126,14 @@ class UnityManager:
         players = self._players
         self._watched = False
         while True:
-            if ready := self._gather():
-                return ready
+            players.poll(min(until, players.check_at) - time.monotonic())
             now = time.monotonic()
-            if self._watched or now >= until:
-                return {}
             if now >= players.check_at:
                 players.check(now)
-            else:
-                players.sleep(min(until, players.check_at) - now)
+            if ready := self._gather():
+                return ready
+            if self._watched or now >= until:
+                return {}
 
     def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""

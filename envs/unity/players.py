@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from envs.framing import socket_pair
 from envs.seeding import episode_seed
 from envs.spec import UserError
 from envs.supervision import Budget, InstanceFailed, News
@@ -98,11 +97,6 @@ class Players:
         """Heap of restarts: when, which instance."""
         self.check_at = 0.0
         """When `check` is due (monotonic)."""
-        self._wake, self._woken = socket_pair()
-        self._wake.setblocking(False)
-        self._woken.setblocking(False)
-        self._asleep = False
-        self.selector.register(self._woken, selectors.EVENT_READ, self._take_wakes)
         self._warden: Warden | None = None
 
     def launch(self, instance: int) -> None:
@@ -117,7 +111,8 @@ class Players:
         channels = Channels(env.engine, env.parameters, env.channels, seed)
         key = next(self._keys)
         first = encode_reply({}, channels.outgoing(), reset=True)
-        server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, partial(self._post, key))
+        tell = partial(self._note, key)
+        server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self.selector, tell)
         player = Player(key, instance, server, channels, time.monotonic() + env.connect_timeout)
         self.of[instance] = self._by_key[key] = player
         log, output = self._log_files(instance)
@@ -148,18 +143,14 @@ class Players:
             if player is None:  # of a start that is over
                 continue
             if isinstance(event, Arrived):
-                player.deadline = math.inf
                 return player, event
             self._take_event(player, event)
         return None
 
-    def sleep(self, seconds: float) -> None:
-        """Until something may have happened, at most so long."""
-        self._asleep = True
-        if not self._events:  # one may have come before that was known
-            for key, _ in self.selector.select(max(0.0, seconds)):
-                key.data()
-        self._asleep = False
+    def poll(self, seconds: float) -> None:
+        """Waits until something happens, at most so long, and reads what has come."""
+        for key, _ in self.selector.select(0.0 if self._events else max(0.0, seconds)):
+            key.data()
 
     def check(self, now: float) -> None:
         """Restarts what is due, and looks for players that are late."""
@@ -214,26 +205,20 @@ class Players:
             until = time.monotonic() + _QUIT_SECONDS
             left = {player.key for player in players}
             while left and self._warden is not None and (wait := until - time.monotonic()) > 0:
-                self.sleep(wait)
+                self.poll(wait)
                 left -= {key for key, event in self._events if isinstance(event, Ended)}
                 self._events.clear()
         if self._warden is not None:  # it has not ended meanwhile
             self._warden.close()
             self._warden = None
         for player in players:
-            player.server.stop(_LAST_WORDS_SECONDS)
+            player.server.stop()
         self.selector.close()
-        self._wake.close()
-        self._woken.close()
 
-    def _post(self, key: int, event: Event | Ended) -> None:
-        """Takes an event, from any thread."""
+    def _note(self, key: int, event: Event | Ended) -> None:
+        if isinstance(event, Arrived) and key in self._by_key:
+            self._by_key[key].deadline = math.inf
         self._events.append((key, event))
-        if self._asleep:
-            try:
-                self._wake.send(b"\0")
-            except OSError:  # full, so it will wake up; or closed
-                return
 
     def _take_event(self, player: Player, event: Event | Ended) -> None:
         if isinstance(event, Connected):
@@ -249,8 +234,7 @@ class Players:
             self.fail(player, event.why)
         elif isinstance(event, Ended):
             ended = f"its process ended (exit status {event.status})"
-            why = f"it could not be started: {event.error}" if event.status is None else ended
-            self.fail(player, f"{player.leaving}, and {why}" if player.leaving else why)
+            self.fail(player, f"it could not be started: {event.error}" if event.status is None else ended)
 
     def _log_files(self, instance: int) -> tuple[Path, Path]:
         """Absolute paths of what the player logs, and of what it prints."""
@@ -288,14 +272,10 @@ class Players:
                 (key, Failed("its warden, the process that launched it, has ended")) for key in self._by_key
             ]
 
-    def _take_wakes(self) -> None:
-        self._woken.recv(4096)
-
 
 _CHECK_SECONDS = 1.0
 _EXIT_SECONDS = 1.0
 _QUIT_SECONDS = 5.0
-_LAST_WORDS_SECONDS = 0.5
 _TAIL_LINES = 15
 _TAIL_BYTES = 8192
 _CAUSES = (

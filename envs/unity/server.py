@@ -1,36 +1,25 @@
-"""One gRPC server for one player: the handshake, then one message in and one answer out. Its worker is a thread.
+"""The server of one player: the handshake, then one message in and one answer out, in the loop of whoever drives it.
 
-The player is the client. It asks, and blocks until it is answered; what it says in asking is decoded in the thread that
-serves it, and told to whoever drives the instances.
+The player is the client. It asks, and blocks until it is answered. All servers of a manager share its selector: what a
+player says is read and decoded in the thread that calls `recv`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from envs.spec import BehaviorSpec, UserError
 from envs.unity.decoding import Agents, Decoder, PlayerFault
-from envs.unity.messages import API_VERSION, METHOD, message, raw_message_class
-
-LOOPBACK = ("127.0.0.1", "[::1]")
-"""Where servers listen. Players dial `localhost`, which may be either."""
-_PACKAGE_VERSION = "1.1.0"  # some C# releases refuse Python packages that they think too new
-_MESSAGE_BYTES = 256 * 2**20
-_OK, _CLOSE = 200, 400
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else two servers share a port without an error
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-)
+from envs.unity.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request
+from envs.unity.messages import API_VERSION, message, raw_message_class
 
 
 class Connected(NamedTuple):
@@ -43,7 +32,7 @@ class Arrived(NamedTuple):
     """A message of the player, which now waits for `PlayerServer.reply`."""
 
     time: float
-    """`time.perf_counter()` when it came."""
+    """`time.perf_counter()` when it was read."""
     agents: dict[str, Agents]
     """By full behavior id."""
     specs: dict[str, BehaviorSpec]
@@ -77,72 +66,127 @@ class PlayerServer:
         seed: given to the player, int32.
         num_areas: training areas that the player is asked for.
         first: the answer to the player's first request for input: `encode_reply(…, reset=True)`.
-        tell: called with every event, from threads of the server.
+        selector: where its sockets are watched; the data of every key in it is a function to call.
+        tell: called with every event.
 
     Raises:
         UserError: the port is taken.
     """
 
-    def __init__(self, port: int, seed: int, num_areas: int, first: bytes, tell: Callable[[Event], object]) -> None:
-        self._seed, self._num_areas, self._first, self._tell = seed, num_areas, first, tell
-        self._peer: str | None = None
+    def __init__(
+        self,
+        port: int,
+        seed: int,
+        num_areas: int,
+        first: bytes,
+        selector: selectors.BaseSelector,
+        tell: Callable[[Event], object],
+    ) -> None:
+        self._seed, self._num_areas, self._first = seed, num_areas, first
+        self._selector, self._tell = selector, tell
+        self._listeners, self.port = _listen(port)
+        self._clients: list[_Client] = []
+        self._player: _Client | None = None
         self._exchanges = 0
+        self._waiting: int | None = None
+        """Stream of the message that has no answer yet."""
         self._closing = False
-        self._waiting = 0
-        self._replies: SimpleQueue[bytes] = SimpleQueue()
-        self._server, self.port = _listen(port, self._exchange)
-        self._server.start()
+        for listener in self._listeners:
+            selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
 
     def reply(self, answer: bytes) -> None:
         """Answers the message that arrived last."""
-        self._replies.put(answer)
+        if self._player is not None and self._waiting is not None:
+            self._player.connection.respond(self._waiting, answer)
+            self._waiting = None
+            self._player.flush()
 
     def close(self) -> None:
         """Tells the player to quit: now if it waits, else when it next asks."""
         self._closing = True
-        self._replies.put(_closing_message())
+        self.reply(_closing_message())
 
-    def stop(self, grace: float = 0.0) -> None:
-        """Ends the server, `grace` seconds after at most if an answer is still under way, and gives its port back."""
+    def stop(self) -> None:
+        """Ends the server and gives its port back."""
         self.close()
-        self._server.stop(grace).wait()
+        self._stop_listening()
+        for client in list(self._clients):
+            self._drop(client)
 
-    def _exchange(self, request: bytes, context: Any) -> bytes:
-        at = time.perf_counter()
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock, _ = listener.accept()
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = _Client(sock, self._selector, self._read)
+            self._clients.append(client)
+            client.flush()
+
+    def _read(self, client: _Client) -> None:
+        try:
+            data = client.sock.recv(_CHUNK_BYTES)
+            at = time.perf_counter()
+            events = client.connection.receive(data)
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError):
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        for event in events:
+            if isinstance(event, Cancelled):
+                if client is self._player and event.stream == self._waiting:
+                    self._drop(client)
+                    return
+            else:
+                answer = self._answer(client, event, at)
+                if answer is not None:
+                    client.connection.respond(event.stream, answer)
+        client.flush()
+
+    def _answer(self, client: _Client, request: Request, at: float) -> bytes | None:
+        """What to answer at once, if anything."""
         if self._closing:
             return _closing_message()
-        if self._peer is not None and self._peer != context.peer():
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "another player is served here")
         try:
-            incoming = raw_message_class().FromString(request)
+            incoming = raw_message_class().FromString(request.content)
         except DecodeError:
-            return self._reject(context, "it sent bytes that are no message of the protocol")
-        if self._peer is None:
-            return self._shake_hands(incoming, context)
+            incoming = None
+        if client is not self._player:
+            return self._shake_hands(client, request, incoming)
+        if incoming is None:
+            return self._fail("it sent bytes that are no message of the protocol")
+        if self._waiting is not None:
+            return self._fail("it sent a message before its last was answered")
         if incoming.header.status != _OK:
             return self._fail("it closed its connection", left=True)
         self._exchanges += 1
         if self._exchanges == 1:  # it only asks for input
             return self._first
-        return self._answer(incoming.unity_output, at, context)
+        return self._take(incoming.unity_output, request.stream, at)
 
-    def _shake_hands(self, incoming: Any, context: Any) -> bytes:
-        output = incoming.unity_output
-        if not output.HasField("rl_initialization_output"):
-            return self._reject(context, None)  # a stranger: the player may still come
-        about = output.rl_initialization_output
+    def _shake_hands(self, client: _Client, request: Request, incoming: Any) -> bytes | None:
+        if incoming is None or not incoming.unity_output.HasField("rl_initialization_output"):
+            client.connection.refuse(request.stream, PERMISSION_DENIED, "this is no player's first message")
+            return None  # a stranger: the player may still come
+        about = incoming.unity_output.rl_initialization_output
         version = about.communication_version
         if version.partition(".")[0] != API_VERSION.partition(".")[0]:
             return self._fail(
                 f"it speaks version {version or '(none)'} of the ML-Agents protocol, and Outstep {API_VERSION}: "
                 "build it with a release of the ML-Agents package whose protocol is 1.x (1.0 or newer)"
             )
-        self._peer = context.peer()
+        self._player = client
+        client.connection.limit = _MESSAGE_BYTES
+        self._stop_listening()
+        for other in [other for other in self._clients if other is not client]:
+            self._drop(other)
         self._decoder = Decoder(about.package_version)
         self._tell(Connected(about.package_version))
         return _initialization(self._seed, self._num_areas)
 
-    def _answer(self, output: Any, at: float, context: Any) -> bytes:
+    def _take(self, output: Any, stream: int, at: float) -> bytes | None:
         known = set(self._decoder.specs)
         try:
             agents = self._decoder.decode(output)
@@ -152,83 +196,110 @@ class PlayerServer:
             self._tell(Refused(error))
             return _closing_message()
         specs = self._decoder.specs
-        new = {name: specs[name] for name in specs.keys() - known} if len(specs) > len(known) else {}
-        self._waiting = self._exchanges
-        if not context.add_callback(partial(self._ended, self._exchanges)):
-            return self._fail("it closed its connection", left=True)
+        new = {name: specs[name] for name in specs if name not in known} if len(specs) > len(known) else {}
+        self._waiting = stream
         self._tell(Arrived(at, agents, new, output.rl_output.side_channel))
-        answer = self._replies.get()
-        self._waiting = 0
-        return answer
-
-    def _ended(self, exchange: int) -> None:
-        """The call is over: answered, or cut off while the player waited. The next may have begun by now."""
-        if self._waiting == exchange:
-            self._replies.put(_closing_message())
-            if not self._closing:
-                self._tell(Failed("it closed its connection", left=True))
+        return None
 
     def _fail(self, why: str, left: bool = False) -> bytes:
         self._closing = True
         self._tell(Failed(why, left))
         return _closing_message()
 
-    def _reject(self, context: Any, why: str | None) -> bytes:
-        """Refuses a message; that of the player that was let in is its end."""
-        if why is not None and self._peer is not None:
-            self._fail(why)
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, why or "no player's first message")
-        raise AssertionError  # abort raises
+    def _drop(self, client: _Client) -> None:
+        """Ends a connection; the player's is its end."""
+        if client in self._clients:
+            self._clients.remove(client)
+            client.close()
+            if client is self._player and not self._closing:
+                self._fail("it closed its connection", left=True)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            self._selector.unregister(listener)
+            listener.close()
+        self._listeners = []
 
 
-def _listen(port: int, exchange: Callable[[bytes, Any], bytes]) -> tuple[Any, int]:
-    """A server, not yet started, that listens on both loopback addresses (as far as there are both), and its port."""
-    hosts = [host for host in LOOPBACK if _has(host)]
+class _Client:
+    """A connected socket, and what is spoken over it."""
+
+    def __init__(
+        self, sock: socket.socket, selector: selectors.BaseSelector, read: Callable[[_Client], object]
+    ) -> None:
+        self.sock = sock
+        self.connection = Connection(_STRANGERS_BYTES)
+        self._selector = selector
+        self._read = read
+        self._writing = False
+        selector.register(sock, selectors.EVENT_READ, self._turn)
+
+    def flush(self) -> None:
+        """Sends what there is to send, as far as there is room; the rest as soon as there is."""
+        out = self.connection.out
+        if out:
+            with contextlib.suppress(OSError):  # no room; or gone, which reading tells
+                del out[: self.sock.send(out)]
+        if bool(out) != self._writing and self.sock.fileno() >= 0:
+            self._writing = bool(out)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
+            self._selector.modify(self.sock, events, self._turn)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._selector.unregister(self.sock)
+        self.sock.close()
+
+    def _turn(self) -> None:
+        if self._writing:
+            self.flush()
+        if self.sock.fileno() >= 0:
+            self._read(self)
+
+
+_OK, _CLOSE = 200, 400
+_PACKAGE_VERSION = "1.1.0"  # some C# releases refuse Python packages that they think too new
+_MESSAGE_BYTES = 256 * 2**20
+_STRANGERS_BYTES = 2**16
+_CHUNK_BYTES = 2**20  # read at most so much at once: a large message must not hold up the others
+_ATTEMPTS = 20
+_LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+"""Players dial `localhost`, which may be either."""
+
+
+def _listen(port: int) -> tuple[list[socket.socket], int]:
+    """Sockets that listen on both loopback addresses (as far as there are both), and their port."""
     for _ in range(_ATTEMPTS):
-        # One thread for the player, and one to refuse others.
-        pool = ThreadPoolExecutor(2, thread_name_prefix="player")
-        server = grpc.server(pool, handlers=[_Handler(exchange)], options=_OPTIONS)
-        taken = port
+        taken, listeners = port, []
         try:
-            for host in hosts:
-                if not (bound := server.add_insecure_port(f"{host}:{taken}")):  # grpc before 1.60 raises nothing
-                    raise RuntimeError
-                taken = bound
-        except RuntimeError:
-            server.stop(0)
+            for host, family in _LOOPBACK.items():
+                if _has(host):
+                    listeners.append(socket.create_server((host, taken), family=family))
+                    taken = listeners[-1].getsockname()[1]
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
             if not port:
                 continue  # the other address has this port taken
             raise UserError(
                 f"port {port} is in use: another run, or ML-Agents' own trainer, waits for the Unity Editor there; "
                 "end it (the Editor itself always uses 5004; env.port is for a player that you start by hand)"
-            ) from None
-        return server, taken
-    raise UserError(f"no port could be opened on {' and '.join(hosts)}: is a firewall in the way?")
-
-
-_ATTEMPTS = 20
+            ) from error
+        for listener in listeners:
+            listener.setblocking(False)
+        return listeners, taken
+    raise UserError(f"no port could be opened on {' and '.join(_LOOPBACK)}: is a firewall in the way?")
 
 
 @cache
 def _has(host: str) -> bool:
     """Whether this machine can listen there."""
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.bind((host.strip("[]"), 0))
+        with socket.socket(_LOOPBACK[host], socket.SOCK_STREAM) as trial:
+            trial.bind((host, 0))
     except OSError:
         return False
     return True
-
-
-class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """The protocol's one method, on bytes."""
-
-    def __init__(self, exchange: Callable[[bytes, Any], bytes]) -> None:
-        self._method = grpc.unary_unary_rpc_method_handler(exchange)
-
-    def service(self, handler_call_details: Any) -> Any:
-        return self._method if handler_call_details.method == METHOD else None
 
 
 def _initialization(seed: int, num_areas: int) -> bytes:

@@ -40,7 +40,9 @@ def parameters(behavior, branches=(3,), continuous=0):
 class Client:
     """Speaks when told to; `say` returns a future of the answer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, manager=None) -> None:
+        """`manager` is run while an answer is waited for."""
+        self._manager = manager
         self._channel = grpc.insecure_channel(
             f"localhost:{port}",
             options=[("grpc.use_local_subchannel_pool", 1)],  # else two clients of a process share a connection
@@ -58,13 +60,19 @@ class Client:
         hello.header.status = 200
         about = hello.unity_output.rl_initialization_output
         about.name, about.communication_version, about.package_version = "by hand", version, "2.3.0"
-        return Message.FromString(self.send(hello).result())
+        return self._answered(hello)
 
     def ask_for_input(self):
         """The empty second message; the answer holds RESET."""
         empty = Message()
         empty.header.status = 200
-        return Message.FromString(self.send(empty).result())
+        return self._answered(empty)
+
+    def _answered(self, content):
+        future = self.send(content)
+        while self._manager is not None and not future.done():
+            assert self._manager.recv(0.01) == {}
+        return Message.FromString(future.result())
 
     def say(self, agents, new=(), side_channel=b"", status=200):
         """Agents by behavior id, and parameters of behaviors that are new; after the answer to what was said before."""

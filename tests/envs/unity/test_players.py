@@ -25,6 +25,12 @@ def turn(manager, timeout=20.0):
     return received
 
 
+def turns(manager):
+    """Turns without end."""
+    while True:
+        turn(manager)
+
+
 def faults(manager):
     return [news.text for news in manager.news if news.kind == "fault"]
 
@@ -79,7 +85,7 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
         ("hang:20", "it did not answer within 1 s (env.step_timeout)"),
         ("nan:20", "Basic-v0"),
         ("garbage:20", "no message of the protocol"),
-        ("quit:20", "it closed its connection, and its process ended (exit status 0)"),
+        ("quit:20", "its process ended (exit status 0)"),
     ],
 )
 def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
@@ -121,8 +127,7 @@ def test_the_budget_of_restarts_ends_the_run_by_name(tmp_path):
         with pytest.raises(
             InstanceFailed, match=r"Instance 0 failed once more than its 1 restarts(.|\n)*exit status 3"
         ):
-            while True:
-                turn(manager)
+            turns(manager)
 
 
 def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):

@@ -55,7 +55,7 @@ def test_a_bundle_for_macos_is_named_as_such(tmp_path):
 
 
 def test_several_editors_are_refused():
-    with pytest.raises(UserError, match="env.instances=2, but the Unity Editor plays one game"):
+    with pytest.raises(UserError, match=r"env\.instances=2, but the Unity Editor plays one game"):
         UnityEnv().check(2)
 
 
