@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class GameStatistics:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = defaultdict(list)
         self._kinds: dict[str, str] = {}
+
+    @property
+    def keys(self) -> Set[str]:
+        """All keys that have come so far."""
+        return self._kinds.keys()
 
     def add(self, key: str, value: float, aggregation: str) -> None:
         """Takes in a value; `aggregation` is `average`, `most_recent`, `sum` or `histogram`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.collector import Episode, Statistics
 from trainer.config import TrainConfig, UnityConfig
-from trainer.goal import Goal
+from trainer.goal import PATIENCE, Goal
 from trainer.learner import Learner
 from trainer.metrics import EpisodeStatistics, GameStatistics, Summary, TensorBoard
 from trainer.progress import Progress, Status, log, seconds_left
@@ -67,9 +67,14 @@ class Report:
         for episode in finished:
             values = self._episodes.add(episode.reward, episode.length, episode.metrics)
             self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
-            # What Unity's goals look for may come in statistics instead, whenever the game likes.
-            if self._goal is not None and (self._goal.metric in values or not self._unity):
+            if self._goal is None:
+                continue
+            if self._goal.metric in values or not self._unity:
                 self._approach(self._goal, episode.samples, values)
+            elif self._episodes.episodes == PATIENCE and self._goal.metric not in self._game.keys:
+                # No error: Unity sends statistics whenever the game likes.
+                known = ", ".join(sorted({*values, *self._game.keys}))
+                log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
     def game(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
         """Takes in what games have sent: key, value, and how it is summed up (see `GameStatistics`)."""

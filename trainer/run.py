@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -141,7 +142,7 @@ class Run:
         elif message.kind == "picture":
             self._report.picture(self._shared.samples, message.content)
         else:
-            log.warning(message.content.text)
+            log.log(logging.INFO if message.content.kind == "note" else logging.WARNING, message.content.text)
 
     def _finish(self, reason: str) -> None:
         if not self._expected.seen:  # it never began, and what an earlier part has left stays as it is

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import select
 import socket
+import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.heap import Arena
@@ -28,6 +30,7 @@ LEARNER_WAITS, GAMES_HELD = 4, 5  # flags: wake me
 _COMMON = 6
 SAMPLES, UPDATES, DROPPED = 0, 1, 2  # of each behavior
 _EACH = 3
+_MIB = 2**20
 
 
 class Message(NamedTuple):
@@ -47,12 +50,14 @@ class Shared:
 
     def __init__(self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0) -> None:
         sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
-        # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
-        self._arenas = [Arena(size) for size in sizes]
         self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
         self._counters = SPAWN.RawArray("q", _COMMON + _EACH * len(sizes))
-        for place in self._places.values():
-            self._fill(place)
+        # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
+        self._arenas: list[Arena] = []
+        for place, size in enumerate(sizes):
+            self._arenas.append(Arena(size))  # after the one before was filled: it looks for where there is room
+            if place < len(self._places):
+                self._fill(place)
 
     def claim(self, behavior: str) -> int:
         """Gives the behavior an arena of its own, zero-filled, if it has none; returns its place, for `assign`.
@@ -67,8 +72,7 @@ class Shared:
                     f"behavior {behavior!r} is one too many: with {', '.join(map(repr, self._places))} there are "
                     f"{place} already. Name those that the game has in `behaviors`, each gets memory of its own then"
                 )
-            size = self._arenas[place].size
-            reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", size)])
+            self._check_room(behavior, self._arenas[place])
             self._fill(place)
             self._places[behavior] = place
         return self._places[behavior]
@@ -95,6 +99,18 @@ class Shared:
         """The behavior's counters: `SAMPLES` written by the collector, `UPDATES` and `DROPPED` by the learner."""
         position = _COMMON + _EACH * self._places[behavior]
         return np.frombuffer(self._counters, np.int64)[position : position + _EACH]
+
+    def _check_room(self, behavior: str, arena: Arena) -> None:
+        """Before it is written to: what shared memory cannot hold would end the process without a word."""
+        reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", arena.size)])
+        if sys.platform == "win32":
+            return
+        volume = os.fstatvfs(arena.fd)
+        if (left := volume.f_bavail * volume.f_frsize) < arena.size:
+            raise UserError(
+                f"the buffer of behavior {behavior!r} needs {arena.size // _MIB:,} MiB (algorithm.buffer_memory_mib), "
+                f"but {left // _MIB:,} MiB of shared memory are left: ask for less, or give more (docker: --shm-size)"
+            )
 
     def _fill(self, place: int) -> None:
         """Writes zeros, which takes the memory."""

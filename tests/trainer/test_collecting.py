@@ -163,3 +163,10 @@ def test_the_summary_tells_what_each_instance_did(run: Runs) -> None:
     instances = run(Several(late=None), "stop.samples=100")["instances"]
     assert {key: len(values) for key, values in instances.items()} == {"samples": 2, "spans": 2, "busy": 2}
     assert instances["samples"] == [49, 49]
+
+
+def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs) -> None:
+    goal = ["goal.metric=bubles", "goal.at_most=10"]
+    summary = run(Several(late=None, statistics=sends), *goal, "stop.samples=300")
+    assert summary["stopped_by"] == "samples"
+    assert run.log.count("goal.metric=bubles has not been seen so far; there is bubbles, heights, length, level") == 1

@@ -20,6 +20,7 @@ from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
 from trainer.evaluate import evaluate, load_checkpoint
+from trainer.evaluate import main as evaluate_main
 
 TINY = ["algorithm.network.hidden=[16]", "algorithm.buffer_memory_mib=8", "run.picture_minutes=0", "env.instances=3"]
 PPO = ["algorithm=ppo", "algorithm.rollout_size=64", "algorithm.minibatch_size=32", "algorithm.epochs=2", *TINY]
@@ -156,6 +157,22 @@ def test_evaluation_does_not_depend_on_how_instances_are_spread(tmp_path: Path) 
         rewards.append(sorted(p.reward for p in evaluate(spread, checkpoint, 7, seed=5)))
     assert rewards[0] == rewards[1]
     assert len(rewards[0]) == 7
+
+
+def test_unity_players_train_two_behaviors_and_are_resumed_and_evaluated(tmp_path: Path, capsys) -> None:
+    player = ["env=unity", "env.player=env=basic agents=2 late=Extra:40", "env.instances=2"]
+    late = ["algorithm.name=sac", "algorithm.buffer_memory_mib=8", *SAC[1:4]]
+    behaviors = ["behaviors.default={}", *(f"behaviors.Extra.{override}" for override in late)]
+    assert main([*PPO, *player, *behaviors, f"run.dir={tmp_path}", "stop.samples=600"]) == 0
+    before = summary(tmp_path)
+    assert set(before["updates"]) == {"Basic-v0", "Extra"}
+    assert all(updates > 0 for updates in before["updates"].values())
+    assert list((tmp_path / "players").glob("player_[01].log"))
+    assert main([f"resume={tmp_path}", "stop.samples=900"]) == 0
+    assert summary(tmp_path)["updates"]["Extra"] > before["updates"]["Extra"]
+    capsys.readouterr()
+    assert evaluate_main([f"run={tmp_path}", "episodes=6"]) == 0
+    assert ": 6 episodes" in capsys.readouterr().out
 
 
 def test_an_env_that_keeps_failing_ends_the_run_with_its_traceback_and_a_checkpoint(tmp_path: Path, capsys) -> None:

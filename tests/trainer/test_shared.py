@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,4 +78,12 @@ def test_a_spare_arena_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(trainer.shared, "reckon", refuse)
     with pytest.raises(UserError, match=r"too much: .*the buffer of behavior 'a'.*, 100"):
+        shared.claim("a")
+
+
+@pytest.mark.skipif(not hasattr(os, "fstatvfs"), reason="Windows")
+def test_a_spare_arena_that_shared_memory_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Shared({}, 2, 3 * MIB)
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(f_bavail=512, f_frsize=4096))
+    with pytest.raises(UserError, match=r"behavior 'a' needs 3 MiB .* but 2 MiB of shared memory are left"):
         shared.claim("a")
