@@ -18,6 +18,8 @@ class Sorted(NamedTuple):
 
     closings: Closings
     decisions: Decisions
+    answered: Array
+    """(N,) int64: the agents in the order in which the player expects its answers; -1 = any action will do."""
 
 
 class Roster:
@@ -25,16 +27,16 @@ class Roster:
 
     def __init__(self, spec: BehaviorSpec) -> None:
         self.spec = spec
-        self.instance: Array = np.zeros(0, np.int32)
+        self.instance: Array = np.zeros(_FIRST, np.int32)
         """(A,) where each agent lives."""
-        self.continuous: Array = np.zeros((0, spec.continuous_size), np.float32)
+        self.continuous: Array = np.zeros((_FIRST, spec.continuous_size), np.float32)
         """(A, C) what each was last told to do; so too `discrete`."""
-        self.discrete: Array = np.zeros((0, len(spec.branches)), np.int32)
+        self.discrete: Array = np.zeros((_FIRST, len(spec.branches)), np.int32)
         """(A, B)."""
         self._numbers: dict[int, dict[int, int]] = {}
         """By instance: the player's ids -> numbers."""
-        self._free: list[int] = []
-        self._waiting: Array = np.zeros(0, bool)
+        self._free = list(range(_FIRST - 1, -1, -1))
+        self._waiting: Array = np.zeros(_FIRST, bool)
         """(A,) asked for a decision and has none yet."""
         self._acting: set[int] = set()
         """Numbers of agents with an action whose outcome is not known yet."""
@@ -42,8 +44,13 @@ class Roster:
     def take(self, instance: int, agents: Agents) -> Sorted:
         """Sorts a message of `instance` into closings of what agents did, and decisions that they ask for."""
         numbers = self._numbers.setdefault(instance, {})
-        closed, closed_numbers, asking, asking_numbers = [], [], [], []
-        for row, (key, done) in enumerate(zip(agents.id.tolist(), agents.done.tolist())):
+        keys, ends = agents.id.tolist(), agents.done.tolist()
+        gone = _gone(agents, keys, ends) if len(set(keys)) < len(keys) else ()
+        closed, closed_numbers, asking, asking_numbers, answered = [], [], [], [], []
+        for row, (key, done) in enumerate(zip(keys, ends)):
+            if key in gone and not done:
+                answered.append(-1)
+                continue
             number = numbers.get(key)
             if number is None:
                 if done:  # it never asked, so nothing of it is known
@@ -59,8 +66,10 @@ class Roster:
             else:
                 asking.append(row)
                 asking_numbers.append(number)
+                answered.append(number)
+        closings = self._closings(instance, agents, closed, np.array(closed_numbers, np.int64))
         decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
-        return Sorted(self._closings(instance, agents, closed, np.array(closed_numbers, np.int64)), decisions)
+        return Sorted(closings, decisions, np.array(answered, np.int64) if gone else decisions.agent)
 
     def nobody(self) -> Sorted:
         """What no agents have to say."""
@@ -78,6 +87,7 @@ class Roster:
                 mask,
             ),
             Decisions(none.astype(np.int32), none, observations, mask),
+            none,
         )
 
     def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
@@ -134,3 +144,15 @@ class Roster:
             agents.observations if whole else tuple(observation[rows] for observation in agents.observations),
             agents.mask if whole else agents.mask[rows],
         )
+
+
+_FIRST = 16
+
+
+def _gone(agents: Agents, keys: list[int], ends: list[bool]) -> set[int]:
+    """Ids that ask and, later in the same message, end: their rewards are added up, and the question is void."""
+    asked = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if not done}
+    gone = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if done and key in asked}
+    for key, row in gone.items():
+        agents.reward[row] += agents.reward[asked[key]]
+    return set(gone)

@@ -215,9 +215,9 @@ class UnityManager:
             part = roster.take(instance, agents)
             parts.setdefault(name, []).append(part)
             self.samples[instance] += len(part.closings.agent)
-            if count := len(part.decisions.agent):
-                self._turns[instance].append(Turn(behavior_id, roster, part.decisions.agent))
-                asking += count
+            if len(part.answered):
+                self._turns[instance].append(Turn(behavior_id, roster, part.answered))
+            asking += len(part.decisions.agent)
         self._missing[instance] = asking
         if not asking:
             self._answer(player)
@@ -257,7 +257,7 @@ class Turn(NamedTuple):
     behavior_id: str
     roster: Roster
     agents: Array
-    """(N,) int64, in the order of the player's message."""
+    """(N,) int64, in the order of the player's message; -1 = any action will do."""
 
 
 _KEPT_NEWS = 1000

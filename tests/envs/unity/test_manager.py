@@ -135,6 +135,24 @@ def test_agents_that_do_not_ask_in_a_message_keep_their_number_and_open_step(man
     assert ready.closings.reward.tolist() == [2.0, 3.0]
 
 
+def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(manager, client):
+    client.say({ONE: [info(1, [1.0]), info(2, [2.0])]}, [parameters(ONE)])
+    first, second = manager.recv(10)["Walker"].decisions.agent.tolist()
+    send(manager, "Walker", [first, second], [0, 0])
+    ends = [info(1, [3.0], reward=1.0), info(2, [4.0], reward=2.0), info(1, [5.0], reward=0.5, done=True)]
+    answer = client.say({ONE: [*ends, info(8, [6.0])]})
+    ready = manager.recv(10)["Walker"]
+    assert dict(zip(ready.closings.agent.tolist(), ready.closings.reward.tolist())) == {first: 1.5, second: 2.0}
+    assert ready.decisions.agent.tolist() == [second, first]  # the newcomer has the other's number
+    assert ready.decisions.observations[0].tolist() == [[4.0], [6.0]]
+    send(manager, "Walker", [first, second], [1, 2])
+    given = answer.actions(ONE)
+    assert len(given) == 3
+    assert given[1:] == [[2], [1]]
+    client.say({ONE: [info(2, [7.0]), info(8, [8.0])]})
+    assert manager.recv(10)["Walker"].closings.agent.tolist() == [second, first]
+
+
 def test_what_came_before_an_agents_first_action_is_no_sample(manager, client):
     client.say({ONE: [info(1, [1.0], reward=9.0), info(2, [1.0], reward=9.0, done=True)]}, [parameters(ONE)])
     ready = manager.recv(10)["Walker"]
