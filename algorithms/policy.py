@@ -125,6 +125,8 @@ class Policy(nn.Module):
         0 where `deterministic` takes the likeliest action.
         """
         device = self.flat.device
+        if mask.all():
+            mask = mask[:, :0]  # nothing is forbidden, the usual case: a third of the operations less
         inputs = self.prepare([torch.from_numpy(x).to(device) for x in observations])
         distribution = self(inputs, torch.from_numpy(mask).to(device))
         rows = len(observations[0])

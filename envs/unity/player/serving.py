@@ -106,8 +106,12 @@ class Player:
         for _ in range(self._options.agents):
             self._schedule(self._join(self._options.behavior), began)
         while True:
-            self._report(self._wait())
-            self._send()
+            # What can be done before the time has come is: a step lasts what it should.
+            due, agents = self._next()
+            self._report(agents)
+            data = self._serialized()
+            _wait_until(due)
+            self._exchange_bytes(data)
             self._act(time.perf_counter())
 
     def _introduce(self) -> None:
@@ -136,18 +140,18 @@ class Player:
         seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
         heapq.heappush(self._due, (now + seconds, agent.index, agent))
 
-    def _wait(self) -> list[Agent]:
-        """Waits until any agent is due; those that are."""
+    def _next(self) -> tuple[float, list[Agent]]:
+        """When the next message is due, and the agents that it is about."""
         due = self._due
-        while (now := time.perf_counter()) < due[0][0]:
-            time.sleep(due[0][0] - now)
-        agents = [heapq.heappop(due)[2]]
+        when = due[0][0]
+        now = max(when, time.perf_counter())
+        agents = []
         while due and due[0][0] <= now:
             agents.append(heapq.heappop(due)[2])
         if self._late and self._sent + 1 >= self._late.message:
             agents.append(self._join(self._late.what))
             self._late = None
-        return agents
+        return when, agents
 
     def _report(self, agents: list[Agent]) -> None:
         """Makes the message of what is due, with the parameters of behaviors that appear in it first."""
@@ -194,9 +198,19 @@ class Player:
             self._settings.take(content.side_channel)
 
     def _send(self) -> None:
+        self._exchange_bytes(self._serialized())
+
+    def _serialized(self) -> bytes:
+        """The next message."""
         self._message.header.status = _OK
         self._sent += 1
-        data = spoiled(self._fault, self._message, self._sent) if self._fault else self._message.SerializeToString()
+        if self._fault:
+            return spoiled(self._fault, self._message, self._sent)
+        serialized: bytes = self._message.SerializeToString()
+        return serialized
+
+    def _exchange_bytes(self, data: bytes) -> None:
+        """Sends a message and takes in its answer."""
         try:
             self._answer.ParseFromString(self._exchange(data))
         except DecodeError as error:
@@ -206,3 +220,8 @@ class Player:
             raise Closed(f"the trainer sent status {status}")
         if self._message.header.status != _OK:
             raise Closed("this player quit")
+
+
+def _wait_until(when: float) -> None:
+    while (now := time.perf_counter()) < when:
+        time.sleep(when - now)
