@@ -180,7 +180,8 @@ def _drawn_fraction(instances: dict[str, list[float]], seed: int) -> float:
     delivered, could = 0.0, 0.0
     for instance, (samples, span) in enumerate(zip(instances["samples"], instances["spans"])):
         player_seed = episode_seed(seed, instance, 0)
-        drawn = sum(islice(durations("lognormal", episode_seed(player_seed, 0, 0)), 1, 1 + int(samples)))
+        first_reset = episode_seed(player_seed, 0, 1)
+        drawn = sum(islice(durations("lognormal", first_reset), 1, 1 + int(samples)))
         delivered += samples
         could += samples * span / drawn
     return delivered / could

@@ -167,13 +167,13 @@ class Players:
                 else:
                     what = "send its first agents" if player.connected else "connect"
                     why = f"it did not {what} within {self._env.connect_timeout:g} s (env.connect_timeout)"
-                self.fail(player, why)
+                self.fail(player, why, unheard=True)
         self.check_at = min(
             now + min(_CHECK_SECONDS, self.step_timeout / 4), self._due[0][0] if self._due else math.inf
         )
 
-    def fail(self, player: Player, why: str) -> None:
-        """Ends a player that has failed, and plans its next start."""
+    def fail(self, player: Player, why: str, unheard: bool = False) -> None:
+        """Ends a player that has failed, and plans its next start; `unheard`: it has not said why itself."""
         instance, now = player.instance, time.monotonic()
         del self._by_key[player.key]
         self.of[instance] = None
@@ -184,7 +184,8 @@ class Players:
         text = f"Instance {instance}: {why}.{self._last_words(instance)}"
         self._failed_once.add(instance)
         if not self._heard_of_any and len(self._failed_once) == self._instances:
-            raise UserError(f"{text}\n{_CAUSES_EDITOR if self._env.editor else _CAUSES}")
+            causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
+            raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
         budget = self._budget.spend(instance, now)
         if budget is None:
             raise InstanceFailed(
@@ -234,7 +235,8 @@ class Players:
             self.fail(player, event.why)
         elif isinstance(event, Ended):
             ended = f"its process ended (exit status {event.status})"
-            self.fail(player, f"it could not be started: {event.error}" if event.status is None else ended)
+            unheard = event.status is not None
+            self.fail(player, ended if unheard else f"it could not be started: {event.error}", unheard)
 
     def _log_files(self, instance: int) -> tuple[Path, Path]:
         """Absolute paths of what the player logs, and of what it prints."""

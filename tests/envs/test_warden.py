@@ -34,7 +34,10 @@ def next_of(warden, kind):
 def gone(pid):
     """Whether the process ends."""
     for _ in range(400):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.025)
     return False

@@ -46,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(options: Options, fault: At | None) -> int:
-    # Not before: grpc is what takes longest to import.
-    from envs.unity.player.serving import Closed, Player, connected
+    # Not before, as they take longest to import.
+    from envs.unity.player.connection import Closed, connected
+    from envs.unity.player.serving import Player
 
     _sleep_precisely()
     print(f"Player of {options.env.id}: connects to port {options.port}.", flush=True)

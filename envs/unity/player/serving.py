@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from envs.spec import UserError
-from envs.unity.messages import METHOD, raw_message_class
+from envs.unity.messages import raw_message_class
 from envs.unity.player.agent import Agent, World
 from envs.unity.player.channels import Settings, statistics
+from envs.unity.player.connection import Closed
 from envs.unity.player.encoding import brain_parameters
 from envs.unity.player.faults import spoiled
 from envs.unity.player.options import At, Options
 
-CONNECT_SECONDS = 60.0
 PACKAGE_VERSION = "2.2.1"
 """Of the Unity package whose players this one resembles."""
 
@@ -26,45 +24,6 @@ _OK = 200
 _RESET, _QUIT = 1, 2
 _CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compressedChannelMapping", "hybridActions")
 """What this player serves; it has no groups, analytics or observations of variable length."""
-
-
-class Closed(Exception):
-    """The trainer has ended the conversation; the message says how."""
-
-
-@contextlib.contextmanager
-def connected(port: int) -> Iterator[Callable[[bytes], bytes]]:
-    """The exchange of one serialized UnityMessageProto for another, with the trainer that listens on `port`.
-
-    Raises:
-        UserError: nobody listens there for 60 seconds.
-        Closed: out of the exchange, once the connection is gone.
-    """
-    options = [
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 500),
-        ("grpc.enable_http_proxy", 0),
-    ]
-    with grpc.insecure_channel(f"localhost:{port}", options) as channel:
-        try:
-            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            raise UserError(
-                f"No trainer listened on port {port} of this machine for {CONNECT_SECONDS:.0f} seconds. "
-                "Start it first, and give its port by --mlagents-port."
-            ) from None
-        call = channel.unary_unary(METHOD)
-
-        def exchange(message: bytes) -> bytes:
-            try:
-                return bytes(call(message))
-            except grpc.RpcError as error:
-                raise Closed(f"the connection is gone ({error.code().name}: {error.details()})") from None
-
-        yield exchange
 
 
 class Player:
@@ -111,8 +70,7 @@ class Player:
             self._report(agents)
             data = self._serialized()
             _wait_until(due)
-            self._exchange_bytes(data)
-            self._act(time.perf_counter())
+            self._act(self._exchange_bytes(data))
 
     def _introduce(self) -> None:
         """Initialization: who this is; the answer brings the seed and what the trainer is capable of."""
@@ -209,10 +167,12 @@ class Player:
         serialized: bytes = self._message.SerializeToString()
         return serialized
 
-    def _exchange_bytes(self, data: bytes) -> None:
-        """Sends a message and takes in its answer."""
+    def _exchange_bytes(self, data: bytes) -> float:
+        """Sends a message and takes in its answer; when that came."""
+        answer = self._exchange(data)
+        now = time.perf_counter()
         try:
-            self._answer.ParseFromString(self._exchange(data))
+            self._answer.ParseFromString(answer)
         except DecodeError as error:
             raise UserError(f"The trainer's answer to message {self._sent} is not of the protocol: {error}.") from error
         status = self._answer.header.status
@@ -220,6 +180,7 @@ class Player:
             raise Closed(f"the trainer sent status {status}")
         if self._message.header.status != _OK:
             raise Closed("this player quit")
+        return now
 
 
 def _wait_until(when: float) -> None:

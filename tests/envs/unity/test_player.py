@@ -82,7 +82,9 @@ def assert_same(steps, expected):
     for at, (rows, reward, _) in enumerate(expected):
         for ours, theirs in zip(steps.obs, rows, strict=True):
             if theirs.ndim == 3 and theirs.shape != ours[at].shape:
-                theirs = theirs.transpose(1, 2, 0)  # images are sent with their channels last
+                theirs = (
+                    theirs.transpose(2, 0, 1) if theirs.shape[2] == ours[at].shape[0] else theirs.transpose(1, 2, 0)
+                )
             np.testing.assert_allclose(ours[at], theirs, rtol=1e-6)
         assert steps.reward[at] == np.float32(reward)
 
@@ -141,7 +143,11 @@ def play(environment, recipe, agents, steps):
     ],
 )
 def test_player_does_what_the_env_does_by_hand(start, word, recipe, agents, steps):
-    terminated, truncated = play(start(word, f"agents={agents}"), recipe, agents, steps)
+    import mlagents_envs
+
+    # Of images, mlagents-envs reads only those in HWC before 1.0, and since then only those in CHW.
+    layout = "layout=hwc" if mlagents_envs.__version__.startswith("0.") else "layout=chw"
+    terminated, truncated = play(start(word, f"agents={agents}", layout), recipe, agents, steps)
     expected = {"Basic-v0": (1, 0), "Pendulum-v1": (0, 1), "Oracle-v0": (1, 1), "Hybrid-v0": (1, 1)}.get(
         recipe.behavior, (0, 0)
     )

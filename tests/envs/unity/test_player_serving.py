@@ -1,14 +1,10 @@
 """What our player sends, message by message, to a trainer that is a function."""
 
-from concurrent.futures import ThreadPoolExecutor
-
-import grpc
 import numpy as np
 import pytest
 
 from envs.seeding import episode_seed
 from envs.spec import UserError
-from envs.unity.messages import METHOD
 from envs.unity.player import serving
 from envs.unity.player.options import parse
 from tests.envs.unity.player_toys import Script, act, reset
@@ -250,29 +246,6 @@ def test_an_answer_that_cannot_be_used_is_refused(answer, message):
 def test_a_wrong_keyword_argument_of_the_env_is_named():
     with pytest.raises(UserError, match=r"cannot be made with size=3: .*size"):
         Script(["env=basic", "kwargs.size=3"], [reset()])
-
-
-def test_nobody_who_listens_is_told_with_the_port(monkeypatch):
-    monkeypatch.setattr(serving, "CONNECT_SECONDS", 0.05)
-    with pytest.raises(UserError, match="No trainer listened on port 1 "), serving.connected(1):
-        pass
-
-
-def test_a_connection_that_goes_ends_the_player():
-    server = grpc.server(ThreadPoolExecutor(1))
-    service, _, method = METHOD[1:].rpartition("/")
-
-    def answer(request, context):
-        server.stop(None)
-        return b""
-
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-    port = server.add_insecure_port("localhost:0")
-    server.start()
-    options = parse(["env=basic"])
-    with serving.connected(port) as exchange, pytest.raises(serving.Closed, match="the connection is gone"):
-        serving.Player(options, None, exchange).run()
 
 
 def test_bytes_that_are_no_answer_are_refused():
