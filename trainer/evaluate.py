@@ -83,7 +83,9 @@ def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
     running: dict[tuple[str, int], tuple[float, int]] = {}
     played: list[Played] = []
     while left.any():
-        for behavior, ready in manager.recv(None).items():
+        while manager.news:
+            print(manager.news.popleft().text, file=sys.stderr)
+        for behavior, ready in manager.recv(_NEWS_SECONDS).items():
             for agent in ready.lost.tolist():
                 running.pop((behavior, agent), None)
             closings = ready.closings
@@ -116,6 +118,9 @@ def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
     store = CheckpointStore(Path(folder) / "checkpoints")
     best = store.best() if which is Which["best"] else None
     return store.load(best) if best else store.load_latest()
+
+
+_NEWS_SECONDS = 1.0
 
 
 def _check(config: EvaluateConfig) -> None:

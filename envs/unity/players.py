@@ -202,14 +202,19 @@ class Players:
         self.of = [None] * self._instances
         for player in players:
             player.server.close()
+        until = time.monotonic() + _QUIT_SECONDS
+        ended: set[int] = set()
+        while (wait := until - time.monotonic()) > 0:
+            if self._warden is not None:
+                left = any(player.key not in ended for player in players)
+            else:  # the Editor, which stays
+                left = any(player.server.occupied for player in players)
+            if not left:
+                break
+            self.poll(wait)
+            ended |= {key for key, event in self._events if isinstance(event, Ended)}
+            self._events.clear()
         if self._warden is not None:
-            until = time.monotonic() + _QUIT_SECONDS
-            left = {player.key for player in players}
-            while left and self._warden is not None and (wait := until - time.monotonic()) > 0:
-                self.poll(wait)
-                left -= {key for key, event in self._events if isinstance(event, Ended)}
-                self._events.clear()
-        if self._warden is not None:  # it has not ended meanwhile
             self._warden.close()
             self._warden = None
         for player in players:

@@ -94,6 +94,11 @@ class PlayerServer:
         for listener in self._listeners:
             selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
 
+    @property
+    def occupied(self) -> bool:
+        """Whether anyone is connected."""
+        return bool(self._clients)
+
     def reply(self, answer: bytes) -> None:
         """Answers the message that arrived last."""
         if self._player is not None and self._waiting is not None:
