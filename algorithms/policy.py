@@ -37,14 +37,16 @@ class Policy(nn.Module):
 
     shift: Tensor
     scale: Tensor
+    normalized: list[bool]
+    """For each observation, whether it is shifted and scaled; these come first in a network's input."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: Kind) -> None:
         super().__init__()
         self.spec, self.kind = spec, kind
-        self._normalized = [settings.normalize and is_normalizable(spec, i) for i in range(len(spec.observations))]
+        self.normalized = [settings.normalize and is_normalizable(spec, i) for i in range(len(spec.observations))]
         self._images = [is_image(observation) for observation in spec.observations]
         self.normalized_size = sum(
-            math.prod(o.shape) for o, normalized in zip(spec.observations, self._normalized) if normalized
+            math.prod(o.shape) for o, normalized in zip(spec.observations, self.normalized) if normalized
         )
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
@@ -74,14 +76,14 @@ class Policy(nn.Module):
     def prepare(self, observations: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Raw observations, each (N, *shape), to a network's inputs: one vector (N, D), then the raw images."""
         vectors, images = [], []
-        normalized = [x.flatten(1) for x, chosen in zip(observations, self._normalized) if chosen]
+        normalized = [x.flatten(1) for x, chosen in zip(observations, self.normalized) if chosen]
         if normalized:
             joined = normalized[0] if len(normalized) == 1 else torch.cat(normalized, dim=-1)
             vectors.append(((joined - self.shift) * self.scale).clamp(-LARGEST_INPUT, LARGEST_INPUT))
         for i, observation in enumerate(self.spec.observations):
             if self._images[i]:
                 images.append(observations[i])
-            elif not self._normalized[i]:
+            elif not self.normalized[i]:
                 vectors.append(observations[i].flatten(1).float() * observation.scale)
         if not vectors:
             vectors.append(observations[0].new_zeros((len(observations[0]), 0), dtype=torch.float32))
@@ -89,7 +91,7 @@ class Policy(nn.Module):
 
     def normalized_rows(self, observations: Sequence[Array]) -> Array:
         """(N, normalized_size): the raw numbers that the normaliser's statistics are about."""
-        chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self._normalized) if normalized]
+        chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self.normalized) if normalized]
         return np.concatenate(chosen, axis=1)
 
     def features(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -13,8 +14,10 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
+from algorithms.acting import NumpyActor
 from algorithms.policy import Policy
 from buffers.rows import Writer
 from envs.lockstep import LockstepManager
@@ -35,12 +38,14 @@ _CLOSE_SECONDS = 10.0
 
 
 class PolicyActor:
-    """Acts with the newest published weights of a policy, on the CPU."""
+    """Acts with the newest published weights of a policy, on the CPU: in numpy where it fits, else in torch."""
 
     def __init__(self, policy: Policy, weights: WeightsReader, seed: int) -> None:
         self._policy, self._weights = policy, weights
         self._flat: Array = policy.flat.detach().numpy()
-        self._generator = torch.Generator().manual_seed(seed)
+        self._numpy = NumpyActor(policy) if NumpyActor.fits(policy) else None
+        self._numpy_generator = np.random.default_rng(seed)
+        self._torch_generator = torch.Generator().manual_seed(seed)
 
     @property
     def version(self) -> int:
@@ -53,15 +58,22 @@ class PolicyActor:
 
     def act(self, observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array, Array]:
         """Sampled actions and their log-probabilities."""
-        return self._policy.act(observations, mask, self._generator)
+        if self._numpy is not None:
+            return self._numpy.act(observations, mask, self._numpy_generator)
+        return self._policy.act(observations, mask, self._torch_generator)
 
-    def state(self) -> list[int]:
-        """The random state."""
-        return self._generator.get_state().tolist()
+    def state(self) -> dict[str, Any] | list[int]:
+        """The random state: numpy's is a dict, torch's a list."""
+        if self._numpy is not None:
+            return dict(self._numpy_generator.bit_generator.state)
+        return self._torch_generator.get_state().tolist()
 
-    def load_state(self, state: list[int]) -> None:
+    def load_state(self, state: dict[str, Any] | list[int]) -> None:
         """Goes on drawing from there."""
-        self._generator.set_state(torch.tensor(state, dtype=torch.uint8))
+        if isinstance(state, dict):
+            self._numpy_generator.bit_generator.state = state
+        else:
+            self._torch_generator.set_state(torch.tensor(state, dtype=torch.uint8))
 
 
 class Collecting(Protocol):
@@ -236,7 +248,8 @@ class Remote:
         self._process = SPAWN.Process(
             target=_collect, args=(config, folder, shared, ends, resume, tie), name="collector"
         )
-        self._process.start()
+        with one_thread():
+            self._process.start()
         for end in ends:
             end.close()
         self._kept: list[Message] = []
@@ -310,6 +323,21 @@ class Remote:
         if self._failure is None:
             self._process.join(_CLOSE_SECONDS)
             self._failure = CollectorLost(f"the collector's process ended, exit status {self._process.exitcode}")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Processes that start meanwhile, and theirs, do numpy's linear algebra in one thread, if nobody asked for more.
+
+    Its libraries read that when they are loaded, too early for the process itself; without, they start a thread a core.
+    """
+    added = [name for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _collect(

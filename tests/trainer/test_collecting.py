@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainer.collecting
 import trainer.expected
-from envs.spec import UserError
+from algorithms.policy import Policy
+from algorithms.settings import NetworkSettings
+from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.several import Sent, Several
 from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.collecting import PolicyActor, one_thread
 from trainer.compose import compose
 from trainer.config import TrainConfig
 from trainer.run import train
+from trainer.weights import WeightsReader, WeightsWriter, weights_bytes
 
 PPO = ["algorithm.rollout_size=32", "algorithm.minibatch_size=16", "algorithm.epochs=1"]
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.picture_minutes=0", "run.mode=inline"]
@@ -170,3 +176,29 @@ def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs
     summary = run(Several(late=None, statistics=sends), *goal, "stop.samples=300")
     assert summary["stopped_by"] == "samples"
     assert run.log.count("goal.metric=bubles has not been seen so far; there is bubbles, heights, length, level") == 1
+
+
+@pytest.mark.parametrize("shape", [(4,), (24, 24, 3)])
+def test_actor_takes_new_weights_and_goes_on_from_its_state_with_and_without_images(shape: tuple[int, ...]) -> None:
+    spec = BehaviorSpec("b", (ObservationSpec("o", shape, "float32"),), 1, (3,))
+    policies = [Policy(spec, NetworkSettings(hidden=[8]), "ppo") for _ in range(2)]
+    size = policies[0].flat.numel()
+    memory = memoryview(bytearray(weights_bytes(size)))
+    ours, theirs = (PolicyActor(policy, WeightsReader(memory, size), seed) for seed, policy in enumerate(policies))
+    decisions = (np.ones((3, *shape), np.float32),), np.ones((3, 0), bool)
+    ours.act(*decisions)
+    theirs.load_state(json.loads(json.dumps(ours.state())))
+    WeightsWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)
+    for actor in (ours, theirs):
+        actor.refresh()
+    for one, other in zip(ours.act(*decisions), theirs.act(*decisions)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_processes_start_with_one_thread_for_numpy_unless_someone_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with one_thread():
+        assert (os.environ["OPENBLAS_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("1", "3")
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+    assert os.environ["MKL_NUM_THREADS"] == "3"
