@@ -128,15 +128,26 @@ class LockstepManager:
         if len(ready.lost):  # what they said in this round goes with them
             for part in held:
                 self._ready[part.decisions.instance[np.isin(part.decisions.agent, ready.lost)]] = False
+            before = _open_before(held, ready.lost)
             held[:] = [_without(part, ready.lost) for part in held]
+            ready = ready._replace(lost=before)
         held.append(ready)
         self._ready[ready.decisions.instance] = True
 
 
+def _open_before(parts: list[Ready], lost: Array) -> Array:
+    """Those of the agents `lost` with a step from before this round; the others began in it, and never acted."""
+    begun: set[int] = set()
+    for closings, decisions, *_ in parts:
+        going_on = closings.agent[~(closings.terminated | closings.truncated)]
+        begun.update(decisions.agent[~np.isin(decisions.agent, going_on)].tolist())
+    return lost[~np.isin(lost, list(begun))]
+
+
 def _without(ready: Ready, agents: Array) -> Ready:
-    """`ready` without what these agents said."""
+    """`ready` without what these agents said; what has ended before stays."""
     closings, decisions = ready.closings, ready.decisions
-    closed = ~np.isin(closings.agent, agents)
+    closed = ~np.isin(closings.agent, agents) | closings.terminated | closings.truncated
     asking = ~np.isin(decisions.agent, agents)
     metrics = {i: metrics for i, metrics in ready.metrics.items() if i in closings.instance[closed]}
     return Ready(_closings_of(closings, closed.nonzero()[0]), _decisions_of(decisions, asking), ready.lost, metrics)

@@ -41,11 +41,14 @@ def end_with_launcher() -> None:
 
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
+# Loaded here, as it may be called between fork and exec, where nothing should be imported any more.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _prctl(option: int, value: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    if _LIBC is not None:
+        with contextlib.suppress(AttributeError):
+            _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def _end_with_parent() -> None:

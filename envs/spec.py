@@ -67,9 +67,8 @@ class BehaviorSpec:
             return f"{len(mine)} observations, not {len(theirs)}"
         for ours, seen in zip(mine, theirs):
             if ours != seen:
-                return (
-                    f"observation {ours.name!r} is {ours.dtype}{list(ours.shape)}, not {seen.dtype}{list(seen.shape)}"
-                )
+                theirs_name = f"{seen.name!r}, " if seen.name != ours.name else ""
+                return f"observation {ours.name!r} is {_words(ours, seen)}, not {theirs_name}{_words(seen, ours)}"
         if self.continuous_size != other.continuous_size:
             return f"{self.continuous_size} continuous actions, not {other.continuous_size}"
         if self.branches != other.branches:
@@ -77,6 +76,12 @@ class BehaviorSpec:
         if self.masked != other.masked:
             return f"{'an' if self.masked else 'no'} action mask, the other {'none' if self.masked else 'one'}"
         return None
+
+
+def _words(one: ObservationSpec, other: ObservationSpec) -> str:
+    """An observation's kind, with its scale if that differs from the other's."""
+    scale = f" scaled by {one.scale:.4g}" if one.scale != other.scale else ""
+    return f"{one.dtype}{list(one.shape)}{scale}"
 
 
 class Decisions(NamedTuple):

@@ -11,8 +11,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from multiprocessing import get_context
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from envs.framing import Inbox, send_object, socket_pair
@@ -82,20 +84,23 @@ def run_warden(sock: socket.socket) -> None:
     """Main function of the warden's process."""
     ignore_signals()
     players: dict[int, subprocess.Popen[bytes]] = {}
-    lock = threading.Lock()
+    told: SimpleQueue[Launched | Ended] = SimpleQueue()
 
-    def tell(what: Launched | Ended) -> None:
-        with lock, contextlib.suppress(OSError):
-            send_object(sock, what)
+    def write() -> None:
+        # Apart, so that commands are read also while the manager, which sends more of them, does not read.
+        with contextlib.suppress(OSError):
+            while True:
+                send_object(sock, told.get())
 
     def watch(key: int, player: subprocess.Popen[bytes]) -> None:
         status = player.wait()
         _kill(player)  # what it has left behind
         players.pop(key, None)
-        tell(Ended(key, status))
+        told.put(Ended(key, status))
 
     inbox = Inbox(sock)
     sock.setblocking(True)
+    threading.Thread(target=write, daemon=True).start()
     while not inbox.closed:
         for kind, key, *what in inbox.take():
             if kind == "kill":
@@ -104,21 +109,21 @@ def run_warden(sock: socket.socket) -> None:
                 continue
             try:
                 player = _launch(*what)
-            except OSError as error:
-                tell(Ended(key, None, error.strerror or str(error)))
+            except Exception as error:  # of whatever kind, it is this player's alone
+                told.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
                 continue
             players[key] = player
-            tell(Launched(key, player.pid))
+            told.put(Launched(key, player.pid))
             threading.Thread(target=watch, args=(key, player), daemon=True).start()
     for player in list(players.values()):
         _kill(player)
 
 
 def _launch(command: list[str], output: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    options: dict[str, Any] = {}
-    if os.name == "posix":
-        # A session of its own, so that signals of the terminal are the trainer's alone, and all of it can be killed.
-        options = {"start_new_session": True, "preexec_fn": _become_player}
+    # A session or group of its own: the terminal's signals are the trainer's alone, and all of it can be killed.
+    options: dict[str, Any] = {"start_new_session": True, "preexec_fn": _become_player}
+    if sys.platform == "win32":
+        options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     with open(output, "wb") as file:
         return subprocess.Popen(  # noqa: S603 - the user's own build
             command,

@@ -207,7 +207,7 @@ class EvaluateConfig:
     env: EnvConfig | None = None
     """Config group: null = the run's own, of which single keys may be given: `env.instances=4`."""
     episodes: int = 5
-    """Episodes to play."""
+    """Episodes to play of each behavior."""
     checkpoint: Which = Which["best"]
     """`best` or `last`."""
     deterministic: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(
     config: TrainConfig, checkpoint: Checkpoint, episodes: int, *, seed: int, deterministic: bool = True
 ) -> list[Played]:
-    """Plays `episodes` episodes, of all behaviors together, with the policies of `checkpoint` on the run's environment.
+    """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
     Gymnasium environments do not wait; Unity plays at its time scale.
 
@@ -77,29 +77,41 @@ def evaluate(
 
 
 def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
-    """Plays `episodes` episodes on a started manager's instances, each taking its share; in order of their ends."""
+    """Plays `episodes` episodes of each behavior on a started manager's instances; in order of their ends.
+
+    Each instance takes its share: of each behavior the first that begin in it, however many end before these.
+    """
     share, more = divmod(episodes, manager.instances)
-    left = np.array([share + (i < more) for i in range(manager.instances)])
-    running: dict[tuple[str, int], tuple[float, int]] = {}
+    running: dict[tuple[str, int], _Running] = {}
+    to_begin: dict[str, Array] = {}
+    """By behavior: episodes that each instance has yet to begin."""
     played: list[Played] = []
-    while left.any():
+    while len(played) < episodes * max(1, len(to_begin)):
         while manager.news:
             print(manager.news.popleft().text, file=sys.stderr)
         for behavior, ready in manager.recv(_NEWS_SECONDS).items():
+            left = to_begin.setdefault(behavior, np.array([share + (i < more) for i in range(manager.instances)]))
             for agent in ready.lost.tolist():
-                running.pop((behavior, agent), None)
-            closings = ready.closings
+                lost = running.pop((behavior, agent), None)
+                if lost is not None and lost.counts:
+                    left[lost.instance] += 1
+            closings, decisions = ready.closings, ready.decisions
             ended = closings.terminated | closings.truncated
             for i, (agent, instance) in enumerate(zip(closings.agent.tolist(), closings.instance.tolist())):
-                reward, length = running.pop((behavior, agent), (0.0, 0))
-                reward, length = reward + float(closings.reward[i]), length + 1
-                if not ended[i]:
-                    running[behavior, agent] = reward, length
-                elif left[instance]:
-                    left[instance] -= 1
-                    played.append(Played(reward, length, ready.metrics.get(instance, {}), behavior))
-            if len(ready.decisions.agent):
-                manager.send(behavior, ready.decisions.agent, *act(behavior, ready.decisions))
+                episode = running[behavior, agent]
+                episode.reward += float(closings.reward[i])
+                episode.length += 1
+                if ended[i]:
+                    del running[behavior, agent]
+                    if episode.counts:
+                        metrics = ready.metrics.get(instance, {})
+                        played.append(Played(episode.reward, episode.length, metrics, behavior))
+            for agent, instance in zip(decisions.agent.tolist(), decisions.instance.tolist()):
+                if (behavior, agent) not in running:
+                    running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
+                    left[instance] -= left[instance] > 0
+            if len(decisions.agent):
+                manager.send(behavior, decisions.agent, *act(behavior, decisions))
     return played
 
 
@@ -118,6 +130,16 @@ def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
     store = CheckpointStore(Path(folder) / "checkpoints")
     best = store.best() if which is Which["best"] else None
     return store.load(best) if best else store.load_latest()
+
+
+@dataclass
+class _Running:
+    """An episode that has begun."""
+
+    instance: int
+    counts: bool
+    reward: float = 0.0
+    length: int = 0
 
 
 _NEWS_SECONDS = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence, Set
@@ -110,7 +111,8 @@ class TensorBoard:
     def histograms(self, samples: int, values: Mapping[str, Sequence[float]]) -> None:
         """One histogram for each of `values`."""
         for name, each in values.items():
-            self._writer.add_histogram(name, np.array(each), samples)
+            with contextlib.suppress(ValueError):  # all of them lie beyond its bins
+                self._writer.add_histogram(name, np.array(each), samples)
 
     def picture(self, samples: int, name: str, file: Path) -> None:
         """A moving picture, from a GIF file."""

@@ -152,7 +152,7 @@ _FIRST = 16
 def _gone(agents: Agents, keys: list[int], ends: list[bool]) -> set[int]:
     """Ids that ask and, later in the same message, end: their rewards are added up, and the question is void."""
     asked = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if not done}
-    gone = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if done and key in asked}
+    gone = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if done and asked.get(key, row) < row}
     for key, row in gone.items():
         agents.reward[row] += agents.reward[asked[key]]
     return set(gone)

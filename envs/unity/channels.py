@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -202,9 +203,10 @@ class _Statistics(StatsSideChannel):  # type: ignore[misc]
         value, aggregation = struct.unpack_from("<fi", data, 4 + length)
         if not 0 <= aggregation < len(_AGGREGATIONS):
             raise PlayerFault(f"a statistic has aggregation {aggregation}, not one of 0 to {len(_AGGREGATIONS) - 1}")
-        self.received.append(
-            Statistic(data[4 : 4 + length].decode("ascii", "replace"), value, _AGGREGATIONS[aggregation])
-        )
+        name = data[4 : 4 + length].decode("ascii", "replace")
+        if not math.isfinite(value):
+            raise PlayerFault(f"the statistic {name!r} is {value}")
+        self.received.append(Statistic(name, value, _AGGREGATIONS[aggregation]))
 
 
 _AGGREGATIONS = ("average", "most_recent", "sum", "histogram")

@@ -51,7 +51,7 @@ class Connection:
         """Bytes that may be sent: in all, and on a new stream."""
         self._stream_windows: dict[int, int] = {}
         """Of requests that are not answered yet."""
-        self._frame_bytes = 16384
+        self._frame_bytes = _SMALLEST_FRAME
         self._blocked: deque[tuple[int, bytes]] = deque()
         """Answers, or what is left of them, for which there is no window yet."""
 
@@ -85,7 +85,9 @@ class Connection:
         return events
 
     def respond(self, stream: int, content: bytes) -> None:
-        """Answers a request."""
+        """Answers a request, unless it was cancelled."""
+        if stream not in self._stream_windows:
+            return
         self.out += _frame(_HEADERS, _END_HEADERS, stream, _RESPONSE)
         self._blocked.append((stream, b"\0" + len(content).to_bytes(4, "big") + content))
         self._send_blocked()
@@ -102,6 +104,8 @@ class Connection:
         if kind == _DATA:
             self._take_data(flags, stream, payload, events)
         elif kind == _HEADERS:
+            if len(self._stream_windows) >= _STREAMS:
+                raise ProtocolError(f"more than {_STREAMS} requests at once")
             self._received[stream] = bytearray()
             self._stream_windows[stream] = self._initial_window
             if flags & _END_STREAM:
@@ -156,10 +160,14 @@ class Connection:
             raise ProtocolError("settings of the wrong size")
         for key, value in _SETTING.iter_unpack(payload):
             if key == _INITIAL_WINDOW_SIZE:
+                if value > _LARGEST_WINDOW:
+                    raise ProtocolError(f"a window of {value} bytes")
                 for stream in self._stream_windows:
                     self._stream_windows[stream] += value - self._initial_window
                 self._initial_window = value
             elif key == _MAX_FRAME_SIZE:
+                if not _SMALLEST_FRAME <= value < 2**24:
+                    raise ProtocolError(f"frames of {value} bytes")
                 self._frame_bytes = value
         self.out += _frame(_SETTINGS, _ACK, 0, b"")
         self._send_blocked()
@@ -190,7 +198,9 @@ _SETTING = struct.Struct("!HI")
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
-_LARGEST_FRAME = 2**24 - 1
+_SMALLEST_FRAME = 2**14  # of the largest that a client may ask for
+_LARGEST_FRAME = 2**20
+_STREAMS = 16
 _LARGEST_WINDOW = 2**31 - 1
 _CREDIT = 2**24
 """The client is given back what it has sent after so many bytes."""

@@ -106,9 +106,14 @@ class UnityManager:
         """Starts the players without waiting for them; no spec is known yet.
 
         Raises:
-            UserError: the Editor's port is taken.
+            UserError: the Editor's port is taken, or the folder for logs cannot be made.
         """
-        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the folder {self._logs} for the players' logs cannot be made: {error.strerror}"
+            ) from error
         for instance in range(self.instances):
             self._players.launch(instance)
         return self.specs

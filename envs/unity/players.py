@@ -6,10 +6,13 @@ and nobody waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
+import os
 import selectors
+import signal
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from envs.seeding import episode_seed
 from envs.spec import UserError
-from envs.supervision import Budget, InstanceFailed, News
+from envs.supervision import FIRST_BACKOFF_SECONDS, Budget, InstanceFailed, News
 from envs.unity.channels import Channels
 from envs.unity.decoding import encode_reply
 from envs.unity.recipe import UnityEnv
@@ -47,6 +50,8 @@ class Player:
 
     def answer(self, reply: bytes, step_timeout: float) -> None:
         """Lets the player go on; its next message is due in `step_timeout` seconds."""
+        if self.leaving:  # it would not hear
+            return
         self.deadline = time.monotonic() + step_timeout
         self.answered = time.perf_counter()
         self.server.reply(reply)
@@ -113,9 +118,14 @@ class Players:
         first = encode_reply({}, channels.outgoing(), reset=True)
         tell = partial(self._note, key)
         server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self.selector, tell)
-        player = Player(key, instance, server, channels, time.monotonic() + env.connect_timeout)
+        # Once it has been heard of, the Editor may rest between Stop and Play.
+        patience = math.inf if env.editor and self._heard_of_any else env.connect_timeout
+        player = Player(key, instance, server, channels, time.monotonic() + patience)
         self.of[instance] = self._by_key[key] = player
         log, output = self._log_files(instance)
+        for file in (log, output):
+            with contextlib.suppress(OSError):
+                file.replace(file.with_suffix(f".previous{file.suffix}"))
         command = env.command(server.port, log)
         if command is None:
             self._news.append(News("note", instance, f"Waiting for the Unity Editor on port {env.port}: press Play."))
@@ -149,7 +159,11 @@ class Players:
 
     def poll(self, seconds: float) -> None:
         """Waits until something happens, at most so long, and reads what has come."""
-        for key, _ in self.selector.select(0.0 if self._events else max(0.0, seconds)):
+        wait = 0.0 if self._events else max(0.0, seconds)
+        if not self.selector.get_map():  # which Windows does not wait for
+            time.sleep(wait)
+            return
+        for key, _ in self.selector.select(wait):
             key.data()
 
     def check(self, now: float) -> None:
@@ -157,7 +171,8 @@ class Players:
         while self._due and self._due[0][0] <= now:
             _, instance = heapq.heappop(self._due)
             self.launch(instance)
-            self._news.append(News("restart", instance, f"Instance {instance}: starts anew."))
+            if not self._env.editor:
+                self._news.append(News("restart", instance, f"Instance {instance}: starts anew."))
         for player in self.of:
             if player is not None and player.deadline <= now:
                 if player.leaving:
@@ -186,6 +201,11 @@ class Players:
         if not self._heard_of_any and len(self._failed_once) == self._instances:
             causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
             raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
+        if self._env.editor:
+            self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
+            self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
+            self._news.append(News("fault", instance, f"The Unity Editor: {why}."))
+            return
         budget = self._budget.spend(instance, now)
         if budget is None:
             raise InstanceFailed(
@@ -275,6 +295,10 @@ class Players:
             self.selector.unregister(warden.inbox.socket)
             warden.close()
             self._warden = None
+            for player in self._by_key.values():
+                if player.pid is not None:
+                    with contextlib.suppress(OSError):
+                        os.kill(player.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             self._events += [
                 (key, Failed("its warden, the process that launched it, has ended")) for key in self._by_key
             ]

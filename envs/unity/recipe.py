@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,12 @@ class UnityEnv:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables that a player is given beside our own."""
+        # Else gRPC would dial even this machine through a proxy.
+        direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
         if self.player is None:
-            return {}
-        return {"PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
+            return {"no_proxy": direct}
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        return {"no_proxy": direct, "PYTHONPATH": path}
 
     @staticmethod
     def from_registry(name: str, manifest: str | None, **settings: Any) -> UnityEnv:
@@ -120,6 +124,7 @@ class UnityEnv:
         return UnityEnv(executable=executable, args=(*more, *settings.pop("args", ())), **settings)
 
 
+@cache
 def find_executable(path: str) -> str:
     """The file that starts the build at `path`, absolute.
 

@@ -121,6 +121,9 @@ class PlayerServer:
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock, _ = listener.accept()
+            if len(self._clients) >= _STRANGERS:
+                sock.close()
+                return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client = _Client(sock, self._selector, self._read)
@@ -200,6 +203,8 @@ class PlayerServer:
         except UserError as error:
             self._tell(Refused(error))
             return _closing_message()
+        except Exception as error:  # whatever a broken player sends, the others go on
+            return self._fail(f"its message cannot be read ({type(error).__name__}: {error})")
         specs = self._decoder.specs
         new = {name: specs[name] for name in specs if name not in known} if len(specs) > len(known) else {}
         self._waiting = stream
@@ -265,7 +270,7 @@ class _Client:
 _OK, _CLOSE = 200, 400
 _PACKAGE_VERSION = "1.1.0"  # some C# releases refuse Python packages that they think too new
 _MESSAGE_BYTES = 256 * 2**20
-_STRANGERS_BYTES = 2**16
+_STRANGERS, _STRANGERS_BYTES = 16, 2**16  # clients, and bytes of a message, before the player is there
 _CHUNK_BYTES = 2**20  # read at most so much at once: a large message must not hold up the others
 _ATTEMPTS = 20
 _LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
@@ -274,6 +279,7 @@ _LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 def _listen(port: int) -> tuple[list[socket.socket], int]:
     """Sockets that listen on both loopback addresses (as far as there are both), and their port."""
+    reason = None
     for _ in range(_ATTEMPTS):
         taken, listeners = port, []
         try:
@@ -284,6 +290,7 @@ def _listen(port: int) -> tuple[list[socket.socket], int]:
         except OSError as error:
             for listener in listeners:
                 listener.close()
+            reason = error
             if not port:
                 continue  # the other address has this port taken
             raise UserError(
@@ -293,7 +300,7 @@ def _listen(port: int) -> tuple[list[socket.socket], int]:
         for listener in listeners:
             listener.setblocking(False)
         return listeners, taken
-    raise UserError(f"no port could be opened on {' and '.join(_LOOPBACK)}: is a firewall in the way?")
+    raise UserError(f"no port could be opened on {' and '.join(_LOOPBACK)}: {reason}")
 
 
 @cache

@@ -48,10 +48,12 @@ def test_time_that_runs_out_loses_nothing():
         assert manager.recv(10.0)["Oracle-v0"].closings.instance.tolist() == [0, 1, 2]
 
 
-def _ready(agents, truncated, lost=()):
+def _ready(agents, truncated, lost=(), going_on=()):
+    """What agents say at the end of an episode, truncated or terminated, but for those `going_on`."""
     agents, truncated = np.array(agents, np.int64), np.array(truncated, bool)
+    terminated = ~truncated & ~np.isin(agents, going_on)
     finals = (agents[truncated, None] * np.float32(1.0),)
-    closings = Closings(agents, agents, agents / 2, ~truncated, truncated, finals, np.ones((truncated.sum(), 0), bool))
+    closings = Closings(agents, agents, agents / 2, terminated, truncated, finals, np.ones((truncated.sum(), 0), bool))
     decisions = Decisions(agents, agents, (agents[:, None] * 10,), np.ones((len(agents), 0), bool))
     return Ready(closings, decisions, np.array(lost, np.int64), {int(agent): {"m": float(agent)} for agent in agents})
 
@@ -66,7 +68,7 @@ def test_joining_keeps_final_observations_with_their_instances():
 
 
 def test_what_a_failed_agent_said_in_this_round_goes_with_it():
-    left = _without(_ready([3, 0, 1], [True, True, False]), np.array([3]))
+    left = _without(_ready([3, 0, 1], [False, True, False], going_on=[3, 1]), np.array([3]))
     assert left.closings.agent.tolist() == [0, 1]
     assert left.closings.final_observations[0].ravel().tolist() == [0]
     assert left.decisions.agent.tolist() == [0, 1]
@@ -77,7 +79,12 @@ def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
     class Script:
         instances = 3
         parts = iter(
-            [_ready([1, 0], [False, False]), _ready([], [], lost=[1]), _ready([2], [True]), _ready([1], [True])]
+            [
+                _ready([1, 0], [False, False], going_on=[1, 0]),
+                _ready([], [], lost=[1]),
+                _ready([2], [True]),
+                _ready([1], [True]),
+            ]
         )
 
         def recv(self, timeout):
@@ -88,6 +95,22 @@ def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
     assert said.closings.agent.tolist() == [0, 1, 2]
     assert said.closings.truncated.tolist() == [False, True, True]
     assert said.lost.tolist() == [1]
+
+
+def test_an_episode_that_ended_in_this_round_stays_and_its_agents_number_is_not_lost():
+    """The number may have been given to another by then, which has no open step yet."""
+
+    class Script:
+        instances = 2
+        parts = iter([_ready([1], [False]), _ready([], [], lost=[1]), _ready([0, 1], [False, False], going_on=[0, 1])])
+
+        def recv(self, timeout):
+            return {"toy": next(self.parts)}
+
+    said = LockstepManager(Script()).recv()["toy"]
+    assert said.lost.tolist() == []
+    assert said.closings.terminated.tolist() == [False, True, False]
+    assert said.decisions.agent.tolist() == [0, 1]
 
 
 def _cartpole(state=None):

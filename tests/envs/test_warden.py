@@ -24,7 +24,10 @@ def warden():
 def next_of(warden, kind):
     """The next event of that kind."""
     for _ in range(200):
-        for event in warden.take():
+        waiting = getattr(warden, "waiting", [])
+        warden.waiting = waiting + warden.take()
+        while warden.waiting:
+            event = warden.waiting.pop(0)
             if isinstance(event, kind):
                 return event
         select.select([warden.inbox.socket], [], [], 0.1)
@@ -67,6 +70,14 @@ def test_kill_ends_a_player_and_what_it_has_started(warden, tmp_path):
     assert next_of(warden, Ended).key == 1
     assert gone(pid)
     assert gone(int(words[0]))
+
+
+def test_hundreds_may_be_launched_before_anything_is_read(warden, tmp_path):
+    for key in range(400):
+        warden.launch(key, ["/no/such/file" + "x" * 200], str(tmp_path / "out"), {"WORD": "x" * 1000})
+    ended = set()
+    while len(ended) < 400:
+        ended.add(next_of(warden, Ended).key)
 
 
 def test_signals_that_the_warden_ignores_reach_players_as_usual(warden, tmp_path):

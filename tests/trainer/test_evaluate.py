@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import pytest
 
 import trainer.collecting
 import trainer.evaluate
-from envs.spec import UserError
+from envs.spec import Closings, Decisions, Ready, UserError
+from envs.supervision import News
 from tests.trainer.several import Several
 from trainer.compose import compose, save_config
 from trainer.config import EvaluateConfig, TrainConfig
-from trainer.evaluate import main
+from trainer.evaluate import main, play
 from trainer.run import train
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
@@ -43,10 +47,40 @@ def test_episodes_are_told_by_behavior_where_there_are_several(
     out = capsys.readouterr().out.splitlines()
     assert asked == [(2, 1_000_000, folder / "players" / "evaluation")]
     assert out[0].endswith(": 4 episodes")
-    assert out[1] == "Early: 2 episodes"
+    assert out[1] == "Early: 4 episodes"
     assert out[2].split() == ["reward", "mean", "5", "min", "5", "max", "5"]
-    assert out[4] == "Late: 2 episodes"
+    assert out[4] == "Late: 4 episodes"
     assert out[5].split() == ["reward", "mean", "10", "min", "10", "max", "10"]
+
+
+class Uneven:
+    """One instance whose agent 0 ends its episodes after each step, and agent 1 after its fifth."""
+
+    instances = 1
+    specs: ClassVar = {}
+
+    def __init__(self) -> None:
+        self.news: deque[News] = deque()
+        self.turn = 0
+
+    def recv(self, timeout: float | None) -> dict[str, Ready]:
+        agents = np.array([0, 1])
+        closing = agents if self.turn else agents[:0]
+        ended = np.array([True, self.turn % 5 == 0])[: len(closing)]
+        none: tuple[np.ndarray, ...] = ()
+        closings = Closings(
+            closing, closing, np.ones(len(closing), np.float32), ended, ended & False, none, np.zeros((0, 0), bool)
+        )
+        self.turn += 1
+        return {"Toy": Ready(closings, Decisions(agents * 0, agents, none, np.zeros((2, 0), bool)), agents[:0], {})}
+
+    def send(self, *_: object) -> None:
+        pass
+
+
+def test_episodes_that_begin_first_count_however_long_they_are() -> None:
+    played = play(cast(Any, Uneven()), lambda *_: (np.zeros((2, 0)), np.zeros((2, 0))), 3)
+    assert [each.length for each in played] == [1, 1, 5]
 
 
 def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(

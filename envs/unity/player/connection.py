@@ -140,8 +140,6 @@ class _Calls:
                 self._window += more
             elif stream == self._stream:
                 self._stream_window += more
-        elif kind == _GOAWAY:
-            raise Closed("the connection is gone (the trainer went away)")
         elif kind == _RST_STREAM and stream == self._stream:
             raise Closed("the trainer refused a message")
         return kind in (_DATA, _HEADERS) and bool(flags & _END_STREAM) and stream == self._stream
@@ -150,7 +148,7 @@ class _Calls:
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER = struct.Struct("!BHBBI")
 _SETTING = struct.Struct("!HI")
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
 _ENABLE_PUSH, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 2, 4, 5
 _LARGEST_WINDOW = 2**31 - 1

@@ -129,6 +129,27 @@ def test_a_request_that_is_cancelled_is_told_of_and_not_answered():
     ]
 
 
+def test_an_answer_to_a_cancelled_request_is_dropped_and_the_next_is_sent():
+    connection = greeted()
+    connection.receive(request(1, b"hi") + frame(RST_STREAM, 0, 1, bytes(4)))
+    connection.respond(1, b"late")
+    assert not connection.out
+    connection.receive(request(3, b"hi"))
+    connection.respond(3, b"answer")
+    assert [stream for _, _, stream, _ in frames(connection.out)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("setting", [(5, 0), (5, 2**24), (4, 2**31)])
+def test_settings_that_cannot_be_are_refused(setting):
+    with pytest.raises(ProtocolError):
+        greeted().receive(frame(SETTINGS, 0, 0, struct.pack("!HI", *setting)))
+
+
+def test_requests_without_end_are_refused():
+    with pytest.raises(ProtocolError, match="more than 16 requests at once"):
+        greeted().receive(b"".join(frame(HEADERS, 4, 2 * i + 1) for i in range(17)))
+
+
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, PREFACE + frame(SETTINGS, 0, 0, b"odd")])
 def test_a_client_that_does_not_speak_http2_is_told_apart(data):
     with pytest.raises(ProtocolError):

@@ -184,8 +184,9 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
     ready = manager.recv(10)["Walker"]
     assert sorted(ready.lost.tolist()) == sorted(agents)
     assert "closed its connection" in fault_of(manager)
-    while not any(news.kind == "restart" for news in manager.news):
+    while not any("closed its connection" in news.text for news in manager.news):
         manager.recv(0.1)
+    manager.recv(0.5)  # it listens again
     again = Client(port, manager)
     again.introduce()
     again.ask_for_input()
@@ -194,6 +195,20 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
     assert ready.decisions.observations[0].tolist() == [[8.0]]
     assert len(ready.closings.agent) == len(ready.lost) == 0
     again.close()
+
+
+def test_the_editor_may_be_stopped_as_often_as_one_likes(port, tmp_path):
+    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path, restarts=1) as manager:
+        manager.start()
+        for _ in range(4):
+            client = Client(port, manager)
+            client.introduce()
+            client.ask_for_input()
+            client.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
+            assert len(manager.recv(10)["Walker"].decisions.agent) == 1
+            client.close()
+            assert len(manager.recv(10)["Walker"].lost) == 1
+            manager.recv(0.5)  # it listens again
 
 
 def test_a_number_that_is_none_fails_its_instance_alone_by_name(manager, client):
@@ -231,8 +246,9 @@ def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, clien
     client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
     manager.recv(10)
     client.close()
-    while not any(news.kind == "restart" for news in manager.news):
+    while not any("closed its connection" in news.text for news in manager.news):
         manager.recv(0.1)
+    manager.recv(0.5)  # it listens again
     again = Client(port, manager)
     again.introduce()
     again.ask_for_input()
