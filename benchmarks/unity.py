@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def _their_steps(launcher: str) -> Callable[..., None]:
     from mlagents_envs.base_env import ActionTuple
     from mlagents_envs.environment import UnityEnvironment
 
-    env = UnityEnvironment(launcher, base_port=_free_port())
+    env = UnityEnvironment(launcher, base_port=_free_port(), additional_args=["-logFile", os.devnull])
     env.reset()
     (behavior,) = env.behavior_specs
     action = ActionTuple(discrete=np.zeros((1, 1), np.int32))
