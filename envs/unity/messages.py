@@ -101,5 +101,5 @@ def _descriptor_in(file: Path) -> bytes:
 
 
 sys.meta_path.insert(0, _Finder())
-if not hasattr(np, "bool"):  # numpy 1.24 to 1.26, where mlagents-envs 0.28 stumbles over it
+if "bool" not in vars(np):  # numpy before 2.0, where mlagents-envs 0.28 stumbles over it
     np.bool = np.bool_  # type: ignore[misc]
