@@ -29,7 +29,7 @@ def trained(monkeypatch):
         def evaluate(config, checkpoint, episodes, *, seed):
             samples = learning.samples_of(checkpoint)
             asked["evaluated"].append((samples, episodes, seed))
-            return [Played(means[samples] + offset, 1, {}) for offset in (-1.0, 1.0)]
+            return [Played(means[samples] + offset, 1, {}, "Toy") for offset in (-1.0, 1.0)]
 
         monkeypatch.setattr(learning, "train", train)
         monkeypatch.setattr(learning, "load_config", lambda folder: None)
