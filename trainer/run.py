@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -149,10 +149,10 @@ class Run:
             log.info(f"stopped by {reason} before anything was learned: {self._folder}")
             return
         self._keep_best()
-        self._save()
+        samples = self._save()
         if never := self._expected.never():
             log.warning(never)
-        self._report.finish(self._shared.samples, self._learners, reason)
+        self._report.finish(samples, self._learners, reason)
 
     def _begin(self, spec: BehaviorSpec, place: int) -> None:
         """Lets a behavior that has appeared act, once it has a learner."""
@@ -214,12 +214,16 @@ class Run:
             return "reward"
         return None
 
-    def _save(self) -> None:
-        """Writes a checkpoint; a disk that refuses is told of, and does not end the run."""
+    def _save(self) -> int:
+        """Writes a checkpoint, and returns how many samples it holds.
+
+        A disk that refuses is told of, and does not end the run.
+        """
         if not self._collecting.intact:
-            return  # steps are half done: only the checkpoint before can be resumed exactly
+            return self._shared.samples  # steps are half done: only the checkpoint before can be resumed exactly
         replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
-        behaviors = self._known()
+        behaviors = self._known(replay)
+        samples: int = sum(each["samples"] for each in behaviors.values())
         tensors = {
             f"{name}/{key}": value
             for name, learner in self._learners.items()
@@ -230,10 +234,10 @@ class Run:
             self._receive()  # the episodes that its state counts
         state["report"] = self._report.state()
         try:
-            name = str(sum(each["samples"] for each in behaviors.values()))
-            self._store.save(name, tensors, state, replay if self._config.checkpoint.replay else None)
+            self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
+        return samples
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {
@@ -242,9 +246,9 @@ class Run:
             for key, value in learner.algorithm.weights().items()
         }
 
-    def _known(self) -> dict[str, Any]:
+    def _known(self, replay: Mapping[str, Snapshot] | None = None) -> dict[str, Any]:
         return {
-            name: {"spec": learner.spec.to_dict(), "samples": int(self._shared.counters(name)[SAMPLES])}
+            name: {"spec": learner.spec.to_dict(), "samples": learner.samples(replay[name] if replay else None)}
             for name, learner in self._learners.items()
         }
 
