@@ -239,7 +239,7 @@ def _rate(step: Callable[..., None], seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _decoding_of(agents: int, floats: int, rounds: int) -> dict[str, float]:
+def _decoding_of(agents: int, floats: int, rounds: int, seconds: float = 0.2) -> dict[str, float]:
     from mlagents_envs.rpc_utils import behavior_spec_from_proto, steps_from_proto
 
     kind = message("unity_message", "UnityMessageProto")
@@ -262,8 +262,8 @@ def _decoding_of(agents: int, floats: int, rounds: int) -> dict[str, float]:
 
     scores: dict[str, list[float]] = {"ours": [], "mlagents_envs": []}
     for _ in range(rounds + 1):
-        scores["ours"].append(1e6 / _rate(ours, 0.2))
-        scores["mlagents_envs"].append(1e6 / _rate(theirs, 0.2))
+        scores["ours"].append(1e6 / _rate(ours, seconds))
+        scores["mlagents_envs"].append(1e6 / _rate(theirs, seconds))
     means = {name: float(np.mean(each[1:])) for name, each in scores.items()}
     return {**means, "times_faster": means["mlagents_envs"] / means["ours"]}
 
