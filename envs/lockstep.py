@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs.manager import News
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready
+from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, joined
 
 
 class Asynchronous(Protocol):
@@ -155,8 +155,8 @@ def _without(ready: Ready, agents: Array) -> Ready:
 
 def _joined(parts: list[Ready]) -> Ready:
     """One `Ready` of several, in the order of instances."""
-    closings = Closings(*_concatenated([part.closings for part in parts]))
-    decisions = Decisions(*_concatenated([part.decisions for part in parts]))
+    closings = joined([part.closings for part in parts])
+    decisions = joined([part.decisions for part in parts])
     metrics: dict[int, dict[str, float]] = {}
     for part in parts:
         metrics |= part.metrics
@@ -166,16 +166,6 @@ def _joined(parts: list[Ready]) -> Ready:
         np.sort(np.concatenate([part.lost for part in parts])),
         dict(sorted(metrics.items())),
     )
-
-
-def _concatenated(parts: list[Any]) -> list[Any]:
-    """Field by field; a field is an array or a tuple of arrays."""
-    return [
-        tuple(np.concatenate(arrays) for arrays in zip(*field))
-        if isinstance(field[0], tuple)
-        else np.concatenate(field)
-        for field in zip(*parts)
-    ]
 
 
 def _closings_of(closings: Closings, order: Array) -> Closings:

@@ -5,9 +5,11 @@ Shapes: N decisions, M closings, K of them truncated; C continuous actions, B di
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -114,6 +116,22 @@ class Closings(NamedTuple):
     """For each observation (K, *shape): the last observations of the truncated, in their order."""
     final_mask: Array
     """(K, A) bool."""
+
+
+Part = TypeVar("Part", Decisions, Closings)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Decisions, or closings, one after another: one or more of them, of one behavior."""
+    if len(parts) == 1:
+        return parts[0]
+    fields: list[Any] = [
+        tuple(np.concatenate(arrays) for arrays in zip(*field))
+        if isinstance(field[0], tuple)
+        else np.concatenate(field)
+        for field in zip(*parts)
+    ]
+    return type(parts[0])(*fields)
 
 
 class Ready(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from buffers.rows import Writer, observation_names
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready
+from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, joined
 from trainer.limiter import Limiter
 from trainer.shared import DROPPED, SAMPLES, UPDATES
 
@@ -119,7 +119,7 @@ class Channel:
 
     def act(self) -> tuple[Array, Array, Array]:
         """One forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
-        decisions = self._pending[0] if len(self._pending) == 1 else _joined(self._pending)
+        decisions = joined(self._pending)
         self._pending.clear()
         agents = decisions.agent
         self.actor.refresh()
@@ -332,13 +332,4 @@ def _subset(decisions: Decisions, chosen: Array) -> Decisions:
         decisions.agent[chosen],
         tuple(observation[chosen] for observation in decisions.observations),
         decisions.mask[chosen],
-    )
-
-
-def _joined(pending: list[Decisions]) -> Decisions:
-    return Decisions(
-        np.concatenate([d.instance for d in pending]),
-        np.concatenate([d.agent for d in pending]),
-        tuple(np.concatenate(parts) for parts in zip(*(d.observations for d in pending))),
-        np.concatenate([d.mask for d in pending]),
     )

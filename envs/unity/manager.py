@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError
+from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
 from envs.supervision import News
 from envs.unity.agents import Roster, Sorted
 from envs.unity.channels import Statistic
@@ -68,7 +68,7 @@ class UnityManager:
         self.instances = instances
         self.specs: dict[str, BehaviorSpec] = {}
         """By behavior, grown as behaviors appear."""
-        self.layout = "the Unity Editor" if env.editor else f"{instances} Unity players"
+        self.layout = "the Unity Editor" if env.editor else f"{instances} Unity player{'s' * (instances > 1)}"
         self.samples: Array = np.zeros(instances, np.int64)
         """(I,) int64: closings delivered, by instance."""
         self.busy_seconds: Array = np.zeros(instances)
@@ -272,16 +272,5 @@ def _joined(parts: list[Sorted], lost: list[int], roster: Roster) -> Ready:
     """What the instances of one behavior have to say, in the order in which they said it."""
     if not parts:
         parts = [roster.nobody()]
-    closings = parts[0].closings if len(parts) == 1 else Closings(*_concatenated([part.closings for part in parts]))
-    decisions = parts[0].decisions if len(parts) == 1 else Decisions(*_concatenated([part.decisions for part in parts]))
+    closings, decisions = joined([part.closings for part in parts]), joined([part.decisions for part in parts])
     return Ready(closings, decisions, np.array(lost, np.int64), {})
-
-
-def _concatenated(parts: list[Any]) -> list[Any]:
-    """Field by field; a field is an array or a tuple of arrays."""
-    return [
-        tuple(np.concatenate(arrays) for arrays in zip(*field))
-        if isinstance(field[0], tuple)
-        else np.concatenate(field)
-        for field in zip(*parts)
-    ]
