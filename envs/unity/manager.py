@@ -93,6 +93,9 @@ class UnityManager:
         """(I,) agents of the last message that still wait for an action."""
         self._statistics: list[Statistic] = []
         self._watched = False
+        self._patience = env.connect_timeout
+        self._wonder_at = math.inf
+        """When it is worth saying that players play but no agent has been seen (monotonic)."""
 
     def __enter__(self) -> UnityManager:
         return self
@@ -116,6 +119,7 @@ class UnityManager:
             ) from error
         for instance in range(self.instances):
             self._players.launch(instance)
+        self._wonder_at = time.monotonic() + self._patience
         return self.specs
 
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
@@ -135,6 +139,8 @@ class UnityManager:
             now = time.monotonic()
             if now >= players.check_at:
                 players.check(now)
+                if now >= self._wonder_at:
+                    self._wonder()
             if ready := self._gather():
                 return ready
             if self._watched or now >= until:
@@ -191,6 +197,20 @@ class UnityManager:
             for name, roster in self._rosters.items()
             if name in parts or name in lost
         }
+
+    def _wonder(self) -> None:
+        """Says, once, that players have connected and that none of them has shown an agent."""
+        playing = [player.instance for player in self._players.of if player is not None and player.connected]
+        if playing and not self.specs:
+            self.news.append(
+                News(
+                    "fault",
+                    playing[0],
+                    f"Instance {playing[0]} has connected, but after {self._patience:g} s no agent has asked for a "
+                    "decision: is there one in the scene whose Behavior Type is Default?",
+                )
+            )
+        self._wonder_at = math.inf
 
     def _lose_failed(self, lost: dict[str, list[int]]) -> None:
         for instance in self._players.failed:

@@ -265,6 +265,23 @@ def test_nobody_who_connects_is_an_error_with_the_usual_causes(port, tmp_path):
             manager.recv(10)
 
 
+def test_players_that_show_no_agent_are_told_of_once(port, tmp_path):
+    with UnityManager(UnityEnv(port=port, connect_timeout=1.0), 1, 0, logs=tmp_path) as manager:
+        manager.start()
+        client = Client(port, manager)
+        client.introduce()
+        client.ask_for_input()
+        manager.news.clear()
+        turns = 5
+        while turns:
+            client.say({})
+            assert manager.recv(0.1) == {}
+            turns -= bool(manager.news)
+        (news,) = manager.news
+        assert "no agent has asked for a decision" in news.text
+        client.close()
+
+
 def test_a_taken_port_is_named(port, manager, tmp_path):
     with (
         UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as second,
