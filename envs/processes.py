@@ -22,10 +22,14 @@ def follow_parent(tie: bool) -> None:
     """
     ignore_signals()
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
-    if sys.platform == "linux":
-        _prctl(_PR_SET_TIMERSLACK, 1)  # else a wait for a deadline ends 50 us late
-        if tie:  # a step that holds Python's lock stops the thread above, not the kernel
-            end_with_launcher()
+    wait_precisely()
+    if tie:  # a step that holds Python's lock stops the thread above, not the kernel
+        end_with_launcher()
+
+
+def wait_precisely() -> None:
+    """Linux ends a wait for a deadline up to 50 us late unless asked not to."""
+    _prctl(_PR_SET_TIMERSLACK, 1)
 
 
 def ignore_signals() -> None:
@@ -36,7 +40,7 @@ def ignore_signals() -> None:
 
 def end_with_launcher() -> None:
     """The kernel of Linux kills this process when the thread that started it ends."""
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # elsewhere there may be no SIGKILL
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

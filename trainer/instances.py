@@ -11,7 +11,7 @@ from envs.manager import EnvManager
 from envs.spec import UserError
 from trainer.config import EnvConfig, GymConfig, UnityConfig
 
-# Whatever serves Unity is imported where it is used: it needs gRPC, and takes a second.
+# Whatever serves Unity is imported where it is used: mlagents-envs takes a while to import.
 if TYPE_CHECKING:
     from envs.unity.manager import UnityManager
     from envs.unity.recipe import UnityEnv

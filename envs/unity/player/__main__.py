@@ -6,12 +6,12 @@ words. Status 0: the trainer ended it; 1: the trainer sent what cannot be used, 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Sequence
 
+from envs.processes import wait_precisely
 from envs.spec import UserError
 from envs.unity.player.faults import claimed_fault, stop_before_connecting
 from envs.unity.player.launcher import write_launcher
@@ -50,7 +50,7 @@ def _serve(options: Options, fault: At | None) -> int:
     from envs.unity.player.connection import Closed, connected
     from envs.unity.player.serving import Player
 
-    _sleep_precisely()
+    wait_precisely()
     print(f"Player of {options.env.id}: connects to port {options.port}.", flush=True)
     try:
         with connected(options.port) as exchange:
@@ -73,17 +73,6 @@ def _print_to(file: str) -> None:
         os.dup2(target, stream.fileno())
     os.close(target)
 
-
-def _sleep_precisely() -> None:
-    """Linux ends a sleep up to 50 us late unless asked not to."""
-    if sys.platform == "linux":
-        import ctypes
-
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-
-
-_PR_SET_TIMERSLACK = 29
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
