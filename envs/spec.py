@@ -1,6 +1,7 @@
 """What a behavior observes and does, and what passes between environments and a trainer: plain data.
 
-Shapes: N decisions, M closings, K of them truncated; C continuous actions, B discrete branches, A mask entries.
+Shapes: N decisions, M closings, K of them truncated; C continuous actions, B discrete branches, A mask entries; T steps
+of a demonstration.
 """
 
 from __future__ import annotations
@@ -132,6 +133,27 @@ def joined(parts: Sequence[Part]) -> Part:
         for field in zip(*parts)
     ]
     return type(parts[0])(*fields)
+
+
+class Demonstration(NamedTuple):
+    """An episode that somebody played, or what was recorded of it: T steps of one agent."""
+
+    observations: tuple[Array, ...]
+    """For each observation of the spec (T, *shape): what the agent acted on."""
+    mask: Array
+    """(T, A) bool."""
+    continuous: Array
+    """(T, C) float32."""
+    discrete: Array
+    """(T, B) int32."""
+    rewards: Array
+    """(T,) float32: what each step earned."""
+    terminated: bool
+    """The episode ended by its own rules; else it was cut off behind the last step."""
+    final_observations: tuple[Array, ...]
+    """For each observation (1, *shape), the last one of an episode that was cut off; (0, *shape) if terminated."""
+    final_mask: Array
+    """(1, A) or (0, A) bool."""
 
 
 class Ready(NamedTuple):

@@ -1,0 +1,39 @@
+"""Demonstrations as rows: drawn, walked and scored like those of any agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from buffers.rows import Layout, Rows, Writer
+from envs.spec import BehaviorSpec, Demonstration
+
+
+def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration]) -> Rows:
+    """Rows of a buffer that holds just these demonstrations, all of them linked; at least one step is needed."""
+    layout = Layout(spec)
+    # Replay leaves alone what a writer may come upon, the oldest sixteenth: here nobody writes, so there is room for it.
+    capacity = 2 * sum(len(each.rewards) + 1 for each in demonstrations) + 16
+    rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
+    writer, agent = Writer(rows), np.zeros(1, np.int64)
+    for each in demonstrations:
+        last = len(each.rewards) - 1
+        for step in range(last + 1):
+            ended = np.array([step == last])
+            kept = slice(None) if step == last else slice(0, 0)
+            writer.append(
+                agent,
+                tuple(observation[step : step + 1] for observation in each.observations),
+                each.mask[step : step + 1],
+                each.continuous[step : step + 1],
+                each.discrete[step : step + 1],
+                np.zeros(1, np.float32),
+                0,
+                each.rewards[step : step + 1],
+                ended & each.terminated,
+                ended & (not each.terminated),
+                tuple(final[kept] for final in each.final_observations),
+                each.final_mask[kept],
+            )
+    return rows
