@@ -13,7 +13,7 @@ from envs.spec import BehaviorSpec, Demonstration
 def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration]) -> Rows:
     """Rows of a buffer that holds just these demonstrations, all of them linked; at least one step is needed."""
     layout = Layout(spec)
-    # Replay leaves alone what a writer may come upon, the oldest sixteenth: here nobody writes, so there is room for it.
+    # Replay leaves the oldest rows of a full buffer alone, which a writer may come upon: so it is never full.
     capacity = 2 * sum(len(each.rewards) + 1 for each in demonstrations) + 16
     rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
     writer, agent = Writer(rows), np.zeros(1, np.int64)
