@@ -17,6 +17,8 @@ from envs.spec import Array, ObservationSpec, UserError
 Space = spaces.Space[Any]
 Write = Callable[[Any, Array], None]
 """Puts one part of an observation into a row (*shape)."""
+Read = Callable[[Any, Array, Array], None]
+"""Puts one part of an action into rows (C,) and (B,)."""
 
 
 class ObservationPart(NamedTuple):
@@ -44,7 +46,7 @@ def observation_parts(space: Space) -> tuple[ObservationPart, ...]:
 
 
 class ActionCodec:
-    """Turns one row of continuous and discrete actions into an action of `space`.
+    """Turns one row of continuous and discrete actions into an action of `space`, and back.
 
     Box gives continuous actions, [-1, 1] clipped and scaled to its bounds; Discrete one branch; MultiDiscrete a branch
     for each entry; MultiBinary branches of two. Dict and Tuple are taken in their order.
@@ -56,7 +58,8 @@ class ActionCodec:
     def __init__(self, space: Space) -> None:
         self.continuous_size = 0
         self.branches: tuple[int, ...] = ()
-        self._build = self._builder(space, "action space")
+        self._readers: list[Read] = []
+        self._build = self._builder(space, "action space", ())
         if not self.continuous_size and not self.branches:
             raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
 
@@ -64,20 +67,37 @@ class ActionCodec:
         """The action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
         return self._build(continuous, discrete)
 
-    def _builder(self, space: Space, where: str) -> Callable[[Array, Array], Any]:
+    def encode(self, action: Any) -> tuple[Array, Array]:
+        """The rows (C,) float32, clipped to [-1, 1], and (B,) int32 that `decode` makes `action` from.
+
+        Raises:
+            ValueError: the action is not one of the space: a part is missing, of another shape, or out of range.
+        """
+        continuous, discrete = np.zeros(self.continuous_size, np.float32), np.zeros(len(self.branches), np.int32)
+        try:
+            for read in self._readers:
+                read(action, continuous, discrete)
+        except (TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"it has not the action space's parts ({error!r})") from error
+        return continuous, discrete
+
+    def _builder(self, space: Space, where: str, path: tuple[Any, ...]) -> Callable[[Array, Array], Any]:
         if isinstance(space, spaces.Dict):
-            members = {key: self._builder(sub, f"{where}[{key!r}]") for key, sub in space.spaces.items()}
+            members = {key: self._builder(sub, f"{where}[{key!r}]", (*path, key)) for key, sub in space.spaces.items()}
             return lambda c, d: {key: build(c, d) for key, build in members.items()}
         if isinstance(space, spaces.Tuple):
-            builders = [self._builder(sub, f"{where}[{i}]") for i, sub in enumerate(space.spaces)]
+            builders = [self._builder(sub, f"{where}[{i}]", (*path, i)) for i, sub in enumerate(space.spaces)]
             return lambda c, d: tuple(build(c, d) for build in builders)
         if isinstance(space, spaces.Box):
             start = self.continuous_size
             self.continuous_size += math.prod(space.shape)
-            return _box_builder(space, where, slice(start, self.continuous_size))
+            part = slice(start, self.continuous_size)
+            self._readers.append(_box_reader(space, where, path, part))
+            return _box_builder(space, where, part)
         first = len(self.branches)
         if isinstance(space, spaces.Discrete):
             self.branches += (int(space.n),)
+            self._readers.append(_choice_reader(where, path, first, np.array([space.n]), np.asarray(space.start)))
             choices = [np.int64(space.start + choice) for choice in range(int(space.n))]
             return lambda c, d: choices[d[first]]
         if isinstance(space, spaces.MultiDiscrete):
@@ -88,6 +108,7 @@ class ActionCodec:
             offset = np.zeros(space.shape, np.int64)
         else:
             raise _refusal(space, where)
+        self._readers.append(_choice_reader(where, path, first, counts, offset))
         self.branches += tuple(int(count) for count in counts.flat)
         stop = len(self.branches)
         return lambda c, d: (d[first:stop].reshape(shape) + offset).astype(dtype)
@@ -180,6 +201,36 @@ def _box_builder(space: spaces.Box, where: str, part: slice) -> Callable[[Array,
         return (np.rint(scaled) if whole else scaled).astype(dtype)
 
     return build
+
+
+def _box_reader(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice) -> Read:
+    low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
+    half = np.where(high > low, (high - low) / 2, 1.0)  # where both are one number, any action means it
+
+    def read(action: Any, continuous: Array, discrete: Array) -> None:
+        value = np.asarray(follow(action, path), np.float64)
+        if value.size != len(low) or not np.isfinite(value).all():
+            raise ValueError(f"the {where} takes {len(low)} finite numbers, not {value.tolist()}")
+        continuous[part] = np.clip((value.ravel() - (high + low) / 2) / half, -1, 1)
+
+    return read
+
+
+def _choice_reader(where: str, path: tuple[Any, ...], first: int, counts: Array, offset: Array) -> Read:
+    """Reads one choice for each of `counts`, from branch `first` on; values count from `offset`."""
+    most = counts.ravel() - 1
+
+    def read(action: Any, continuous: Array, discrete: Array) -> None:
+        value = np.asarray(follow(action, path))
+        fits = value.size == len(most) and value.dtype.kind in "iub"
+        choices = value.ravel() - np.ravel(offset) if fits else most + 1
+        if not ((choices >= 0) & (choices <= most)).all():
+            lowest = np.broadcast_to(np.ravel(offset), most.shape)
+            right = " and ".join(f"{low}..{low + count}" for low, count in zip(lowest.tolist(), most.tolist()))
+            raise ValueError(f"the {where} takes {right}, not {value.tolist()}")
+        discrete[first : first + len(most)] = choices
+
+    return read
 
 
 def _refusal(space: Any, where: str) -> UserError:
