@@ -216,6 +216,30 @@ class EvaluateConfig:
     """Seeds the episodes; far from the seeds of training."""
 
 
+@dataclass(frozen=True)
+class RecordConfig:
+    """`python -m trainer.record`."""
+
+    env: EnvConfig | None = None
+    """Config group; null = that of the run that plays. Gymnasium: one instance, which does not wait."""
+    player: str | None = path_field()
+    """`bot` (the game's own), `package.module:Name` (makes one), `human`, or the folder of a run."""
+    to: str | None = path_field()
+    """The `.demo` file to write."""
+    episodes: int = 1
+    """Episodes to record."""
+    overwrite: bool = False
+    """Whether a file that is there may be replaced."""
+    deterministic: bool = False
+    """Whether a run's policy takes the likeliest action, or draws one."""
+    seed: int = 2_000_000
+    """Seeds the episodes and the player; far from the seeds of training and evaluation."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """A person's keys: `keys.left=1 keys.space+right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
+    fps: float | None = None
+    """Steps a second while a person plays; null = the game waits for each action."""
+
+
 def settings_of(config: TrainConfig, behavior: str) -> tuple[PPOSettings | SACSettings, RewardSettings]:
     """The settings of the algorithm and the reward that serve `behavior`.
 
