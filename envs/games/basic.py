@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from envs.games.keys import DOWN, LEFT, RIGHT
 from envs.spec import Array, UserError
 
 POSITIONS = 20
@@ -57,6 +60,14 @@ class Basic(gymnasium.Env[Any, Any]):
         from envs.games.basic_picture import paint
 
         return paint(self.position, self.steps)
+
+    def make_bot(self, rng: random.Random) -> Callable[[Array], int]:
+        """The best there is: seven steps right."""
+        return lambda observation: 2
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """The arrows; down stays."""
+        return {(DOWN,): 0, (LEFT,): 1, (RIGHT,): 2}
 
     def _observe(self) -> Array:
         observation = np.zeros(POSITIONS, np.float32)

@@ -7,7 +7,9 @@ against 21 play-throughs by humans (25.14 bubbles on average).
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from envs.games.bubble_rules import Game, Level, Shot
 
@@ -58,6 +60,12 @@ class Bot:
             best, which = max(shots, key=lambda shot: _score(game, shot[0]))
         angle = round(best.angle + rng.gauss(0, self.errors.aim))
         return min(max(angle, 0), angles - 1), which
+
+
+def flawless(env: Any, rng: random.Random) -> Callable[[Any], tuple[int, int]]:
+    """A bot without errors for a bubble shooter: `python -m trainer.record player=envs.games.bubble_bot:flawless`."""
+    bot, game = Bot(FLAWLESS, rng), env.unwrapped.game
+    return lambda observation: bot.act(game)
 
 
 def play(game: Game, bot: Bot) -> int:

@@ -52,17 +52,29 @@ class Painter:
         self._shadow = _shadow()
         self._background = self._paint_background()
 
-    def paint(self, game: Game) -> Array:
-        """The game as it stands, with the flight of the last shot and what it cleared: (H, W, 3) uint8."""
+    def paint(self, game: Game, aim: int | None = None) -> Array:
+        """The game as it stands, with what the last shot cleared: (H, W, 3) uint8.
+
+        Shows where the current bubble would fly at the angle `aim`; without one, where the last one flew.
+        """
         picture = self._background.copy()
-        self._paint_trail(picture, game)
+        if aim is not None and not game.over:
+            color = game.hand[0]
+            self._paint_flight(picture, self.grid.flight(aim, game.look(aim, color).hit), color)
+        elif game.last is not None:
+            self._paint_flight(picture, self.grid.flight(game.last.angle, game.last.hit), game.last.color)
+            aim = game.last.angle
         self._paint_board(picture, game)
         self._paint_cleared(picture, game)
-        self._paint_cannon(picture, game)
+        self._paint_cannon(picture, game, aim)
         self._paint_header(picture, game)
         if game.over:
             self._paint_end(picture, game)
         return finish(picture, FINE)
+
+    def point(self, x: float, y: float) -> Point:
+        """Where in the grid a point of the picture lies, given in shares of the picture's width and height."""
+        return (x * self.size[0] - self._left) / UNIT, (y * self.size[1] - HEADER) / UNIT
 
     def _at(self, point: Point) -> tuple[int, int]:
         return round(self._left + point[0] * UNIT), round(HEADER + point[1] * UNIT)
@@ -99,18 +111,16 @@ class Painter:
             for cell in _cells(cells):
                 self._put(picture, self._bubbles[color], self.grid.position(cell))
 
-    def _paint_trail(self, picture: Image.Image, game: Game) -> None:
-        if game.last is None:
-            return
-        dots = _dots(self.grid.flight(game.last.angle, game.last.hit), AIM_START, AIM_GAP)
-        sheet = Image.new("RGBA", picture.size, (*COLORS[game.last.color], 0))
+    def _paint_flight(self, picture: Image.Image, way: list[Point], color: int) -> None:
+        dots = _dots(way, AIM_START, AIM_GAP)
+        sheet = Image.new("RGBA", picture.size, (*COLORS[color], 0))
         draw = ImageDraw.Draw(sheet)
         for i, point in enumerate(dots):
             nearness = (i + 1) / len(dots)
             x, y = self._at(point)
             radius = (2.2 + 3.2 * nearness) * FINE
             box = (x - radius, y - radius, x + radius, y + radius)
-            draw.ellipse(box, fill=(*COLORS[game.last.color], round(70 + 150 * nearness)))
+            draw.ellipse(box, fill=(*COLORS[color], round(70 + 150 * nearness)))
         glow = sheet.filter(ImageFilter.BoxBlur(5 * FINE))
         picture.paste(glow, (0, 0), glow)
         picture.paste(sheet, (0, 0), sheet)
@@ -137,9 +147,9 @@ class Painter:
                 for fall, opacity in ((0.0, 0.10), (0.3, 0.18), (0.7, 0.45)):
                     self._put(picture, self._bubbles[color], (column, row + fall), opacity)
 
-    def _paint_cannon(self, picture: Image.Image, game: Game) -> None:
+    def _paint_cannon(self, picture: Image.Image, game: Game, aim: int | None) -> None:
         x, y = self._at(self.grid.cannon)
-        angle = self.grid.angles[game.last.angle] if game.last else 0.0
+        angle = 0.0 if aim is None else self.grid.angles[aim]
         along, across = (math.sin(angle), -math.cos(angle)), (math.cos(angle), math.sin(angle))
 
         def place(forward: float, aside: float) -> tuple[float, float]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import math
 import random
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from envs.games.bubble_bot import HUMAN, Bot
 from envs.games.bubble_rules import Game, Level
+from envs.games.keys import DOWN, LEFT, RIGHT, SPACE, UP
 from envs.spec import Array, UserError
 
 Observation = dict[str, Array]
@@ -32,7 +36,11 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
     Keyword arguments are the fields of `bubble_rules.Level`; a wrong one raises UserError.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "render_modes": ["rgb_array"],
+        "render_fps": 4,
+        "controls": "mouse or left, right: aim; left button or space: shoot; right button or down: shoot the next",
+    }
 
     def __init__(self, render_mode: str | None = None, **level: Any) -> None:
         self.level = _level(level)
@@ -44,6 +52,8 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         board = gymnasium.spaces.Box(0, 1, self._shape, np.uint8)
         state = gymnasium.spaces.Box(0, 1, (3,), np.float32)
         self.observation_space = gymnasium.spaces.Dict({"board": board, "state": state})
+        self.aim: int | None = None
+        """Where a person aims, which pictures show; None if nobody does."""
         self._painter: Any = None
         self._seeded = False
 
@@ -57,6 +67,7 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
             self.game.rng.seed(int(self.np_random.integers(2**62)))
             self._seeded = True
         self.game.reset()
+        self.aim = None
         return self._observe(), {}
 
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -77,13 +88,42 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         """(H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
+        picture: Array = self._the_painter().paint(self.game, self.aim)
+        return picture
+
+    def make_bot(self, rng: random.Random) -> Callable[[Observation], tuple[int, int]]:
+        """The human-like bot, on this env's game."""
+        bot = Bot(HUMAN, rng)
+        return lambda observation: bot.act(self.game)
+
+    def key_to_action(self, key: int) -> tuple[int, int] | None:
+        """What a pressed key does: the arrows aim, space or up shoots the current bubble, down the next one."""
+        middle = (self.level.angles - 1) // 2
+        self.aim = middle if self.aim is None else self.aim
+        if key in (LEFT, RIGHT):
+            self.aim = min(max(self.aim + (1 if key == RIGHT else -1), 0), self.level.angles - 1)
+        if key in (SPACE, UP, DOWN):
+            return self.aim, int(key == DOWN)
+        return None
+
+    def pointer_to_action(self, x: float, y: float, button: int | None) -> tuple[int, int] | None:
+        """Aims from the cannon at a point of the picture, given in shares of its width and height.
+
+        Button 0 (left) shoots the current bubble, 1 (right) the next one; None only aims.
+        """
+        at = self._the_painter().point(x, y)
+        grid = self.game.grid
+        direction = math.atan2(at[0] - grid.cannon[0], grid.cannon[1] - at[1])
+        self.aim = min(range(self.level.angles), key=lambda angle: abs(grid.angles[angle] - direction))
+        return None if button is None else (self.aim, button)
+
+    def _the_painter(self) -> Any:
         if self._painter is None:
             # Pillow is needed for pictures alone.
             from envs.games.bubble_picture import Painter
 
             self._painter = Painter(self.game.grid)
-        picture: Array = self._painter.paint(self.game)
-        return picture
+        return self._painter
 
     def _observe(self) -> Observation:
         game, bits = self.game, self._plane_bits
