@@ -17,6 +17,45 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from envs.spec import Array
 
 
+class MessageAgents:
+    """The agents of one behavior id, one by one (`infos`) and, where they are many, by column."""
+
+    def __init__(self, agents: Any) -> None:
+        self.infos: Sequence[Any] = agents.value
+        self.count = len(self.infos)
+        self.columns = None
+        if self.count >= _MANY:
+            self.columns = read_columns(agents)
+        else:
+            self.infos = list(self.infos)  # quicker to go through again
+
+    def has(self, name: str) -> bool:
+        """Whether any agent has a number there that is not zero."""
+        if self.columns is not None:
+            return bool(getattr(self.columns, name))
+        return any(getattr(info, name) for info in self.infos)
+
+    def field(self, name: str) -> list[Any]:
+        """(N,) one number of each."""
+        if self.columns is not None:
+            values = getattr(self.columns, name)
+            if len(values) == self.count:
+                return values[:]  # type: ignore[no-any-return]
+            if not values:
+                return [0] * self.count
+        return [getattr(info, name) for info in self.infos]
+
+    def array(self, name: str, dtype: Any) -> Array:
+        """(N,) one number of each."""
+        return np.array(self.field(name), dtype) if self.has(name) else np.zeros(self.count, dtype)
+
+    def masks(self) -> list[bytes]:
+        """(N,) a byte for each entry, 1 = disabled; empty = nothing is."""
+        if self.columns is not None and len(self.columns.action_mask) in (0, self.count):
+            return self.columns.action_mask[:]  # type: ignore[no-any-return]
+        return [bytes(info.action_mask) for info in self.infos]
+
+
 def read_columns(agents: Any) -> Any:
     """The columns of a raw `ListAgentInfoProto`: lists `id`, `reward`, …, as long as agents have the field.
 
@@ -55,6 +94,10 @@ class FloatColumn:
         if not (around == self._around).all():
             return None
         return np.ascontiguousarray(table[:, self._start : self._end]).view("<f4")
+
+
+_MANY = 8
+"""Agents that are read faster by column."""
 
 
 @cache

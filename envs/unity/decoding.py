@@ -13,13 +13,26 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from envs.spec import Array, BehaviorSpec, ObservationSpec, UserError
-from envs.unity.columns import FloatColumn, read_columns
+from envs.unity.columns import FloatColumn, MessageAgents
 from envs.unity.messages import message
 from envs.unity.png import read_pngs
 
 
 class PlayerFault(Exception):
     """One player sent what cannot be used (NaN, wrong shape, …): its instance is restarted, the run goes on."""
+
+
+class AgentFault(PlayerFault):
+    """What cannot be used is one agent's: `agent` is its number, and `problem` says what it is."""
+
+    def __init__(self, behavior_id: str, agent: int, problem: str, observation: str | None = None) -> None:
+        if observation is None:
+            super().__init__(f"behavior {behavior_id!r}, agent {agent}: {problem}")
+            self.problem = problem
+        else:
+            super().__init__(f"behavior {behavior_id!r}, observation {observation!r}, agent {agent}: it sent {problem}")
+            self.problem = f"observation {observation!r} has {problem}"
+        self.agent = agent
 
 
 class Agents(NamedTuple):
@@ -58,7 +71,7 @@ class Decoder:
         self._channels_first = not major.isdecimal() or int(major) >= 3
         self._parameters: dict[str, Any] = {}
         """By full behavior id: BrainParametersProto that no agent has come with yet."""
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, AgentReader] = {}
 
     def decode(self, unity_output: Any) -> dict[str, Agents]:
         """The agents in the `unity_output` of a `raw_message_class()`, by full behavior id; only ids that have some.
@@ -86,11 +99,8 @@ class Decoder:
 
     def _meet(self, behavior_id: str, info: Any) -> None:
         """Learns the spec of a behavior from its parameters and its first agent."""
-        name = behavior_name(behavior_id)
-        layouts = _layouts(name, info.observations, self._channels_first)
-        continuous_size, branches = _actions(name, self._parameters[behavior_id])
-        observations = tuple(layout.spec for layout in layouts)
-        spec = BehaviorSpec(name, observations, continuous_size, branches, masked=bool(branches))
+        reader = AgentReader(behavior_id, self._parameters[behavior_id], info, self._channels_first)
+        spec, name = reader.spec, reader.spec.name
         difference = spec.difference(self.specs.get(name, spec))
         if difference and behavior_id in self._readers:
             raise PlayerFault(f"it sent other parameters of behavior {behavior_id!r} than before: {difference}")
@@ -101,7 +111,163 @@ class Decoder:
             )
         del self._parameters[behavior_id]
         self.specs[name] = spec
-        self._readers[behavior_id] = _Reader(behavior_id, spec, layouts, info)
+        self._readers[behavior_id] = reader
+
+
+class AgentReader:
+    """Reads the agents of one behavior id.
+
+    Args:
+        behavior_id: the full one.
+        parameters: its BrainParametersProto.
+        info: its first agent, whose observations show how they are sent.
+        channels_first: whether images are CHW where their dimension properties do not tell; None if nobody knows.
+
+    Raises:
+        PlayerFault: the first agent cannot be used.
+        UserError: the behavior is of a kind that cannot be trained.
+    """
+
+    def __init__(self, behavior_id: str, parameters: Any, info: Any, channels_first: bool | None) -> None:
+        name = behavior_name(behavior_id)
+        layouts = _layouts(name, info.observations, channels_first)
+        continuous_size, branches = _actions(name, parameters)
+        observations = tuple(layout.spec for layout in layouts)
+        self.spec = BehaviorSpec(name, observations, continuous_size, branches, masked=bool(branches))
+        self._id, self._layouts = behavior_id, layouts
+        self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in enumerate(layouts) if not layout.png]
+        self._floats([info])  # else the columns would take memory for what is only claimed
+        self._columns = [FloatColumn(info.observations[i], size // 4) for i, _, size in self._raw]
+        self._branch_starts = np.cumsum((0, *branches))[:-1]
+
+    def read(self, agents: Any) -> Agents:
+        """The agents (N,) of one message, a `ListAgentInfoProto` that is not empty.
+
+        Raises:
+            PlayerFault: one of them cannot be used.
+        """
+        message = MessageAgents(agents)
+        ids = message.field("id")
+        done = message.array("done", bool)
+        if len(set(ids)) < len(ids):
+            self._check_ids(np.array(ids)[~done])
+        return Agents(
+            np.array(ids, np.int32),
+            self._rewards(message, ids),
+            message.array("group_id", np.int32),
+            message.array("group_reward", np.float32),
+            done,
+            message.array("max_step_reached", bool) & done,
+            self._observations(message),
+            self._mask(message),
+        )
+
+    def _rewards(self, message: MessageAgents, ids: list[int]) -> Array:
+        rewards = message.field("reward")
+        if message.has("group_reward"):
+            rewards = [own + shared for own, shared in zip(rewards, message.field("group_reward"))]
+        # The sum of doubles shows a NaN, which comparisons may miss.
+        if not isfinite(sum(rewards)) or not -_LARGEST <= min(rewards) <= max(rewards) <= _LARGEST:
+            wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
+            raise AgentFault(self._id, wrong[0][0], f"its reward is {wrong[0][1]}")
+        return np.array(rewards, np.float32)
+
+    def _check_ids(self, asking: Array) -> None:
+        """An agent may ask and end in one message, but not ask twice."""
+        numbers, counts = np.unique(asking, return_counts=True)
+        if (counts > 1).any():
+            raise AgentFault(self._id, int(numbers[counts > 1][0]), "it asks twice in one message")
+
+    def _observations(self, message: MessageAgents) -> tuple[Array, ...]:
+        arrays = self._float_columns(message) or self._floats(message.infos)
+        for i, layout in enumerate(self._layouts):
+            if layout.png:
+                arrays[i] = np.stack([self._picture(info, i, info.observations[i]) for info in message.infos])
+            elif layout.channels_first:
+                arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
+        return tuple([arrays[i] for i in range(len(arrays))])
+
+    def _float_columns(self, message: MessageAgents) -> dict[int, Array] | None:
+        """What `_floats` returns, of many agents; None where agents have to be visited one by one."""
+        count = len(self._layouts)
+        if message.columns is None or len(self._raw) < count:
+            return None
+        observations = message.columns.observations[:]
+        if len(observations) != message.count * count:
+            return None
+        arrays = {}
+        for (i, shape, _), column in zip(self._raw, self._columns):
+            values = column.read(observations[i::count])
+            if values is None or not np.isfinite(values).all():
+                return None
+            arrays[i] = values.reshape(-1, *shape)
+        return arrays
+
+    def _floats(self, infos: Sequence[Any]) -> dict[int, Array]:
+        """What is not compressed, by its index and as on the wire: (N, *shape)."""
+        observed = [info.observations for info in infos]
+        for info, observations in zip(infos, observed):
+            if len(observations) != len(self._layouts):
+                raise AgentFault(
+                    self._id, info.id, f"it has {len(observations)} observations, not {len(self._layouts)}"
+                )
+        arrays = {}
+        for i, shape, size in self._raw:
+            chunks = []
+            for row, observations in enumerate(observed):
+                observation = observations[i]
+                data = observation.float_data.data
+                if len(data) != size or observation.shape != shape:
+                    self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {list(observation.shape)}")
+                chunks.append(data)
+            values = np.frombuffer(bytearray().join(chunks), _FLOAT)
+            if not np.isfinite(values).all():
+                wrong = int(np.isfinite(values).argmin())
+                self._refuse(infos[wrong * 4 // size], i, f"the value {values[wrong]}")
+            arrays[i] = values.reshape(-1, *shape)
+        return arrays
+
+    def _picture(self, info: Any, index: int, observation: Any) -> Array:
+        """(H, W, C) uint8."""
+        layout = self._layouts[index]
+        if observation.compression_type != _PNG or observation.shape != layout.shape:
+            kind = "PNGs" if observation.compression_type == _PNG else "no PNGs, but data"
+            self._refuse(info, index, f"{kind} of shape {list(observation.shape)}")
+        try:
+            return read_pngs(observation.compressed_data, layout.spec.shape, observation.compressed_channel_mapping)
+        except ValueError as error:
+            self._refuse(info, index, str(error))
+
+    def _refuse(self, info: Any, index: int, what: str) -> NoReturn:
+        layout = self._layouts[index]
+        wanted = f"{'PNGs' if layout.png else f'{layout.size} finite floats'} of shape {layout.shape}"
+        raise AgentFault(self._id, info.id, f"{what}, not {wanted}", layout.spec.name)
+
+    def _mask(self, message: MessageAgents) -> Array:
+        if not self.spec.masked:
+            return np.zeros((message.count, 0), bool)
+        size = self.spec.mask_size
+        rows = message.masks()
+        if not any(rows):
+            return np.ones((message.count, size), bool)
+        if not all(rows):
+            rows = [row or bytes(size) for row in rows]
+        if set(map(len, rows)) != {size}:
+            info, row = next((info, row) for info, row in zip(message.infos, rows) if len(row) != size)
+            branches = list(self.spec.branches)
+            raise AgentFault(
+                self._id, info.id, f"its action mask has {len(row)} entries, not {size} for branches {branches}"
+            )
+        allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
+        if not allowed.all():
+            self._check_choices(message, allowed)
+        return allowed
+
+    def _check_choices(self, message: MessageAgents, allowed: Array) -> None:
+        stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
+        if stuck.any():
+            agent = message.infos[int(stuck.argmax())].id
+            raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
 
 
 def behavior_name(behavior_id: str) -> str:
@@ -135,12 +301,12 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
 _RESET = 1
 _PNG = 1
 _FLOAT = np.dtype("<f4")
-_MANY = 8
-"""Agents that are read faster by column."""
 _VARIABLE_SIZE = 4
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_VALUES = 2**24
 """In one observation: more is a mistake, and would take the machine's memory before anyone could say so."""
+_MOST_CHOICES = 2**14
+"""Of one agent: a mask of more would outweigh all observations."""
 
 
 class _Layout(NamedTuple):
@@ -157,184 +323,7 @@ class _Layout(NamedTuple):
         return prod(self.shape)
 
 
-class _Reader:
-    """Reads the agents of one behavior id."""
-
-    def __init__(self, behavior_id: str, spec: BehaviorSpec, layouts: Sequence[_Layout], info: Any) -> None:
-        self._id, self._spec, self._layouts = behavior_id, spec, layouts
-        self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in enumerate(layouts) if not layout.png]
-        self._columns = [FloatColumn(info.observations[i], size // 4) for i, _, size in self._raw]
-        self._branch_starts = np.cumsum((0, *spec.branches))[:-1]
-
-    def read(self, agents: Any) -> Agents:
-        """The agents (N,) of one message, a `ListAgentInfoProto` that is not empty."""
-        message = _Message(agents)
-        ids = message.field("id")
-        done = message.array("done", bool)
-        if len(set(ids)) < len(ids):
-            self._check_ids(np.array(ids)[~done])
-        return Agents(
-            np.array(ids, np.int32),
-            self._rewards(message, ids),
-            message.array("group_id", np.int32),
-            message.array("group_reward", np.float32),
-            done,
-            message.array("max_step_reached", bool) & done,
-            self._observations(message),
-            self._mask(message),
-        )
-
-    def _rewards(self, message: _Message, ids: list[int]) -> Array:
-        rewards = message.field("reward")
-        if message.has("group_reward"):
-            rewards = [own + shared for own, shared in zip(rewards, message.field("group_reward"))]
-        # The sum of doubles shows a NaN, which comparisons may miss.
-        if not isfinite(sum(rewards)) or not -_LARGEST <= min(rewards) <= max(rewards) <= _LARGEST:
-            wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
-            raise PlayerFault(f"behavior {self._id!r}, agent {wrong[0][0]}: its reward is {wrong[0][1]}")
-        return np.array(rewards, np.float32)
-
-    def _check_ids(self, asking: Array) -> None:
-        """An agent may ask and end in one message, but not ask twice."""
-        numbers, counts = np.unique(asking, return_counts=True)
-        if (counts > 1).any():
-            raise PlayerFault(f"behavior {self._id!r}, agent {numbers[counts > 1][0]}: it asks twice in one message")
-
-    def _observations(self, message: _Message) -> tuple[Array, ...]:
-        arrays = self._float_columns(message) or self._floats(message.infos)
-        for i, layout in enumerate(self._layouts):
-            if layout.png:
-                arrays[i] = np.stack([self._picture(info, i, info.observations[i]) for info in message.infos])
-            elif layout.channels_first:
-                arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
-        return tuple([arrays[i] for i in range(len(arrays))])
-
-    def _float_columns(self, message: _Message) -> dict[int, Array] | None:
-        """What `_floats` returns, of many agents; None where agents have to be visited one by one."""
-        count = len(self._layouts)
-        if message.columns is None or len(self._raw) < count:
-            return None
-        observations = message.columns.observations[:]
-        if len(observations) != message.count * count:
-            return None
-        arrays = {}
-        for (i, shape, _), column in zip(self._raw, self._columns):
-            values = column.read(observations[i::count])
-            if values is None or not np.isfinite(values).all():
-                return None
-            arrays[i] = values.reshape(-1, *shape)
-        return arrays
-
-    def _floats(self, infos: Sequence[Any]) -> dict[int, Array]:
-        """What is not compressed, by its index and as on the wire: (N, *shape)."""
-        observed = [info.observations for info in infos]
-        for info, observations in zip(infos, observed):
-            if len(observations) != len(self._layouts):
-                raise PlayerFault(
-                    f"behavior {self._id!r}, agent {info.id}: it has {len(observations)} observations, "
-                    f"not {len(self._layouts)}"
-                )
-        arrays = {}
-        for i, shape, size in self._raw:
-            chunks = []
-            for row, observations in enumerate(observed):
-                observation = observations[i]
-                data = observation.float_data.data
-                if len(data) != size or observation.shape != shape:
-                    self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {list(observation.shape)}")
-                chunks.append(data)
-            values = np.frombuffer(bytearray().join(chunks), _FLOAT)
-            if not np.isfinite(values).all():
-                wrong = int(np.isfinite(values).argmin())
-                self._refuse(infos[wrong * 4 // size], i, f"the value {values[wrong]}")
-            arrays[i] = values.reshape(-1, *shape)
-        return arrays
-
-    def _picture(self, info: Any, index: int, observation: Any) -> Array:
-        """(H, W, C) uint8."""
-        layout = self._layouts[index]
-        if observation.compression_type != _PNG or observation.shape != layout.shape:
-            kind = "PNGs" if observation.compression_type == _PNG else "no PNGs, but data"
-            self._refuse(info, index, f"{kind} of shape {list(observation.shape)}")
-        try:
-            return read_pngs(observation.compressed_data, layout.spec.shape, observation.compressed_channel_mapping)
-        except ValueError as error:
-            self._refuse(info, index, str(error))
-
-    def _refuse(self, info: Any, index: int, what: str) -> NoReturn:
-        layout = self._layouts[index]
-        wanted = f"{'PNGs' if layout.png else f'{layout.size} finite floats'} of shape {layout.shape}"
-        raise PlayerFault(
-            f"behavior {self._id!r}, observation {layout.spec.name!r}, agent {info.id}: it sent {what}, not {wanted}"
-        )
-
-    def _mask(self, message: _Message) -> Array:
-        if not self._spec.masked:
-            return np.zeros((message.count, 0), bool)
-        size = self._spec.mask_size
-        rows = message.masks()
-        if not any(rows):
-            return np.ones((message.count, size), bool)
-        if not all(rows):
-            rows = [row or bytes(size) for row in rows]
-        if set(map(len, rows)) != {size}:
-            info, row = next((info, row) for info, row in zip(message.infos, rows) if len(row) != size)
-            raise PlayerFault(
-                f"behavior {self._id!r}, agent {info.id}: its action mask has {len(row)} entries, "
-                f"not {size} for branches {list(self._spec.branches)}"
-            )
-        allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
-        if not allowed.all():
-            self._check_choices(message, allowed)
-        return allowed
-
-    def _check_choices(self, message: _Message, allowed: Array) -> None:
-        stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
-        if stuck.any():
-            agent = message.infos[int(stuck.argmax())].id
-            raise PlayerFault(f"behavior {self._id!r}, agent {agent}: its action mask leaves a branch without a choice")
-
-
-class _Message:
-    """The agents of one behavior id, one by one (`infos`) and, where they are many, by column."""
-
-    def __init__(self, agents: Any) -> None:
-        self.infos: Sequence[Any] = agents.value
-        self.count = len(self.infos)
-        self.columns = None
-        if self.count >= _MANY:
-            self.columns = read_columns(agents)
-        else:
-            self.infos = list(self.infos)  # quicker to go through again
-
-    def has(self, name: str) -> bool:
-        """Whether any agent has a number there that is not zero."""
-        if self.columns is not None:
-            return bool(getattr(self.columns, name))
-        return any(getattr(info, name) for info in self.infos)
-
-    def field(self, name: str) -> list[Any]:
-        """(N,) one number of each."""
-        if self.columns is not None:
-            values = getattr(self.columns, name)
-            if len(values) == self.count:
-                return values[:]  # type: ignore[no-any-return]
-            if not values:
-                return [0] * self.count
-        return [getattr(info, name) for info in self.infos]
-
-    def array(self, name: str, dtype: Any) -> Array:
-        """(N,) one number of each."""
-        return np.array(self.field(name), dtype) if self.has(name) else np.zeros(self.count, dtype)
-
-    def masks(self) -> list[bytes]:
-        """(N,) a byte for each entry, 1 = disabled; empty = nothing is."""
-        if self.columns is not None and len(self.columns.action_mask) in (0, self.count):
-            return self.columns.action_mask[:]  # type: ignore[no-any-return]
-        return [bytes(info.action_mask) for info in self.infos]
-
-
-def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool) -> list[_Layout]:
+def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool | None) -> list[_Layout]:
     """How a behavior's observations are sent, from those of its first agent."""
     layouts: list[_Layout] = []
     names: set[str] = set()
@@ -349,7 +338,7 @@ def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool) -
     return layouts
 
 
-def _layout(where: str, name: str, observation: Any, channels_first: bool) -> _Layout:
+def _layout(where: str, name: str, observation: Any, channels_first: bool | None) -> _Layout:
     shape, properties = list(observation.shape), list(observation.dimension_properties)
     if any(flags & _VARIABLE_SIZE for flags in properties):
         raise UserError(
@@ -370,6 +359,9 @@ def _layout(where: str, name: str, observation: Any, channels_first: bool) -> _L
         return _Layout(ObservationSpec(name, tuple(shape), "float32"), shape, png, channels_first=False)
     if properties in ([1, 2, 2], [2, 2, 1]):
         channels_first = properties[0] == 1
+    elif channels_first is None:
+        # Players that describe no dimensions are old, and send HWC; but files have been made by others, too.
+        channels_first = bool(properties) or shape[0] < shape[2]
     image = (*shape[1:], shape[0]) if channels_first else tuple(shape)
     spec = ObservationSpec(name, image, "uint8", 1 / 255) if png else ObservationSpec(name, image, "float32")
     return _Layout(spec, shape, png, channels_first)
@@ -383,9 +375,10 @@ def _actions(behavior: str, parameters: Any) -> tuple[int, tuple[int, ...]]:
         sizes = tuple(parameters.vector_action_size_deprecated)
         is_continuous = parameters.vector_action_space_type_deprecated == 1
         continuous, branches = (sum(sizes[:1]), ()) if is_continuous else (0, sizes)
-    if continuous < 0 or any(size < 1 for size in branches) or not (continuous or branches):
+    if continuous < 0 or any(size < 1 for size in branches) or not 1 <= continuous + sum(branches) <= _MOST_CHOICES:
         raise UserError(
             f"behavior {behavior!r} has no usable actions ({continuous} continuous, branches {list(branches)}): "
-            "give its Behavior Parameters a continuous action or a discrete branch of at least one choice"
+            "give its Behavior Parameters a continuous action or a discrete branch of at least one choice, and at most "
+            f"{_MOST_CHOICES} in all"
         )
     return continuous, branches

@@ -35,15 +35,29 @@ def message(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}_pb2"), name)
 
 
-@cache
 def raw_message_class() -> Any:
-    """UnityMessageProto, but that `FloatData.data` is bytes: packed little-endian float32, for `np.frombuffer`.
+    """`raw_class("UnityMessageProto")`."""
+    return raw_class("UnityMessageProto")
+
+
+@cache
+def raw_class(name: str) -> Any:
+    """A message class, but that `FloatData.data` is bytes: packed little-endian float32, for `np.frombuffer`.
 
     On the wire the two are the same. Read so, an observation costs no Python float for each of its numbers.
+
+    Args:
+        name: UnityMessageProto, AgentInfoActionPairProto, or of what is in them.
     """
-    pool = descriptor_pool.DescriptorPool()
-    _add_raw(message("unity_message", "DESCRIPTOR"), pool, set())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("communicator_objects.UnityMessageProto"))
+    return message_factory.GetMessageClass(_raw_pool().FindMessageTypeByName(f"communicator_objects.{name}"))
+
+
+@cache
+def _raw_pool() -> Any:
+    pool, added = descriptor_pool.DescriptorPool(), set[str]()
+    for module in ("unity_message", "agent_info_action_pair"):
+        _add_raw(message(module, "DESCRIPTOR"), pool, added)
+    return pool
 
 
 def _add_raw(file: Any, pool: Any, added: set[str]) -> None:
