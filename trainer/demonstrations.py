@@ -1,0 +1,151 @@
+"""Finds demonstration files, and fits what they hold to a behavior.
+
+Shapes: T steps; A mask entries.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
+from envs.unity.demo import Demo, read_demo
+
+
+def find_demos(path: str, key: str) -> list[Path]:
+    """The `.demo` files that `path` means, in the order of their names: a file, a folder's, or a pattern's (`*`, `?`).
+
+    Args:
+        path: may begin with `~`.
+        key: where it was given, for messages (`reward.gail.demos`).
+
+    Raises:
+        UserError: there are none.
+    """
+    given = os.path.expanduser(path)
+    if os.path.isdir(given):
+        found = sorted(Path(given).glob("*.demo"))
+        if not found:
+            raise UserError(f"{key}={path}: the folder holds no .demo file; {_how_to_record(Path(path) / 'name.demo')}")
+        return found
+    if os.path.exists(given):
+        found = [Path(given)]
+    elif glob.has_magic(given):
+        found = sorted(Path(match) for match in glob.glob(given))
+        if not found:
+            raise UserError(f"{key}={path}: no file fits the pattern (quoted, so that your shell leaves it alone?)")
+    else:
+        raise UserError(f"{key}={path} does not exist; {_how_to_record(Path(path))}")
+    strange = [file for file in found if file.suffix != ".demo" or not file.is_file()]
+    if strange:
+        raise UserError(f"{key}={path}: {strange[0]} is not a .demo file, which demonstrations are kept in")
+    return found
+
+
+def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
+    """The files that `path` means (see `find_demos`), with what they hold.
+
+    Raises:
+        UserError: there is none, one is damaged, or none holds a step.
+    """
+    demos = [(file, read_demo(file)) for file in find_demos(path, key)]
+    if not any(demo.episodes for _, demo in demos):
+        which = f"{demos[0][0]} holds" if len(demos) == 1 else f"the {len(demos)} files hold"
+        raise UserError(f"{key}={path}: {which} no step that could be learned from")
+    return demos
+
+
+def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonstration]:
+    """The episodes of all files that `path` means (see `find_demos`), as agents of `spec` would have played them.
+
+    Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
+    the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale. Where
+    the spec has a mask and a file has none, all is allowed; a mask that the spec has not is dropped.
+
+    Raises:
+        UserError: there is no such file or it is damaged, it does not fit `spec`, or no file holds a step.
+    """
+    return [
+        _fit_episode(episode, demo.spec, file, spec)
+        for file, demo in read_demos(path, key)
+        for episode in _checked(demo, file, spec).episodes
+    ]
+
+
+def _checked(demo: Demo, file: Path, spec: BehaviorSpec) -> Demo:
+    """Raises UserError if a file's observations or actions are of other sizes."""
+    seen, difference = demo.spec, None
+    if len(seen.observations) != len(spec.observations):
+        names = ", ".join(f"{each.name!r} {_kind(each)}" for each in spec.observations)
+        difference = f"it has {len(seen.observations)} observations, not {len(spec.observations)} ({names})"
+    elif seen.continuous_size != spec.continuous_size:
+        difference = f"it has {seen.continuous_size} continuous actions, not {spec.continuous_size}"
+    elif seen.branches != spec.branches:
+        difference = f"its discrete branches are {list(seen.branches)}, not {list(spec.branches)}"
+    for theirs, ours in zip(seen.observations, spec.observations):
+        if difference is None and theirs.shape != ours.shape and _axes(theirs.shape, ours.shape) is None:
+            difference = f"its observation {theirs.name!r} is {_kind(theirs)}, not {_kind(ours)}"
+    if difference is not None:
+        raise UserError(f"{file} does not fit behavior {spec.name!r}: {difference}")
+    return demo
+
+
+def _fit_episode(episode: Demonstration, seen: BehaviorSpec, file: Path, spec: BehaviorSpec) -> Demonstration:
+    def fit_all(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        kinds = zip(arrays, seen.observations, spec.observations)
+        return tuple(_fit_observation(array, theirs, ours, file, spec.name) for array, theirs, ours in kinds)
+
+    def fit_mask(mask: Array) -> Array:
+        return mask if seen.masked and spec.masked else np.ones((len(mask), spec.mask_size), bool)
+
+    return episode._replace(
+        observations=fit_all(episode.observations),
+        mask=fit_mask(episode.mask),
+        final_observations=fit_all(episode.final_observations),
+        final_mask=fit_mask(episode.final_mask),
+    )
+
+
+def _fit_observation(values: Array, seen: ObservationSpec, spec: ObservationSpec, file: Path, behavior: str) -> Array:
+    """`values` (T, *seen.shape) as (T, *spec.shape), in the spec's type and scale."""
+    axes = _axes(seen.shape, spec.shape)
+    if seen.shape != spec.shape and axes is not None:
+        values = np.ascontiguousarray(values.transpose(0, *axes))
+    if seen.dtype == spec.dtype and np.isclose(seen.scale, spec.scale):
+        return values
+    scaled = values.astype(np.float64) * (seen.scale / spec.scale)
+    if spec.dtype != "uint8":
+        return scaled.astype(np.float32)
+    whole = np.rint(scaled)
+    bad = ~(np.abs(scaled - whole) <= _ROUNDING) | (whole < 0) | (whole > 255)
+    if bad.any():
+        of = "" if spec.scale == 1 else f" times {spec.scale:.4g}"
+        raise UserError(
+            f"{file} does not fit behavior {behavior!r}: its observation {seen.name!r} holds "
+            f"{float(values[bad][0]) * seen.scale:.6g}, which is none of the whole numbers from 0 to 255{of} that "
+            f"{spec.name!r} consists of"
+        )
+    return whole.astype(np.uint8)
+
+
+def _axes(seen: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """How an image's axes, behind that of steps, are put in order if only its channels stand elsewhere."""
+    for axes in ((3, 1, 2), (2, 3, 1)):  # channels first; last
+        if len(seen) == 3 and tuple(seen[axis - 1] for axis in axes) == wanted:
+            return axes
+    return None
+
+
+def _kind(spec: ObservationSpec) -> str:
+    return f"{spec.dtype}{list(spec.shape)}"
+
+
+def _how_to_record(file: Path) -> str:
+    return f"record it: python -m trainer.record env=... player=... to={file}"
+
+
+_ROUNDING = 1e-3
+"""How far a number may be from a whole one: files keep scaled integers as 32-bit floats."""
