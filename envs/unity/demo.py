@@ -94,7 +94,10 @@ def _read(data: bytes) -> Demo:
             "record it again with a current one)"
         )
     first.agent_info.id = 1
-    reader = AgentReader(parameters.brain_name, parameters, first.agent_info, channels_first=None)
+    try:
+        reader = AgentReader(parameters.brain_name, parameters, first.agent_info, channels_first=None)
+    except UserError as error:
+        raise UserError(f"header and record 1: {error}") from None
     parts = list(_parts(data, records, reader))
     agents = _joined([part for part, _ in parts])
     actions = _Actions(*(np.concatenate(arrays) for arrays in zip(*(part for _, part in parts))))

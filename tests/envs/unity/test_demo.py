@@ -191,12 +191,13 @@ def test_pictures_must_be_of_the_size_that_the_first_one_has(read):
         (file_of(walk(3), RUNNER, number_steps=-1), "its header claims -1 records"),
         (file_of(walk(3), RUNNER, number_steps=9), r"it ends in record 5 of 9 \(a length was expected at byte"),
         (file_of(walk(3), RUNNER, demonstration_name="a long name" * 9), "its meta takes 10. bytes, not at most 33"),
+        (file_of(walk(3), RUNNER, demonstration_name="-" * 28 + delimited(RUNNER).decode()), "its meta takes"),
         (file_of([], RUNNER), "it holds no records"),
         (file_of([], RUNNER, number_episodes=1, tail=b"\x08\x01\x12\x04Test \x01"), "it holds no records"),
         (file_of([pair()], RUNNER), "record 1: it has no observations, not at least one"),
         (file_of([], RUNNER, tail=b"\x02\xff\xff"), "record 1: its 2 bytes are no pair of an agent and its action"),
         (file_of([], RUNNER, tail=b"\xff" * 11), "record 1: the length at byte .* has more than the 10 bytes"),
-        (file_of(walk(3), parameters()), "behavior 'Runner' has no usable actions"),
+        (file_of(walk(3), parameters()), "x.demo: header and record 1: behavior 'Runner' has no usable actions"),
         (file_of(walk(3), parameters(branches=(2**30,))), "behavior 'Runner' has no usable actions"),
         (file_of([pair(floats([1], [4]), discrete=[0])], RUNNER), "observation 'sensor' is of variable length"),
     ],
@@ -277,9 +278,7 @@ def test_a_claimed_shape_takes_no_memory(read):
 
 
 def test_unknown_fields_are_passed_over(read):
-    pairs = walk(20)
-    data = file_of([], RUNNER, number_steps=21)
+    pairs = [pair(floats([t]), discrete=[0]) for t in range(20)]
     for each in pairs:
-        each.agent_info.MergeFromString(b"\x3a\x08" + b"\xff" * 8)  # field 7, a float, sent as bytes
-        data += delimited(each)
-    assert_walk(read(data).episodes[0], 20)
+        each.agent_info.MergeFromString(b"\x3a\x04" + np.float32(5).tobytes())  # field 7 is the reward, but no bytes
+    assert read(file_of(pairs, RUNNER)).episodes[0].rewards.tolist() == [0] * 19
