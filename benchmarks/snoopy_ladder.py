@@ -212,19 +212,27 @@ def _run(ladder: Ladder, rung: str, seed: int) -> None:
 
 
 def _read(ladder: Ladder, rung: str, seed: int) -> Run:
-    folder = ladder.place(rung, seed)
-    notes, summary = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("ladder", "summary"))
+    notes, summary = _files(ladder.place(rung, seed))
     return Run.of(seed, summary, notes["command_seconds"])
+
+
+def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's `ladder.json` and `summary.json`."""
+    try:
+        notes, summary = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("ladder", "summary"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is damaged ({error}): remove it, and it is run again") from error
+    return notes, summary
 
 
 def _check_same(ladder: Ladder, rung: str, seed: int) -> None:
     """Raises UserError if the run in the folder is not the one that would be run now."""
     folder = ladder.place(rung, seed)
-    notes = json.loads((folder / "ladder.json").read_text("utf-8"))
+    notes, _ = _files(folder)
     now = {**_flat(_compose(*ladder.command(rung, seed))), **machine()}
     then = {**_flat(load_config(folder)), **notes["machine"]}
     if ladder.imitates(rung):
-        now["demonstrations"], then["demonstrations"] = _digest(ladder.demos)[:8], notes["demonstrations"][:8]
+        now["demonstrations"], then["demonstrations"] = _digest(ladder.demos), notes["demonstrations"]
     for key in (*now, *then):
         if now.get(key) != then.get(key):
             raise UserError(

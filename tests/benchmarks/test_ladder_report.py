@@ -118,6 +118,11 @@ def test_rungs_that_are_out_of_order_are_named():
     assert (order["seen"], order["met"]) == ("all", True)
 
 
+def test_order_is_of_seeds_that_all_rungs_have():
+    order = claims({PPO: runs(40, 40, 40, 1, 1, 1, 1), SAC: runs(30, 30, 30)})[-1]
+    assert (order["seen"], order["pairs"], order["met"]) == ("all", 3, True)
+
+
 def test_rung_stands_beside_the_first_and_the_reference():
     figures = rung_figures(SAC, {PPO: runs(100.0, 110.0), SAC: runs(10.0, 22.0)})
     assert figures["first_over_this"]["seeds"] == {"0": 10.0, "1": 5.0}

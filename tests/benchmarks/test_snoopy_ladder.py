@@ -182,6 +182,13 @@ def test_run_of_another_machine_is_refused(trainer, tmp_path, capsys):
     assert "cores=999" in capsys.readouterr().err
 
 
+def test_damaged_run_is_refused(trainer, tmp_path, capsys):
+    assert call(tmp_path, seeds=1) == 0
+    (tmp_path / f"{SAC}-0" / "summary.json").write_text("{")
+    assert call(tmp_path, seeds=1) == 2
+    assert "remove it" in capsys.readouterr().err
+
+
 def test_further_seeds_that_are_there_are_reported_too(trainer, tmp_path, capsys):
     assert call(tmp_path, rungs=(PPO,), seeds=3) == 0
     capsys.readouterr()
