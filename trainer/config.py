@@ -235,7 +235,7 @@ class RecordConfig:
     seed: int = 2_000_000
     """Seeds the episodes and the player; far from the seeds of training and evaluation."""
     keys: dict[str, Any] = field(default_factory=dict)
-    """A person's keys: `keys.left=1 keys.space+right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
+    """A person's keys: `keys.left=1 keys.space-right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
     fps: float | None = None
     """Steps a second while a person plays; null = the game waits for each action."""
 

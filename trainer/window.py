@@ -34,7 +34,7 @@ class Person(Player):
 
     Args:
         env: renders `rgb_array`; reset once.
-        keys: actions by key names (`left`, `space+right`, `none`), in place of the environment's own.
+        keys: actions by key names (`left`, `left_shift`, `space-right`, `none`), in place of the environment's own.
         fps: steps a second; None = each action is waited for.
         episodes: how many there will be, for the title.
         stopped: asked several times a second; true ends the game.
@@ -90,7 +90,8 @@ class Person(Player):
             if action is not None:
                 return action
             # A picture may take longer than the mouse needs to move on.
-            if event.type in (pygame.KEYDOWN, pygame.MOUSEMOTION) and not pygame.event.peek():
+            aiming = (pygame.KEYDOWN, pygame.MOUSEMOTION)
+            if event.type in aiming and not pygame.event.peek(aiming):
                 self._draw()
 
     def _frame(self, fps: float) -> Any:
@@ -154,23 +155,23 @@ class Person(Player):
         return screen
 
     def _controls(self) -> str:
-        names = [
-            "+".join(self._pygame.key.name(key) for key in sorted(keys)) + f": {action}"
-            for keys, action in self._held.items()
-            if keys
-        ]
+        names = [f"{self._name(keys)}: {action}" for keys, action in self._held.items() if keys]
         own = self._env.unwrapped.metadata.get("controls") if self._press or not names else None
         return " - ".join([own or ", ".join(names), "Backspace: anew", "Esc: end"])
+
+    def _name(self, keys: frozenset[int]) -> str:
+        return "-".join(self._pygame.key.name(key).replace(" ", "_") for key in sorted(keys)) or "none"
 
     def _named_keys(self, keys: Mapping[str, Any]) -> dict[frozenset[int], Any]:
         held = {}
         for name, action in keys.items():
             try:
-                codes = [] if name == "none" else [self._pygame.key.key_code(each) for each in str(name).split("+")]
+                parts = [] if name == "none" else str(name).split("-")
+                codes = [self._pygame.key.key_code(part.replace("_", " ")) for part in parts]
             except ValueError as error:
                 raise UserError(
-                    f"keys.{name}={action}: there is no such key; names are left, space, return, a, ..., left+up for "
-                    "two at once, and none for no key"
+                    f"keys.{name}={action}: there is no such key; names are left, space, left_shift, a, ..., left-up "
+                    "for two at once, and none for no key"
                 ) from error
             held[frozenset(codes)] = action
         return held
@@ -186,8 +187,8 @@ class Person(Player):
     def _check_keys(self) -> None:
         if not (any(self._held) or self._press or self._pointer):
             raise UserError(
-                f"a person cannot play this environment, {self._env.unwrapped!r}, without keys: give them, "
-                "for example keys.left=0 keys.right=1"
+                "player=human: the environment tells of no keys to play it with; give them, for example "
+                " keys.left=0 keys.right=1"
             )
         if self._fps is not None and frozenset() not in self._held:
             raise UserError(
@@ -199,8 +200,7 @@ class Person(Player):
             try:
                 codec.encode(action)
             except ValueError as error:
-                name = "+".join(self._pygame.key.name(key) for key in sorted(keys)) or "none"
-                raise UserError(f"keys.{name}={action} is no action of the environment: {error}") from error
+                raise UserError(f"keys.{self._name(keys)}={action} is no action of the environment: {error}") from error
 
 
 def _open_pygame() -> Any:
