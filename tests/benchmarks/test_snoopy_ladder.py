@@ -1,4 +1,5 @@
 import json
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -219,6 +220,14 @@ def test_demonstrations_are_recorded_once_for_all_rungs_that_want_them(trainer, 
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[0])["demonstrations"]["episodes"] == 21
     assert "21 episodes, 525 steps, 25 bubbles a game" in out
+
+
+def test_rung_is_told_the_file_wherever_its_experiment_takes_demonstrations(monkeypatch):
+    config = make_dataclass("Config", ["algorithm", "reward"])(
+        {"demos": "demos/level25.demo", "cloning": {"demos": None}}, {"gail": {"demos": "demos/level25.demo"}}
+    )
+    monkeypatch.setattr(snoopy_ladder, "_compose", lambda *overrides: config)
+    assert snoopy_ladder.demo_keys(SAC_GAIL, ()) == ("algorithm.demos", "reward.gail.demos")
 
 
 def test_ladder_without_imitating_rungs_needs_no_demonstrations(trainer, recorded, tmp_path, capsys):
