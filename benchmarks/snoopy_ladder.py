@@ -282,11 +282,12 @@ def _settings(ladder: Ladder, rung: str) -> dict[str, Any]:
     """What the rung sets otherwise than its algorithm's and level's defaults."""
     config = _compose(f"+experiment={rung}", *ladder.overrides)
     default = _flat(_compose("env=bubble_shooter", f"algorithm={config.algorithm.name}"))
-    return {
+    set_here = {
         key: value
         for key, value in _flat(config).items()
         if value is not None and value != default.get(key) and not key.startswith("goal.")
     }
+    return {**set_here, **{key: ladder.demos.name for key in demo_keys(rung, ladder.overrides)}}
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:

@@ -218,7 +218,10 @@ def test_demonstrations_are_recorded_once_for_all_rungs_that_want_them(trainer, 
     told = [f"reward.gail.demos={demos}" in overrides for overrides in trainer.overrides]
     assert told == [False, True, True] * 2
     out = capsys.readouterr().out
-    assert json.loads(out.splitlines()[0])["demonstrations"]["episodes"] == 21
+    result = json.loads(out.splitlines()[0])
+    assert result["demonstrations"]["episodes"] == 21
+    told_by = [rung["settings"].get("reward.gail.demos") for rung in result["rungs"].values()]
+    assert told_by == [None, "level25.demo", "level25.demo"]
     assert "21 episodes, 525 steps, 25 bubbles a game" in out
 
 
