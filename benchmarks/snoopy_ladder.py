@@ -168,6 +168,8 @@ def report(ladder: Ladder, complete: bool) -> dict[str, Any]:
     runs = {name: each for name, each in runs.items() if each}
     config = _compose(*ladder.command(ladder.rungs[0], 0))
     goal = config.goal
+    # An interrupted recording leaves none.
+    shows_demos = any(map(ladder.imitates, ladder.rungs)) and ladder.demos.exists()
     return {
         "law": "snoopy",
         "time_scale": ladder.time_scale,
@@ -177,7 +179,7 @@ def report(ladder: Ladder, complete: bool) -> dict[str, Any]:
         "overrides": list(ladder.overrides),
         "machine": machine(),
         "complete": complete,
-        "demonstrations": _demonstrations(ladder.demos) if any(map(ladder.imitates, ladder.rungs)) else None,
+        "demonstrations": _demonstrations(ladder.demos) if shows_demos else None,
         "rungs": {
             name: {"settings": _settings(ladder, name), "tuning": TUNING[name], **rung_figures(name, runs)}
             for name in runs
@@ -287,7 +289,7 @@ def _settings(ladder: Ladder, rung: str) -> dict[str, Any]:
         for key, value in _flat(config).items()
         if value is not None and value != default.get(key) and not key.startswith("goal.")
     }
-    return {**set_here, **{key: ladder.demos.name for key in demo_keys(rung, ladder.overrides)}}
+    return {**set_here, **dict.fromkeys(demo_keys(rung, ladder.overrides), ladder.demos.name)}
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:

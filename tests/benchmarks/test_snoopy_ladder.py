@@ -239,6 +239,23 @@ def test_ladder_without_imitating_rungs_needs_no_demonstrations(trainer, recorde
     assert json.loads(capsys.readouterr().out)["demonstrations"] is None
 
 
+def test_interrupted_recording_is_made_anew_and_runs_that_are_there_are_shown(
+    trainer, recorded, tmp_path, monkeypatch, capsys
+):
+    def interrupted(command, **kwargs):
+        (tmp_path / "unfinished.demo").touch()
+        raise KeyboardInterrupt
+
+    assert call(tmp_path, seeds=1) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(snoopy_ladder.subprocess, "run", interrupted)
+        assert call(tmp_path, rungs=(PPO, PPO_GAIL), seeds=1) == 130
+    assert "NOT COMPLETE" in capsys.readouterr().out
+    assert not (tmp_path / "level25.demo").exists()
+    assert call(tmp_path, rungs=(PPO, PPO_GAIL), seeds=1) == 0
+    assert (tmp_path / "level25.demo").read_bytes() == b"played"
+
+
 def test_runs_from_other_demonstrations_are_refused(trainer, recorded, tmp_path, capsys):
     assert call(tmp_path, rungs=(SAC, SAC_GAIL), seeds=1) == 0
     (tmp_path / "level25.demo").write_bytes(b"played otherwise")
