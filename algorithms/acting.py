@@ -14,7 +14,8 @@ all in a process that has just slept, as a collector has. Microseconds of an `ac
 
 Torch comes level with wide networks and many rows but is nowhere ahead, so no rule chooses by size.
 
-Shapes: N rows, D inputs, H units, C continuous actions, B branches, K choices of the largest branch, A mask entries.
+Shapes: N rows, H units, C continuous actions, D discrete branches of the spec, B as they are chosen, K choices of the
+largest of these, A mask entries.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class NumpyActor:
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
         self._count, self._width = branches.count, branches.width
-        self._real = ~branches.padding.numpy()  # (B, K)
+        self._joint, self._combinations = branches.joint, branches.combinations.numpy()  # (K, D)
+        self._real = ~branches.padding.numpy()  # (D, K), or of the largest branch of a spec whose choices are joint
         self._positions = branches.positions.numpy()  # (A,)
         self._padded = not self._real.all()
         self._starts = self._starts_of(1)
@@ -64,7 +66,7 @@ class NumpyActor:
     ) -> tuple[Array, Array, Array]:
         """Sampled actions for raw observations, each (N, *shape), under a mask (N, A), A = 0 for none.
 
-        Returns continuous (N, C) float32, discrete (N, B) int32 and their joint log-probability (N,) float32.
+        Returns continuous (N, C) float32, discrete (N, D) int32 and their joint log-probability (N,) float32.
         """
         x = self._prepare(observations)
         for weight, bias in self._layers:
@@ -90,7 +92,7 @@ class NumpyActor:
         return continuous, discrete, chosen if log_prob is None else log_prob + chosen
 
     def _prepare(self, observations: Sequence[Array]) -> Array:
-        """(N, D): what `Policy.prepare` makes of them."""
+        """(N, inputs): what `Policy.prepare` makes of them."""
         rows = len(observations[0])
         x = np.empty((rows, self._inputs), np.float32)
         for observation, start, end, scale in self._parts:
@@ -107,10 +109,10 @@ class NumpyActor:
         return x
 
     def _choose(self, logits: Array, mask: Array, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Choices (N, B) int32 and their log-probabilities (N,), of logits (N, B, K) under a mask (N, A)."""
+        """Choices (N, D) int32 and their log-probabilities (N,), of logits (N, B, K) under a mask (N, A)."""
         if np.count_nonzero(mask) != mask.size:
             logits = np.where(self._allowed(mask), logits, FORBIDDEN_LOGIT)
-        elif self._padded:
+        elif self._padded and not self._joint:
             logits = np.where(self._real, logits, FORBIDDEN_LOGIT)
         shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
         bounds = np.add.accumulate(np.exp(shifted), axis=-1)
@@ -124,17 +126,23 @@ class NumpyActor:
             self._starts = self._starts_of(len(choices))
         log_probs = shifted.take(choices + self._starts[: len(choices)])
         log_probs -= np.log(totals[..., 0])
+        if self._joint:
+            choices = self._combinations.take(choices[:, 0], axis=0)
         return choices.astype(np.int32), np.add.reduce(log_probs, axis=-1)
 
     def _allowed(self, mask: Array) -> Array:
         """(N, B, K) of a mask (N, A); a branch that it allows nothing counts as unmasked: see `Branches.forbidden`."""
         if self._padded:
-            padded = np.zeros((len(mask), self._count * self._width), np.bool_)
+            padded = np.zeros((len(mask), self._real.size), np.bool_)
             padded[:, self._positions] = mask
             mask = padded
-        allowed = mask.reshape(-1, self._count, self._width)
+        allowed = mask.reshape(-1, *self._real.shape)
         possible = allowed.any(-1, keepdims=True)
-        return allowed if possible.all() else np.where(possible, allowed, self._real)
+        separate: Array = np.where(possible, allowed, self._real)
+        if not self._joint:
+            return separate
+        together: Array = np.logical_and.reduce(separate[:, np.arange(len(self._real)), self._combinations], axis=-1)
+        return together[:, None]
 
     def _starts_of(self, rows: int) -> Array:
         """(rows, B): where each row's branches start in flattened logits."""

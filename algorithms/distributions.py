@@ -1,7 +1,7 @@
 """Distributions of hybrid actions: a Gaussian over the continuous part and a masked categorical for each branch.
 
-Shapes: N rows, C continuous actions, B branches, K choices of the largest branch (smaller ones are padded), A mask
-entries (all choices of all branches, one branch after another).
+Shapes: N rows, C continuous actions, D discrete branches of the spec, A mask entries (all their choices, one branch
+after another); B branches as they are chosen (D, or 1 if together), K choices of the largest of these (others padded).
 """
 
 from __future__ import annotations
@@ -9,25 +9,45 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 
 class Branches(nn.Module):
-    """The discrete branches of a spec, padded to one width so that all of them pass in one operation."""
+    """The discrete branches of a spec, padded to one width so that all of them pass in one operation.
+
+    If they have no more than `joint_choices` combinations, these are the choices of one branch.
+    """
 
     padding: Tensor
     positions: Tensor
+    combinations: Tensor
+    strides: Tensor
 
-    def __init__(self, branches: tuple[int, ...]) -> None:
+    def __init__(self, branches: tuple[int, ...], joint_choices: int) -> None:
         super().__init__()
-        self.count, self.width = len(branches), max(branches, default=0)
-        choices = torch.tensor(branches, dtype=torch.int64)
-        real = torch.arange(self.width) < choices[:, None]
+        self.sizes = chosen_branches(branches, joint_choices)
+        self.count, self.width = len(self.sizes), max(self.sizes, default=0)
+        self.joint = self.sizes != branches
+        real = torch.arange(max(branches, default=0)) < torch.tensor(branches, dtype=torch.int64)[:, None]
         self.register_buffer("padding", ~real, persistent=False)
         self.register_buffer("positions", real.flatten().nonzero()[:, 0], persistent=False)
         self._padded = not bool(real.all())
+        # Of each combination its choice in each branch (K, D); one step in a branch is so many combinations (D,).
+        places = np.indices(branches).reshape(len(branches), -1).T if self.joint else np.zeros((0, len(branches)))
+        strides = np.cumprod((1, *branches[:0:-1]))[::-1] if self.joint else np.ones(len(branches))
+        self.register_buffer("combinations", torch.tensor(places, dtype=torch.int64), persistent=False)
+        self.register_buffer("strides", torch.tensor(strides.copy(), dtype=torch.int64), persistent=False)
+
+    def index(self, discrete: Tensor) -> Tensor:
+        """(N, B) int64, as which the choices (N, D) int64 of a spec's branches are chosen."""
+        return (discrete * self.strides).sum(-1, keepdim=True) if self.joint else discrete
+
+    def choices(self, index: Tensor) -> Tensor:
+        """(N, D) int64, what was chosen as (N, B)."""
+        return self.combinations[index[:, 0]] if self.joint else index
 
     def forbidden(self, mask: Tensor) -> Tensor | None:
         """(N, B, K) bool, the choices that may not be taken, None if all may; mask (N, A) True = allowed, or (N, 0).
@@ -35,11 +55,16 @@ class Branches(nn.Module):
         A branch whose mask allows nothing counts as unmasked: an action has to be taken all the same.
         """
         if mask.shape[1] == 0:
-            return self.padding if self._padded else None
-        allowed = torch.zeros(len(mask), self.count * self.width, dtype=torch.bool, device=mask.device)
+            return self.padding if self._padded and not self.joint else None
+        branches, width = self.padding.shape
+        allowed = torch.zeros(len(mask), branches * width, dtype=torch.bool, device=mask.device)
         allowed[:, self.positions] = mask
-        forbidden = ~allowed.view(-1, self.count, self.width)
-        return torch.where(forbidden.all(-1, keepdim=True), self.padding, forbidden)
+        forbidden = ~allowed.view(-1, branches, width)
+        forbidden = torch.where(forbidden.all(-1, keepdim=True), self.padding, forbidden)
+        if not self.joint:
+            return forbidden
+        columns = torch.arange(branches, device=mask.device)
+        return forbidden[:, columns, self.combinations].any(-1)[:, None]
 
     def categorical(self, logits: Tensor, mask: Tensor) -> Categorical:
         """The distribution of logits (N, B * K) under a mask (N, A)."""
@@ -53,8 +78,14 @@ class Branches(nn.Module):
         """(N or 1, B): ln of the number of choices allowed, the largest entropy a branch can have."""
         forbidden = self.forbidden(mask)
         if forbidden is None:
-            forbidden = self.padding
+            forbidden = self.padding.new_zeros(1, self.count, self.width)
         return (~forbidden).sum(-1).reshape(-1, self.count).float().log()
+
+
+def chosen_branches(branches: tuple[int, ...], joint_choices: int) -> tuple[int, ...]:
+    """Choices of each branch that is chosen by itself: those of a spec, or one of all their combinations."""
+    combinations = math.prod(branches)
+    return (combinations,) if len(branches) > 1 and combinations <= joint_choices else branches
 
 
 class Categorical(NamedTuple):

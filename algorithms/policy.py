@@ -1,6 +1,7 @@
 """The policy of a behavior: what actors run, what learners improve.
 
-Shapes: N rows, C continuous actions, B branches, K choices of the largest branch, A mask entries, P published numbers.
+Shapes: N rows, C continuous actions, D discrete branches of the spec, B as they are chosen, K choices of the largest of
+these, A mask entries, P published numbers.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Policy(nn.Module):
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
         self.encoder = Encoder(spec)
         self.trunk = MLP(self.encoder.features, settings.hidden)
-        self.branches = Branches(spec.branches)
+        self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
         self.head = nn.Linear(self.trunk.features, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
@@ -123,7 +124,7 @@ class Policy(nn.Module):
     ) -> tuple[Array, Array, Array]:
         """Actions for raw observations, each (N, *shape), under a mask (N, A): numpy in, numpy out.
 
-        Returns continuous (N, C) float32, discrete (N, B) int32 and their joint log-probability (N,) float32, which is
+        Returns continuous (N, C) float32, discrete (N, D) int32 and their joint log-probability (N,) float32, which is
         0 where `deterministic` takes the likeliest action.
         """
         device = self.flat.device
@@ -145,7 +146,7 @@ class Policy(nn.Module):
             choices = distribution.discrete.mode() if deterministic else distribution.discrete.sample(generator)
             if not deterministic:
                 log_prob = log_prob + distribution.discrete.log_prob(choices)
-            discrete = choices.int().cpu().numpy()
+            discrete = self.branches.choices(choices).int().cpu().numpy()
         return continuous, discrete, log_prob.cpu().numpy()
 
     def _published(self) -> list[Tensor]:

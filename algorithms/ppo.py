@@ -4,13 +4,15 @@ Three policies: *behaviour* acted (any of the last few versions), *proximal* is 
 ratio that is clipped is that of the *current* policy over the proximal one; proximal over behaviour, truncated, weights
 each row and corrects its targets (V-trace).
 
-Shapes: N rows of a rollout, M rows of a minibatch, S segments, C continuous actions, B branches, A mask entries.
+Shapes: N rows of a rollout, M rows of a minibatch, S segments, C continuous actions, B branches as they are chosen, A
+mask entries.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,14 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
+from algorithms.demonstrations import Steps
 from algorithms.distributions import Gaussian
 from algorithms.flat import FlatAdam, place
 from algorithms.networks import MLP, Encoder, initialize
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import estimate_returns
-from algorithms.rewards import ScoredRows, make_signals, total_score
+from algorithms.rewards import Scores
 from algorithms.settings import PPOSettings, RewardSettings, scheduled
+from algorithms.signals import Demos, make_cloning, make_rewards
 from buffers.rollout import Drain, Rollout
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
@@ -38,6 +42,7 @@ class Batch(NamedTuple):
     mask: Tensor
     continuous: Tensor
     discrete: Tensor
+    """(N, B) int64, as they are chosen."""
     proximal_log_prob: Tensor
     """(N,) joint log-probability under the policy as the update starts."""
     weights: Tensor
@@ -135,7 +140,9 @@ class PPO:
         device: torch.device | str,
         seed: int,
         rewards: RewardSettings | None = None,
+        demos: Demos = MappingProxyType({}),
     ) -> None:
+        """`demos` holds, by path, the demonstrations that the settings name."""
         self.settings = settings
         self.device = torch.device(device)
         self.updates = 0
@@ -145,9 +152,12 @@ class PPO:
         """Samples that may wait: those of the rollout in hand, and as many more as the lag allows."""
         self._spec = spec
         self._rollout = Rollout(rows, settings.rollout_size)
-        self._signals = make_signals(rewards or RewardSettings())
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._build_networks(seed)
+        self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
+        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
+        if self.cloning is not None and self.policy.normalized_size:
+            self._normalize(self.cloning.normalized_rows)
         self._averages = Averages(METRICS, self.device)
         self.set_progress(0)
 
@@ -162,8 +172,7 @@ class PPO:
         if drain is None:
             return
         if self.policy.normalized_size:
-            self._normalizer.merge(self.policy.normalized_rows(drain.observations))
-            self._normalizer.publish(self.policy.shift, self.policy.scale)
+            self._normalize(self.policy.normalized_rows(drain.observations))
         batch = self._evaluate(drain)
         size, wanted = self.settings.rollout_size, self.settings.minibatch_size
         count = math.ceil(size / wanted)
@@ -182,10 +191,18 @@ class PPO:
         self._clip = scheduled(chosen.clip, chosen.clip_end, horizon, samples)
         self._entropy = scheduled(chosen.entropy, chosen.entropy_end, horizon, samples)
         self._progress = samples
+        self._rewards.set_progress(samples)
+        if self.cloning is not None:
+            self.cloning.set_progress(samples)
 
     def metrics(self) -> dict[str, float]:
         """Means over the gradient steps since the last reading, and steps skipped since the start."""
-        return {**self._averages.read(), "update/skipped_non_finite": self._optimizer.skipped()}
+        return {
+            **self._averages.read(),
+            **self._rewards.metrics(),
+            **(self.cloning.metrics() if self.cloning is not None else {}),
+            "update/skipped_non_finite": self._optimizer.skipped(),
+        }
 
     def weights(self) -> dict[str, Tensor]:
         """The networks and what they depend on, without the state of learning: for `load_weights`."""
@@ -207,6 +224,8 @@ class PPO:
             **self.weights(),
             **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
             **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._rollout.state().items()},
+            **{f"rewards/{key}": value for key, value in self._rewards.state_dict().items()},
+            **{f"cloning/{key}": value for key, value in (self.cloning.state_dict() if self.cloning else {}).items()},
             "random/torch": self._generator.get_state().clone(),
             "progress": torch.tensor(self._progress),
             "updates": torch.tensor(self.updates),
@@ -217,6 +236,9 @@ class PPO:
         self.load_weights(state)
         self._optimizer.load_state_dict(below(state, "optimizer/"))
         self._rollout.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+        self._rewards.load_state_dict(below(state, "rewards/"))
+        if self.cloning is not None:
+            self.cloning.load_state_dict(below(state, "cloning/"))
         load_torch_state(self._generator, state["random/torch"])
         self.set_progress(int(state["progress"]))
         self.updates = int(state["updates"])
@@ -246,9 +268,10 @@ class PPO:
     def _evaluate(self, drain: Drain) -> Batch:
         """The rollout with its proximal log-probabilities, advantages and targets."""
         settings = self.settings
-        inputs = self.policy.prepare([self._move(x) for x in drain.observations])
+        observations = tuple(self._move(x) for x in drain.observations)
         mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
-        discrete = discrete.long()
+        steps = Steps(observations, mask, continuous, discrete.long())
+        inputs, discrete = self.policy.prepare(observations), self.policy.branches.index(steps.discrete)
         proximal, values = [], []
         for rows in torch.split(torch.arange(settings.rollout_size, device=self.device), EVALUATED_AT_ONCE):
             part = tuple(x[rows] for x in inputs)
@@ -259,21 +282,35 @@ class PPO:
         proximal_log_prob, value = torch.cat(proximal), torch.cat(values)
 
         weights = importance_weights(proximal_log_prob, self._move(drain.log_prob), settings.max_weight)
-        rewards = total_score(self._signals, ScoredRows(self._move(drain.rewards)))
-        next_value, linked = self._next_values(drain, value)
+        scores = self._score(drain, steps)
+        next_value, linked = self._next_values(drain, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         advantages, targets = estimate_returns(
-            rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
+            scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
         )
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return Batch(inputs, mask, continuous, discrete, proximal_log_prob, weights, advantages, value, targets)
 
-    def _next_values(self, drain: Drain, values: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) value of what followed each row, 0 if terminated, and (N,) whether that is the next row here."""
+    def _score(self, drain: Drain, steps: Steps) -> Scores:
+        """What the rollout's rows earn, once the signals have learned from them."""
+        look = self._rewards.look
+        if look:
+            with torch.enable_grad():
+                self._rewards.learn(steps, self._move(drain.terminated), self.settings.rollout_size)
+        return self._rewards.score(self._move(drain.rewards), steps if look else None)
+
+    def _next_values(self, drain: Drain, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) value of what followed each row, and (N,) whether that is the next row here.
+
+        Where the episode terminated, that is the absorbing state, which pays `absorbing` () a step for ever.
+        """
         linked = np.ones(len(drain.numbers), np.bool_)
         linked[drain.ends] = False
         inputs = self.policy.prepare([self._move(x) for x in drain.bootstrap_observations])
-        bootstrap = self._value(inputs, self.policy.features(inputs)) * self._move(drain.bootstrapped)
+        bootstrapped = self._move(drain.bootstrapped)
+        bootstrap = self._value(inputs, self.policy.features(inputs)) * bootstrapped
+        if self._rewards.look:
+            bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
         following = values.roll(-1)
         following[self._move(drain.ends)] = bootstrap
         return following, self._move(linked)
@@ -288,6 +325,8 @@ class PPO:
         loss_policy = policy_loss(log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip)
         loss_value = value_loss(self._value(batch.inputs, features), batch.values, batch.targets, settings.value_clip)
         loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
+        if self.cloning is not None and self.cloning.active:
+            loss = loss + self.cloning.loss()
         finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
 
         with torch.no_grad():
@@ -296,6 +335,10 @@ class PPO:
             clipped = (log_ratio.exp() - 1).abs().gt(self._clip).float().mean()
             scalars = [loss_policy, loss_value, entropy, kl, clipped, batch.weights.mean(), batch.values.mean()]
             self._averages.add(torch.stack(scalars), finite)
+
+    def _normalize(self, rows: Array) -> None:
+        self._normalizer.merge(rows)
+        self._normalizer.publish(self.policy.shift, self.policy.scale)
 
     def _move(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -1,51 +1,106 @@
 """Reward signals: objects that score rows. What is learned from is the sum of their scores.
 
-SAC scores rows when they are drawn, PPO when a rollout drains. Shapes: `...` any arrangement of rows.
+SAC scores rows when they are drawn, PPO when a rollout drains. Shapes: `...` any arrangement of rows, N rows in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from algorithms.settings import RewardSettings
+from algorithms.bookkeeping import Averages, below
+from algorithms.demonstrations import Steps
 
 
-class ScoredRows(NamedTuple):
-    """What signals may look at."""
+class Scores(NamedTuple):
+    """What rows earn."""
 
     rewards: Tensor
-    """(...) float32, the environment's own."""
+    """(...) float32."""
+    absorbing: Tensor
+    """() float32: each step in the state that follows the end of an episode that terminated, for ever."""
 
 
 class RewardSignal(Protocol):
-    """One source of reward."""
+    """One source of reward beside the environment's, which learns from what agents do."""
 
-    def score(self, rows: ScoredRows) -> Tensor:
-        """(...) float32, weighted by the signal's strength."""
+    def score(self, steps: Steps) -> Scores:
+        """What N steps earn, weighted by the signal's strength."""
+
+    def learn(self, steps: Steps, terminated: Tensor, samples: float) -> None:
+        """Learns from N steps that agents took, `terminated` (N,) being ends, as much as `samples` new ones ask for."""
+
+    def set_progress(self, samples: int) -> None:
+        """Moves schedules to `samples` samples."""
+
+    def metrics(self) -> dict[str, float]:
+        """By TensorBoard's names, means since the last reading. Waits for the device."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
 
 
-class Extrinsic:
-    """The environment's own reward."""
+class Rewards:
+    """The sum of the environment's reward, times its strength, and of all other signals, by name."""
 
-    def __init__(self, strength: float) -> None:
+    def __init__(self, strength: float, signals: Mapping[str, RewardSignal], device: torch.device) -> None:
         self._strength = strength
+        self._signals = signals
+        self._nothing = torch.zeros((), device=device)
+        self._averages = Averages([f"reward/{name}" for name in ("extrinsic", *signals)], device)
+        self._always = torch.ones((), dtype=torch.bool, device=device)
 
-    def score(self, rows: ScoredRows) -> Tensor:
-        """(...) the rewards, weighted."""
-        return rows.rewards * self._strength
+    @property
+    def look(self) -> bool:
+        """Whether any signal looks at more than the environment's rewards."""
+        return bool(self._signals)
 
+    def score(self, rewards: Tensor, steps: Steps | None) -> Scores:
+        """What rows earn in all: of the environment's rewards (...), and of these rows' N steps if signals `look`."""
+        total, absorbing = rewards * self._strength, self._nothing
+        if steps is None:
+            return Scores(total, absorbing)
+        means = [total.mean()]
+        for signal in self._signals.values():
+            scores = signal.score(steps)
+            means.append(scores.rewards.mean())
+            total = total + scores.rewards.view(rewards.shape)
+            absorbing = absorbing + scores.absorbing
+        self._averages.add(torch.stack(means), self._always)
+        return Scores(total, absorbing)
 
-def make_signals(settings: RewardSettings) -> list[RewardSignal]:
-    """The signals that are set."""
-    return [Extrinsic(settings.extrinsic.strength)]
+    def learn(self, steps: Steps, terminated: Tensor, samples: float) -> None:
+        """Lets signals learn from N steps that agents took; see `RewardSignal.learn`."""
+        for signal in self._signals.values():
+            signal.learn(steps, terminated, samples)
 
+    def set_progress(self, samples: int) -> None:
+        """Moves schedules to `samples` samples."""
+        for signal in self._signals.values():
+            signal.set_progress(samples)
 
-def total_score(signals: Sequence[RewardSignal], rows: ScoredRows) -> Tensor:
-    """(...) sum of all signals' scores."""
-    total = signals[0].score(rows)
-    for signal in signals[1:]:
-        total = total + signal.score(rows)
-    return total
+    def metrics(self) -> dict[str, float]:
+        """By TensorBoard's names: what each signal paid a row on average, and their own."""
+        if not self._signals:
+            return {}
+        own = (signal.metrics() for signal in self._signals.values())
+        return {**self._averages.read(), **{key: value for metrics in own for key, value in metrics.items()}}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+        return {
+            f"{name}/{key}": value
+            for name, signal in self._signals.items()
+            for key, value in signal.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        for name, signal in self._signals.items():
+            signal.load_state_dict(below(state, f"{name}/"))

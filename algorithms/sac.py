@@ -1,16 +1,18 @@
 """Soft actor-critic (arXiv 1801.01290, 1812.05905; branches as in arXiv 1910.07207) for hybrid actions.
 
 Continuous actions go into the critics; each discrete branch comes out of them as a head: Q is the sum of the heads of
-the choices taken, and expectations over branches are exact. Without branches there is one head of width 1.
+the choices taken, and expectations over branches are exact. Without branches there is one head of width 1. Few branches
+are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of how the choices of two go together.
 
-Shapes: N rows of a batch, n steps of a walk, S = 2 critics, C continuous actions, B branches, K choices of the largest,
-T = (C > 0) + B action blocks, each with a temperature.
+Shapes: N rows of a batch, n steps of a walk, S = 2 critics, C continuous actions, B branches as they are chosen, K
+choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,14 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.bookkeeping import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded
-from algorithms.distributions import Categorical
+from algorithms.demonstrations import Steps
+from algorithms.distributions import Categorical, chosen_branches
 from algorithms.flat import FlatAdam, place
 from algorithms.networks import Encoder, StackedMLP
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import n_step_returns
-from algorithms.rewards import ScoredRows, make_signals, total_score
 from algorithms.settings import NetworkSettings, RewardSettings, SACSettings, scheduled
+from algorithms.signals import Demos, make_cloning, make_rewards
 from buffers.replay import Batch as DrawnRows
 from buffers.replay import Replay
 from buffers.rows import Rows
@@ -41,7 +44,7 @@ class Batch(NamedTuple):
     continuous: Tensor
     """(N, C)."""
     discrete: Tensor
-    """(N, B) int64."""
+    """(N, B) int64, as they are chosen."""
     returns: Tensor
     """(N,) n-step."""
     next_discount: Tensor
@@ -105,7 +108,8 @@ class Critic(nn.Module):
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
         self.encoder = Encoder(spec)
-        self._heads = (len(spec.branches), max(spec.branches)) if spec.branches else (1,)
+        branches = chosen_branches(spec.branches, settings.joint_choices)
+        self._heads = (len(branches), max(branches)) if branches else (1,)
         inputs = self.encoder.features + spec.continuous_size
         self.stack = StackedMLP(2, inputs, settings.hidden, math.prod(self._heads))
 
@@ -129,7 +133,9 @@ class SAC:
         device: torch.device | str,
         seed: int,
         rewards: RewardSettings | None = None,
+        demos: Demos = MappingProxyType({}),
     ) -> None:
+        """`demos` holds, by path, the demonstrations that the settings name."""
         self.settings = settings
         self.device = torch.device(device)
         self.updates = 0
@@ -139,13 +145,18 @@ class SAC:
         self.dropped = 0
         self._spec = spec
         self._replay = Replay(rows)
-        self._signals = make_signals(rewards or RewardSettings())
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
         self._build_networks(seed)
+        self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
+        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
+        if self.cloning is not None and self.policy.normalized_size:
+            self._normalize(self.cloning.normalized_rows)
+        self._demos = Replay(demos[settings.demos]) if settings.demos is not None else None
+        self._demo_rows = max(1, round(settings.demo_share * settings.batch_size)) if self._demos else 0
         self._blocks = ["continuous"] * (spec.continuous_size > 0)
-        self._blocks += [f"branch_{i}" for i in range(len(spec.branches))]
+        self._blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
         self._averages = Averages(
             ["loss/critic", "loss/policy", "sac/value"]
             + [f"policy/entropy_{block}" for block in self._blocks]
@@ -155,10 +166,13 @@ class SAC:
 
     def update(self) -> None:
         """One gradient step on actor, critics and temperatures, and one step of the targets."""
-        drawn = self._replay.sample(self._rng, self.settings.batch_size, self.settings.steps, self.settings.discount)
+        drawn = self._draw(self._replay, self.settings.batch_size - self._demo_rows)
+        if self._rewards.look:
+            self._rewards.learn(*self._first_steps(drawn), 1 / self.updates_per_sample)
+        if self._demos is not None:
+            drawn = drawn.followed_by(self._draw(self._demos, self._demo_rows))
         if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
-            self._normalizer.merge(self.policy.normalized_rows(drawn.observations))
-            self._normalizer.publish(self.policy.shift, self.policy.scale)
+            self._normalize(self.policy.normalized_rows(drawn.observations))
         self._learn(self._to_device(drawn))
         self.updates += 1
 
@@ -167,10 +181,18 @@ class SAC:
         chosen = self.settings
         rate = scheduled(chosen.learning_rate, chosen.learning_rate_end, chosen.schedule_samples, samples)
         self._optimizer.learning_rate.fill_(rate)
+        self._rewards.set_progress(samples)
+        if self.cloning is not None:
+            self.cloning.set_progress(samples)
 
     def metrics(self) -> dict[str, float]:
         """Means over the updates since the last reading, and updates skipped since the start."""
-        return {**self._averages.read(), "update/skipped_non_finite": self._optimizer.skipped()}
+        return {
+            **self._averages.read(),
+            **self._rewards.metrics(),
+            **(self.cloning.metrics() if self.cloning is not None else {}),
+            "update/skipped_non_finite": self._optimizer.skipped(),
+        }
 
     def weights(self) -> dict[str, Tensor]:
         """The networks and what they depend on, without the state of learning: for `load_weights`."""
@@ -197,6 +219,8 @@ class SAC:
         return {
             **self.weights(),
             **optimizer,
+            **{f"rewards/{key}": value for key, value in self._rewards.state_dict().items()},
+            **{f"cloning/{key}": value for key, value in (self.cloning.state_dict() if self.cloning else {}).items()},
             "random/numpy": numpy_state(self._rng),
             "random/torch": self._generator.get_state().clone(),
             "learning_rate": rate,
@@ -208,6 +232,9 @@ class SAC:
         self.load_weights(state)
         self._optimizer.load_state_dict(below(state, "optimizer/"))
         self._optimizer.learning_rate.copy_(state["learning_rate"])
+        self._rewards.load_state_dict(below(state, "rewards/"))
+        if self.cloning is not None:
+            self.cloning.load_state_dict(below(state, "cloning/"))
         load_numpy_state(self._rng, state["random/numpy"])
         load_torch_state(self._generator, state["random/torch"])
         self.updates = int(state["updates"])
@@ -218,7 +245,7 @@ class SAC:
         self.policy, self._critic = seeded(
             lambda: (Policy(spec, settings.network, "sac"), Critic(spec, settings.network)), seed
         )
-        blocks = (spec.continuous_size > 0) + len(spec.branches)
+        blocks = (spec.continuous_size > 0) + self.policy.branches.count
         self._log_temperatures = nn.Parameter(torch.full((blocks,), math.log(settings.temperature)))
         published, critics = self.policy.flat.numel(), sum(p.numel() for p in self._critic.parameters())
         storage = torch.empty(published + critics + blocks, device=self.device)
@@ -246,17 +273,44 @@ class SAC:
             (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
         )
 
-    def _to_device(self, drawn: DrawnRows) -> Batch:
-        def move(array: Array) -> Tensor:
-            return torch.from_numpy(array).to(self.device)
+    def _draw(self, replay: Replay, rows: int) -> DrawnRows:
+        settings = self.settings
+        return replay.sample(self._rng, rows, settings.steps, settings.discount, every_step=self._rewards.look)
 
-        rewards = total_score(self._signals, ScoredRows(move(drawn.rewards)))
+    def _normalize(self, rows: Array) -> None:
+        self._normalizer.merge(rows)
+        self._normalizer.publish(self.policy.shift, self.policy.scale)
+
+    def _move(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _first_steps(self, drawn: DrawnRows) -> tuple[Steps, Tensor]:
+        """The steps with which walks begin, and whether each ended its episode."""
+        ended = (drawn.bootstrap == 0) & (np.count_nonzero(drawn.valid, axis=1) == 1)
+        mask, continuous, discrete = (self._move(x) for x in (drawn.mask, drawn.continuous, drawn.discrete))
+        observations = tuple(self._move(x) for x in drawn.observations)
+        return Steps(observations, mask, continuous, discrete.long()), self._move(ended)
+
+    def _all_steps(self, drawn: DrawnRows) -> Steps | None:
+        """All steps of walks, one walk after another; None if no reward looks at them."""
+        if drawn.walked is None:
+            return None
+        observations = tuple(self._move(x).flatten(0, 1) for x in drawn.walked.observations)
+        mask, continuous, discrete = (self._move(x).flatten(0, 1) for x in drawn.walked[1:])
+        return Steps(observations, mask, continuous, discrete.long())
+
+    def _to_device(self, drawn: DrawnRows) -> Batch:
+        move = self._move
+        scores = self._rewards.score(move(drawn.rewards), self._all_steps(drawn))
+        returns = n_step_returns(scores.rewards, move(drawn.valid), self._discounts)
+        if self._rewards.look:  # what follows an end pays for ever
+            returns += move(drawn.end_discount) * scores.absorbing / (1 - self.settings.discount)
         return Batch(
             inputs=self.policy.prepare([move(x) for x in drawn.observations]),
             mask=move(drawn.mask),
             continuous=move(drawn.continuous),
-            discrete=move(drawn.discrete).long(),
-            returns=n_step_returns(rewards, move(drawn.valid), self._discounts),
+            discrete=self.policy.branches.index(move(drawn.discrete).long()),
+            returns=returns,
             next_discount=move(drawn.bootstrap_discount),
             next_inputs=self.policy.prepare([move(x) for x in drawn.bootstrap_observations]),
             next_mask=move(drawn.bootstrap_mask),
@@ -278,6 +332,8 @@ class SAC:
         entropies = block_entropies(sampled)
         if self.settings.learn_temperature:
             loss = loss + temperature_loss(self._log_temperatures, entropies, self._target_entropies(batch.mask))
+        if self.cloning is not None and self.cloning.active:
+            loss = loss + self.cloning.loss()
 
         finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
         self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)

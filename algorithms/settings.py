@@ -6,8 +6,36 @@ This file imports no torch, so that commands and spawned processes that only nee
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
 
 from envs.spec import UserError
+
+Form = Enum("Form", ["signed", "positive", "negative"])
+"""What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
+
+
+def path_field() -> Any:
+    """A field, null by default, that takes any string on the command line, without quotes for Hydra."""
+    return field(default=None, metadata={"path": True})
+
+
+@dataclass
+class CloningSettings:
+    """Behavioral cloning: the policy also learns to do what was demonstrated, before or beside its own learning."""
+
+    demos: str | None = path_field()
+    """Demonstrations: a `.demo` file, a folder of them, or a pattern; null = no cloning."""
+    updates_before: int = 0
+    """Gradient steps on demonstrations alone, before the first sample. More: closer to them, and to their chances."""
+    strength: float = 1.0
+    """Weight of the cloning loss beside the algorithm's, at the start. Higher: stays closer to demonstrations."""
+    samples: int = 50_000
+    """Samples over which that weight falls to 0, linearly; 0 = no cloning beside."""
+    batch_size: int = 128
+    """Demonstrated steps of one gradient step."""
+    learning_rate: float = 1e-3
+    """Step of Adam in the updates before. Beside, the algorithm's own counts."""
 
 
 @dataclass
@@ -18,6 +46,9 @@ class NetworkSettings:
     """Units of each hidden layer. More units: richer functions, slower updates and decisions. Usual: 64 to 512."""
     normalize: bool = True
     """Whether float32 vector observations are shifted and scaled by their running mean and deviation."""
+    joint_choices: int = 128
+    """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
+    one may then depend on that of another. 0 = each is chosen by itself."""
 
 
 @dataclass
@@ -71,6 +102,8 @@ class PPOSettings:
     max_lag: int = 1
     """Policy versions that a sample may be old; older ones are dropped and counted. At 1, games go on during an update
     as long as it takes no longer than collecting a rollout. Higher: staler data. 0: collection waits for updates."""
+    cloning: CloningSettings = field(default_factory=CloningSettings)
+    """Cloning of demonstrations, before or beside."""
 
 
 @dataclass
@@ -113,6 +146,12 @@ class SACSettings:
     """Target entropy for each continuous action, in nats. Higher: explores more. Usual: -2 to 0."""
     max_gradient_norm: float | None = None
     """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    demos: str | None = path_field()
+    """Demonstrations that fill a part of each batch: a `.demo` file, a folder of them, or a pattern; null = none."""
+    demo_share: float = 0.25
+    """That part of each batch. Higher: learns more from demonstrations, less from play. Usual: 0.1 to 0.5."""
+    cloning: CloningSettings = field(default_factory=CloningSettings)
+    """Cloning of demonstrations, before or beside."""
 
 
 @dataclass
@@ -124,11 +163,55 @@ class ExtrinsicSettings:
 
 
 @dataclass
+class GAILSettings:
+    """Generative adversarial imitation (arXiv 1606.03476), off-policy and with absorbing states (arXiv 1809.02925).
+
+    A discriminator learns to tell demonstrated steps from the agent's own; the agent is paid for being taken for a
+    demonstrator.
+    """
+
+    demos: str | None = path_field()
+    """Demonstrations: a `.demo` file, a folder of them, or a pattern; null = no GAIL."""
+    strength: float = 0.1
+    """Factor on this reward, beside `extrinsic.strength` on the environment's."""
+    strength_end: float | None = None
+    """Strength at the end of the schedule, reached linearly; null = constant."""
+    schedule_samples: int | None = None
+    """Samples after which `strength_end` is reached; needed if it is set."""
+    form: Form = Form["signed"]
+    """`signed`, `positive` or `negative`: what is paid. None of them pays for living or dying by itself."""
+    use_actions: bool = False
+    """Whether the discriminator sees actions too: imitates closely. Without: what was reached counts, not how."""
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    """Units of each hidden layer of the discriminator. Too many: it learns few demonstrations by heart."""
+    learning_rate: float = 3e-4
+    """Step of Adam. Higher: the discriminator follows the agent faster, and is harder to convince."""
+    updates_per_sample: float = 0.05
+    """Gradient steps of the discriminator for each sample collected."""
+    batch_size: int = 128
+    """Demonstrated steps, and as many of the agent's own, of one gradient step."""
+    gradient_penalty: float = 10.0
+    """Weight of the penalty on gradients that differ from 1 (arXiv 1704.00028), over all inputs. Higher: smoother."""
+    bound: float = 5.0
+    """Largest size of the discriminator's logit that is paid: bounds the reward."""
+
+
+@dataclass
 class RewardSettings:
     """The reward signals, whose weighted sum is learned from."""
 
     extrinsic: ExtrinsicSettings = field(default_factory=ExtrinsicSettings)
     """The environment's own reward."""
+    gail: GAILSettings = field(default_factory=GAILSettings)
+    """Reward for being like demonstrations."""
+
+
+def demo_paths(algorithm: PPOSettings | SACSettings, reward: RewardSettings) -> dict[str, str]:
+    """Where demonstrations are taken from, by the keys that say so, relative to a behavior's settings."""
+    paths = {"reward.gail.demos": reward.gail.demos, "algorithm.cloning.demos": algorithm.cloning.demos}
+    if isinstance(algorithm, SACSettings):
+        paths["algorithm.demos"] = algorithm.demos
+    return {key: path for key, path in paths.items() if path is not None}
 
 
 def least_rows(settings: PPOSettings | SACSettings) -> int:
@@ -169,6 +252,7 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
             f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
             f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
         )
+    _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_capacity(settings, prefix)
 
 
@@ -188,22 +272,49 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
         raise UserError(f"{prefix}.target_rate={settings.target_rate} must not be above 1")
     if settings.max_gradient_norm is not None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
+    if not 0 < settings.demo_share < 1:
+        raise UserError(f"{prefix}.demo_share={settings.demo_share} must lie between 0 and 1, both excluded")
+    _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_schedule(settings, ("learning_rate",), prefix)
     _validate_capacity(settings, prefix)
 
 
-def validate_rewards(settings: RewardSettings, prefix: str = "reward") -> None:
-    """Checks the ranges of all values.
+def validate_rewards(settings: RewardSettings, discount: float, prefix: str = "reward") -> None:
+    """Checks the ranges of all values, also against the `discount` of the algorithm that learns from them.
 
     Raises UserError, which names the key, if one is out of range.
     """
     _at_least(prefix, "extrinsic.strength", settings.extrinsic.strength, 0)
+    gail, prefix = settings.gail, f"{prefix}.gail"
+    _at_least(prefix, "strength", gail.strength, 0)
+    _at_least(prefix, "gradient_penalty", gail.gradient_penalty, 0)
+    _at_least(prefix, "batch_size", gail.batch_size, 1)
+    for key in ("learning_rate", "updates_per_sample", "bound"):
+        _positive(prefix, key, getattr(gail, key))
+    _validate_hidden(gail.hidden, f"{prefix}.hidden")
+    _validate_ends(gail, ("strength",), prefix)
+    if gail.demos is not None and discount >= 1:
+        raise UserError(
+            f"algorithm.discount={discount} with {prefix}: what comes after an end is worth reward / (1 - "
+            "discount), so the discount has to be below 1"
+        )
 
 
 def _validate_network(settings: NetworkSettings, prefix: str) -> None:
-    for units in settings.hidden:
-        if units < 1:
-            raise UserError(f"{prefix}.network.hidden={settings.hidden}: every layer needs at least 1 unit")
+    _validate_hidden(settings.hidden, f"{prefix}.network.hidden")
+    _at_least(prefix, "network.joint_choices", settings.joint_choices, 0)
+
+
+def _validate_hidden(hidden: list[int], key: str) -> None:
+    if min(hidden, default=1) < 1:
+        raise UserError(f"{key}={hidden}: every layer needs at least 1 unit")
+
+
+def _validate_cloning(settings: CloningSettings, prefix: str) -> None:
+    for key in ("updates_before", "strength", "samples"):
+        _at_least(prefix, key, getattr(settings, key), 0)
+    _at_least(prefix, "batch_size", settings.batch_size, 1)
+    _positive(prefix, "learning_rate", settings.learning_rate)
 
 
 def _validate_capacity(settings: PPOSettings | SACSettings, prefix: str) -> None:
@@ -214,6 +325,10 @@ def _validate_capacity(settings: PPOSettings | SACSettings, prefix: str) -> None
 
 def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...], prefix: str) -> None:
     _positive(prefix, "learning_rate", settings.learning_rate)
+    _validate_ends(settings, keys, prefix)
+
+
+def _validate_ends(settings: PPOSettings | SACSettings | GAILSettings, keys: tuple[str, ...], prefix: str) -> None:
     for key in keys:
         end = getattr(settings, f"{key}_end")
         if end is None:

@@ -6,6 +6,7 @@ Shapes: B rows of a batch, n steps of a walk.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,19 @@ class Walk:
     """(B, n) bool: which of them were steps. The first always is."""
     bootstrap: Array
     """(B,) int64: the row whose value stands for what comes after; 0 if terminated."""
+
+
+class Walked(NamedTuple):
+    """What agents saw and did at every step of walks; zeros, of the absorbing row, or whatever, where not valid."""
+
+    observations: tuple[Array, ...]
+    """For each observation (B, n, *shape)."""
+    mask: Array
+    """(B, n, A) bool."""
+    continuous: Array
+    """(B, n, C) float32."""
+    discrete: Array
+    """(B, n, D) int32."""
 
 
 @dataclass
@@ -53,10 +67,18 @@ class Batch:
     """(B,) float32."""
     bootstrap_discount: Array
     """(B,) float32: discount ** steps taken, or 0 if terminated."""
+    end_discount: Array
+    """(B,) float32: discount ** steps taken if terminated, else 0: weight of what the absorbing state is worth."""
     bootstrap_observations: tuple[Array, ...]
     """For each observation (B, *shape); zeros if terminated."""
     bootstrap_mask: Array
     """(B, A) bool; nothing allowed if terminated."""
+    walked: Walked | None
+    """Every step, where that was asked for."""
+
+    def followed_by(self, other: Batch) -> Batch:
+        """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
+        return Batch(*(_concatenated(getattr(self, f.name), getattr(other, f.name)) for f in fields(Batch)))
 
 
 class Replay:
@@ -89,8 +111,7 @@ class Replay:
             going &= following >= 0
             alive[:, step] = going
             current = np.where(going, following, current)
-        # The absorbing row links to itself, so walks into it run on; its rows are no steps. A reward signal that wants
-        # absorbing transitions finds them here as number 0.
+        # The absorbing row links to itself, so walks into it run on; its rows are no steps.
         return Walk(numbers, alive & (numbers > 0), current)
 
     def gather(self, numbers: Array, names: tuple[str, ...] | None = None) -> dict[str, Array]:
@@ -98,7 +119,9 @@ class Replay:
         names = tuple(self.rows.fields) if names is None else names
         return dict(zip(names, self.rows.gather(numbers, names)))
 
-    def sample(self, rng: np.random.Generator, batch: int, steps: int, discount: float) -> Batch:
+    def sample(
+        self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
+    ) -> Batch:
         """Draw `batch` rows with their n-step returns; rows overwritten meanwhile are drawn again.
 
         Args:
@@ -106,28 +129,34 @@ class Replay:
             batch: how many rows.
             steps: n, the longest walk.
             discount: of one step.
+            every_step: whether to gather what was seen and done at every step, for `walked`.
 
         Raises:
             ValueError: no row is drawable; look at `rows.drawable_now` first.
 
         """
-        result = self._attempt(rng, batch, steps, discount)
+        result = self._attempt(rng, batch, steps, discount, every_step)
         torn = np.flatnonzero(result.numbers[:, 0] <= self.rows.overwritten)
         while torn.size:
-            again = self._attempt(rng, torn.size, steps, discount)
+            again = self._attempt(rng, torn.size, steps, discount, every_step)
             still = again.numbers[:, 0] <= self.rows.overwritten
             _replace(result, torn, again)
             torn = torn[still]
         return result
 
-    def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float) -> Batch:
+    def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
         walk = self.draw(rng, batch, steps)
+        walked = None
+        if every_step:
+            *observations, mask, continuous, discrete = self.rows.gather(walk.numbers, self._start)
+            walked = Walked(tuple(observations), mask, continuous, discrete)
         *observations, mask, continuous, discrete = self.rows.gather(walk.numbers[:, 0], self._start)
         *bootstrap_observations, bootstrap_mask = self.rows.gather(walk.bootstrap, self._bootstrap)
         (rewards,) = self.rows.gather(walk.numbers, ("reward",))
         rewards *= walk.valid
         discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
-        taken = np.count_nonzero(walk.valid, axis=1)
+        worth = discounts[np.count_nonzero(walk.valid, axis=1)]
+        ended = walk.bootstrap == 0
         return Batch(
             numbers=walk.numbers,
             valid=walk.valid,
@@ -138,9 +167,11 @@ class Replay:
             discrete=discrete,
             rewards=rewards,
             returns=rewards @ discounts[:-1],
-            bootstrap_discount=discounts[taken] * (walk.bootstrap > 0),
+            bootstrap_discount=worth * ~ended,
+            end_discount=worth * ended,
             bootstrap_observations=tuple(bootstrap_observations),
             bootstrap_mask=bootstrap_mask,
+            walked=walked,
         )
 
     def _starts(self, rng: np.random.Generator, batch: int) -> Array:
@@ -173,6 +204,20 @@ _REJECTIONS = 8
 def _replace(batch: Batch, places: Array, other: Batch) -> None:
     """Overwrite rows `places` of `batch` by those of `other`."""
     for field in fields(Batch):
-        mine, theirs = getattr(batch, field.name), getattr(other, field.name)
-        for old, new in zip(mine, theirs) if isinstance(mine, tuple) else ((mine, theirs),):
-            old[places] = new
+        _overwrite(getattr(batch, field.name), places, getattr(other, field.name))
+
+
+def _overwrite(mine: Any, places: Array, theirs: Any) -> None:
+    if isinstance(mine, tuple):
+        for old, new in zip(mine, theirs):
+            _overwrite(old, places, new)
+    elif mine is not None:
+        mine[places] = theirs
+
+
+def _concatenated(one: Any, other: Any) -> Any:
+    if isinstance(one, Walked):
+        return Walked(*(_concatenated(*pair) for pair in zip(one, other)))
+    if isinstance(one, tuple):
+        return tuple(_concatenated(*pair) for pair in zip(one, other))
+    return None if one is None else np.concatenate((one, other))

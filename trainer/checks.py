@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
+from algorithms.settings import PPOSettings, SACSettings, demo_paths, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
-from envs.gymnasium import behavior_spec
+from envs.gymnasium import GymEnv, behavior_spec
 from envs.probe import INSTANCES_PER_WORKER
-from envs.spec import UserError
+from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
 from trainer.config import (
@@ -22,7 +22,9 @@ from trainer.config import (
     TrainConfig,
     UnityConfig,
     Which,
+    settings_of,
 )
+from trainer.demonstrations import load_demonstrations, read_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import expected_memory
 from trainer.instances import check_env, gym_env
@@ -38,13 +40,14 @@ def check_train(config: TrainConfig) -> None:
     _check_numbers(config)
     _check_goal(config.goal)
     _check_algorithm(config.algorithm, "algorithm")
-    validate_rewards(config.reward)
+    validate_rewards(config.reward, config.algorithm.discount)
     for name, behavior in config.behaviors.items():
         _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
-        validate_rewards(behavior.reward, f"behaviors.{name}.reward")
+        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.reward")
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
     check_env(config.env)
+    _check_demos(config)
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
@@ -123,6 +126,33 @@ def _check_algorithm(settings: object, prefix: str) -> None:
     else:
         name = getattr(settings, "name", settings)
         raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo or algorithm=sac")
+
+
+def _check_demos(config: TrainConfig) -> None:
+    """Reads all demonstrations once, and fits them to the behavior where that is known before games start."""
+    if isinstance(config.env, GymConfig):
+        recipe = gym_env(config.env)
+        paths = demo_paths(*settings_of(config, recipe.behavior))
+        if paths and (spec := _spec_of(recipe)):
+            for key, path in paths.items():
+                load_demonstrations(path, key, spec)
+        return
+    chosen = {f"behaviors.{name}.": (each.algorithm, each.reward) for name, each in config.behaviors.items()}
+    for prefix, settings in (chosen or {"": (config.algorithm, config.reward)}).items():
+        for key, path in demo_paths(*settings).items():
+            read_demos(path, prefix + key)
+
+
+def _spec_of(recipe: GymEnv) -> BehaviorSpec | None:
+    """The spec of an environment; None if it cannot be made: the first worker tells what is wrong with it."""
+    try:
+        env = recipe.make()
+        _, info = env.reset()
+    except Exception:
+        return None
+    spec = behavior_spec(env, recipe.behavior, "action_mask" in info)
+    env.close()
+    return spec
 
 
 def _check_device(device: Device) -> None:

@@ -279,6 +279,8 @@ def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
         kind = kinds[field.name]
         if wanted(kind, field):
             keys.append(field.name)
+        if schema is TrainConfig and field.name == "algorithm":  # typed once its `name` is known
+            keys += [f"algorithm.{key}" for each in ALGORITHMS.values() for key in _keys_with(each, wanted)]
         for inner in get_args(kind) or (kind,):  # also within an Optional
             if is_dataclass(inner):
                 kinds_of_it = (cast(type, inner), *cast(type, inner).__subclasses__())

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import PPOSettings, RewardSettings, SACSettings
+from algorithms.settings import PPOSettings, RewardSettings, SACSettings, path_field
 from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
@@ -25,11 +25,6 @@ Which = Enum("Which", ["best", "last"])
 """Which checkpoint of a run: the one with the best mean episode reward, or the newest."""
 DEFAULT_BEHAVIOR = "default"
 """The entry of `behaviors` that serves all that are not named."""
-
-
-def path_field() -> Any:
-    """A field, null by default, that takes any string on the command line, without quotes for Hydra."""
-    return field(default=None, metadata={"path": True})
 
 
 @dataclass

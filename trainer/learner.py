@@ -15,6 +15,8 @@ from trainer.shared import DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
 Algorithm = PPO | SAC
+PREPARED_AT_ONCE = 20
+"""Updates before the first sample between two looks at what else is to be done."""
 
 
 class Learner:
@@ -41,6 +43,19 @@ class Learner:
     def usable_samples(self) -> int:
         """Rows that could be drawn since the start, less those that came too late to be used."""
         return self.rows.drawable - self.algorithm.dropped
+
+    def prepare(self) -> bool:
+        """A stretch of what is learned before the first sample; False once nothing is left of it."""
+        cloning = self.algorithm.cloning
+        if cloning is None or not cloning.updates_left:
+            return False
+        start = time.perf_counter()
+        for _ in range(min(cloning.updates_left, PREPARED_AT_ONCE)):
+            cloning.update()
+        self.seconds += time.perf_counter() - start
+        if not cloning.updates_left:
+            self.publish()
+        return True
 
     def due(self) -> bool:
         """Whether an update is."""

@@ -118,7 +118,7 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
-    logs = Path(player if saved else Path(str(config.to)).parent) / "players" / "recording"
+    logs = Path(player if saved else "runs") / "players" / "recording"
     with make_manager(env, config.seed, logs) as manager:
         manager.start()
         make_act = partial(_players_act, config, saved, rng)

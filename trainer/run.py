@@ -16,13 +16,15 @@ import torch
 
 from algorithms.ppo import PPO
 from algorithms.sac import SAC
-from algorithms.settings import PPOSettings
+from algorithms.settings import PPOSettings, demo_paths
+from buffers.demonstrations import demonstration_rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.collecting import Collecting, Inline, Remote
 from trainer.config import Device, Mode, TrainConfig, settings_of
+from trainer.demonstrations import load_demonstrations
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Algorithm, Learner
@@ -59,6 +61,8 @@ class Run:
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._learners: dict[str, Learner] = {}
+        self._preparing: set[str] = set()
+        """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
         self._shared = Shared(*expected_memory(config))
         self._device = _device(config.device)
@@ -109,6 +113,8 @@ class Run:
     def _advance(self) -> None:
         """What is due now: messages, an update for each behavior, logs and checkpoints; else waits a little."""
         self._receive()
+        for name in [name for name in self._preparing if not self._learners[name].prepare()]:
+            self._let_act(name)
         for learner in self._learners.values():
             if learner.due():
                 learner.update()
@@ -124,7 +130,9 @@ class Run:
         if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collecting.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
-        self._collecting.advance(lambda: any(learner.due() for learner in self._learners.values()))
+        self._collecting.advance(
+            lambda: bool(self._preparing) or any(learner.due() for learner in self._learners.values())
+        )
 
     def _receive(self) -> None:
         for message in self._collecting.receive():
@@ -155,13 +163,18 @@ class Run:
         self._report.finish(samples, self._learners, reason)
 
     def _begin(self, spec: BehaviorSpec, place: int) -> None:
-        """Lets a behavior that has appeared act, once it has a learner."""
+        """Makes the learner of a behavior that has appeared, if it has none; its agents act once that is prepared."""
         name = spec.name
         self._shared.assign(name, place)
         if name not in self._learners:
             self._learn(spec)
         elif self._checkpoint is not None:
             check_spec(spec, self._checkpoint)
+        self._preparing.add(name)
+
+    def _let_act(self, name: str) -> None:
+        """Lets agents of a behavior act whose learner is ready."""
+        self._preparing.remove(name)
         self._expected.appeared(name, time.monotonic())
         self._collecting.send("ready", name, self._learners[name].limiter)
 
@@ -173,11 +186,15 @@ class Run:
         known = saved is not None and name in saved.state["behaviors"]
         if saved is not None and name in saved.replay:
             restore(rows, saved.replay[name].index, saved.replay[name].chunks())
+        demos = {
+            path: demonstration_rows(spec, load_demonstrations(path, key, spec))
+            for key, path in demo_paths(settings, reward).items()
+        }
         algorithm: Algorithm
         if isinstance(settings, PPOSettings):
-            algorithm = PPO(spec, settings, rows, self._device, config.seed, reward)
+            algorithm = PPO(spec, settings, rows, self._device, config.seed, reward, demos)
         else:
-            algorithm = SAC(spec, settings, rows, self._device, config.seed, reward)
+            algorithm = SAC(spec, settings, rows, self._device, config.seed, reward, demos)
         published = WeightsWriter(weights, algorithm.policy.flat.numel())
         learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
         if saved is not None and known:

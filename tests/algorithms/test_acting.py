@@ -24,6 +24,7 @@ SPECS = {
 }
 KINDS = pytest.mark.parametrize("kind", ["ppo", "sac"])
 EVERY = pytest.mark.parametrize("name", list(SPECS))
+TOGETHER = pytest.mark.parametrize("joint_choices", [0, 1000])
 
 
 def policy_of(spec, kind, seed=0, **settings):
@@ -67,15 +68,17 @@ def assert_torch_agrees(policy, rows, monkeypatch, actor=None):
         actions, expected = distribution.continuous.sample(None)
         np.testing.assert_allclose(continuous, actions, rtol=1e-5, atol=1e-5)
     if distribution.discrete is not None:
-        expected = expected + distribution.discrete.log_prob(torch.from_numpy(discrete).long())
+        index = policy.branches.index(torch.from_numpy(discrete).long())
+        expected = expected + distribution.discrete.log_prob(index)
     np.testing.assert_allclose(log_prob, expected, rtol=1e-5, atol=1e-5)
 
 
 @KINDS
 @EVERY
+@TOGETHER
 @pytest.mark.parametrize("rows", [1, 40])
-def test_every_kind_of_spec_acts_as_in_torch(name, kind, rows, monkeypatch):
-    assert_torch_agrees(policy_of(SPECS[name], kind), rows, monkeypatch)
+def test_every_kind_of_spec_acts_as_in_torch(name, kind, joint_choices, rows, monkeypatch):
+    assert_torch_agrees(policy_of(SPECS[name], kind, joint_choices=joint_choices), rows, monkeypatch)
 
 
 @pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}])
@@ -91,11 +94,12 @@ def test_new_weights_in_the_published_vector_count_at_once(kind, monkeypatch):
     assert_torch_agrees(policy, 20, monkeypatch, actor)
 
 
+@TOGETHER
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["bytes", "branches", "hybrid"])
-def test_choices_come_as_often_as_they_are_likely(name, masked):
+def test_choices_come_as_often_as_they_are_likely(name, masked, joint_choices):
     spec, rows = SPECS[name], 50_000
-    policy = policy_of(spec, "ppo")
+    policy = policy_of(spec, "ppo", joint_choices=joint_choices)
     observations = [np.repeat(x, rows, axis=0) for x in decisions(spec, 1)[0]]
     mask = np.ones((rows, spec.mask_size), bool)
     if masked:
@@ -103,7 +107,8 @@ def test_choices_come_as_often_as_they_are_likely(name, masked):
         mask[:, -spec.branches[-1] :] = False
     _, discrete, _ = NumpyActor(policy).act(observations, mask, np.random.default_rng(0))
     likely = in_torch(policy, [x[:1] for x in observations], mask[:1]).discrete.log_probs[0].exp().double().numpy()
-    for branch, choices in enumerate(discrete.T):
+    index = policy.branches.index(torch.from_numpy(discrete).long()).numpy()
+    for branch, choices in enumerate(index.T):
         seen = np.bincount(choices, minlength=likely.shape[1])
         possible = likely[branch] > 0
         assert not seen[~possible].any()
@@ -122,7 +127,7 @@ def test_the_least_and_the_largest_draw_take_what_is_allowed(draw):
             return np.full(shape, draw, dtype)
 
     spec = SPECS["branches"]
-    policy = policy_of(spec, "sac")
+    policy = policy_of(spec, "sac", joint_choices=0)
     observations, _ = decisions(spec, 2000)
     mask = np.ones((2000, spec.mask_size), bool)
     mask[:, [0, 4, 7, 9]] = False  # the first and the last of the first and the last branch

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributions as reference
 
-from algorithms.distributions import Branches, Gaussian, SquashedGaussian
+from algorithms.distributions import Branches, Gaussian, SquashedGaussian, chosen_branches
 
 NO_MASK = torch.zeros(1, 0, dtype=torch.bool)
 
@@ -14,7 +14,7 @@ def generator():
 
 
 def test_categorical_of_uneven_branches_agrees_with_the_reference():
-    branches = Branches((2, 3))
+    branches = Branches((2, 3), joint_choices=0)
     logits = torch.randn(4, 6, generator=generator())
     ours = branches.categorical(logits, torch.zeros(4, 0, dtype=torch.bool))
     first, second = reference.Categorical(logits=logits[:, :2]), reference.Categorical(logits=logits[:, 3:])
@@ -25,7 +25,7 @@ def test_categorical_of_uneven_branches_agrees_with_the_reference():
 
 
 def test_forbidden_choices_are_never_drawn_and_the_rest_as_often_as_they_should():
-    branches = Branches((3, 2))
+    branches = Branches((3, 2), joint_choices=0)
     mask = torch.tensor([[True, False, True, False, True]]).expand(20_000, -1)
     logits = torch.tensor([[0.0, 9.0, math.log(3), 5.0, 0.0, 99.0]]).expand(20_000, -1)
     drawn = branches.categorical(logits, mask).sample(generator())
@@ -35,7 +35,7 @@ def test_forbidden_choices_are_never_drawn_and_the_rest_as_often_as_they_should(
 
 
 def test_padding_is_never_drawn_even_if_nothing_is_allowed():
-    branches = Branches((2, 5))
+    branches = Branches((2, 5), joint_choices=0)
     mask = torch.zeros(2000, 7, dtype=torch.bool)
     categorical = branches.categorical(torch.zeros(2000, 10), mask)
     assert categorical.sample(generator()).amax(0).tolist() == [1, 4]
@@ -44,7 +44,7 @@ def test_padding_is_never_drawn_even_if_nothing_is_allowed():
 
 
 def test_gradients_through_masks_are_finite():
-    branches = Branches((3, 2))
+    branches = Branches((3, 2), joint_choices=0)
     mask = torch.tensor([[False, False, False, True, False], [True, False, False, True, True]])
     logits = torch.zeros(2, 6, requires_grad=True)
     categorical = branches.categorical(logits, mask)
@@ -53,7 +53,7 @@ def test_gradients_through_masks_are_finite():
 
 
 def test_number_of_allowed_choices_follows_the_mask():
-    branches = Branches((3, 2))
+    branches = Branches((3, 2), joint_choices=0)
     mask = torch.tensor([[True, True, False, True, False]])
     assert branches.log_choices(mask).exp().tolist() == [pytest.approx([2.0, 1.0])]
     assert branches.log_choices(NO_MASK).exp().tolist() == [pytest.approx([3.0, 2.0])]
@@ -82,3 +82,29 @@ def test_squashed_log_prob_stays_finite_at_the_bounds():
     log_prob.sum().backward()
     assert torch.isfinite(log_prob).all()
     assert torch.isfinite(mean.grad).all()
+
+
+def test_few_branches_are_chosen_as_one():
+    assert chosen_branches((3, 2), 6) == (6,)
+    assert chosen_branches((3, 2), 5) == (3, 2)
+    assert chosen_branches((62,), 8) == (62,)
+    assert chosen_branches((), 8) == ()
+
+
+def test_combinations_and_choices_are_each_others_inverse():
+    branches = Branches((3, 2, 4), joint_choices=24)
+    choices = torch.tensor([[a, b, c] for a in range(3) for b in range(2) for c in range(4)])
+    index = branches.index(choices)
+    assert index[:, 0].tolist() == list(range(24))
+    assert torch.equal(branches.choices(index), choices)
+
+
+def test_a_combination_is_allowed_if_all_its_choices_are():
+    branches = Branches((3, 2), joint_choices=6)
+    mask = torch.tensor([[True, False, True, True, False], [False, False, False, True, True]])
+    allowed = ~branches.forbidden(mask)[:, 0]
+    assert allowed[0].tolist() == [True, False, False, False, True, False]
+    assert allowed[1].all(), "a branch that allows nothing counts as unmasked"
+    assert branches.log_choices(mask).exp().round().tolist() == [[2], [6]]
+    assert branches.forbidden(mask[:, :0]) is None
+    assert branches.log_choices(mask[:, :0]).exp().round().tolist() == [[6]]

@@ -72,7 +72,8 @@ def test_log_prob_of_acting_is_that_of_learning(name):
     observations, mask = decisions(spec, 6)
     continuous, discrete, log_prob = policy.act(observations, mask, generator())
     distribution = policy(policy.prepare([torch.from_numpy(x) for x in observations]), torch.from_numpy(mask))
-    learned = joint_log_prob(distribution, torch.from_numpy(continuous), torch.from_numpy(discrete).long())
+    index = policy.branches.index(torch.from_numpy(discrete).long())
+    learned = joint_log_prob(distribution, torch.from_numpy(continuous), index)
     np.testing.assert_allclose(learned.detach(), log_prob, rtol=1e-4, atol=1e-5)
 
 

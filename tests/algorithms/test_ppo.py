@@ -131,7 +131,7 @@ def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     torch.nn.init.ones_(ppo._value.head.bias)
     drain = ppo._rollout.drain(1, 4)
     values = torch.arange(40.0)
-    following, linked = ppo._next_values(drain, values)
+    following, linked = ppo._next_values(drain, values, torch.zeros(()))
     for i in range(40):
         if i in drain.ends:
             assert not linked[i]

@@ -160,8 +160,8 @@ def test_fixed_temperature_stays():
     sac, _, _ = filled(SACSettings(**{**vars(SMALL), "learn_temperature": False, "temperature": 0.02}))
     for _ in range(5):
         sac.update()
-    assert sac.metrics()["sac/temperature_branch_1"] == pytest.approx(0.02)
-    torch.testing.assert_close(sac.state_dict()["weights/temperatures"].exp(), torch.full((3,), 0.02))
+    assert sac.metrics()["sac/temperature_branch_0"] == pytest.approx(0.02)
+    torch.testing.assert_close(sac.state_dict()["weights/temperatures"].exp(), torch.full((2,), 0.02))
 
 
 def test_learns_hybrid_actions_under_masks():

@@ -21,7 +21,7 @@ from envs.spec import UserError
 def test_defaults_are_valid():
     validate_ppo(PPOSettings())
     validate_sac(SACSettings())
-    validate_rewards(RewardSettings())
+    validate_rewards(RewardSettings(), 0.99)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_sac_value_out_of_range_is_refused_by_its_key(key, value):
 
 def test_negative_strength_is_refused():
     with pytest.raises(UserError, match=r"reward.extrinsic.strength=-1"):
-        validate_rewards(RewardSettings(ExtrinsicSettings(-1.0)))
+        validate_rewards(RewardSettings(ExtrinsicSettings(-1.0)), 0.99)
 
 
 def test_schedule_without_its_length_is_refused():

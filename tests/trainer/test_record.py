@@ -194,9 +194,7 @@ def test_an_interrupted_recording_keeps_what_is_whole(demo, capsys, monkeypatch,
 def test_without_a_whole_episode_the_file_stays_as_it_was(demo, capsys, monkeypatch):
     monkeypatch.setattr(trainer.record, "_gym_player", lambda *_: Interrupting(2, signal.SIGINT))
     assert main(["env=basic", "player=bot", "episodes=5", f"to={demo}"]) == 130
-    assert capsys.readouterr().out.splitlines() == [
-        f"interrupted after 0 of 5 episodes: {demo} was not written"
-    ]
+    assert capsys.readouterr().out.splitlines() == [f"interrupted after 0 of 5 episodes: {demo} was not written"]
     assert not demo.exists()
 
 
