@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.settings import PPOSettings, SACSettings
 from envs.spec import UserError
-from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, TrainConfig, UnityConfig
+from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, RecordConfig, TrainConfig, UnityConfig
 from trainer.refusals import refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -37,6 +37,9 @@ ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
 """The schema of each kind of environment."""
 MAY_DIFFER = ("stop", "checkpoint", "device", "env.instances", "run.log_seconds", "run.picture_minutes", "resume")
 """What a resumed run may be given anew; everything else stays as the run was started."""
+
+_RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
+"""Where a command is given the run whose env it uses unless it is given another."""
 
 C = TypeVar("C")
 
@@ -112,15 +115,19 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
         resume = next((o.value() for o in parsed if o.get_key_element() == "resume"), None)
         if schema is TrainConfig and resume is not None:
             return _resumed(os.path.expanduser(str(resume)), parsed)
-        kept = [] if schema is not EvaluateConfig else _of_the_runs_env(parsed)
+        kept = _of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             node = hydra.compose(config_name, composed, return_hydra_config=True)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         OmegaConf.set_struct(node, False)
         del node["hydra"]
-        if kept and not OmegaConf.is_missing(node, "run"):
-            node.env = _env_of(node.run, kept)
+        if (
+            kept
+            and not OmegaConf.is_missing(node, key := _RUN_KEYS[schema])
+            and os.path.isdir(folder := os.path.expanduser(str(node[key])))
+        ):  # else the command says what is missing
+            node.env = _env_of(folder, kept)
         _refuse_unknown_keys(node)
         if schema is TrainConfig:
             node.behaviors = _typed_behaviors(node)
@@ -143,7 +150,7 @@ def _of_the_runs_env(overrides: list[Override]) -> list[Override]:
 
 def _env_of(folder: str, overrides: list[Override]) -> DictConfig:
     """The env of the run in `folder`, with `overrides`."""
-    node = _saved(os.path.expanduser(folder))
+    node = _saved(folder)
     for override in overrides:
         OmegaConf.update(node, override.get_key_element().lstrip("+"), override.value())
     return cast(DictConfig, node.env)

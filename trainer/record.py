@@ -76,28 +76,36 @@ def _check(config: RecordConfig) -> None:
 def _record(config: RecordConfig) -> int:
     to = _check_target(config)  # again: of several recordings, an earlier one may have written it
     figures: dict[str, list[float]] = {"reward": [], "length": []}
-    with ExitStack() as stack:
-        interrupt = stack.enter_context(_Interrupt())
-        episodes = stack.enter_context(_episodes(config, lambda: interrupt.signal is not None))
-        writer = None
-        for recorded in episodes:
-            if writer is None:
-                writer = stack.enter_context(DemoWriter(to, recorded.spec, to.stem))
-            writer.add(recorded.demonstration)
-            rewards = recorded.demonstration.rewards
-            now = {"reward": float(rewards.sum()), "length": float(len(rewards)), **recorded.metrics}
-            for name, value in now.items():
-                figures.setdefault(name, []).append(value)
-            told = "  ".join(f"{name} {value:.4g}" for name, value in now.items())
-            print(f"episode {len(figures['reward'])} of {config.episodes}  {told}", flush=True)
-    _print_summary(config, figures, interrupt.signal)
+    interrupt = _Interrupt()
+    try:
+        with interrupt, _episodes(config, lambda: interrupt.signal is not None) as episodes, ExitStack() as stack:
+            writer = None
+            for recorded in episodes:
+                if writer is None:
+                    writer = stack.enter_context(DemoWriter(to, recorded.spec, to.stem))
+                writer.add(recorded.demonstration)
+                _tell_episode(config, recorded, figures)
+    except UserError:
+        if figures["reward"]:
+            _tell_summary(config, figures, "ended by an error")
+        raise
+    _tell_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
-def _print_summary(config: RecordConfig, figures: dict[str, list[float]], interrupted: int | None) -> None:
+def _tell_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
+    """Prints an episode's figures, and adds them to those of all."""
+    rewards = recorded.demonstration.rewards
+    now = {"reward": float(rewards.sum()), "length": float(len(rewards)), **recorded.metrics}
+    for name, value in now.items():
+        figures.setdefault(name, []).append(value)
+    told = "  ".join(f"{name} {value:.4g}" for name, value in now.items())
+    print(f"episode {len(figures['reward'])} of {config.episodes}  {told}", flush=True)
+
+
+def _tell_summary(config: RecordConfig, figures: dict[str, list[float]], why: str) -> None:
     done = len(figures["reward"])
     if done < config.episodes:
-        why = "interrupted" if interrupted is not None else "ended by the player"
         what = "holds what was played to its end" if done else "was not written"
         print(f"{why} after {done} of {config.episodes} episodes: {config.to} {what}")
     if done:

@@ -211,6 +211,8 @@ def _open_pygame() -> Any:
         import pygame
     try:
         pygame.display.init()
+        if pygame.display.get_driver() in _BLIND and "SDL_VIDEODRIVER" not in os.environ:
+            raise pygame.error(f"SDL found {pygame.display.get_driver()!r} only")
     except pygame.error as error:
         raise _no_screen(error) from error
     return pygame
@@ -239,5 +241,7 @@ END_MILLISECONDS = 700
 _PATIENCE_MILLISECONDS = 200
 _LEAST_PIXELS = 512
 """Smaller pictures are enlarged, to at most this, by a whole factor."""
+_BLIND = ("dummy", "offscreen")
+"""SDL's drivers that show nothing, which it falls back to."""
 _BUTTONS = {1: 0, 3: 1}
 """Left and right, of pygame's buttons."""

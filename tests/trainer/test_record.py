@@ -53,8 +53,8 @@ def test_what_the_env_reports_is_told_and_boards_come_back_as_they_were(demo, ca
     for number, episode in enumerate(loaded, 1):
         observation, _ = env.reset(seed=episode_seed(2_000_000, 0, number))
         for step, action in enumerate(episode.discrete):
-            np.testing.assert_array_equal(episode.observations[0][step], observation["board"])
-            np.testing.assert_allclose(episode.observations[1][step], observation["state"])
+            for kept, right in zip(episode.observations, observation.values()):
+                np.testing.assert_allclose(kept[step], right, rtol=1e-6)
             observation, reward, terminated, _, _ = env.step(action)
             assert reward == pytest.approx(episode.rewards[step])
         assert terminated
@@ -255,6 +255,13 @@ def test_a_trained_run_plays_its_own_env(run, demo, capsys):
     likeliest = [each.discrete.tolist() for each in read_demo(demo).episodes]
     assert drawn[0] != drawn[1]
     assert likeliest[0] == likeliest[1]
+
+
+def test_single_keys_of_a_runs_env_may_be_given(run, demo, capsys):
+    assert main([f"player={run}", "env.instances=0", f"to={demo}"]) == 2
+    assert capsys.readouterr().err == "error: env.instances=0 must be above 0\n"
+    assert main(["player=bot", "env.instances=4", f"to={demo}"]) == 2
+    assert "env is missing" in capsys.readouterr().err
 
 
 def test_a_run_of_another_behavior_is_refused(run, demo, capsys):

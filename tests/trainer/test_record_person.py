@@ -1,6 +1,5 @@
 """A person records: posted events of pygame on a screen that is none."""
 
-import os
 import signal
 
 import gymnasium
@@ -185,6 +184,15 @@ def test_without_a_screen_that_is_said(demo, capsys, monkeypatch):
     assert "player=human needs a screen, and none can be opened: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("driver", ["offscreen", "dummy"])
+def test_a_screen_that_shows_nothing_is_none_unless_it_was_chosen(demo, capsys, monkeypatch, driver):
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    monkeypatch.setattr(pygame.display, "init", lambda: None)
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: driver)
+    assert main(["env=basic", "player=human", f"to={demo}"]) == 2
+    assert f"none can be opened: SDL found {driver!r} only" in capsys.readouterr().err
+
+
 def test_small_pictures_are_enlarged(monkeypatch):
     env = gymnasium.make("envs.games:Basic-v0", render_mode="rgb_array")
     env.reset()
@@ -193,4 +201,3 @@ def test_small_pictures_are_enlarged(monkeypatch):
     person = trainer.window.Person(env, {}, None, 1, lambda: False)
     assert pygame.display.get_surface().get_size() == (480, 420)
     person.close()
-    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
