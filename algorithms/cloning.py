@@ -68,8 +68,7 @@ class Cloning:
         """Moves the weight to what it is after `samples` samples."""
         horizon = self.settings.samples
         weight = self.settings.strength * max(0.0, 1 - samples / horizon) if horizon else 0.0
-        self.active = weight > 0
-        self._weight.fill_(weight)
+        self._set_weight(weight)
 
     def metrics(self) -> dict[str, float]:
         """The latest loss, unweighted, and its weight. Waits for the device."""
@@ -80,6 +79,7 @@ class Cloning:
         """What an exact continuation needs."""
         return {
             "updates_left": torch.tensor(self.updates_left),
+            "weight": self._weight.cpu().clone(),
             "random": self._demonstrations.generator.get_state().clone(),
             **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
         }
@@ -87,8 +87,13 @@ class Cloning:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         self.updates_left = int(state["updates_left"])
+        self._set_weight(float(state["weight"]))
         load_torch_state(self._demonstrations.generator, state["random"])
         self._optimizer.load_state_dict(below(state, "optimizer/"))
+
+    def _set_weight(self, weight: float) -> None:
+        self.active = weight > 0
+        self._weight.fill_(weight)
 
     def _unweighted(self) -> Tensor:
         steps, _ = self._demonstrations.draw(self.settings.batch_size)

@@ -121,8 +121,9 @@ class GAIL:
         """Gradient steps of the discriminator, as many as `samples` new ones ask for, on parts of the agent's steps."""
         size, count = self.settings.batch_size, len(terminated)
         self._owed += samples * self.settings.updates_per_sample
-        for _ in range(int(self._owed)):
-            self._owed -= 1
+        due = int(self._owed + ROUNDING)
+        self._owed -= due
+        for _ in range(due):
             if count <= size:
                 self._update(steps, terminated)
             else:
@@ -200,6 +201,8 @@ METRICS = (
     "gail/score_own",
     "gail/score_absorbing",
 )
+ROUNDING = 1e-6
+"""Of a gradient step: ten times 0.1 samples fall short of 1."""
 EPSILON = 1e-12
 """Added to a squared norm, whose root has no gradient at 0."""
 
