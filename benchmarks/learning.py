@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import machine, machine_line, table
-from benchmarks.training import train
+from benchmarks.training import record, train
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.compose import load_config
 from trainer.evaluate import evaluate
 
 EPISODES = 20
+EXPERT_EPISODES = 4
 _EVALUATION_SEED = 1_000_000  # added to the run's
 _LOOKS = 20  # evaluations of one run at most, evenly over its samples
 _CHECKPOINT_SECONDS = 0.5
@@ -39,6 +40,8 @@ class LearningTask:
     """Mean reward of an evaluation."""
     samples: int
     """Within which the mark is to be reached, and after which the run ends."""
+    expert: str | None = None
+    """Whose four episodes are to be imitated, by GAIL and without the game's reward; see `benchmarks.experts`."""
 
 
 _SMALL = "algorithm.network.hidden=[64,64]"
@@ -68,6 +71,17 @@ TASKS = {
         ),
         mark=475.0,
         samples=50_000,
+    ),
+    "sac_gail_cartpole": LearningTask(
+        (
+            *("env=gym", "env.id=CartPole-v1", "env.instances=8", "algorithm=sac", _SMALL),
+            *("algorithm.batch_size=128", "algorithm.learning_rate=1e-3", "algorithm.target_rate=0.02"),
+            *("algorithm.updates_per_sample=0.5", "reward.extrinsic.strength=0", "reward.gail.strength=0.2"),
+            "reward.gail.updates_per_sample=0.1",
+        ),
+        mark=450.0,
+        samples=30_000,
+        expert="benchmarks.experts:cartpole",
     ),
     "ppo_basic": LearningTask(("+experiment=basic_ppo",), mark=0.9, samples=10_000),
 }
@@ -113,7 +127,7 @@ def run(task: LearningTask, seed: int, mode: str) -> Learned:
     """Trains with one seed, then evaluates what was kept."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "run"
-        train(_overrides(task, seed, mode), folder)
+        train([*_overrides(task, seed, mode), *_imitation(task, seed, Path(parent))], folder)
         config, store = load_config(str(folder)), CheckpointStore(folder / "checkpoints")
 
         def score(checkpoint: Checkpoint) -> float:
@@ -155,6 +169,15 @@ def spaced(checkpoints: Iterator[Checkpoint], samples: int) -> Iterator[Checkpoi
 
 def _checkpoints(store: CheckpointStore) -> Iterator[Checkpoint]:
     return (store.load(path) for path in store.all())
+
+
+def _imitation(task: LearningTask, seed: int, folder: Path) -> list[str]:
+    """Records what is to be imitated, if anything is; overrides that name it."""
+    if task.expert is None:
+        return []
+    demos = folder / "expert.demo"
+    record([each for each in task.overrides if each.startswith("env")], task.expert, EXPERT_EPISODES, demos, seed)
+    return [f"reward.gail.demos={demos}"]
 
 
 def _overrides(task: LearningTask, seed: int, mode: str) -> list[str]:

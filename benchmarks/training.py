@@ -20,12 +20,14 @@ def train(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError if the run failed.
     """
-    command = [sys.executable, "-m", "trainer", *overrides, f"run.dir={folder}"]
-    status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr, check=False).returncode  # noqa: S603
-    if status:
-        raise RuntimeError(f"`python {' '.join(command[1:])}` ended with status {status}")
+    _run("trainer", *overrides, f"run.dir={folder}")
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return summary
+
+
+def record(env: Sequence[str], player: str, episodes: int, to: Path, seed: int) -> None:
+    """Records demonstrations, with output on stderr; `env` are overrides. Raises RuntimeError if that failed."""
+    _run("trainer.record", *env, f"player={player}", f"episodes={episodes}", f"seed={seed}", f"to={to}")
 
 
 def learn(task: Task, learner: str, seconds: float, lockstep: bool) -> dict[str, Any]:
@@ -66,3 +68,10 @@ def _overrides(task: Task, learner: str, seconds: float, lockstep: bool) -> list
         "run.picture_minutes=0",
         "checkpoint.replay=false",
     ]
+
+
+def _run(module: str, *overrides: str) -> None:
+    command = [sys.executable, "-m", module, *overrides]
+    status = subprocess.run(command, cwd=_ROOT, stdout=sys.stderr, check=False).returncode  # noqa: S603
+    if status:
+        raise RuntimeError(f"`python {' '.join(command[1:])}` ended with status {status}")

@@ -46,6 +46,16 @@ def test_first_checkpoint_at_the_mark_counts_and_the_last_is_played_too(trained)
     assert [samples for samples, _, _ in asked["evaluated"]] == [200, 400, 1000]
 
 
+def test_what_is_to_be_imitated_is_recorded_before(trained, monkeypatch):
+    asked = trained({1000: 20.0})
+    recorded = []
+    monkeypatch.setattr(learning, "record", lambda *given: recorded.append(given))
+    run(LearningTask(("env=gym", "env.id=X", "algorithm=sac"), 1.0, 1000, "package:player"), seed=3, mode="async")
+    (env, player, episodes, demos, seed), (overrides,) = recorded[0], asked["overrides"]
+    assert (env, player, episodes, seed) == (["env=gym", "env.id=X"], "package:player", 4, 3)
+    assert overrides[-1] == f"reward.gail.demos={demos}"
+
+
 def test_mark_that_comes_after_the_samples_does_not_count(trained):
     trained({500: 20.0, 1001: 150.0})
     learned = run(TASK, seed=0, mode="async")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import snoopy_ladder
+from benchmarks import snoopy_ladder, training
 from benchmarks.snoopy_ladder import main
 from trainer.compose import compose, save_config
 from trainer.config import TrainConfig
@@ -85,7 +85,7 @@ def recorded(monkeypatch) -> list:
     def shown(file):
         return {"episodes": 21, "steps": 525, "mean_bubbles": 25.0, "sha256": file.read_bytes().hex()}
 
-    monkeypatch.setattr(snoopy_ladder.subprocess, "run", record)
+    monkeypatch.setattr(training.subprocess, "run", record)
     monkeypatch.setattr(snoopy_ladder, "_demonstrations", shown)
     return commands
 
@@ -248,7 +248,7 @@ def test_interrupted_recording_is_made_anew_and_runs_that_are_there_are_shown(
 
     assert call(tmp_path, seeds=1) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(snoopy_ladder.subprocess, "run", interrupted)
+        patch.setattr(training.subprocess, "run", interrupted)
         assert call(tmp_path, rungs=(PPO, PPO_GAIL), seeds=1) == 130
     assert "NOT COMPLETE" in capsys.readouterr().out
     assert not (tmp_path / "level25.demo").exists()
