@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source, to = _arguments(argv)
         experiment, left = convert(_load(source), str(source))
         target = _target(source, to)
-        _write(experiment, target, source)
+        _write(experiment, left, target, source)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -195,14 +195,17 @@ def _load(path: Path) -> dict[str, Any]:
     return mapping(data, str(path))
 
 
-def _write(experiment: Mapping[str, Any], target: Path, source: Path) -> None:
+def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, source: Path) -> None:
     if (CONF / "experiment" / target.name).exists():
         raise UserError(f"an experiment {target.stem} is there already: name another, to=experiment/name.yaml")
+    told = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
+    head = f"# @package _global_\n# Converted from ML-Agents' {source.name}.\n"
+    head += "".join(["# What has no exact counterpart:\n", *told] if told else [])
     body = yaml.dump(dict(experiment), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
-            file.write(f"# @package _global_\n# Converted from ML-Agents' {source.name}.\n{body}")
+            file.write(head + body)
     except FileExistsError as error:
         raise UserError(f"{target} is there already: remove it, or name another, to=experiment/name.yaml") from error
     except OSError as error:

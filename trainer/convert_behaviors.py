@@ -7,7 +7,8 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer import convert_keys as keys
-from trainer.convert_keys import Left, mapping, read
+from trainer.convert_imitation import cloning, gail, read_cloning, read_gail
+from trainer.convert_keys import Left, leave_out, mapping, read, read_network
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -29,12 +30,15 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
     if not entries:
         raise UserError("behaviors is missing: the file names no behavior, and has no default_settings")
     algorithms = {behavior: _algorithm(behavior, entry, left) for behavior, entry in entries.items()}
-    rewards = {behavior: _reward(entry) for behavior, entry in entries.items()}
+    rewards = {
+        behavior: _reward(behavior, entry, algorithms[behavior]["discount"], left)
+        for behavior, entry in entries.items()
+    }
     first = next(iter(entries))
     experiment: dict[str, Any] = {
         "defaults": [{"override /env": "unity"}, {"override /algorithm": algorithms[first]["name"]}],
         "algorithm": _without_nulls({key: value for key, value in algorithms[first].items() if key != "name"}),
-        "reward": rewards[first],
+        "reward": _without_nulls(rewards[first]),
         "behaviors": {},
         "stop": {"samples": max(entry["max_steps"] for entry in entries.values())},
         "checkpoint": {"keep": max(entry["keep_checkpoints"] for entry in entries.values())},
@@ -43,8 +47,8 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
         changes: dict[str, Any] = {}
         if algorithm := _changes(algorithms[behavior], algorithms[first]):
             changes["algorithm"] = algorithm
-        if rewards[behavior] != rewards[first]:
-            changes["reward"] = rewards[behavior]
+        if reward := {key: value for key, value in rewards[behavior].items() if value != rewards[first][key]}:
+            changes["reward"] = reward
         experiment["behaviors"][behavior] = changes
     _tell_of_sums(entries, left)
     return experiment
@@ -66,8 +70,9 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     if trainer == "ppo":
         hyperparameters.setdefault("beta_schedule", schedule)
         hyperparameters.setdefault("epsilon_schedule", schedule)
+    cloned = default.get("cloning")
     if "behavioral_cloning" in own:
-        _leave_out(own["behavioral_cloning"], f"{where}.behavioral_cloning", keys.CLONING, keys.CLONING_LEFT, left)
+        cloned = read_cloning(own["behavioral_cloning"], f"{where}.behavioral_cloning", cloned, left)
     return {
         "trainer_type": trainer,
         "max_steps": own.get("max_steps", default.get("max_steps", 500_000)),
@@ -75,56 +80,50 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
         "hyperparameters": {**keys.HYPERPARAMETER_DEFAULTS[trainer], **hyperparameters},
         "network_settings": {
             **default.get("network_settings", keys.NETWORK_DEFAULTS),
-            **_network(own.get("network_settings"), f"{where}.network_settings", left),
+            **read_network(own.get("network_settings"), f"{where}.network_settings", left),
         },
-        "extrinsic": _extrinsic(own.get("reward_signals"), f"{where}.reward_signals", default.get("extrinsic"), left),
+        "signals": _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left),
+        "cloning": cloned,
     }
 
 
-def _network(data: Any, where: str, left: list[Left]) -> dict[str, Any]:
-    values = read(data, where, keys.NETWORK, left)
-    if "memory" in values:
-        _leave_out(values.pop("memory"), f"{where}.memory", keys.MEMORY, keys.MEMORY_LEFT, left)
-    return values
-
-
-def _extrinsic(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """Strength and gamma of the game's own reward; other signals are left out."""
+def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    """The extrinsic reward, if it counts, and GAIL, if it is asked for; other signals are left out."""
     signals = mapping(data, where)
     for name, values in signals.items():
         if name not in keys.SIGNALS:
             raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
-        if name != "extrinsic":
-            _leave_out(values, f"{where}.{name}", keys.SIGNALS[name], keys.SIGNAL_LEFT, left)
-    if default is None and data is not None and "extrinsic" not in signals:
+        if name not in ("extrinsic", "gail"):
+            leave_out(values, f"{where}.{name}", keys.SIGNALS[name], keys.SIGNAL_LEFT, left)
+    if data is None:
+        return dict(default or {"extrinsic": keys.EXTRINSIC_DEFAULTS})
+    found = dict(default or {})
+    if "extrinsic" in signals:
+        own = read(signals["extrinsic"], f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
+        read_network(own.pop("network_settings", None), f"{where}.extrinsic.network_settings", [])
+        found["extrinsic"] = {**found.get("extrinsic", keys.EXTRINSIC_DEFAULTS), **own}
+    if "gail" in signals:
+        found["gail"] = read_gail(signals["gail"], f"{where}.gail", found.get("gail"), left)
+    if not found:
         seen = ", ".join(signals) or "nothing"
-        raise UserError(f"{where} holds {seen}, and only the extrinsic reward is supported yet: add extrinsic to it")
-    own = read(signals.get("extrinsic"), f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
-    if "network_settings" in own:
-        _network(own.pop("network_settings"), f"{where}.extrinsic.network_settings", [])
-    return {**(default or keys.EXTRINSIC_DEFAULTS), **own}
-
-
-def _leave_out(data: Any, where: str, known: Mapping[str, keys.Key], remedy: str, left: list[Left]) -> None:
-    """Tells once of a whole group, whose keys are checked nevertheless."""
-    values = read(data, where, known, [])
-    if "network_settings" in values:
-        _network(values["network_settings"], f"{where}.network_settings", [])
-    left.append(Left(where, data, remedy))
+        raise UserError(f"{where} holds {seen}, and only extrinsic and gail are supported yet: add one of them")
+    return found
 
 
 def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Settings of the algorithm, always the same keys for the same one."""
     network = entry["network_settings"]
-    where = "default_settings" if behavior == "default" else f"behaviors.{behavior}"
+    signals, where = entry["signals"], _where(behavior)
     return {
         "name": entry["trainer_type"],
         # ML-Agents has one layer even where none is asked for.
         "network": {
             "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
             "normalize": network["normalize"],
+            "joint_choices": 0,  # no key there: every branch is chosen by itself
         },
-        "discount": entry["extrinsic"]["gamma"],
+        "discount": signals.get("extrinsic", signals.get("gail"))["gamma"],
+        "cloning": cloning(entry),
         **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
     }
 
@@ -181,8 +180,16 @@ def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
     return end if values[schedule] == "linear" else None
 
 
-def _reward(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {"extrinsic": {"strength": entry["extrinsic"]["strength"]}}
+def _reward(behavior: str, entry: Mapping[str, Any], discount: float, left: list[Left]) -> dict[str, Any]:
+    extrinsic = entry["signals"].get("extrinsic", {"strength": 0.0})
+    return {
+        "extrinsic": {"strength": extrinsic["strength"]},
+        "gail": gail(entry, _where(behavior), discount, left),
+    }
+
+
+def _where(behavior: str) -> str:
+    return "default_settings" if behavior == "default" else f"behaviors.{behavior}"
 
 
 def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +200,9 @@ def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    """Without what is null, and without groups that hold nothing else."""
+    kept = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def _tell_of_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:

@@ -81,6 +81,21 @@ def mapping(data: object, where: str) -> dict[str, Any]:
     return {str(name): value for name, value in data.items()}
 
 
+def read_network(data: object, where: str, left: list[Left]) -> dict[str, Any]:
+    """The values of `network_settings`, without its memory. UserError as of `read`."""
+    values = read(data, where, NETWORK, left)
+    if "memory" in values:
+        leave_out(values.pop("memory"), f"{where}.memory", MEMORY, MEMORY_LEFT, left)
+    return values
+
+
+def leave_out(data: object, where: str, known: Mapping[str, Key], remedy: str, left: list[Left]) -> None:
+    """Tells once of a whole group, whose keys are checked nevertheless. UserError as of `read`."""
+    values = read(data, where, known, [])
+    read_network(values.get("network_settings"), f"{where}.network_settings", [])
+    left.append(Left(where, data, remedy))
+
+
 def number(value: object, where: str) -> float:
     """`value` as a finite number. A text will do, as YAML 1.1 reads `5e5`, without a dot, as one."""
     try:
@@ -225,10 +240,11 @@ SAC: dict[str, Key] = {
     "save_replay_buffer": _left(
         Kind.switch, "checkpoints hold the buffer, which checkpoint.replay=false leaves out", moot=True
     ),
-    # The documentation's table has the second name, its examples and the code the first.
-    "reward_signal_steps_per_update": _left(Kind.number, "no reward signal here is learned: nothing to do"),
-    "reward_signal_num_update": _left(Kind.number, "no reward signal here is learned: nothing to do"),
+    "reward_signal_steps_per_update": _POSITIVE,
+    "reward_signal_num_update": _POSITIVE,
 }
+REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
+"""Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
 HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
 """Keys of `hyperparameters`, by `trainer_type`."""
 
@@ -248,23 +264,29 @@ MEMORY_LEFT = f"{_LATER}, the policy has no memory; stacked observations may do 
 
 _SIGNAL = {"strength": _NUMBER, "gamma": _SHARE, "network_settings": _GROUP}
 _LEARNED = {**_SIGNAL, "learning_rate": _POSITIVE, "encoding_size": _POSITIVE_COUNT}
+_ONE_EACH = "each gradient step of the algorithm takes one batch of demonstrations along: nothing to do"
 SIGNALS: dict[str, dict[str, Key]] = {
     "extrinsic": {**_SIGNAL, "strength": _NOT_NEGATIVE},
     "curiosity": _LEARNED,
-    "gail": {**_LEARNED, "use_actions": _SWITCH, "use_vail": _SWITCH, "demo_path": _TEXT},
+    "gail": {
+        **_LEARNED,
+        "strength": _NOT_NEGATIVE,
+        "use_actions": _SWITCH,
+        "use_vail": _left(Kind.switch, f"{_LATER}; the gradient penalty alone smooths the discriminator"),
+        "demo_path": _TEXT,
+    },
     "rnd": _LEARNED,
 }
 """Keys of each reward signal."""
-SIGNAL_LEFT = f"{_LATER}, agents learn from the extrinsic reward alone"
+SIGNAL_LEFT = f"{_LATER}; extrinsic and gail are served"
 CLONING: dict[str, Key] = {
     "demo_path": _TEXT,
-    "steps": _COUNT,
-    "strength": _NUMBER,
-    "samples_per_update": _COUNT,
-    "num_epoch": _COUNT,
-    "batch_size": _COUNT,
+    "steps": Key(Kind.count, least=0),
+    "strength": _NOT_NEGATIVE,
+    "batch_size": Key(Kind.count, least=0),
+    "samples_per_update": _left(Kind.count, _ONE_EACH),
+    "num_epoch": _left(Kind.count, _ONE_EACH),
 }
-CLONING_LEFT = f"{_LATER}, agents learn from rewards alone"
 
 ENV: dict[str, Key] = {
     "env_path": _TEXT,
@@ -342,3 +364,11 @@ HYPERPARAMETER_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """ML-Agents' defaults, by `trainer_type`; those of schedules depend on one another (`trainer.convert`)."""
 EXTRINSIC_DEFAULTS = {"strength": 1.0, "gamma": 0.99}
+GAIL_DEFAULTS: dict[str, Any] = {
+    "strength": 1.0,
+    "gamma": 0.99,
+    "learning_rate": 3e-4,
+    "use_actions": False,
+    "network_settings": NETWORK_DEFAULTS,
+}
+CLONING_DEFAULTS: dict[str, Any] = {"steps": 0, "strength": 1.0, "batch_size": 0}

@@ -73,7 +73,7 @@ def test_every_value_of_a_ppo_behavior_is_converted() -> None:
     experiment = converted(PPO)
     assert experiment["defaults"] == [{"override /env": "unity"}, {"override /algorithm": "ppo"}]
     assert experiment["algorithm"] == {
-        "network": {"hidden": [64, 64, 64], "normalize": True},
+        "network": {"hidden": [64, 64, 64], "normalize": True, "joint_choices": 0},
         "discount": 0.995,
         "rollout_size": 12000,
         "minibatch_size": 64,
@@ -98,7 +98,7 @@ def test_every_value_of_a_sac_behavior_is_converted() -> None:
     experiment = converted(SAC)
     assert experiment["defaults"][1] == {"override /algorithm": "sac"}
     assert experiment["algorithm"] == {
-        "network": {"hidden": [128, 128], "normalize": False},
+        "network": {"hidden": [128, 128], "normalize": False, "joint_choices": 0},
         "discount": 0.99,
         "batch_size": 256,
         "buffer_capacity": 200000,
@@ -117,7 +117,7 @@ def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
     assert experiment["stop"] == {"samples": 500000}
     assert experiment["checkpoint"] == {"keep": 5}
     assert experiment["reward"] == {"extrinsic": {"strength": 1.0}}
-    assert experiment["algorithm"]["network"] == {"hidden": [128, 128], "normalize": False}
+    assert experiment["algorithm"]["network"] == {"hidden": [128, 128], "normalize": False, "joint_choices": 0}
     expected = {
         "ppo": {"rollout_size": 10240, "minibatch_size": 1024, "epochs": 3, "entropy": 0.005, "learning_rate_end": 0.0},
         "sac": {"buffer_capacity": 50000, "batch_size": 128, "updates_per_sample": 1.0, "temperature": 1.0},
@@ -229,7 +229,7 @@ def test_default_settings_serve_those_not_named_and_are_inherited() -> None:
     assert experiment["algorithm"] == converted(PPO)["algorithm"]
     assert experiment["behaviors"] == {
         "default": {},
-        "A": {"algorithm": {"network": {"hidden": [16, 16, 16], "normalize": True}}},
+        "A": {"algorithm": {"network": {"hidden": [16, 16, 16], "normalize": True, "joint_choices": 0}}},
     }
 
 
@@ -341,7 +341,6 @@ LEFT_IN_BEHAVIORS = {
     "threaded": False,
     "init_path": "models/old",
     "framework": "pytorch",
-    "behavioral_cloning": {"demo_path": "a.demo", "strength": 0.5, "steps": 150000, "batch_size": 512},
     "network_settings.memory": {"memory_size": 256, "sequence_length": 64},
     "network_settings.vis_encode_type": "resnet",
     "network_settings.goal_conditioning_type": "none",
@@ -375,7 +374,7 @@ def test_what_has_no_counterpart_elsewhere_is_told_and_left_out(key: str, value:
     assert converted(None, **nested(key, value)) == converted(None)
 
 
-@pytest.mark.parametrize("signal", ["curiosity", "gail", "rnd"])
+@pytest.mark.parametrize("signal", ["curiosity", "rnd"])
 def test_signals_that_are_not_supported_are_told_once_and_left_out(signal: str) -> None:
     values = {"strength": 0.02, "gamma": 0.99, "learning_rate": 1e-4, "network_settings": {"hidden_units": 64}}
     data = {"reward_signals": {"extrinsic": {}, signal: values}}
@@ -435,8 +434,8 @@ BAD: list[tuple[Any, str]] = [
     (nested(f"{A}.network_settings.normalize", "yes!"), "normalize: expected true or false, not 'yes!'"),
     (nested(f"{A}.network_settings.memory.size", 1), "unknown key behaviors.A.network_settings.memory.size; "),
     (nested(f"{A}.reward_signals.extrinsc", {}), "did you mean behaviors.A.reward_signals.extrinsic?"),
-    (nested(f"{A}.reward_signals.gail", {}), "behaviors.A.reward_signals holds gail, and only the extrinsic reward"),
-    (nested(f"{A}.reward_signals", {}), "behaviors.A.reward_signals holds nothing, and only the extrinsic reward"),
+    (nested(f"{A}.reward_signals.rnd", {}), "behaviors.A.reward_signals holds rnd, and only extrinsic and gail are"),
+    (nested(f"{A}.reward_signals", {}), "behaviors.A.reward_signals holds nothing, and only extrinsic and gail are"),
     (nested(f"{A}.reward_signals.curiosity.stength", 1), "did you mean behaviors.A.reward_signals.curiosity.strength?"),
     (nested(f"{A}.trainer_type", "poca"), "behaviors.A.trainer_type=poca is not supported yet: there are ppo and sac"),
     (nested(f"{A}.trainer_type", "my_dqn"), "behaviors.A.trainer_type=my_dqn is not supported yet"),
@@ -496,6 +495,7 @@ def test_the_command_writes_an_experiment_and_tells_how_to_train(
     assert main(["My game.yaml"]) == 0
     text = (tmp_path / "experiment" / "My_game.yaml").read_text(encoding="utf-8")
     assert text.startswith("# @package _global_\n# Converted from ML-Agents' My game.yaml.\n")
+    assert "\n# What has no exact counterpart:\n#   behaviors.Ball.time_horizon = 1000: not needed: " in text
     assert yaml.safe_load(text) == convert({"behaviors": {"Ball": PPO}}, "")[0]
     out = capsys.readouterr().out
     assert "behaviors.Ball.time_horizon = 1000\n      not needed" in out
