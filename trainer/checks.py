@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from algorithms.settings import PPOSettings, SACSettings, demo_paths, validate_ppo, validate_rewards, validate_sac
+from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
 from envs.gymnasium import GymEnv, behavior_spec
 from envs.probe import INSTANCES_PER_WORKER
@@ -13,6 +13,7 @@ from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
 from trainer.config import (
+    DEFAULT_BEHAVIOR,
     Device,
     EnvConfig,
     GoalConfig,
@@ -22,9 +23,8 @@ from trainer.config import (
     TrainConfig,
     UnityConfig,
     Which,
-    settings_of,
 )
-from trainer.demonstrations import load_demonstrations, read_demos
+from trainer.demonstrations import demos_of, load_demonstrations, read_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import expected_memory
 from trainer.instances import check_env, gym_env
@@ -132,15 +132,14 @@ def _check_demos(config: TrainConfig) -> None:
     """Reads all demonstrations once, and fits them to the behavior where that is known before games start."""
     if isinstance(config.env, GymConfig):
         recipe = gym_env(config.env)
-        paths = demo_paths(*settings_of(config, recipe.behavior))
-        if paths and (spec := _spec_of(recipe)):
-            for key, path in paths.items():
+        demos = demos_of(config, recipe.behavior)
+        if demos and (spec := _spec_of(recipe)):
+            for path, key in demos.items():
                 load_demonstrations(path, key, spec)
         return
-    chosen = {f"behaviors.{name}.": (each.algorithm, each.reward) for name, each in config.behaviors.items()}
-    for prefix, settings in (chosen or {"": (config.algorithm, config.reward)}).items():
-        for key, path in demo_paths(*settings).items():
-            read_demos(path, prefix + key)
+    for name in config.behaviors or [DEFAULT_BEHAVIOR]:
+        for path, key in demos_of(config, name).items():
+            read_demos(path, key)
 
 
 def _spec_of(recipe: GymEnv) -> BehaviorSpec | None:

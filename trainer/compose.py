@@ -212,6 +212,8 @@ def _resumed(folder: str, overrides: Sequence[Override]) -> DictConfig:
         else:
             OmegaConf.update(node, key, override.value())
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
+            if key in _paths(TrainConfig) and isinstance(given, str):
+                given = os.path.expanduser(given)
         if before != given and not any(key == k or key.startswith(f"{k}.") for k in MAY_DIFFER):
             raise UserError(
                 f"{key}={_text(given)}: the run in {folder} was started with {key}={_text(before)}. A resumed run may "
@@ -263,15 +265,16 @@ def _readable(argument: str, schema: type) -> str:
     if match is None:
         return argument
     plus, key, value = match.groups()
-    if key in _paths(schema):
+    behavior = re.match(r"behaviors\.[^.]+\.", key) if schema is TrainConfig else None
+    if (key[behavior.end() :] if behavior else key) in _paths(schema):
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         if value != "null" and not quoted:
             # Hydra reads backslashes as escapes only where a quote follows.
             value = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2].replace("'", "\\'"), value)
-            return f"{plus}{key}='{value}'"
+            value = f"'{value}'"
     if any(f"{key}.".startswith(f"{k}.") for k in _keys_with(schema, lambda kind, _: get_origin(kind) is dict)):
         return f"++{key}={value}"
-    return argument
+    return f"{plus}{key}={value}"
 
 
 def _paths(schema: type) -> list[str]:

@@ -11,8 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithms.settings import demo_paths
 from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
 from envs.unity.demo import Demo, read_demo
+from trainer.config import DEFAULT_BEHAVIOR, TrainConfig, settings_of
+
+
+def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
+    """The paths that `behavior`'s demonstrations are taken from, each with the whole key that first says so.
+
+    Raises:
+        UserError: `behaviors` names others only.
+    """
+    entry = behavior if behavior in config.behaviors else DEFAULT_BEHAVIOR
+    prefix = f"behaviors.{entry}." if config.behaviors else ""
+    keys: dict[str, str] = {}
+    for key, path in demo_paths(*settings_of(config, behavior)).items():
+        keys.setdefault(path, prefix + key)
+    return keys
 
 
 def find_demos(path: str, key: str) -> list[Path]:
@@ -25,6 +41,8 @@ def find_demos(path: str, key: str) -> list[Path]:
     Raises:
         UserError: there are none.
     """
+    if not path:
+        raise UserError(f"{key} is empty: name a .demo file, a folder of them or a pattern, or leave it out")
     given = os.path.expanduser(path)
     if os.path.isdir(given):
         found = sorted(Path(given).glob("*.demo"))

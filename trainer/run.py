@@ -16,7 +16,7 @@ import torch
 
 from algorithms.ppo import PPO
 from algorithms.sac import SAC
-from algorithms.settings import PPOSettings, demo_paths
+from algorithms.settings import PPOSettings
 from buffers.demonstrations import demonstration_rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
@@ -24,7 +24,7 @@ from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.collecting import Collecting, Inline, Remote
 from trainer.config import Device, Mode, TrainConfig, settings_of
-from trainer.demonstrations import load_demonstrations
+from trainer.demonstrations import demos_of, load_demonstrations
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Algorithm, Learner
@@ -188,7 +188,7 @@ class Run:
             restore(rows, saved.replay[name].index, saved.replay[name].chunks())
         demos = {
             path: demonstration_rows(spec, load_demonstrations(path, key, spec))
-            for key, path in demo_paths(settings, reward).items()
+            for path, key in demos_of(config, name).items()
         }
         algorithm: Algorithm
         if isinstance(settings, PPOSettings):
