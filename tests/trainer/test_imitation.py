@@ -1,0 +1,177 @@
+"""Whole runs that learn from demonstrations."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from algorithms.cloning import Cloning
+from tests.trainer.imitation_toys import PPO, SAC, STEPS, all_of_it, family, newest, summary
+from trainer.__main__ import main
+from trainer.collector import Channel
+from trainer.evaluate import main as evaluate_main
+from trainer.learner import Learner
+from trainer.record import main as record_main
+
+BASIC = ["env=basic"]
+INLINE = [*BASIC, "run.mode=inline"]
+EACH = pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+MODES = pytest.mark.parametrize("mode", ["inline", "async"])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("demos") / "right.demo"
+    assert record_main(["env=basic", "player=bot", "episodes=3", f"to={file}"]) == 0
+    return file
+
+
+@EACH
+def test_what_is_imitated_stands_in_tensorboard(tmp_path, demo, algorithm):
+    assert main([*INLINE, *all_of_it(demo, algorithm), f"run.dir={tmp_path}", "stop.samples=200"]) == 0
+    board = EventAccumulator(str(tmp_path)).Reload()
+    tags = {tag for tag in board.Tags()["scalars"] if tag.split("/")[0] in ("gail", "cloning", "reward")}
+    scores = {f"gail/{what}_{whose}" for what in ("accuracy", "score") for whose in ("demonstrated", "own")}
+    gail = {"gail/loss", "gail/gradient_penalty", "gail/score_absorbing", *scores}
+    assert tags == gail | {"cloning/loss", "cloning/weight", "reward/extrinsic", "reward/gail"}
+    last = {tag: board.Scalars(tag)[-1].value for tag in tags}
+    assert all(np.isfinite(value) for value in last.values())
+    assert 0 < last["cloning/weight"] < 1
+    assert all(0 <= last[tag] <= 1 for tag in scores)
+
+
+def test_without_demonstrations_nothing_of_it_is_shown(tmp_path):
+    assert main([*INLINE, *SAC, f"run.dir={tmp_path}", "stop.samples=80"]) == 0
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+    assert "loss/critic" in tags
+    assert not [tag for tag in tags if tag.startswith(("gail/", "cloning/", "reward/"))]
+
+
+@EACH
+def test_all_updates_before_come_before_the_first_action(tmp_path, demo, algorithm, monkeypatch):
+    events = []
+    update, act = Cloning.update, Channel.act
+    monkeypatch.setattr(Cloning, "update", lambda self: (events.append("update"), update(self))[1])
+    monkeypatch.setattr(Channel, "act", lambda self: (events.append("act"), act(self))[1])
+    assert main([*INLINE, *all_of_it(demo, algorithm), f"run.dir={tmp_path}", "stop.samples=50"]) == 0
+    assert events[:45] == ["update"] * 45
+    assert set(events[45:]) == {"act"}
+
+
+@MODES
+def test_the_first_samples_are_played_as_was_demonstrated(tmp_path, demo, mode, monkeypatch):
+    seen = []
+    prepare = Learner.prepare
+    monkeypatch.setattr(Learner, "prepare", lambda self: (seen.append(self.samples()), prepare(self))[1])
+    cloning = [f"algorithm.cloning.demos={demo}", "algorithm.cloning.updates_before=400", "algorithm.cloning.samples=0"]
+    cloning += ["algorithm.cloning.learning_rate=0.01", "algorithm.rollout_size=1000"]
+    arguments = [*BASIC, f"run.mode={mode}", *PPO, *cloning, f"run.dir={tmp_path}"]
+    assert main([*arguments, f"stop.samples={6 * STEPS}"]) == 0
+    assert len(seen) == 21
+    assert not any(seen)
+    assert summary(tmp_path)["episode_reward_mean"] == pytest.approx(0.93)
+
+
+@MODES
+def test_an_interrupt_while_cloning_leaves_at_once_and_cleanly(tmp_path, demo, mode, monkeypatch, capsys):
+    made = []
+    update = Cloning.update
+
+    def interrupted(self):
+        made.append(0)
+        if len(made) == 30:
+            signal.raise_signal(signal.SIGINT)
+        update(self)
+
+    monkeypatch.setattr(Cloning, "update", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    cloning = [f"algorithm.cloning.demos={demo}", "algorithm.cloning.updates_before=1000000"]
+    assert main([*BASIC, f"run.mode={mode}", *PPO, *cloning, f"run.dir={tmp_path}"]) == 130
+    assert 30 <= len(made) <= 60
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "stopped by interrupted before anything was learned" in (tmp_path / "train.log").read_text()
+    assert not (tmp_path / "summary.json").exists()
+    assert not family()
+
+
+@EACH
+def test_inline_resume_with_all_of_it_is_bit_for_bit(tmp_path, demo, algorithm):
+    arguments = [*INLINE, *all_of_it(demo, algorithm)]
+    assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=400"]) == 0
+    assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=178"]) == 0  # between publications of SAC
+    assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
+    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
+    assert whole.tensors.keys() == parts.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        np.testing.assert_array_equal(tensor, parts.tensors[name], err_msg=name)
+    assert whole.state["collector"] == parts.state["collector"]
+    assert whole.state["report"]["episodes"] == parts.state["report"]["episodes"]
+    for name in ("updates", "rewards/gail/optimizer/attempts"):
+        assert int(whole.tensors[f"Basic-v0/{name}"]) > 0
+    assert int(whole.tensors["Basic-v0/cloning/updates_left"]) == 0
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_resumed_run_whose_demonstrations_are_gone_is_refused_and_left_alone(tmp_path, demo, capsys):
+    moved, run = tmp_path / "moved.demo", tmp_path / "run"
+    shutil.copy(demo, moved)
+    assert main([*INLINE, *all_of_it(moved, "sac"), f"run.dir={run}", "stop.samples=60"]) == 0
+    moved.rename(tmp_path / "elsewhere.demo")
+    before = files_of(run)
+    capsys.readouterr()
+    assert main([f"resume={run}", "stop.samples=100"]) == 2
+    how = f"record it: python -m trainer.record env=... player=... to={moved}"
+    assert capsys.readouterr().err == f"error: reward.gail.demos={moved} does not exist; {how}\n"
+    assert files_of(run) == before
+    # Playing needs none.
+    assert evaluate_main([f"run={run}", "episodes=2"]) == 0
+
+
+def test_a_resumed_run_keeps_to_its_demonstrations(tmp_path, demo, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(demo.parent))
+    monkeypatch.setenv("USERPROFILE", str(demo.parent))
+    assert main([*INLINE, *all_of_it(Path("~/right.demo"), "ppo"), f"run.dir={tmp_path}", "stop.samples=60"]) == 0
+    before = files_of(tmp_path)
+    other = shutil.copy(demo, demo.with_name("other.demo"))
+    for key in ("reward.gail.demos", "algorithm.cloning.demos"):
+        capsys.readouterr()
+        assert main([f"resume={tmp_path}", f"{key}={other}", "stop.samples=100"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {key}={other}: the run in {tmp_path} was started with {key}={demo}. A ")
+    assert files_of(tmp_path) == before
+    again = ["reward.gail.demos=~/right.demo", f"algorithm.cloning.demos={demo}", "stop.samples=100"]
+    assert main([f"resume={tmp_path}", *again]) == 0
+
+
+@EACH
+def test_weights_that_imitated_go_on_without(tmp_path, demo, algorithm):
+    moved = tmp_path / "moved.demo"
+    shutil.copy(demo, moved)
+    plain = [*INLINE, *(PPO if algorithm == "ppo" else SAC)]
+    longer = ["run.log_seconds=1000", "stop.samples=150"]  # the best weights are the last
+    assert main([*INLINE, *all_of_it(moved, algorithm), *longer, f"run.dir={tmp_path / 'a'}"]) == 0
+    moved.unlink()
+    assert main([*plain, f"run.dir={tmp_path / 'b'}", f"init={tmp_path / 'a'}", "stop.samples=3"]) == 0
+    a, b = (newest(tmp_path / run).tensors for run in "ab")
+    np.testing.assert_array_equal(a["Basic-v0/weights/policy"], b["Basic-v0/weights/policy"])
+    assert not [name for name in b if "gail" in name or "cloning" in name]
+
+
+@EACH
+def test_an_asynchronous_run_ends_as_planned(tmp_path, demo, algorithm):
+    assert main([*BASIC, *all_of_it(demo, algorithm), f"run.dir={tmp_path}", "stop.samples=400"]) == 0
+    seen = summary(tmp_path)
+    assert 400 <= seen["samples"] < 410
+    assert seen["stopped_by"] == "samples"
+    assert seen["updates"]["Basic-v0"] > 0
+    tensors = newest(tmp_path).tensors
+    assert int(tensors["Basic-v0/rewards/gail/optimizer/attempts"]) > 0
+    assert not family()
