@@ -1,16 +1,23 @@
-"""Players of our own that learn from demonstrations: of one behavior among two, and of one that they do not fit."""
+"""Several behaviors and demonstrations: of one among two, and of one that they do not fit."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import trainer.collecting
+from algorithms.cloning import Cloning
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.trainer.imitation_toys import PPO, SAC, family, newest, summary, write_demo
+from tests.trainer.several import SPECS, Several
 from trainer.__main__ import main
+from trainer.compose import compose, save_config
+from trainer.config import TrainConfig
+from trainer.run import train
 
 PLAYERS = ["env=unity", "env.player=env=basic agents=2 late=Extra:40", *PPO, "env.instances=2"]
 LATE_SAC = [
@@ -78,3 +85,33 @@ def test_a_late_behavior_whose_demonstrations_do_not_fit_leaves_what_the_other_l
     assert main([f"resume={run}", "stop.samples=500"]) == 0
     assert set(summary(run)["updates"]) == {"Basic-v0", "Extra"}
     assert np.isfinite(newest(run).tensors["Extra/weights/policy"]).all()
+
+
+def test_what_a_late_behavior_has_cloned_is_kept_by_an_interrupt(tmp_path, monkeypatch):
+    run, toys, made = tmp_path / "run", [Several(late=3), Several(late=3)], []
+    update, stop_at = Cloning.update, 25
+
+    def interrupted(self):
+        made.append([toy.steps for toy in toys])
+        if len(made) == stop_at:
+            signal.raise_signal(signal.SIGINT)
+        update(self)
+
+    monkeypatch.setattr(Cloning, "update", interrupted)
+    monkeypatch.setattr(trainer.collecting, "make_manager", lambda *_, **__: toys[len(made) > 0])
+    file = write_demo(tmp_path / "late.demo", SPECS["Late"])
+    late = [f"behaviors.Late.algorithm.cloning.demos={file}", "behaviors.Late.algorithm.cloning.updates_before=50"]
+    words = ["env=unity", *PPO, "behaviors.default={}", *late, "stop.samples=100"]
+    config = compose([*words, "run.mode=inline"], TrainConfig, "config")
+    run.mkdir()
+    save_config(config, run)
+
+    assert train(config, run) == 130
+    assert 25 <= len(made) < 50
+    assert set(newest(run).state["behaviors"]) == {"Early", "Late"}
+    assert int(newest(run).tensors["Late/cloning/updates_left"]) == 50 - len(made)
+    assert train(config, run, run) == 0
+    assert len(made) == 50
+    # Games stood still meanwhile, at the step in which it first appeared.
+    assert {tuple(steps) for steps in made} == {(4, 0), (4, 4)}
+    assert newest(run).state["behaviors"]["Late"]["samples"] > 0
