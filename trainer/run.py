@@ -171,11 +171,11 @@ class Run:
         elif self._checkpoint is not None:
             check_spec(spec, self._checkpoint)
         self._preparing.add(name)
+        self._expected.appeared(name, time.monotonic())
 
     def _let_act(self, name: str) -> None:
         """Lets agents of a behavior act whose learner is ready."""
         self._preparing.remove(name)
-        self._expected.appeared(name, time.monotonic())
         self._collecting.send("ready", name, self._learners[name].limiter)
 
     def _learn(self, spec: BehaviorSpec) -> None:
