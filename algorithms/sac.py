@@ -28,7 +28,7 @@ from algorithms.networks import Encoder, StackedMLP
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import n_step_returns
-from algorithms.settings import NetworkSettings, RewardSettings, SACSettings, scheduled
+from algorithms.settings import NetworkSettings, RewardSettings, SACSettings, demo_rows, scheduled
 from algorithms.signals import Demos, make_cloning, make_rewards
 from buffers.replay import Batch as DrawnRows
 from buffers.replay import Replay
@@ -154,7 +154,7 @@ class SAC:
         if self.cloning is not None and self.policy.normalized_size:
             self._normalize(self.cloning.normalized_rows)
         self._demos = Replay(demos[settings.demos]) if settings.demos is not None else None
-        self._demo_rows = max(1, round(settings.demo_share * settings.batch_size)) if self._demos else 0
+        self._demo_rows = demo_rows(settings)
         self._blocks = ["continuous"] * (spec.continuous_size > 0)
         self._blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
         self._averages = Averages(

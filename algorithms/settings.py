@@ -5,6 +5,7 @@ This file imports no torch, so that commands and spawned processes that only nee
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -222,6 +223,11 @@ def least_rows(settings: PPOSettings | SACSettings) -> int:
     return 2 * max(settings.start_samples, settings.batch_size)
 
 
+def demo_rows(settings: SACSettings) -> int:
+    """Demonstrated rows of each batch."""
+    return 0 if settings.demos is None else max(1, round(settings.demo_share * settings.batch_size))
+
+
 def scheduled(initial: float, end: float | None, horizon: int | None, samples: int) -> float:
     """Value after `samples` samples on the line from `initial` to `end` (None: constant) over `horizon` samples."""
     if end is None or horizon is None:
@@ -274,18 +280,25 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
     if not 0 < settings.demo_share < 1:
         raise UserError(f"{prefix}.demo_share={settings.demo_share} must lie between 0 and 1, both excluded")
+    if settings.demos is not None and demo_rows(settings) == settings.batch_size:
+        raise UserError(
+            f"{prefix}.demo_share={settings.demo_share} of {prefix}.batch_size={settings.batch_size} leaves no row of "
+            "the agent's own: lower the share, or raise the batch size"
+        )
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_schedule(settings, ("learning_rate",), prefix)
     _validate_capacity(settings, prefix)
 
 
-def validate_rewards(settings: RewardSettings, discount: float, prefix: str = "reward") -> None:
+def validate_rewards(settings: RewardSettings, discount: float, prefix: str = "") -> None:
     """Checks the ranges of all values, also against the `discount` of the algorithm that learns from them.
+
+    `prefix` is where the behavior's settings stand in the configuration, with the dot behind it.
 
     Raises UserError, which names the key, if one is out of range.
     """
-    _at_least(prefix, "extrinsic.strength", settings.extrinsic.strength, 0)
-    gail, prefix = settings.gail, f"{prefix}.gail"
+    _at_least(f"{prefix}reward", "extrinsic.strength", settings.extrinsic.strength, 0)
+    gail, algorithm, prefix = settings.gail, f"{prefix}algorithm", f"{prefix}reward.gail"
     _at_least(prefix, "strength", gail.strength, 0)
     _at_least(prefix, "gradient_penalty", gail.gradient_penalty, 0)
     _at_least(prefix, "batch_size", gail.batch_size, 1)
@@ -295,7 +308,7 @@ def validate_rewards(settings: RewardSettings, discount: float, prefix: str = "r
     _validate_ends(gail, ("strength",), prefix)
     if gail.demos is not None and discount >= 1:
         raise UserError(
-            f"algorithm.discount={discount} with {prefix}: what comes after an end is worth reward / (1 - "
+            f"{algorithm}.discount={discount} with {prefix}: what comes after an end is worth reward / (1 - "
             "discount), so the discount has to be below 1"
         )
 
@@ -341,12 +354,12 @@ def _validate_ends(settings: PPOSettings | SACSettings | GAILSettings, keys: tup
 
 
 def _at_least(prefix: str, key: str, value: float, least: int) -> None:
-    if not value >= least:
+    if not least <= value < math.inf:
         raise UserError(f"{prefix}.{key}={value} must be at least {least}")
 
 
 def _positive(prefix: str, key: str, value: float) -> None:
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise UserError(f"{prefix}.{key}={value} must be above 0")
 
 

@@ -43,7 +43,7 @@ def check_train(config: TrainConfig) -> None:
     validate_rewards(config.reward, config.algorithm.discount)
     for name, behavior in config.behaviors.items():
         _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
-        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.reward")
+        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
     check_env(config.env)

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,6 +7,7 @@ import pytest
 
 from algorithms.settings import (
     ExtrinsicSettings,
+    GAILSettings,
     NetworkSettings,
     PPOSettings,
     RewardSettings,
@@ -66,6 +68,24 @@ def test_ppo_value_out_of_range_is_refused_by_its_key(key, value):
 def test_sac_value_out_of_range_is_refused_by_its_key(key, value):
     with pytest.raises(UserError, match=f"algorithm.{key}"):
         validate_sac(replace(SACSettings(), **{key: value}))
+
+
+def test_a_share_that_leaves_nothing_of_ones_own_is_refused():
+    with pytest.raises(UserError, match=r"algorithm.demo_share=0.99 of algorithm.batch_size=16 leaves no row"):
+        validate_sac(SACSettings(demos="x", demo_share=0.99, batch_size=16))
+    validate_sac(SACSettings(demo_share=0.99, batch_size=16))
+
+
+@pytest.mark.parametrize("key", ["strength", "updates_per_sample", "bound", "gradient_penalty"])
+def test_infinite_rewards_are_refused(key):
+    with pytest.raises(UserError, match=rf"behaviors.A.reward.gail.{key}=inf"):
+        validate_rewards(RewardSettings(gail=GAILSettings(**{key: math.inf})), 0.99, "behaviors.A.")
+
+
+def test_gail_needs_a_discount_below_one():
+    with pytest.raises(UserError, match=r"^behaviors.A.algorithm.discount=1.0 with behaviors.A.reward.gail"):
+        validate_rewards(RewardSettings(gail=GAILSettings("x")), 1.0, "behaviors.A.")
+    validate_rewards(RewardSettings(), 1.0)
 
 
 def test_negative_strength_is_refused():
