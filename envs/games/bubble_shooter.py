@@ -18,6 +18,9 @@ from envs.games.keys import DOWN, LEFT, RIGHT, SPACE, UP
 from envs.spec import Array, UserError
 
 Observation = dict[str, Array]
+RAY_NUMBERS = 5
+FAR = 20.0
+"""Bubbles: the length that is 1 in `rays`."""
 
 
 class BubbleShooter(gymnasium.Env[Any, Any]):
@@ -27,6 +30,8 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
 
     Observation, all seen from the bubbles in hand (absolute colour planes did not learn within 360,000 samples):
     `board` uint8 (3, rows, columns), 0 or 1: bubbles of the current bubble's colour, of the next one's, all others;
+    `rays` float32 (angles * 5,), for each direction what a shot would touch first, as Unity's ray sensors tell it: 1
+    for a bubble of the current one's colour, the next one's, another, or the ceiling; then the distance / 20 bubbles;
     `state` float32 (3,): 1 if both bubbles in hand have one colour, shots used / limit, share of the cells filled.
 
     An episode *terminates*, solved or with the last bubble spent. Each step's `info` has `duration`, the seconds that
@@ -51,7 +56,9 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         self._plane_bits = self.level.rows * self.level.columns
         board = gymnasium.spaces.Box(0, 1, self._shape, np.uint8)
         state = gymnasium.spaces.Box(0, 1, (3,), np.float32)
-        self.observation_space = gymnasium.spaces.Dict({"board": board, "state": state})
+        farthest = max(ray.ceiling.distance for ray in self.game.grid.rays) / FAR
+        rays = gymnasium.spaces.Box(0, max(1.0, farthest), (self.level.angles * RAY_NUMBERS,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict({"board": board, "rays": rays, "state": state})
         self.aim: int | None = None
         """Where a person aims, which pictures show; None if nobody does."""
         self._painter: Any = None
@@ -134,7 +141,23 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         board = np.unpackbits(packed, count=3 * bits, bitorder="little").reshape(self._shape)
         filled = game.occupied.bit_count() / len(game.grid.cells)
         state = np.array((current == following, game.used / self.level.limit, filled), np.float32)
-        return {"board": board, "state": state}
+        return {"board": board, "rays": self._look(ours, theirs), "state": state}
+
+    def _look(self, ours: int, theirs: int) -> Array:
+        """What each direction's ray touches first."""
+        occupied = self.game.occupied
+        others = occupied & ~(ours | theirs)
+        numbers: list[float] = []
+        for ray in self.game.grid.rays:
+            for hit in ray.hits:
+                if occupied & hit[0]:
+                    break
+            else:
+                hit = ray.ceiling
+            bit = hit[0]
+            kinds = (bit & ours > 0, bit & theirs > 0, bit & others > 0, bit == 0)
+            numbers += (*kinds, hit[2] / FAR)
+        return np.array(numbers, np.float32)
 
 
 def _level(arguments: dict[str, Any]) -> Level:

@@ -143,3 +143,23 @@ def test_play_imports_neither_pillow_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_rays_tell_what_each_direction_would_touch_first():
+    env = BubbleShooter()
+    observation, _ = env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        game = env.game
+        current, following = game.hand
+        for angle, (ours, theirs, other, ceiling, distance) in enumerate(observation["rays"].reshape(-1, 5)):
+            hit = game.look(angle, current).hit
+            touched = [color for color, cells in enumerate(game.board) if cells & hit.bit]
+            assert ceiling == (not touched)
+            assert ours == (touched == [current])
+            assert theirs == (touched == [following])
+            assert other == (bool(touched) and touched[0] not in (current, following))
+            assert distance == np.float32(hit.distance / 20)
+        observation, _, over, _, _ = env.step(np.array((rng.integers(31), rng.integers(2))))
+        if over:
+            observation, _ = env.reset()
