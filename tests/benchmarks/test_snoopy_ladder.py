@@ -160,7 +160,7 @@ def test_interrupted_before_any_run_ended_it_says_so(trainer, tmp_path, capsys):
     [
         (
             ["algorithm.learning_rate=1e-4"],
-            "algorithm.learning_rate=0.0005, and not with algorithm.learning_rate=0.0001",
+            "algorithm.learning_rate=0.001, and not with algorithm.learning_rate=0.0001",
         ),
         (["--time-scale", "40"], "env.time_scale=20.0, and not with env.time_scale=40.0"),
     ],
@@ -269,7 +269,7 @@ def test_json_is_one_object_with_every_rung_run_and_claim(trainer, recorded, tmp
     assert (result["law"], result["time_scale"], result["instances"], result["complete"]) == ("snoopy", 20.0, 16, True)
     assert list(result["rungs"]) == list(snoopy_ladder.RUNGS)
     assert [len(rung["runs"]) for rung in result["rungs"].values()] == [3] * 5
-    assert result["rungs"][SAC]["settings"]["algorithm.batch_size"] == 128
+    assert result["rungs"][SAC]["settings"]["algorithm.batch_size"] == 64
     assert "algorithm.name" not in result["rungs"][SAC]["settings"]
     assert set(snoopy_ladder.TUNING) == set(result["rungs"])
     # PPO + GAIL needs five seeds, and 8 x is no moonshot.
@@ -290,7 +290,7 @@ def test_capped_run_is_not_mastered(trainer, tmp_path, capsys):
 def test_text_has_figures_reference_settings_and_tuning(trainer, tmp_path, capsys):
     assert call(tmp_path, seeds=1) == 0
     text = capsys.readouterr().out
-    for words in ("bubbles <= 24.9047", "500 (500 to 500)", "31:08", "algorithm.batch_size=128", "Tuning", "claim"):
+    for words in ("bubbles <= 24.9047", "500 (500 to 500)", "31:08", "algorithm.batch_size=64", "Tuning", "claim"):
         assert words in text
 
 

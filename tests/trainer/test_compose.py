@@ -13,6 +13,7 @@ from envs.spec import UserError
 from trainer.checks import check_train
 from trainer.compose import CONF, compose, load_config, run_command, save_config
 from trainer.config import EvaluateConfig, GymConfig, Stepping, TrainConfig, UnityConfig, Which, settings_of
+from trainer.record import main as record_main
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -28,15 +29,20 @@ def saved_run(folder: Path, *overrides: str) -> Path:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_makes_sense(experiment: str) -> None:
-    config = compose_train(f"+experiment={experiment}")
+def test_every_experiment_composes_and_makes_sense(experiment: str, tmp_path: Path) -> None:
+    demos = tmp_path / "level25.demo"
+    overrides = []
+    if experiment.endswith("_gail"):
+        assert record_main(["env=bubble_shooter", "player=bot", f"to={demos}"]) == 0
+        overrides = [f"reward.gail.demos={demos}"]
+    config = compose_train(f"+experiment={experiment}", *overrides)
     check_train(config)
     assert config.run.choices["experiment"] == experiment
     assert config.algorithm.name in experiment or experiment == "basic_unity"
 
 
 def test_the_goal_of_the_bubble_shooter_is_the_human_figure() -> None:
-    for experiment in ("snoopy_sac", "snoopy_ppo", "snoopy_ppo_lockstep"):
+    for experiment in (each for each in EXPERIMENTS if each.startswith("snoopy")):
         goal = compose_train(f"+experiment={experiment}").goal
         assert (goal.metric, goal.window_samples, goal.also_window_samples) == ("bubbles", 5000, [1000])
         assert goal.at_most == pytest.approx(HUMAN_BUBBLES, abs=0.01)
@@ -147,7 +153,7 @@ def test_repeating_what_a_run_was_started_with_is_no_change(tmp_path: Path) -> N
         ("env=basic", "env=basic: .* was started with env=bubble_shooter"),
         ("seed=4", "seed=4: .* was started with seed=3"),
         ("env.stepping=lockstep", "env.stepping=lockstep: .* was started with env.stepping=async"),
-        ("algorithm.network.hidden=[64]", r"hidden=\[64\]: .* was started with .*hidden=\[256, 256\]"),
+        ("algorithm.network.hidden=[64]", r"hidden=\[64\]: .* was started with .*hidden=\[128, 128\]"),
         ("env.kwargs.size=4", "env.kwargs.size=4: .* was started with env.kwargs.size=null"),
         ("run.dir=other", "run.dir=other: .* was started with run.dir=null"),
         ("init=other", "init=other: .* was started with init=null"),
@@ -197,7 +203,7 @@ def test_multirun_begins_nothing_when_one_of_its_runs_is_refused(capsys: pytest.
     ("argv", "expected"),
     [
         (["--help"], "python -m trainer +experiment=snoopy_sac"),
-        (["--cfg", "job", "+experiment=snoopy_sac"], "updates_per_sample: 0.25"),
+        (["--cfg", "job", "+experiment=snoopy_sac"], "updates_per_sample: 0.5"),
         (["--cfg", "job"], "id: ???"),
         (["--cfg", "job", "--package", "stop", "run.dir=a=b"], "samples: null"),
         (["--cfg", "hydra"], "launcher"),
