@@ -166,13 +166,13 @@ class SAC:
 
     def update(self) -> None:
         """One gradient step on actor, critics and temperatures, and one step of the targets."""
-        drawn = self._draw(self._replay, self.settings.batch_size - self._demo_rows)
-        if self._rewards.look:
-            self._rewards.learn(*self._first_steps(drawn), 1 / self.updates_per_sample)
+        own = drawn = self._draw(self._replay, self.settings.batch_size - self._demo_rows)
         if self._demos is not None:
-            drawn = drawn.followed_by(self._draw(self._demos, self._demo_rows))
+            drawn = own.followed_by(self._draw(self._demos, self._demo_rows))
         if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
             self._normalize(self.policy.normalized_rows(drawn.observations))
+        if self._rewards.look:
+            self._rewards.learn(*self._first_steps(own), 1 / self.updates_per_sample)
         self._learn(self._to_device(drawn))
         self.updates += 1
 

@@ -190,7 +190,7 @@ class GAILSettings:
     updates_per_sample: float = 0.05
     """Gradient steps of the discriminator for each sample collected."""
     batch_size: int = 128
-    """Demonstrated steps, and as many of the agent's own, of one gradient step."""
+    """Demonstrated steps, and as many of the agent's own, of one gradient step; for SAC no more than its own batch."""
     gradient_penalty: float = 10.0
     """Weight of the penalty on gradients that differ from 1 (arXiv 1704.00028), over all inputs. Higher: smoother."""
     bound: float = 5.0
@@ -355,14 +355,18 @@ def _validate_ends(settings: PPOSettings | SACSettings | GAILSettings, keys: tup
 
 def _at_least(prefix: str, key: str, value: float, least: int) -> None:
     if not least <= value < math.inf:
-        raise UserError(f"{prefix}.{key}={value} must be at least {least}")
+        raise UserError(f"{prefix}.{key}={value} must be at least {least}{_finite(value)}")
 
 
 def _positive(prefix: str, key: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise UserError(f"{prefix}.{key}={value} must be above 0")
+        raise UserError(f"{prefix}.{key}={value} must be above 0{_finite(value)}")
 
 
 def _share(prefix: str, key: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise UserError(f"{prefix}.{key}={value} must lie between 0 and 1")
+
+
+def _finite(value: float) -> str:
+    return " and finite" if value == math.inf else ""

@@ -62,9 +62,7 @@ class Batch:
     discrete: Array
     """(B, D) int32."""
     rewards: Array
-    """(B, n) float32: of each step, 0 where not valid. `returns` is their discounted sum."""
-    returns: Array
-    """(B,) float32."""
+    """(B, n) float32: of each step, 0 where not valid."""
     bootstrap_discount: Array
     """(B,) float32: discount ** steps taken, or 0 if terminated."""
     end_discount: Array
@@ -166,7 +164,6 @@ class Replay:
             continuous=continuous,
             discrete=discrete,
             rewards=rewards,
-            returns=rewards @ discounts[:-1],
             bootstrap_discount=worth * ~ended,
             end_discount=worth * ended,
             bootstrap_observations=tuple(bootstrap_observations),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 
 from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
@@ -144,14 +145,14 @@ def _check_demos(config: TrainConfig) -> None:
 
 def _spec_of(recipe: GymEnv) -> BehaviorSpec | None:
     """The spec of an environment; None if it cannot be made: the first worker tells what is wrong with it."""
-    try:
-        env = recipe.make()
-        _, info = env.reset()
-    except Exception:
-        return None
-    spec = behavior_spec(env, recipe.behavior, "action_mask" in info)
-    env.close()
-    return spec
+    with ExitStack() as ends:
+        try:
+            env = recipe.make()
+            ends.callback(env.close)
+            _, info = env.reset()
+        except Exception:
+            return None
+        return behavior_spec(env, recipe.behavior, "action_mask" in info)
 
 
 def _check_device(device: Device) -> None:

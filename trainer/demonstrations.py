@@ -80,8 +80,9 @@ def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonst
     """The episodes of all files that `path` means (see `find_demos`), as agents of `spec` would have played them.
 
     Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
-    the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale. Where
-    the spec has a mask and a file has none, all is allowed; a mask that the spec has not is dropped.
+    the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale;
+    continuous actions are clipped to [-1, 1]. Where the spec has a mask and a file has none, all is allowed; a mask that
+    the spec has not is dropped.
 
     Raises:
         UserError: there is no such file or it is damaged, it does not fit `spec`, or no file holds a step.
@@ -120,6 +121,7 @@ def _fit_episode(episode: Demonstration, seen: BehaviorSpec, file: Path, spec: B
         return mask if seen.masked and spec.masked else np.ones((len(mask), spec.mask_size), bool)
 
     return episode._replace(
+        continuous=episode.continuous.clip(-1, 1),
         observations=fit_all(episode.observations),
         mask=fit_mask(episode.mask),
         final_observations=fit_all(episode.final_observations),

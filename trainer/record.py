@@ -247,7 +247,7 @@ def _factory(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever its module does
         raise UserError(f"player={path} cannot be imported ({one_line(error)}): {_PLAYERS}") from error
     if not callable(found):
         raise UserError(f"player={path} is {type(found).__name__}, not a function or class that makes a bot")

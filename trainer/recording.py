@@ -169,8 +169,9 @@ def _play_gym(
             return Recorded(spec, trace.closed(terminated, finals, mask[None][:kept]), scalar_metrics(info))
         if stopped():
             raise Quit
+        action = player.act(moment)
         try:
-            actions = codec.encode(player.act(moment))
+            actions = codec.encode(action)
         except ValueError as error:
             raise UserError(f"the player's action is none of the environment's: {error}") from error
         trace.decided(rows, mask, *actions)

@@ -247,8 +247,11 @@ class Run:
             for key, value in learner.algorithm.state_dict().items()
         }
         state = {"behaviors": behaviors, "collector": self._collecting.state()}
+        messages: list[Message] = []
         with suppress(Exception):  # a failure of the collector is told again, when it is received next
-            self._receive()  # the episodes that its state counts
+            messages = self._collecting.receive()  # the episodes that its state counts
+        for message in messages:
+            self._handle(message)
         state["report"] = self._report.state()
         try:
             self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)

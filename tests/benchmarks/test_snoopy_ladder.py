@@ -296,6 +296,7 @@ def test_text_has_figures_reference_settings_and_tuning(trainer, tmp_path, capsy
 
 def test_picture_shows_every_run(trainer, tmp_path, monkeypatch):
     drawn = []
+    monkeypatch.setattr(snoopy_ladder, "find_spec", lambda name: name)
     monkeypatch.setattr(snoopy_ladder, "draw", lambda *arguments: drawn.append(arguments))
     assert call(tmp_path, "--plot", str(tmp_path / "ladder.png")) == 0
     ((runs, goal, picture),) = drawn

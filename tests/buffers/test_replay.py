@@ -38,7 +38,7 @@ def test_samples_equal_a_plain_reference_over_cut_ended_lost_and_open_episodes(c
             ends.add((bootstrap is None, bootstrap is not None and bootstrap.final, k < steps))
             assert batch.valid[i].tolist() == [True] * k + [False] * (steps - k)
             assert batch.numbers[i, :k].tolist() == [s.number for s in walked]
-            assert batch.returns[i] == pytest.approx(total, abs=1e-4)
+            assert batch.rewards[i] @ 0.9 ** np.arange(steps) == pytest.approx(total, abs=1e-4)
             assert batch.bootstrap_discount[i] == pytest.approx(discount, abs=1e-6)
             assert batch.bootstrap[i] == (bootstrap.number if bootstrap else 0)
             assert batch.rewards[i, :k].tolist() == [
@@ -97,7 +97,7 @@ def test_the_same_generator_state_and_rows_give_the_same_batch():
         players.append()
     first, second = (Replay(players.rows).sample(np.random.default_rng(7), 64, 3, 0.99) for _ in range(2))
     assert np.array_equal(first.numbers, second.numbers)
-    assert np.array_equal(first.returns, second.returns)
+    assert np.array_equal(first.rewards, second.rewards)
 
 
 def test_a_row_overwritten_while_it_is_gathered_is_drawn_again(monkeypatch):
