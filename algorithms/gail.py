@@ -169,7 +169,7 @@ class GAIL:
         of_theirs, of_own, absorbing = logits[:count], logits[count : 2 * count], logits[-1]
         loss = discriminator_loss(of_theirs, ended, absorbing, demonstrated=True)
         loss = loss + discriminator_loss(of_own, terminated, absorbing, demonstrated=False)
-        penalty = self._penalty(theirs, own)
+        penalty = self._penalty(_after_ends(theirs, ended), _after_ends(own, terminated))
         gradients = torch.autograd.grad(loss + self.settings.gradient_penalty * penalty, self._parameters)
         finite = self._optimizer.step(gradients)
         scores = logits.detach().sigmoid()
@@ -212,6 +212,14 @@ def _absorbing(like: Seen) -> Seen:
     rest = torch.zeros_like(like.rest[:1])
     rest[:, -1] = 1
     return Seen(tuple(torch.zeros_like(part[:1]) for part in like.inputs), rest)
+
+
+def _after_ends(seen: Seen, terminated: Tensor) -> Seen:
+    """The steps, but the absorbing state in place of those that ended their episode, (N,) bool."""
+    going = (~terminated).float()
+    rest = seen.rest * going[:, None]
+    rest[:, -1] = 1 - going
+    return Seen(tuple(part * going.view(-1, *[1] * (part.dim() - 1)) for part in seen.inputs), rest)
 
 
 def _join(one: Seen, other: Seen) -> Seen:

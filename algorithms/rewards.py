@@ -61,16 +61,21 @@ class Rewards:
         """Whether any signal looks at more than the environment's rewards."""
         return bool(self._signals)
 
-    def score(self, rewards: Tensor, steps: Steps | None) -> Scores:
-        """What rows earn in all: of the environment's rewards (...), and of these rows' N steps if signals `look`."""
+    def score(self, rewards: Tensor, steps: Steps | None, counted: Tensor | None = None) -> Scores:
+        """What rows earn in all: of the environment's rewards (...), and of these rows' N steps if signals `look`.
+
+        The means in `metrics` are over rows that are `counted` (...) bool: all if None.
+        """
         total, absorbing = rewards * self._strength, self._nothing
         if steps is None:
             return Scores(total, absorbing)
-        means = [total.mean()]
+        counts = torch.ones_like(total) if counted is None else counted.to(total.dtype)
+        means = [(total * counts).sum() / counts.sum()]
         for signal in self._signals.values():
             scores = signal.score(steps)
-            means.append(scores.rewards.mean())
-            total = total + scores.rewards.view(rewards.shape)
+            earned = scores.rewards.view(rewards.shape)
+            means.append((earned * counts).sum() / counts.sum())
+            total = total + earned
             absorbing = absorbing + scores.absorbing
         self._averages.add(torch.stack(means), self._always)
         return Scores(total, absorbing)
@@ -86,7 +91,7 @@ class Rewards:
             signal.set_progress(samples)
 
     def metrics(self) -> dict[str, float]:
-        """By TensorBoard's names: what each signal paid a row on average, and their own."""
+        """By TensorBoard's names: what each signal paid a counted row on average, and their own."""
         if not self._signals:
             return {}
         own = (signal.metrics() for signal in self._signals.values())

@@ -301,7 +301,9 @@ class SAC:
 
     def _to_device(self, drawn: DrawnRows) -> Batch:
         move = self._move
-        scores = self._rewards.score(move(drawn.rewards), self._all_steps(drawn))
+        own = drawn.valid & (np.arange(len(drawn.valid)) < len(drawn.valid) - self._demo_rows)[:, None]
+        counted = move(own) if self._rewards.look else None
+        scores = self._rewards.score(move(drawn.rewards), self._all_steps(drawn), counted)
         returns = n_step_returns(scores.rewards, move(drawn.valid), self._discounts)
         if self._rewards.look:  # what follows an end pays for ever
             returns += move(drawn.end_discount) * scores.absorbing / (1 - self.settings.discount)

@@ -54,8 +54,6 @@ def evaluate(
     """
     import torch
 
-    from trainer.behavior import make_policy
-
     env = replace(config.env, instances=min(episodes, config.env.instances))
     if isinstance(env, GymConfig):
         env = replace(env, time_scale=0)
@@ -66,10 +64,7 @@ def evaluate(
 
         def act(behavior: str, decisions: Decisions) -> tuple[Array, Array]:
             if behavior not in policies:
-                spec = manager.specs[behavior]
-                check_spec(spec, checkpoint)
-                policies[behavior] = make_policy(spec, settings_of(config, behavior)[0])
-                policies[behavior].flat.copy_(torch.from_numpy(checkpoint.tensors[f"{behavior}/weights/policy"]))
+                policies[behavior] = trained_policy(config, checkpoint, manager.specs[behavior])
             actions = policies[behavior].act(decisions.observations, decisions.mask, generator, deterministic)
             return actions[0], actions[1]
 
@@ -113,6 +108,28 @@ def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
             if len(decisions.agent):
                 manager.send(behavior, decisions.agent, *act(behavior, decisions))
     return played
+
+
+def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
+    """The policy of a behavior, from a run's configuration and checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of another spec, or of networks that these settings do not make.
+    """
+    check_spec(spec, checkpoint)
+    import torch  # takes seconds
+
+    from trainer.behavior import make_policy
+
+    policy = make_policy(spec, settings_of(config, spec.name)[0])
+    saved = torch.from_numpy(checkpoint.tensors[f"{spec.name}/weights/policy"])
+    if saved.shape != policy.flat.shape:
+        raise UserError(
+            f"{checkpoint.path}: its policy of {spec.name!r} has {saved.numel():,} numbers, by the run's settings it "
+            f"would have {policy.flat.numel():,}: it was saved by another version"
+        )
+    policy.flat.copy_(saved)
+    return policy
 
 
 def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:

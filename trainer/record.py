@@ -28,10 +28,9 @@ from envs.seeding import episode_seed
 from envs.spaces import ActionCodec
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo_writer import DemoWriter
-from trainer.checkpoint import Checkpoint
 from trainer.compose import load_config, run_command
-from trainer.config import EnvConfig, GymConfig, RecordConfig, TrainConfig, settings_of
-from trainer.evaluate import check_spec, load_checkpoint
+from trainer.config import EnvConfig, GymConfig, RecordConfig, TrainConfig
+from trainer.evaluate import load_checkpoint, trained_policy
 from trainer.instances import check_env, gym_env, make_manager
 from trainer.recording import Act, Moment, Player, Recorded, record_gym, record_players
 from trainer.refusals import one_line
@@ -214,14 +213,9 @@ def _policy(
     config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec
 ) -> Callable[[tuple[Array, ...], Array], tuple[Array, Array]]:
     """The run's best policy: from observations (N, *shape) and masks (N, A) to actions (N, C) and (N, B)."""
-    checkpoint: Checkpoint = load_checkpoint(str(config.player))
-    check_spec(spec, checkpoint)
     import torch  # takes seconds
 
-    from trainer.behavior import make_policy
-
-    policy = make_policy(spec, settings_of(saved, spec.name)[0])
-    policy.flat.copy_(torch.from_numpy(checkpoint.tensors[f"{spec.name}/weights/policy"]))
+    policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
     generator = torch.Generator().manual_seed(config.seed)
 
     def act(observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array]:

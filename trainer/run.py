@@ -198,7 +198,11 @@ class Run:
         published = WeightsWriter(weights, algorithm.policy.flat.numel())
         learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
         if saved is not None and known:
-            algorithm.load_state_dict(_tensors(saved, name))
+            try:
+                algorithm.load_state_dict(_tensors(saved, name))
+            except (KeyError, RuntimeError) as error:
+                reason = f"was it saved by another version? {error}"
+                raise UserError(f"{saved.path} does not fit the run's settings: {reason}") from error
             if name not in saved.replay:
                 learner.restart_counting()
         elif config.init is not None:

@@ -72,6 +72,7 @@ class Person(Player):
         self._show(moment)
         self._pygame.time.wait(END_MILLISECONDS)
         self._pygame.event.clear([self._pygame.KEYDOWN, self._pygame.MOUSEBUTTONDOWN])
+        self._tapped.clear()
 
     def close(self) -> None:
         """Closes the window."""
@@ -110,6 +111,7 @@ class Person(Player):
         if event.type == pygame.KEYDOWN:
             if event.key == pygame.K_BACKSPACE:
                 self._pressed.clear()
+                self._tapped.clear()
                 raise StartAnew
             self._pressed.add(event.key)
             self._tapped.add(event.key)

@@ -11,7 +11,7 @@ from torch import nn
 
 from algorithms.bookkeeping import below
 from algorithms.demonstrations import Demonstrations, Steps
-from algorithms.gail import GAIL, Discriminator, Seen, discriminator_loss, reward_of
+from algorithms.gail import GAIL, Discriminator, Seen, _after_ends, discriminator_loss, reward_of
 from algorithms.policy import Policy
 from algorithms.ppo import PPO
 from algorithms.rewards import Scores
@@ -121,6 +121,15 @@ def test_penalty_counts_the_gradient_over_all_inputs():
     assert gail._penalty(theirs, own).item() == pytest.approx((norm - 1) ** 2, rel=1e-4)
 
 
+def test_penalty_is_also_taken_on_the_way_to_the_absorbing_state():
+    seen = Seen((torch.ones(2, 3), torch.ones(2, 4, 4, 3)), torch.tensor([[0.5, 0], [0.5, 0]]))
+    after = _after_ends(seen, torch.tensor([False, True]))
+    assert after.rest.tolist() == [[0.5, 0], [0, 1]]
+    for part, original in zip(after.inputs, seen.inputs):
+        assert torch.equal(part[0], original[0])
+        assert not part[1].any()
+
+
 @pytest.mark.parametrize("use_actions", [False, True])
 def test_learns_to_tell_demonstrations_apart(use_actions):
     settings = GAILSettings(use_actions=use_actions, learning_rate=3e-3, updates_per_sample=1.0, strength=2.0)
@@ -174,7 +183,9 @@ def pay(algorithm, monkeypatch, reward):
     """Every step pays the same, the absorbing state included."""
     monkeypatch.setattr(algorithm._rewards, "learn", lambda *_: None)
     monkeypatch.setattr(
-        algorithm._rewards, "score", lambda given, steps: Scores(torch.full_like(given, reward), torch.tensor(reward))
+        algorithm._rewards,
+        "score",
+        lambda given, steps, counted=None: Scores(torch.full_like(given, reward), torch.tensor(reward)),
     )
 
 

@@ -33,4 +33,7 @@ def test_signals_add_up_in_the_shape_of_the_rewards():
     scores = rewards.score(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), STEPS)
     assert scores.rewards.tolist() == [[1.25, 3.25], [5.25, 7.25]]
     assert scores.absorbing == -0.75
+    rewards.score(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), STEPS, torch.tensor([[True, False], [True, False]]))
+    assert rewards.metrics() == {"reward/extrinsic": 4.5, "reward/one": 0.25, "reward/two": -1.0}
+    rewards.score(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), STEPS)
     assert rewards.metrics() == {"reward/extrinsic": 5.0, "reward/one": 0.25, "reward/two": -1.0}

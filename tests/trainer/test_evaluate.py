@@ -11,12 +11,12 @@ import pytest
 
 import trainer.collecting
 import trainer.evaluate
-from envs.spec import Closings, Decisions, Ready, UserError
+from envs.spec import BehaviorSpec, Closings, Decisions, Ready, UserError
 from envs.supervision import News
 from tests.trainer.several import Several
-from trainer.compose import compose, save_config
+from trainer.compose import compose, load_config, save_config
 from trainer.config import EvaluateConfig, TrainConfig
-from trainer.evaluate import main, play
+from trainer.evaluate import load_checkpoint, main, play, trained_policy
 from trainer.run import train
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
@@ -110,3 +110,12 @@ def test_evaluations_own_env_is_whole() -> None:
     config = compose(["run=a", "env=basic"], EvaluateConfig, "evaluate")
     assert config.env is not None
     assert config.env.instances == 16
+
+
+def test_a_policy_of_other_networks_is_refused_by_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained(tmp_path, Several(late=0), monkeypatch)
+    config, checkpoint = load_config(folder), load_checkpoint(str(folder))
+    spec = BehaviorSpec.from_dict(next(iter(checkpoint.state["behaviors"].values()))["spec"])
+    config.algorithm.network.hidden.append(7)
+    with pytest.raises(UserError, match=r"numbers, by the run's settings it would have .*: it was saved by another"):
+        trained_policy(config, checkpoint, spec)
