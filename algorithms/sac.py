@@ -301,8 +301,10 @@ class SAC:
 
     def _to_device(self, drawn: DrawnRows) -> Batch:
         move = self._move
-        own = drawn.valid & (np.arange(len(drawn.valid)) < len(drawn.valid) - self._demo_rows)[:, None]
-        counted = move(own) if self._rewards.look else None
+        counted = None
+        if self._rewards.look:
+            counted = move(drawn.valid).clone()
+            counted[len(counted) - self._demo_rows :] = False  # demonstrated
         scores = self._rewards.score(move(drawn.rewards), self._all_steps(drawn), counted)
         returns = n_step_returns(scores.rewards, move(drawn.valid), self._discounts)
         if self._rewards.look:  # what follows an end pays for ever

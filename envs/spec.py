@@ -119,11 +119,11 @@ class Closings(NamedTuple):
     """(K, A) bool."""
 
 
-Part = TypeVar("Part", Decisions, Closings)
+Part = TypeVar("Part", bound=tuple[Any, ...])
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """Decisions, or closings, one after another: one or more of them, of one behavior."""
+    """Named tuples of arrays, or of tuples of them, one after another: one or more, as the decisions of a behavior."""
     if len(parts) == 1:
         return parts[0]
     fields: list[Any] = [

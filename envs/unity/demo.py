@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from envs.spec import Array, BehaviorSpec, Demonstration, UserError
+from envs.spec import Array, BehaviorSpec, Demonstration, UserError, joined
 from envs.unity.decoding import AgentFault, AgentReader, Agents
 from envs.unity.messages import message, raw_class
 
@@ -99,8 +99,7 @@ def _read(data: bytes) -> Demo:
     except UserError as error:
         raise UserError(f"header and record 1: {error}") from None
     parts = list(_parts(data, records, reader))
-    agents = _joined([part for part, _ in parts])
-    actions = _Actions(*(np.concatenate(arrays) for arrays in zip(*(part for _, part in parts))))
+    agents, actions = joined([part for part, _ in parts]), joined([part for _, part in parts])
     spans = list(_spans(agents.done))
     forbidden = sum(_forbidden(reader.spec, agents.mask[a:b], actions.discrete[a:b]) for a, b in spans)
     episodes = [_episode(agents, actions, first, last) for first, last in spans if last > first]
@@ -239,16 +238,6 @@ def _action(number: int, action: Any, spec: BehaviorSpec) -> tuple[Sequence[floa
         if not 0 <= choice < size or choice != int(choice):  # the old field holds floats
             raise UserError(f"record {number}: its choice in branch {i} is {choice}, not one of 0 to {size - 1}")
     return continuous, discrete
-
-
-def _joined(parts: Sequence[Agents]) -> Agents:
-    fields: list[Any] = [
-        tuple(np.concatenate(arrays) for arrays in zip(*field))
-        if isinstance(field[0], tuple)
-        else np.concatenate(field)
-        for field in zip(*parts)
-    ]
-    return Agents(*fields)
 
 
 def _spans(done: Array) -> Iterator[tuple[int, int]]:

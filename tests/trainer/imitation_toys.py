@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,10 @@ import psutil
 
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec
 from envs.unity.demo_writer import DemoWriter
-from trainer.checkpoint import Checkpoint, CheckpointStore
+from tests.trainer.tiny_runs import PPO, SAC
 
 BASIC = BehaviorSpec("Basic-v0", (ObservationSpec("observation", (20,), "float32"),), branches=(3,))
 STEPS = 7
-TINY = ["algorithm.network.hidden=[16]", "algorithm.buffer_memory_mib=8", "run.picture_minutes=0", "env.instances=3"]
-PPO = ["algorithm=ppo", "algorithm.rollout_size=64", "algorithm.minibatch_size=32", "algorithm.epochs=2", *TINY]
-SAC = [
-    "algorithm=sac",
-    "algorithm.start_samples=40",
-    "algorithm.batch_size=16",
-    "algorithm.updates_per_sample=0.5",
-    *TINY,
-]
 
 
 def all_of_it(demo: Path, algorithm: str) -> list[str]:
@@ -65,14 +55,6 @@ def write_demo(path: Path, spec: BehaviorSpec = BASIC, episodes: int = 3) -> Pat
         for _ in range(episodes):
             writer.add(episode)
     return path
-
-
-def newest(folder: Path) -> Checkpoint:
-    return CheckpointStore(folder / "checkpoints").load_latest()
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
 
 
 def family() -> list[str]:

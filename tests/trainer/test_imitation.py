@@ -11,7 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from algorithms.cloning import Cloning
-from tests.trainer.imitation_toys import PPO, SAC, STEPS, all_of_it, family, newest, summary
+from tests.trainer.imitation_toys import STEPS, all_of_it, family
+from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.collector import Channel
 from trainer.evaluate import main as evaluate_main
@@ -112,12 +113,7 @@ def test_inline_resume_with_all_of_it_is_bit_for_bit(tmp_path, demo, algorithm):
     assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=400"]) == 0
     assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=178"]) == 0  # between publications of SAC
     assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
-    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
-    assert whole.tensors.keys() == parts.tensors.keys()
-    for name, tensor in whole.tensors.items():
-        np.testing.assert_array_equal(tensor, parts.tensors[name], err_msg=name)
-    assert whole.state["collector"] == parts.state["collector"]
-    assert whole.state["report"]["episodes"] == parts.state["report"]["episodes"]
+    whole = same_end(tmp_path / "whole", tmp_path / "parts")
     for name in ("updates", "rewards/gail/optimizer/attempts"):
         assert int(whole.tensors[f"Basic-v0/{name}"]) > 0
     assert int(whole.tensors["Basic-v0/cloning/updates_left"]) == 0

@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import trainer.collecting
 from algorithms.cloning import Cloning
 from envs.spec import BehaviorSpec, ObservationSpec
-from tests.trainer.imitation_toys import PPO, SAC, family, newest, summary, write_demo
+from tests.trainer.imitation_toys import family, write_demo
 from tests.trainer.several import SPECS, Several
+from tests.trainer.tiny_runs import PPO, SAC, newest, summary
 from trainer.__main__ import main
 from trainer.compose import compose, save_config
 from trainer.config import TrainConfig

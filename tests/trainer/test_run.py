@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,31 +15,15 @@ import psutil
 import pytest
 
 from envs.spec import UserError
+from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.compose import load_config
 from trainer.evaluate import evaluate, load_checkpoint
 from trainer.evaluate import main as evaluate_main
 
-TINY = ["algorithm.network.hidden=[16]", "algorithm.buffer_memory_mib=8", "run.picture_minutes=0", "env.instances=3"]
-PPO = ["algorithm=ppo", "algorithm.rollout_size=64", "algorithm.minibatch_size=32", "algorithm.epochs=2", *TINY]
-SAC = [
-    "algorithm=sac",
-    "algorithm.start_samples=40",
-    "algorithm.batch_size=16",
-    "algorithm.updates_per_sample=0.5",
-    *TINY,
-]
 CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
 PENDULUM = ["env=gym", "env.id=Pendulum-v1"]
-
-
-def newest(folder: Path):
-    return CheckpointStore(folder / "checkpoints").load_latest()
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -52,12 +35,7 @@ def test_inline_resume_is_bit_for_bit(tmp_path: Path, arguments: list[str]) -> N
     assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=400"]) == 0
     assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=170"]) == 0
     assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
-    whole, parts = newest(tmp_path / "whole"), newest(tmp_path / "parts")
-    assert whole.tensors.keys() == parts.tensors.keys()
-    for name, tensor in whole.tensors.items():
-        np.testing.assert_array_equal(tensor, parts.tensors[name], err_msg=name)
-    assert whole.state["collector"] == parts.state["collector"]
-    assert whole.state["report"]["episodes"] == parts.state["report"]["episodes"]
+    whole = same_end(tmp_path / "whole", tmp_path / "parts")
     assert int(whole.tensors[next(name for name in whole.tensors if name.endswith("/updates"))]) > 0
 
 
