@@ -1,6 +1,8 @@
-"""Two games, registered with Gymnasium: `envs.games:Basic-v0` and `envs.games:BubbleShooter-v0`."""
+"""Games and toys, registered with Gymnasium: `envs.games:Basic-v0`, `BubbleShooter-v0`, `Recall-v0`, `Corridor-v0`."""
 
 from gymnasium.envs.registration import register
 
 register("Basic-v0", entry_point="envs.games.basic:Basic", disable_env_checker=True)
 register("BubbleShooter-v0", entry_point="envs.games.bubble_shooter:BubbleShooter", disable_env_checker=True)
+register("Recall-v0", entry_point="envs.games.recall:Recall", disable_env_checker=True)
+register("Corridor-v0", entry_point="envs.games.corridor:Corridor", disable_env_checker=True)
