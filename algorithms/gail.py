@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
 from algorithms.demonstrations import Demonstrations, Steps
+from algorithms.encoders import initialize, is_image
 from algorithms.flat import FlatAdam, place
-from algorithms.networks import MLP, Encoder, initialize, is_image
+from algorithms.networks import MLP, Encoder
 from algorithms.policy import Policy
 from algorithms.rewards import Scores
-from algorithms.settings import Form, GAILSettings, scheduled
+from algorithms.settings import Form, GAILSettings, NetworkSettings, scheduled
 from buffers.rows import Rows
 from envs.spec import BehaviorSpec
 
@@ -57,13 +58,14 @@ class Discriminator(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, spec: BehaviorSpec, settings: GAILSettings) -> None:
+    def __init__(self, spec: BehaviorSpec, settings: GAILSettings, network: NetworkSettings) -> None:
+        """`network` is the policy's, whose inputs it sees."""
         super().__init__()
         self._use_actions = settings.use_actions
         self._choices = sum(spec.branches)
         branches = torch.tensor([0, *spec.branches])
         self.register_buffer("starts", branches.cumsum(0)[:-1], persistent=False)
-        self.encoder = Encoder(spec)
+        self.encoder = Encoder(spec, network)
         actions = spec.continuous_size + self._choices if settings.use_actions else 0
         self.trunk = MLP(self.encoder.features + actions + 1, settings.hidden)
         self.head = nn.Linear(self.trunk.features, 1)
@@ -97,12 +99,12 @@ class GAIL:
         self._policy = policy
         self._demonstrations = Demonstrations(rows, device, seed)
         self._generator = Generator(device).manual_seed(seed + 1)
-        self._discriminator = seeded(lambda: Discriminator(policy.spec, settings), seed).to(device)
+        self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(device)
         self._parameters = list(self._discriminator.parameters())
         self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=device)
         place(self._parameters, self._vector)
         self._optimizer = FlatAdam(self._vector, settings.learning_rate, None)
-        images = [observation.scale for observation in policy.spec.observations if is_image(observation)]
+        images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
         self._scales = [1.0, *images]
         self._strength = torch.zeros((), device=device)
         self._owed = 0.0

@@ -1,6 +1,6 @@
-"""Networks: encoders by observation shape, MLPs, and critics stacked into one batched pass.
+"""Networks: what joins observations, MLPs, and critics stacked into one batched pass.
 
-Shapes: N rows, D numbers, F features, S stacked copies, (C, H, W) images.
+Shapes: N rows, D numbers, F features, S stacked copies.
 """
 
 from __future__ import annotations
@@ -13,23 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from envs.spec import BehaviorSpec, ObservationSpec
-
-
-def is_image(observation: ObservationSpec) -> bool:
-    """Whether an observation goes through a CNN: three axes, both spatial sides large enough for its kernels."""
-    return len(observation.shape) == 3 and min(_channels_first(observation.shape)[1:]) >= SMALLEST_IMAGE
+from algorithms.encoders import ImageEncoder, initialize, is_image
+from algorithms.settings import NetworkSettings
+from envs.spec import BehaviorSpec
 
 
 class Encoder(nn.Module):
     """Joins prepared inputs (a vector (N, D), then the images) into one vector (N, F)."""
 
-    def __init__(self, spec: BehaviorSpec) -> None:
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
-        images = [observation for observation in spec.observations if is_image(observation)]
-        self.images = nn.ModuleList(ImageEncoder(observation) for observation in images)
-        flat = sum(math.prod(observation.shape) for observation in spec.observations if not is_image(observation))
-        self.features = flat + sum(image.features for image in self.images if isinstance(image, ImageEncoder))
+        encoders = [ImageEncoder(o, settings.encoder) for o in spec.observations if is_image(o, settings.encoder)]
+        self.images = nn.ModuleList(encoders)
+        self.features = vector_size(spec, settings) + sum(encoder.features for encoder in encoders)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Features (N, F)."""
@@ -37,28 +33,6 @@ class Encoder(nn.Module):
             return inputs[0]
         parts = [encoder(image) for encoder, image in zip(self.images, inputs[1:])]
         return torch.cat([inputs[0], *parts], dim=-1)
-
-
-class ImageEncoder(nn.Module):
-    """A small CNN of two layers (ML-Agents' `simple`) over raw images of either channel order."""
-
-    def __init__(self, observation: ObservationSpec) -> None:
-        super().__init__()
-        channels, height, width = _channels_first(observation.shape)
-        self._permute = (channels, height, width) != observation.shape
-        self._scale = observation.scale
-        self.first = nn.Conv2d(channels, 16, 8, stride=4)
-        self.second = nn.Conv2d(16, 32, 4, stride=2)
-        for layer in (self.first, self.second):
-            initialize(layer, math.sqrt(2))
-        self.features = 32 * math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 for side in (height, width))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (N, F) of raw images."""
-        if self._permute:
-            images = images.permute(0, 3, 1, 2)
-        images = images.float() * self._scale
-        return torch.relu(self.second(torch.relu(self.first(images)))).flatten(1)
 
 
 class MLP(nn.Module):
@@ -102,21 +76,6 @@ class StackedMLP(nn.Module):
         return x
 
 
-def initialize(layer: nn.Module, gain: float) -> None:
-    """Orthogonal weights and zero biases."""
-    for parameter in layer.parameters():
-        if parameter.dim() > 1:
-            nn.init.orthogonal_(parameter, gain)
-        else:
-            nn.init.zeros_(parameter)
-
-
-SMALLEST_IMAGE = 20
-"""Pixels a side that the two layers need at least."""
-
-
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(C, H, W): the channels are the shorter of the first and the last axis."""
-    if shape[0] <= shape[-1]:
-        return shape[0], shape[1], shape[2]
-    return shape[2], shape[0], shape[1]
+def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:
+    """D: numbers of the vector that holds all observations but the images."""
+    return sum(math.prod(o.shape) for o in spec.observations if not is_image(o, settings.encoder))

@@ -15,8 +15,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from algorithms.distributions import Branches, Categorical, Gaussian, SquashedGaussian
+from algorithms.encoders import initialize, is_image
 from algorithms.flat import place
-from algorithms.networks import MLP, Encoder, initialize, is_image
+from algorithms.networks import MLP, Encoder
 from algorithms.settings import NetworkSettings
 from envs.spec import Array, BehaviorSpec
 
@@ -39,19 +40,22 @@ class Policy(nn.Module):
     shift: Tensor
     scale: Tensor
     normalized: list[bool]
-    """For each observation, whether it is shifted and scaled; these come first in a network's input."""
+    """For each observation, whether it is shifted and scaled; these come first in a network's input. No images are."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: Kind) -> None:
         super().__init__()
-        self.spec, self.kind = spec, kind
-        self.normalized = [settings.normalize and is_normalizable(spec, i) for i in range(len(spec.observations))]
-        self._images = [is_image(observation) for observation in spec.observations]
+        self.spec, self.network, self.kind = spec, settings, kind
+        self._images = [is_image(observation, settings.encoder) for observation in spec.observations]
+        self.normalized = [
+            settings.normalize and observation.dtype == "float32" and not image
+            for observation, image in zip(spec.observations, self._images)
+        ]
         self.normalized_size = sum(
             math.prod(o.shape) for o, normalized in zip(spec.observations, self.normalized) if normalized
         )
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
-        self.encoder = Encoder(spec)
+        self.encoder = Encoder(spec, settings)
         self.trunk = MLP(self.encoder.features, settings.hidden)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
@@ -151,12 +155,6 @@ class Policy(nn.Module):
 
     def _published(self) -> list[Tensor]:
         return [self.shift, self.scale, *self.parameters()]
-
-
-def is_normalizable(spec: BehaviorSpec, index: int) -> bool:
-    """Whether an observation has running statistics: float32 and no image."""
-    observation = spec.observations[index]
-    return observation.dtype == "float32" and not is_image(observation)
 
 
 LARGEST_INPUT = 10.0

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
 from algorithms.demonstrations import Steps
 from algorithms.distributions import Gaussian
+from algorithms.encoders import initialize
 from algorithms.flat import FlatAdam, place
-from algorithms.networks import MLP, Encoder, initialize
+from algorithms.networks import MLP, Encoder
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import estimate_returns
 from algorithms.rewards import Scores
-from algorithms.settings import PPOSettings, RewardSettings, scheduled
+from algorithms.settings import NetworkSettings, PPOSettings, RewardSettings, scheduled
 from algorithms.signals import Demos, make_cloning, make_rewards
 from buffers.rollout import Drain, Rollout
 from buffers.rows import Rows
@@ -106,13 +107,13 @@ def joint_entropy(distribution: ActionDistribution) -> Tensor:
 class Value(nn.Module):
     """State values, from the policy's features (F) or, if `shared_features` is None, from a trunk of their own."""
 
-    def __init__(self, spec: BehaviorSpec, hidden: Sequence[int], shared_features: int | None) -> None:
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, shared_features: int | None) -> None:
         super().__init__()
         self.own: nn.Sequential | None = None
         features = shared_features
         if features is None:
-            encoder = Encoder(spec)
-            trunk = MLP(encoder.features, hidden)
+            encoder = Encoder(spec, settings)
+            trunk = MLP(encoder.features, settings.hidden)
             self.own, features = nn.Sequential(encoder, trunk), trunk.features
         self.head = nn.Linear(features, 1)
         initialize(self.head, 1.0)
@@ -250,7 +251,7 @@ class PPO:
         def make() -> tuple[Policy, Value]:
             policy = Policy(spec, network, "ppo")
             shared = policy.trunk.features if self.settings.shared_trunk else None
-            return policy, Value(spec, network.hidden, shared)
+            return policy, Value(spec, network, shared)
 
         self.policy, self._value = seeded(make, seed)
         published = self.policy.flat.numel()

@@ -107,7 +107,7 @@ class Critic(nn.Module):
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
-        self.encoder = Encoder(spec)
+        self.encoder = Encoder(spec, settings)
         branches = chosen_branches(spec.branches, settings.joint_choices)
         self._heads = (len(branches), max(branches)) if branches else (1,)
         inputs = self.encoder.features + spec.continuous_size

@@ -15,6 +15,9 @@ from envs.spec import UserError
 Form = Enum("Form", ["signed", "positive", "negative"])
 """What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
 
+Images = Enum("Images", ["simple", "nature", "impala"])
+"""How images are encoded: ML-Agents' `simple` CNN, the `nature` CNN (Mnih 2015), or `impala`'s ResNet (1802.01561)."""
+
 
 def path_field() -> Any:
     """A field, null by default, that takes any string on the command line, without quotes for Hydra."""
@@ -50,6 +53,9 @@ class NetworkSettings:
     joint_choices: int = 128
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
+    encoder: Images = Images["simple"]
+    """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more) or
+    `impala` (8 or more). Later ones see more and take longer."""
 
 
 @dataclass

@@ -3,8 +3,8 @@
 In a plain corridor a random walk needs about the square of the length to cross it, which is too easy: some episodes get
 there by luck. Here each cell has a door, which one of two actions opens; the other throws the agent back by two cells.
 Random play then drifts back by half a cell a step, and the chance of ever being d cells further falls as 1.618 ** -d
-(the golden ratio): it crosses the default corridor in one of 20 million episodes. Which action opens which door is drawn
-once for all: a policy that always does the same does not get far either.
+(the golden ratio): it crosses the default corridor in one of 20 million episodes. Which action opens which door is
+drawn once for all: a policy that always does the same does not get far either.
 
 Being thrown back to the start would make it a combination lock, in which every mistake costs all. Two cells forgive
 them: who finds the right action more than two times in three comes forward, so an agent that likes what is new learns

@@ -90,7 +90,7 @@ def test_every_form_pays_what_it_says_and_is_bounded(form, at_one, least, larges
 
 def test_discriminator_sees_actions_as_the_game_took_them():
     settings = GAILSettings(use_actions=True)
-    policy, discriminator = policy_of(HYBRID), Discriminator(HYBRID, settings)
+    policy, discriminator = policy_of(HYBRID), Discriminator(HYBRID, settings, NetworkSettings())
     mask = torch.tensor([[True, False, True, True, True], [True, True, True, True, True]])
     steps = Steps((torch.zeros(2, 2),), mask, torch.tensor([[0.5, 7.0], [0, -3]]), torch.tensor([[1, 0], [2, 1]]))
     seen = discriminator.see(policy, steps)
@@ -99,7 +99,7 @@ def test_discriminator_sees_actions_as_the_game_took_them():
 
 
 def test_without_actions_it_sees_observations_alone():
-    seen = Discriminator(HYBRID, GAILSettings()).see(policy_of(HYBRID), steps_of(HYBRID, 4))
+    seen = Discriminator(HYBRID, GAILSettings(), NetworkSettings()).see(policy_of(HYBRID), steps_of(HYBRID, 4))
     assert seen.rest.tolist() == [[0]] * 4
 
 
