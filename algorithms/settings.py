@@ -19,6 +19,10 @@ Images = Enum("Images", ["simple", "nature", "impala"])
 """How images are encoded: ML-Agents' `simple` CNN, the `nature` CNN (Mnih 2015), or `impala`'s ResNet (1802.01561)."""
 
 
+Cell = Enum("Cell", ["none", "lstm", "gru"])
+"""What remembers: nothing, an LSTM (doi 10.1162/neco.1997.9.8.1735) or a GRU (arXiv 1406.1078)."""
+
+
 def path_field() -> Any:
     """A field, null by default, that takes any string on the command line, without quotes for Hydra."""
     return field(default=None, metadata={"path": True})
@@ -43,6 +47,20 @@ class CloningSettings:
 
 
 @dataclass
+class MemorySettings:
+    """What policies and critics remember within an episode, beside what they see."""
+
+    cell: Cell = Cell["none"]
+    """`none`, `lstm` or `gru`."""
+    size: int = 64
+    """Units of the recurrent layer. More: remembers more, slower. Usual: 32 to 256."""
+    sequence_length: int = 32
+    """Steps that are learned from together: how far back an update can tell what should have been remembered."""
+    burn_in: int = 8
+    """Steps that SAC replays before a sequence, not learned from, to bring an old memory up to date."""
+
+
+@dataclass
 class NetworkSettings:
     """Networks of actors and critics."""
 
@@ -53,6 +71,8 @@ class NetworkSettings:
     joint_choices: int = 128
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    """Memory, behind the hidden layers of a policy and before those of SAC's critics."""
     encoder: Images = Images["simple"]
     """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more) or
     `impala` (8 or more). Later ones see more and take longer."""
@@ -204,6 +224,43 @@ class GAILSettings:
 
 
 @dataclass
+class NoveltySettings:
+    """What pays agents for what is new to them has in common."""
+
+    strength: float = 0.0
+    """Factor on this reward, whose root mean square over the run is 1 before it; 0 = none. Usual: 0.005 to 0.5."""
+    strength_end: float | None = None
+    """Strength at the end of the schedule, reached linearly; null = constant."""
+    schedule_samples: int | None = None
+    """Samples after which `strength_end` is reached; needed if it is set."""
+    hidden: list[int] = field(default_factory=lambda: [128, 128])
+    """Units of each hidden layer of its networks."""
+    encoding_size: int = 64
+    """Numbers in which its networks describe an observation. More: finer differences count as new."""
+    learning_rate: float = 3e-4
+    """Step of Adam. Higher: what has been seen gets familiar sooner, and pays less."""
+    updates_per_sample: float = 0.05
+    """Gradient steps of its networks for each sample collected. Higher: familiar sooner."""
+    batch_size: int = 128
+    """Steps of the agent of one gradient step; for SAC no more than its own batch."""
+    bound: float = 5.0
+    """Largest reward for novelty before the strength."""
+
+
+@dataclass
+class CuriositySettings(NoveltySettings):
+    """Curiosity (ICM, arXiv 1705.05363): pays for what a model of the agent's actions' effects foretells wrongly."""
+
+    forward_share: float = 0.2
+    """Weight of the forward model's loss, 0 to 1; the inverse model's has the rest (the paper's beta)."""
+
+
+@dataclass
+class RNDSettings(NoveltySettings):
+    """RND (arXiv 1810.12894): pays for observations for which a fixed random network's output is foretold wrongly."""
+
+
+@dataclass
 class RewardSettings:
     """The reward signals, whose weighted sum is learned from."""
 
@@ -211,6 +268,10 @@ class RewardSettings:
     """The environment's own reward."""
     gail: GAILSettings = field(default_factory=GAILSettings)
     """Reward for being like demonstrations."""
+    curiosity: CuriositySettings = field(default_factory=CuriositySettings)
+    """Reward for what is new: effects that are not foretold."""
+    rnd: RNDSettings = field(default_factory=RNDSettings)
+    """Reward for what is new: observations unlike those seen before."""
 
 
 def demo_paths(algorithm: PPOSettings | SACSettings, reward: RewardSettings) -> dict[str, str]:
@@ -219,6 +280,11 @@ def demo_paths(algorithm: PPOSettings | SACSettings, reward: RewardSettings) -> 
     if isinstance(algorithm, SACSettings):
         paths["algorithm.demos"] = algorithm.demos
     return {key: path for key, path in paths.items() if path is not None}
+
+
+def pays(settings: NoveltySettings) -> bool:
+    """Whether novelty is paid for at any time."""
+    return settings.strength > 0 or (settings.strength_end or 0) > 0
 
 
 def least_rows(settings: PPOSettings | SACSettings) -> int:
@@ -304,19 +370,37 @@ def validate_rewards(settings: RewardSettings, discount: float, prefix: str = ""
     Raises UserError, which names the key, if one is out of range.
     """
     _at_least(f"{prefix}reward", "extrinsic.strength", settings.extrinsic.strength, 0)
-    gail, algorithm, prefix = settings.gail, f"{prefix}algorithm", f"{prefix}reward.gail"
-    _at_least(prefix, "strength", gail.strength, 0)
-    _at_least(prefix, "gradient_penalty", gail.gradient_penalty, 0)
-    _at_least(prefix, "batch_size", gail.batch_size, 1)
-    for key in ("learning_rate", "updates_per_sample", "bound"):
-        _positive(prefix, key, getattr(gail, key))
-    _validate_hidden(gail.hidden, f"{prefix}.hidden")
-    _validate_ends(gail, ("strength",), prefix)
-    if gail.demos is not None and discount >= 1:
+    _validate_gail(settings.gail, f"{prefix}reward.gail")
+    signals = {"curiosity": settings.curiosity, "rnd": settings.rnd}
+    for name, signal in signals.items():
+        _validate_novelty(signal, f"{prefix}reward.{name}")
+    _share(f"{prefix}reward.curiosity", "forward_share", settings.curiosity.forward_share)
+    endless = ["gail"] if settings.gail.demos is not None else []
+    endless += [name for name, signal in signals.items() if pays(signal)]
+    if endless and discount >= 1:
         raise UserError(
-            f"{algorithm}.discount={discount} with {prefix}: what comes after an end is worth reward / (1 - "
-            "discount), so the discount has to be below 1"
+            f"{prefix}algorithm.discount={discount} with {prefix}reward.{endless[0]}: what comes after an end is worth "
+            "reward / (1 - discount), so the discount has to be below 1"
         )
+
+
+def _validate_gail(settings: GAILSettings, prefix: str) -> None:
+    _at_least(prefix, "gradient_penalty", settings.gradient_penalty, 0)
+    _validate_learned(settings, prefix)
+
+
+def _validate_novelty(settings: NoveltySettings, prefix: str) -> None:
+    _at_least(prefix, "encoding_size", settings.encoding_size, 2)
+    _validate_learned(settings, prefix)
+
+
+def _validate_learned(settings: GAILSettings | NoveltySettings, prefix: str) -> None:
+    _at_least(prefix, "strength", settings.strength, 0)
+    _at_least(prefix, "batch_size", settings.batch_size, 1)
+    for key in ("learning_rate", "updates_per_sample", "bound"):
+        _positive(prefix, key, getattr(settings, key))
+    _validate_hidden(settings.hidden, f"{prefix}.hidden")
+    _validate_ends(settings, ("strength",), prefix)
 
 
 def _validate_network(settings: NetworkSettings, prefix: str) -> None:
@@ -347,7 +431,9 @@ def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...
     _validate_ends(settings, keys, prefix)
 
 
-def _validate_ends(settings: PPOSettings | SACSettings | GAILSettings, keys: tuple[str, ...], prefix: str) -> None:
+def _validate_ends(
+    settings: PPOSettings | SACSettings | GAILSettings | NoveltySettings, keys: tuple[str, ...], prefix: str
+) -> None:
     for key in keys:
         end = getattr(settings, f"{key}_end")
         if end is None:

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from algorithms.settings import (
+    CuriositySettings,
     ExtrinsicSettings,
     GAILSettings,
     NetworkSettings,
     PPOSettings,
     RewardSettings,
+    RNDSettings,
     SACSettings,
+    pays,
     scheduled,
     validate_ppo,
     validate_rewards,
@@ -91,6 +94,52 @@ def test_gail_needs_a_discount_below_one():
 def test_negative_strength_is_refused():
     with pytest.raises(UserError, match=r"reward.extrinsic.strength=-1"):
         validate_rewards(RewardSettings(ExtrinsicSettings(-1.0)), 0.99)
+
+
+NOVELTY = {"curiosity": CuriositySettings, "rnd": RNDSettings}
+
+
+@pytest.mark.parametrize("signal", NOVELTY)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("strength", -0.1),
+        ("strength", math.nan),
+        ("strength_end", -1.0),
+        ("hidden", [64, 0]),
+        ("encoding_size", 1),
+        ("learning_rate", 0.0),
+        ("updates_per_sample", math.inf),
+        ("batch_size", 0),
+        ("bound", 0.0),
+    ],
+)
+def test_value_of_novelty_out_of_range_is_refused_by_its_key(signal, key, value):
+    settings = replace(NOVELTY[signal](schedule_samples=100), **{key: value})
+    with pytest.raises(UserError, match=rf"behaviors.A.reward.{signal}.{key}="):
+        validate_rewards(RewardSettings(**{signal: settings}), 0.99, "behaviors.A.")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_the_forward_models_share_lies_between_0_and_1(share):
+    with pytest.raises(UserError, match=rf"reward.curiosity.forward_share={share} must lie between 0 and 1"):
+        validate_rewards(RewardSettings(curiosity=CuriositySettings(forward_share=share)), 0.99)
+
+
+@pytest.mark.parametrize("signal", NOVELTY)
+def test_novelty_that_fades_in_needs_its_schedule_and_a_discount_below_one(signal):
+    fading = NOVELTY[signal](strength_end=0.1)
+    with pytest.raises(UserError, match=rf"reward.{signal}.strength_end=0.1 needs reward.{signal}.schedule_samples"):
+        validate_rewards(RewardSettings(**{signal: fading}), 0.99)
+    with pytest.raises(UserError, match=rf"^algorithm.discount=1.0 with reward.{signal}: "):
+        validate_rewards(RewardSettings(**{signal: replace(fading, schedule_samples=10)}), 1.0)
+
+
+def test_novelty_is_paid_for_only_if_it_has_a_strength():
+    assert not pays(CuriositySettings())
+    assert not pays(RNDSettings(strength_end=0.0, schedule_samples=10))
+    assert pays(CuriositySettings(strength=0.1))
+    assert pays(RNDSettings(strength_end=0.1, schedule_samples=10))
 
 
 def test_schedule_without_its_length_is_refused():
