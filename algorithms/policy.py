@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from algorithms.custom import make_body
 from algorithms.distributions import Branches, Categorical, Gaussian, SquashedGaussian
 from algorithms.encoders import initialize, is_image
 from algorithms.flat import place
-from algorithms.networks import MLP, Encoder
 from algorithms.settings import NetworkSettings
 from envs.spec import Array, BehaviorSpec
 
@@ -55,8 +55,7 @@ class Policy(nn.Module):
         )
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
-        self.encoder = Encoder(spec, settings)
-        self.trunk = MLP(self.encoder.features, settings.hidden)
+        self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
         self.head = nn.Linear(self.trunk.features, continuous + self.branches.count * self.branches.width)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
+from algorithms.custom import make_body
 from algorithms.demonstrations import Steps
 from algorithms.distributions import Gaussian
 from algorithms.encoders import initialize
 from algorithms.flat import FlatAdam, place
-from algorithms.networks import MLP, Encoder
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import estimate_returns
@@ -112,8 +112,7 @@ class Value(nn.Module):
         self.own: nn.Sequential | None = None
         features = shared_features
         if features is None:
-            encoder = Encoder(spec, settings)
-            trunk = MLP(encoder.features, settings.hidden)
+            encoder, trunk = make_body(spec, settings)
             self.own, features = nn.Sequential(encoder, trunk), trunk.features
         self.head = nn.Linear(features, 1)
         initialize(self.head, 1.0)

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.bookkeeping import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded
+from algorithms.custom import make_encoder
 from algorithms.demonstrations import Steps
 from algorithms.distributions import Categorical, chosen_branches
 from algorithms.flat import FlatAdam, place
-from algorithms.networks import Encoder, StackedMLP
+from algorithms.networks import StackedMLP
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import n_step_returns
@@ -107,7 +108,7 @@ class Critic(nn.Module):
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
-        self.encoder = Encoder(spec, settings)
+        self.encoder = make_encoder(spec, settings)
         branches = chosen_branches(spec.branches, settings.joint_choices)
         self._heads = (len(branches), max(branches)) if branches else (1,)
         inputs = self.encoder.features + spec.continuous_size

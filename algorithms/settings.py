@@ -76,6 +76,8 @@ class NetworkSettings:
     encoder: Images = Images["simple"]
     """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more) or
     `impala` (8 or more). Later ones see more and take longer."""
+    custom: str | None = path_field()
+    """A network of your own in place of encoder and hidden layers, `package.module:Class` (see docs/extending.md)."""
 
 
 @dataclass
@@ -406,6 +408,10 @@ def _validate_learned(settings: GAILSettings | NoveltySettings, prefix: str) -> 
 def _validate_network(settings: NetworkSettings, prefix: str) -> None:
     _validate_hidden(settings.hidden, f"{prefix}.network.hidden")
     _at_least(prefix, "network.joint_choices", settings.joint_choices, 0)
+    if settings.custom is not None:
+        from algorithms.custom import network_class  # imports torch, as the user's module does
+
+        network_class(settings.custom, f"{prefix}.network.custom")
 
 
 def _validate_hidden(hidden: list[int], key: str) -> None:

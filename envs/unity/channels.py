@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import struct
 import warnings
@@ -15,6 +14,7 @@ from uuid import UUID
 import numpy as np
 
 import envs.unity.messages  # noqa: F401 - before anything of mlagents_envs
+from envs.imports import imported
 from envs.spec import UserError
 from envs.unity.decoding import PlayerFault
 
@@ -264,15 +264,7 @@ def _is_number(value: Any) -> bool:
 
 def _class(path: str, prefix: str = "env.channels") -> Any:
     """The class at an import path; UserError if there is none or it is no side channel."""
-    module, colon, name = str(path).partition(":")
-    if not (colon and module and name):
-        raise UserError(f"{prefix}: {path!r} is no import path: write package.module:Class")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # the user's code
-        raise UserError(f"{prefix}: {path} cannot be imported ({type(error).__name__}: {error})") from error
-    if found is None:
-        raise UserError(f"{prefix}: {path}: module {module} has no {name}")
+    found = imported(path, prefix)
     if not (isinstance(found, type) and issubclass(found, SideChannel)):
         raise UserError(f"{prefix}: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
     return found
