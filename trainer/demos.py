@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             about = describe(file, read_demo(file))
             told.append(about)
             if not args.json:
-                print("\n".join(_lines(about)) + ("" if file == files[-1] else "\n"))
+                print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_shown(str(error))}", file=sys.stderr)
         return 2
     if args.json:
         print(json.dumps(told, indent=2))
@@ -116,6 +116,11 @@ def _lines(about: dict[str, Any]) -> list[str]:
         for i, each in enumerate(about["continuous"])
     ]
     return lines
+
+
+def _shown(line: str) -> str:
+    """`line` with escapes for what is not printable: names in a file are anybody's, and a terminal obeys some."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 def _line(name: str, text: str) -> str:

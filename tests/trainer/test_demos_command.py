@@ -7,6 +7,7 @@ import pytest
 
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec
 from envs.unity.demo_writer import DemoWriter
+from tests.envs.unity.demo_files import file_of, floats, pair, parameters
 from trainer.demos import main
 
 SPEC = BehaviorSpec("Toy", (ObservationSpec("x", (2,), "float32"),), continuous_size=1, branches=(2, 3), masked=True)
@@ -87,3 +88,34 @@ def test_a_file_that_is_none_is_one_message(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'bad.demo'}")
     assert error.count("\n") == 1
+
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\n\u202e\x9b1mé"
+
+
+def test_names_in_a_file_command_no_terminal(tmp_path, capsys):
+    meta = {"demonstration_name": "\x1b[31m"}  # a longer one has no room
+    behavior = parameters(branches=(2,), behavior=f"{NASTY}?team=0")
+    file = tmp_path / "nasty.demo"
+    file.write_bytes(file_of([pair(floats([1], name=NASTY), discrete=[0])] * 3, behavior, **meta))
+    assert main(["show", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(map(str.isprintable, lines))
+    shown = r"\x1b]0;owned\x07\x1b[2J\n\u202e\x9b1mé"
+    assert lines[1:4] == [
+        r"  name          \x1b[31m",
+        f"  behavior      {shown} (API version 1)",
+        f"  observations  {shown} float32[1]",
+    ]
+    assert main(["show", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["behavior"] == NASTY
+
+
+def test_names_in_the_message_of_a_damaged_file_command_no_terminal(tmp_path, capsys):
+    records = [pair(floats([1] * size, name=NASTY), discrete=[0]) for size in (1, 2)]
+    file = tmp_path / "nasty.demo"
+    file.write_bytes(file_of(records, parameters(branches=(2,), behavior=NASTY)))
+    assert main(["show", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "record 2: observation " in told
+    assert told[:-1].isprintable()
