@@ -27,7 +27,7 @@ from envs.gymnasium import Env, behavior_spec
 from envs.seeding import episode_seed
 from envs.spaces import ActionCodec
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
-from envs.unity.demo_writer import DemoWriter
+from envs.unity.demo_writer import DemoWriter, check_free
 from trainer.compose import load_config, run_command
 from trainer.config import EnvConfig, GymConfig, RecordConfig, TrainConfig
 from trainer.evaluate import load_checkpoint, trained_policy
@@ -279,6 +279,7 @@ def _check_target(config: RecordConfig) -> Path:
         raise UserError(f"to={to}: {folder} is a file, and should be a folder")
     if not os.access(folder, os.W_OK):
         raise UserError(f"to={to}: nothing can be written in {folder}, name another folder")
+    check_free(to)
     return to
 
 

@@ -23,8 +23,9 @@ from envs.unity.player.encoding import Encoder, brain_parameters
 class DemoWriter:
     """Writes one file, as ML-Agents' recorder leaves it, and gives it its name when it is closed.
 
-    Until then it is called `….demo.part`. Leaving the context closes it, also on an exception: the episodes that were
-    added by then are there. Without an episode no file is left, and one that was there before stays as it was.
+    Until then it is called `….demo.part`, and is this writer's alone. Leaving the context closes it, also on an
+    exception: the episodes that were added by then are there. Without an episode no file is left, and one that was
+    there before stays as it was.
 
     Args:
         path: must end in `.demo`. Missing folders are made; a file that is there will be replaced.
@@ -32,7 +33,8 @@ class DemoWriter:
         name: of the demonstration; what has no room in the header (most often what is behind 16 bytes) is left out.
 
     Raises:
-        UserError: nothing can be written there, or the files have no form for such observations.
+        UserError: nothing can be written there, another recording to it is not closed (see `check_free`), or the files
+            have no form for such observations.
     """
 
     def __init__(self, path: Path, spec: BehaviorSpec, name: str) -> None:
@@ -45,7 +47,7 @@ class DemoWriter:
                     "demonstrations hold one to three dimensions"
                 )
         self._path, self._spec, self._name = path, spec, name
-        self._aside = path.with_name(f"{path.name}.part")
+        self._aside = _aside(path)
         self._steps = self._episodes = 0
         self._reward = 0.0
         self._info, self._observe = Encoder(spec, "chw", mapping=True).info()
@@ -56,7 +58,10 @@ class DemoWriter:
         self._end = len(header)
         with _refusals(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._aside.open("wb")
+            try:
+                self._file = self._aside.open("xb")
+            except FileExistsError:
+                raise _taken(path) from None
             self._file.write(header)
 
     def __enter__(self) -> DemoWriter:
@@ -141,6 +146,23 @@ class DemoWriter:
         pair.action_info.continuous_actions.extend(episode.continuous[acted].tolist())
         pair.action_info.discrete_actions.extend(episode.discrete[acted].tolist())
         return _delimited(pair)
+
+
+def check_free(path: Path) -> None:
+    """Raises UserError if another recording to `path` was begun and is not closed."""
+    if _aside(path).exists():
+        raise _taken(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(
+        f"{path}: another recording to it is going on, or was killed, and has left {_aside(path)}: name another file; "
+        "or, if none is going on, remove what was left, or give it a name that ends in .demo to keep its episodes"
+    )
 
 
 @contextmanager

@@ -166,6 +166,21 @@ def test_of_several_recordings_none_writes_over_another(demo, capsys):
     assert len(read_demo(demo).episodes) == 1
 
 
+def test_a_target_that_another_recording_is_writing_is_refused_before_anyone_plays(demo, capsys, monkeypatch):
+    demo.parent.mkdir()
+    aside = demo.with_name("new.demo.part")
+    aside.write_bytes(b"another's")
+    monkeypatch.setattr(trainer.record, "record_gym", None)
+    for more in ([], ["overwrite=true"]):
+        assert main(["env=basic", "player=bot", f"to={demo}", *more]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(
+            f"error: {demo}: another recording to it is going on, or was killed, and has left {aside}: "
+        )
+        assert told.count("\n") == 1
+    assert aside.read_bytes() == b"another's"
+
+
 class Interrupting(Player):
     """Goes right, and is interrupted in the given step of all it plays."""
 

@@ -132,6 +132,26 @@ def test_nothing_stands_under_the_name_before_the_recording_is_closed(tmp_path):
     assert_same(read_demo(path).episodes, EPISODES[:1])
 
 
+def test_two_recordings_never_write_into_one_file(tmp_path):
+    path, aside = tmp_path / "x.demo", tmp_path / "x.demo.part"
+    with DemoWriter(path, SPEC, "board") as first:
+        first.add(EPISODES[0])
+        with pytest.raises(
+            UserError, match=r"another recording to it is going on, or was killed, and has left .*\.part"
+        ):
+            DemoWriter(path, SPEC, "board")
+        first.add(EPISODES[1])
+        killed = aside.read_bytes()
+    assert_same(read_demo(path).episodes, EPISODES[:2])
+    aside.write_bytes(killed)
+    with pytest.raises(UserError, match="another recording"):
+        record(path)
+    assert aside.read_bytes() == killed
+    aside.rename(tmp_path / "kept.demo")
+    assert_same(read_demo(tmp_path / "kept.demo").episodes, EPISODES[:2])
+    assert_same(read_demo(record(path)).episodes, EPISODES)
+
+
 def test_without_an_episode_no_file_is_left_and_none_is_replaced(tmp_path):
     path = tmp_path / "x.demo"
     record(path, [episode(0)])
