@@ -9,6 +9,7 @@ Shapes: N records, T steps of an episode; C continuous actions, B discrete branc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from buffers.memory import available_memory
 from envs.spec import Array, BehaviorSpec, Demonstration, UserError, joined
 from envs.unity.decoding import AgentFault, AgentReader, Agents
 from envs.unity.messages import message, raw_class
@@ -39,6 +41,8 @@ class Demo(NamedTuple):
     """Those with at least one step."""
     forbidden: int
     """Steps whose recorded choice their own mask forbids."""
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
 
 
 def read_demo(path: Path) -> Demo:
@@ -48,7 +52,7 @@ def read_demo(path: Path) -> Demo:
     not ended only gives the final observation: nothing is known of what its action led to.
 
     Raises:
-        UserError: it cannot be read, or anything in it is damaged or not as expected.
+        UserError: it cannot be read, anything in it is damaged or not as expected, or memory cannot hold what it says.
     """
     try:
         data = path.read_bytes()
@@ -64,6 +68,11 @@ def read_demo(path: Path) -> Demo:
 _BATCH = 512
 """Records that are read at once: many, for the sake of speed, but never all of them twice in memory."""
 _LONGEST_VARINT = 10
+_COPIES = 2
+"""Of all arrays, for a moment: batch by batch, and joined."""
+_MOST_PNG_CHANNELS = 4
+"""For each channel of an observation: an RGBA picture whose mean is one grey channel."""
+_MIB = 2**20
 _POSITIONS = (PARAMETERS_AT, 32)
 """Where parameters are looked for: others have taken the 32 bytes that ML-Agents speaks of for the whole header."""
 
@@ -98,12 +107,14 @@ def _read(data: bytes) -> Demo:
         reader = AgentReader(parameters.brain_name, parameters, first.agent_info, channels_first=None)
     except UserError as error:
         raise UserError(f"header and record 1: {error}") from None
+    _check_memory(len(records), reader.spec)
     parts = list(_parts(data, records, reader))
     agents, actions = joined([part for part, _ in parts]), joined([part for _, part in parts])
     spans = list(_spans(agents.done))
     forbidden = sum(_forbidden(reader.spec, agents.mask[a:b], actions.discrete[a:b]) for a, b in spans)
     episodes = [_episode(agents, actions, first, last) for first, last in spans if last > first]
-    return Demo(meta.demonstration_name, reader.spec.name, reader.spec, meta.api_version, episodes, forbidden)
+    digest = hashlib.sha256(data).hexdigest()
+    return Demo(meta.demonstration_name, reader.spec.name, reader.spec, meta.api_version, episodes, forbidden, digest)
 
 
 def _meta(data: bytes) -> tuple[Any, int]:
@@ -198,6 +209,29 @@ def _pair(data: bytes, number: int, span: tuple[int, int]) -> Any:
     return pair
 
 
+def _check_memory(records: int, spec: BehaviorSpec) -> None:
+    """Raises UserError if the arrays would not fit: a file says in a few bytes what takes many (PNGs, masks)."""
+    record = sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in spec.observations)
+    record += spec.mask_size + 4 * (spec.continuous_size + len(spec.branches))
+    wanted, available = _COPIES * records * record, available_memory()
+    if wanted > available:
+        raise UserError(
+            f"its {records} records would take {wanted // _MIB:,} MiB of memory, but {available // _MIB:,} MiB are "
+            "available: free memory, or leave this file out"
+        )
+
+
+def _check_mappings(number: int, info: Any, spec: BehaviorSpec) -> None:
+    """Raises UserError if a picture comes in more PNGs than could belong to it: all would be decompressed."""
+    for observation, kind in zip(info.observations, spec.observations):
+        entries, most = len(observation.compressed_channel_mapping), _MOST_PNG_CHANNELS * kind.shape[-1]
+        if entries > most:
+            raise UserError(
+                f"record {number}: observation {kind.name!r} has a channel mapping of {entries} entries, "
+                f"not at most {most}"
+            )
+
+
 def _parts(data: bytes, records: Sequence[tuple[int, int]], reader: AgentReader) -> Iterator[tuple[Agents, _Actions]]:
     """All records, batch by batch. Agents have the number of their record, from 1."""
     for first in range(0, len(records), _BATCH):
@@ -205,6 +239,7 @@ def _parts(data: bytes, records: Sequence[tuple[int, int]], reader: AgentReader)
         pairs = [_pair(data, number, records[number - 1]) for number in numbers]
         listed = raw_class("UnityRLOutputProto.ListAgentInfoProto")()
         for number, pair in zip(numbers, pairs):
+            _check_mappings(number, pair.agent_info, reader.spec)
             pair.agent_info.id = number
             listed.value.add().CopyFrom(pair.agent_info)
         agents = reader.read(listed)

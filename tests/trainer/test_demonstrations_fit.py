@@ -89,7 +89,7 @@ def stored(tmp_path, monkeypatch):
     def store(*demos: tuple[BehaviorSpec, list[Demonstration]]) -> str:
         for i, (spec, episodes) in enumerate(demos):
             files(tmp_path, f"{i}.demo")
-            content[f"{i}.demo"] = Demo("name", spec.name, spec, 1, episodes, 0)
+            content[f"{i}.demo"] = Demo("name", spec.name, spec, 1, episodes, 0, "")
         return str(tmp_path / "*.demo")
 
     return store

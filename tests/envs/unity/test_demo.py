@@ -1,12 +1,14 @@
 """Recorded demonstrations are read as the episodes that they are; whatever is wrong with a file is told in one line."""
 
 import contextlib
+import hashlib
 import re
 import tracemalloc
 
 import numpy as np
 import pytest
 
+import envs.unity.demo
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from envs.unity.demo import read_demo
 from envs.unity.messages import message
@@ -57,6 +59,11 @@ def test_episodes_end_in_their_own_way_and_those_without_steps_are_left_out(read
     assert_walk(episodes[1], 3, terminated=False, first=10)
     assert_walk(episodes[2], 5, terminated=False, first=20)
     assert [each.final_observations[0].tolist() for each in episodes[1:]] == [[[13, 13]], [[25, 25]]]
+
+
+def test_the_digest_is_of_the_whole_file(read):
+    data = file_of(walk(3), RUNNER, tail=b"\x08")
+    assert read(data).digest == hashlib.sha256(data).hexdigest()
 
 
 def test_many_records_are_read_like_few(read):
@@ -272,6 +279,40 @@ def test_a_claimed_shape_takes_no_memory(read):
     try:
         with pytest.raises(UserError, match=r"record 1: observation 'sensor' has 2 floats of shape \[16777216\]"):
             read(file_of([pair(sensor, discrete=[0])] * 2, RUNNER))
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("what", ["picture", "mask"])
+def test_what_takes_more_memory_than_there_is_is_refused_before_anything_is_unpacked(read, monkeypatch, what):
+    monkeypatch.setattr(envs.unity.demo, "available_memory", lambda: 2**28)
+    if what == "picture":  # 2 copies of 100 of 3 MiB
+        data = file_of([pair(png(np.zeros((1024, 1024, 3), np.uint8)), discrete=[0])] * 100, RUNNER)
+    else:  # 2 copies of 10,000 of 16,384 choices
+        data = file_of([pair(floats([0]), discrete=[0])] * 10_000, parameters(branches=(2**14,)))
+    assert len(data) < 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            UserError, match=r"x\.demo: its \d+ records would take [36]\d\d MiB of memory, but 256 MiB are"
+        ):
+            read(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_picture_in_more_pngs_than_it_has_channels_for_is_not_unpacked(read):
+    camera = png(np.zeros((64, 64, 3), np.uint8))
+    camera.compressed_data *= 1000
+    camera.compressed_channel_mapping.extend([0, 1, 2] + [-1] * 2997)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            UserError, match="record 1: observation 'camera' has a channel mapping of 3000 entries, not"
+        ):
+            read(file_of([pair(camera, discrete=[0])] * 2, RUNNER))
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()
