@@ -37,6 +37,8 @@ ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
 """The schema of each kind of environment."""
 MAY_DIFFER = ("stop", "checkpoint", "device", "env.instances", "run.log_seconds", "run.picture_minutes", "resume")
 """What a resumed run may be given anew; everything else stays as the run was started."""
+MAY_MOVE = ("reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos")
+"""Paths, a behavior's too, that a resumed run may be given anew where it has them: files move."""
 
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """Where a command is given the run whose env it uses unless it is given another."""
@@ -81,7 +83,7 @@ def run_command(
 def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
     """The configuration that `overrides` (`key=value`, `group=choice`) ask for, as an object of the dataclass `schema`.
 
-    With `resume=`, the run's saved configuration is the base, and only `MAY_DIFFER` may differ from it.
+    With `resume=`, the run's saved configuration is the base, and only `MAY_DIFFER` and `MAY_MOVE` may differ from it.
 
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, a missing value, a run folder that is not one.
@@ -214,13 +216,21 @@ def _resumed(folder: str, overrides: Sequence[Override]) -> DictConfig:
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
             if key in _paths(TrainConfig) and isinstance(given, str):
                 given = os.path.expanduser(given)
-        if before != given and not any(key == k or key.startswith(f"{k}.") for k in MAY_DIFFER):
+        if before != given and not _may_be_given(key, before, given):
             raise UserError(
                 f"{key}={_text(given)}: the run in {folder} was started with {key}={_text(before)}. A resumed run may "
-                f"only be given {', '.join(MAY_DIFFER[:-1])}; a new run can start from its weights with init={folder}"
+                f"only be given {', '.join(MAY_DIFFER[:-1])}, and new paths of its demonstrations; a new run can start "
+                f"from its weights with init={folder}"
             )
     node.resume = folder
     return node
+
+
+def _may_be_given(key: str, before: Any, given: Any) -> bool:
+    """Whether a run that was started with `before` may be resumed with another value."""
+    if any(key == k or key.startswith(f"{k}.") for k in MAY_DIFFER):
+        return True
+    return _without_behavior(key) in MAY_MOVE and isinstance(before, str) and isinstance(given, str)
 
 
 def _saved(folder: str | Path) -> DictConfig:
@@ -265,8 +275,7 @@ def _readable(argument: str, schema: type) -> str:
     if match is None:
         return argument
     plus, key, value = match.groups()
-    behavior = re.match(r"behaviors\.[^.]+\.", key) if schema is TrainConfig else None
-    if (key[behavior.end() :] if behavior else key) in _paths(schema):
+    if (_without_behavior(key) if schema is TrainConfig else key) in _paths(schema):
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         if value != "null" and not quoted:
             # Hydra reads backslashes as escapes only where a quote follows.
@@ -275,6 +284,11 @@ def _readable(argument: str, schema: type) -> str:
     if any(f"{key}.".startswith(f"{k}.") for k in _keys_with(schema, lambda kind, _: get_origin(kind) is dict)):
         return f"++{key}={value}"
     return f"{plus}{key}={value}"
+
+
+def _without_behavior(key: str) -> str:
+    """The key that `behaviors.<name>.<key>` sets for one behavior; any other as it is."""
+    return re.sub(r"^behaviors\.[^.]+\.", "", key)
 
 
 def _paths(schema: type) -> list[str]:

@@ -7,14 +7,56 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from algorithms.settings import demo_paths
+from buffers.demonstrations import demonstration_rows
+from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
 from envs.unity.demo import Demo, read_demo
 from trainer.config import DEFAULT_BEHAVIOR, TrainConfig, settings_of
+
+Digests = Mapping[str, Sequence[Sequence[str]]]
+"""What a behavior learns from, as JSON holds it: by the key of a path, relative to the behavior's settings, the name
+and SHA-256 of each file."""
+
+
+def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
+    """All that the behavior of `spec` learns from, by path, as `load_demonstrations` fits it; and what files that was.
+
+    Raises:
+        UserError: files are missing or damaged, or do not fit.
+    """
+    rows: dict[str, Rows] = {}
+    files: dict[str, list[list[str]]] = {}
+    for path, key in demos_of(config, spec.name).items():
+        demos = read_demos(path, key)
+        rows[path] = demonstration_rows(spec, _fit(demos, spec))
+        files[path] = [[str(file), demo.digest] for file, demo in demos]
+    return rows, {key: files[path] for key, path in demo_paths(*settings_of(config, spec.name)).items()}
+
+
+def changed_demos(before: Digests, now: Digests) -> str | None:
+    """Words for what has changed since a run learned from `before`; None if nothing has.
+
+    What the files are called does not matter; in which order they come does.
+    """
+    changed: set[str] = set()
+    for key in before.keys() & now.keys():
+        old, new = ([digest for _, digest in files[key]] for files in (before, now))
+        if old != new:
+            others = [file for file, digest in now[key] if digest not in old]
+            gone = [file for file, digest in before[key] if digest not in new]
+            changed.update(others or gone or [file for file, _ in now[key]])
+    if not changed:
+        return None
+    return (
+        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with those that are there, "
+        "but not exactly as it would have"
+    )
 
 
 def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
@@ -87,9 +129,13 @@ def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonst
     Raises:
         UserError: there is no such file or it is damaged, it does not fit `spec`, or no file holds a step.
     """
+    return _fit(read_demos(path, key), spec)
+
+
+def _fit(demos: Sequence[tuple[Path, Demo]], spec: BehaviorSpec) -> list[Demonstration]:
     return [
         _fit_episode(episode, demo.spec, file, spec)
-        for file, demo in read_demos(path, key)
+        for file, demo in demos
         for episode in _checked(demo, file, spec).episodes
     ]
 

@@ -17,14 +17,13 @@ import torch
 from algorithms.ppo import PPO
 from algorithms.sac import SAC
 from algorithms.settings import PPOSettings
-from buffers.demonstrations import demonstration_rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.collecting import Collecting, Inline, Remote
 from trainer.config import Device, Mode, TrainConfig, settings_of
-from trainer.demonstrations import demos_of, load_demonstrations
+from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Algorithm, Learner
@@ -61,6 +60,8 @@ class Run:
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._learners: dict[str, Learner] = {}
+        self._demos: dict[str, Digests] = {}
+        """By behavior, what it learns from."""
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
@@ -186,10 +187,11 @@ class Run:
         known = saved is not None and name in saved.state["behaviors"]
         if saved is not None and name in saved.replay:
             restore(rows, saved.replay[name].index, saved.replay[name].chunks())
-        demos = {
-            path: demonstration_rows(spec, load_demonstrations(path, key, spec))
-            for path, key in demos_of(config, name).items()
-        }
+        demos, self._demos[name] = load_demos(config, spec)
+        if saved is not None and known:
+            before = saved.state["behaviors"][name].get("demos", {})  # earlier versions kept none
+            if change := changed_demos(before, self._demos[name]):
+                log.warning(change)
         algorithm: Algorithm
         if isinstance(settings, PPOSettings):
             algorithm = PPO(spec, settings, rows, self._device, config.seed, reward, demos)
@@ -272,7 +274,11 @@ class Run:
 
     def _known(self, replay: Mapping[str, Snapshot] | None = None) -> dict[str, Any]:
         return {
-            name: {"spec": learner.spec.to_dict(), "samples": learner.samples(replay[name] if replay else None)}
+            name: {
+                "spec": learner.spec.to_dict(),
+                "samples": learner.samples(replay[name] if replay else None),
+                "demos": self._demos[name],
+            }
             for name, learner in self._learners.items()
         }
 

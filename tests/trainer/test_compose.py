@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from algorithms.settings import PPOSettings, SACSettings
+from algorithms.settings import PPOSettings, SACSettings, demo_paths
 from envs.games.bubble_bot import HUMAN_BUBBLES
 from envs.spec import UserError
 from trainer.checks import check_train
@@ -338,6 +338,23 @@ def test_a_saved_configuration_keeps_its_behaviors_whole(tmp_path: Path) -> None
     assert compose_train(f"resume={folder}", "behaviors.default.algorithm.clip=0.1").behaviors["A"] is not None
     with pytest.raises(UserError, match=r"clip=0.2: .* was started with behaviors.default.algorithm.clip=0.1"):
         compose_train(f"resume={folder}", "behaviors.default.algorithm.clip=0.2")
+
+
+@pytest.mark.parametrize("key", ["reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos"])
+@pytest.mark.parametrize("prefix", ["", "behaviors.A."])
+def test_a_resumed_run_takes_new_paths_of_the_demonstrations_that_it_has(tmp_path: Path, prefix: str, key: str) -> None:
+    started = [*UNITY, "algorithm=sac", "behaviors.A.algorithm.steps=2"]
+    folder = saved_run(tmp_path / "run", *started, f"{prefix}{key}=old place/x.demo")
+    config = compose_train(f"resume={folder}", f"{prefix}{key}=new, place/x.demo")
+    chosen = config.behaviors["A"] if prefix else config
+    assert demo_paths(chosen.algorithm, chosen.reward) == {key: "new, place/x.demo"}
+    without = saved_run(tmp_path / "without", *started)
+    for run, given, before in ((folder, "null", "old place/x.demo"), (without, "x.demo", "null")):
+        with pytest.raises(UserError) as refused:
+            compose_train(f"resume={run}", f"{prefix}{key}={given}")
+        told = f"{prefix}{key}={given}: the run in {run} was started with {prefix}{key}={before}. "
+        assert str(refused.value).startswith(told)
+        assert "and new paths of its demonstrations;" in str(refused.value)
 
 
 def test_a_configuration_saved_before_there_were_kinds_of_env_is_gymnasiums(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import trainer.demonstrations
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec, UserError
 from envs.unity.demo import Demo
-from trainer.demonstrations import find_demos, load_demonstrations, read_demos
+from trainer.demonstrations import changed_demos, find_demos, load_demonstrations, read_demos
 
 KEY = "reward.gail.demos"
 
@@ -200,3 +200,25 @@ def test_files_without_a_step_are_refused_together_and_left_out_beside_others(st
     with pytest.raises(UserError, match="the 2 files hold no step"):
         load_demonstrations(pattern, KEY, mine)
     assert len(load_demonstrations(stored((mine, []), (mine, [toy(mine)])), KEY, mine)) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "named"),
+    [
+        ([["a", "1"], ["b", "2"]], None),
+        ([["moved/a", "1"], ["renamed", "2"]], None),
+        ([["a", "1"], ["b", "3"]], "b"),
+        ([["a", "1"], ["b", "2"], ["c", "3"]], "c"),
+        ([["a", "1"]], "b"),
+        ([["a", "2"], ["b", "1"]], "a, b"),
+        ([["moved/a", "4"], ["moved/b", "3"]], "moved/a, moved/b"),
+    ],
+)
+def test_files_are_the_same_while_their_bytes_are(now, named):
+    told = changed_demos({KEY: [["a", "1"], ["b", "2"]]}, {KEY: now})
+    assert told == (named and f"The run's demonstrations have changed ({named}): it goes on with those that are there, "
+                    "but not exactly as it would have")  # fmt: skip
+
+
+def test_what_was_learned_from_before_files_were_noted_is_not_judged():
+    assert changed_demos({}, {KEY: [["a", "1"]]}) is None

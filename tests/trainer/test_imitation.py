@@ -11,9 +11,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from algorithms.cloning import Cloning
-from tests.trainer.imitation_toys import STEPS, all_of_it, family
+from tests.trainer.imitation_toys import STEPS, all_of_it, family, write_demo
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
+from trainer.checkpoint import CheckpointStore
 from trainer.collector import Channel
 from trainer.evaluate import main as evaluate_main
 from trainer.learner import Learner
@@ -138,20 +139,51 @@ def test_a_resumed_run_whose_demonstrations_are_gone_is_refused_and_left_alone(t
     assert evaluate_main([f"run={run}", "episodes=2"]) == 0
 
 
-def test_a_resumed_run_keeps_to_its_demonstrations(tmp_path, demo, capsys, monkeypatch):
-    monkeypatch.setenv("HOME", str(demo.parent))
-    monkeypatch.setenv("USERPROFILE", str(demo.parent))
-    assert main([*INLINE, *all_of_it(Path("~/right.demo"), "ppo"), f"run.dir={tmp_path}", "stop.samples=60"]) == 0
-    before = files_of(tmp_path)
-    other = shutil.copy(demo, demo.with_name("other.demo"))
-    for key in ("reward.gail.demos", "algorithm.cloning.demos"):
-        capsys.readouterr()
-        assert main([f"resume={tmp_path}", f"{key}={other}", "stop.samples=100"]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith(f"error: {key}={other}: the run in {tmp_path} was started with {key}={demo}. A ")
-    assert files_of(tmp_path) == before
-    again = ["reward.gail.demos=~/right.demo", f"algorithm.cloning.demos={demo}", "stop.samples=100"]
-    assert main([f"resume={tmp_path}", *again]) == 0
+def warnings(folder: Path) -> list[str]:
+    lines = (folder / "train.log").read_text(encoding="utf-8").splitlines()
+    return [line.partition(" WARNING ")[2] for line in lines if "demonstrations have changed" in line]
+
+
+@EACH
+def test_a_run_whose_demonstrations_have_moved_goes_on_bit_for_bit(tmp_path, demo, algorithm, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    place, moved = tmp_path / "right.demo", tmp_path / "moved.demo"
+    shutil.copy(demo, place)
+    arguments = [*INLINE, *all_of_it(place, algorithm)]
+    assert main([*arguments, f"run.dir={tmp_path / 'whole'}", "stop.samples=250"]) == 0
+    assert main([*arguments, f"run.dir={tmp_path / 'parts'}", "stop.samples=100"]) == 0
+    place.rename(moved)
+    again = [word for word in all_of_it(Path("~/moved.demo"), algorithm) if ".demos=" in word]
+    assert main([f"resume={tmp_path / 'parts'}", *again, "stop.samples=250"]) == 0
+    same_end(tmp_path / "whole", tmp_path / "parts")
+    assert not warnings(tmp_path / "parts")
+
+
+def test_a_run_whose_demonstrations_have_changed_says_so_once_and_goes_on(tmp_path, demo):
+    file, run = tmp_path / "mine.demo", tmp_path / "run"
+    shutil.copy(demo, file)
+    assert main([*INLINE, *all_of_it(file, "sac"), f"run.dir={run}", "stop.samples=60"]) == 0
+    write_demo(file, episodes=2)
+    for samples in (80, 100):
+        assert main([f"resume={run}", f"stop.samples={samples}"]) == 0
+        (told,) = warnings(run)
+    assert told.startswith(f"The run's demonstrations have changed ({file}): ")
+    assert summary(run)["samples"] >= 100
+
+
+def test_a_checkpoint_of_before_files_were_noted_is_resumed(tmp_path, demo, monkeypatch):
+    assert main([*INLINE, *all_of_it(demo, "ppo"), f"run.dir={tmp_path}", "stop.samples=60"]) == 0
+    load = CheckpointStore.load
+
+    def older(self, path):
+        checkpoint = load(self, path)
+        assert checkpoint.state["behaviors"]["Basic-v0"].pop("demos")
+        return checkpoint
+
+    monkeypatch.setattr(CheckpointStore, "load", older)
+    assert main([f"resume={tmp_path}", "stop.samples=100"]) == 0
+    assert not warnings(tmp_path)
 
 
 @EACH
