@@ -58,9 +58,7 @@ class CustomNetwork(nn.Module):
         try:
             self.network = kind(spec, settings)
         except Exception as error:  # the user's code
-            raise UserError(
-                f"{about} cannot be made for behavior {spec.name!r} ({type(error).__name__}: {error})"
-            ) from error
+            raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({_words(error)})") from error
         features = getattr(self.network, "features", None)
         if type(features) is not int or features < 1:
             raise UserError(f"{about} has features={features!r}: it must say how many it returns, as an int above 0")
@@ -80,7 +78,7 @@ def _try(network: nn.Module, inputs: Sequence[Tensor], rows: int, features: int,
         outputs = network(inputs)
     except Exception as error:  # the user's code
         shapes = [tuple(x.shape) for x in inputs]
-        raise UserError(f"{about} fails on inputs of shapes {shapes} ({type(error).__name__}: {error})") from error
+        raise UserError(f"{about} fails on inputs of shapes {shapes} ({_words(error)})") from error
     shape = getattr(outputs, "shape", None)
     if shape != (rows, features) or outputs.dtype != torch.float32:
         seen = type(outputs).__name__ if shape is None else f"{outputs.dtype} of shape {tuple(shape)}"
@@ -96,7 +94,14 @@ def _try(network: nn.Module, inputs: Sequence[Tensor], rows: int, features: int,
         gradients = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
         idle = [name for name, gradient in zip(named, gradients) if gradient is None]
     if idle:
-        raise UserError(f"{about}: parameter {idle[0]!r} is frozen or has no part in the features: leave it out")
+        raise UserError(
+            f"{about} has the parameter {idle[0]!r}, which is frozen or has no part in the features: leave it out"
+        )
+
+
+def _words(error: Exception) -> str:
+    """What a user's code raised, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _zeros(spec: BehaviorSpec, settings: NetworkSettings, rows: int) -> tuple[Tensor, ...]:

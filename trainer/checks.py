@@ -6,7 +6,7 @@ import math
 from contextlib import ExitStack
 from pathlib import Path
 
-from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
+from algorithms.settings import Images, PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
 from envs.gymnasium import GymEnv, behavior_spec
 from envs.probe import INSTANCES_PER_WORKER
@@ -24,6 +24,7 @@ from trainer.config import (
     TrainConfig,
     UnityConfig,
     Which,
+    settings_of,
 )
 from trainer.demonstrations import demos_of, load_demonstrations, read_demos
 from trainer.evaluate import check_spec, load_checkpoint
@@ -48,6 +49,7 @@ def check_train(config: TrainConfig) -> None:
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
     check_env(config.env)
+    _check_networks(config)
     _check_demos(config)
     _check_device(config.device)
     _check_folders(config)
@@ -127,6 +129,20 @@ def _check_algorithm(settings: object, prefix: str) -> None:
     else:
         name = getattr(settings, "name", settings)
         raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo or algorithm=sac")
+
+
+def _check_networks(config: TrainConfig) -> None:
+    """Makes networks that may not fit what is observed, where that is known before games start."""
+    if not isinstance(config.env, GymConfig):
+        return
+    recipe = gym_env(config.env)
+    settings, _ = settings_of(config, recipe.behavior)
+    if settings.network.custom is None and settings.network.encoder is Images["simple"]:
+        return
+    if spec := _spec_of(recipe):
+        from trainer.behavior import make_policy  # torch takes seconds, and only these networks need it here
+
+        make_policy(spec, settings)
 
 
 def _check_demos(config: TrainConfig) -> None:
