@@ -254,7 +254,7 @@ class CuriositySettings(NoveltySettings):
     """Curiosity (ICM, arXiv 1705.05363): pays for what a model of the agent's actions' effects foretells wrongly."""
 
     forward_share: float = 0.2
-    """Weight of the forward model's loss, 0 to 1; the inverse model's has the rest (the paper's beta)."""
+    """Weight of the forward model's loss, between 0 and 1; the inverse model's has the rest (the paper's beta)."""
 
 
 @dataclass
@@ -376,7 +376,11 @@ def validate_rewards(settings: RewardSettings, discount: float, prefix: str = ""
     signals = {"curiosity": settings.curiosity, "rnd": settings.rnd}
     for name, signal in signals.items():
         _validate_novelty(signal, f"{prefix}reward.{name}")
-    _share(f"{prefix}reward.curiosity", "forward_share", settings.curiosity.forward_share)
+    if not 0 < settings.curiosity.forward_share < 1:
+        raise UserError(
+            f"{prefix}reward.curiosity.forward_share={settings.curiosity.forward_share} must lie between 0 and 1, both "
+            "excluded: both models have to learn"
+        )
     endless = ["gail"] if settings.gail.demos is not None else []
     endless += [name for name, signal in signals.items() if pays(signal)]
     if endless and discount >= 1:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from algorithms.cloning import Cloning
+from algorithms.curiosity import make_curiosity
 from algorithms.gail import GAIL
 from algorithms.policy import Policy
 from algorithms.rewards import Rewards, RewardSignal
-from algorithms.settings import CloningSettings, RewardSettings
+from algorithms.rnd import make_rnd
+from algorithms.settings import CloningSettings, RewardSettings, pays
 from buffers.rows import Rows
 
 Demos = Mapping[str, Rows]
@@ -20,6 +22,10 @@ def make_rewards(settings: RewardSettings, policy: Policy, demos: Demos, seed: i
     signals: dict[str, RewardSignal] = {}
     if settings.gail.demos is not None:
         signals["gail"] = GAIL(settings.gail, policy, demos[settings.gail.demos], seed)
+    if pays(settings.curiosity):
+        signals["curiosity"] = make_curiosity(settings.curiosity, policy, seed)
+    if pays(settings.rnd):
+        signals["rnd"] = make_rnd(settings.rnd, policy, seed)
     return Rewards(settings.extrinsic.strength, signals, policy.flat.device)
 
 

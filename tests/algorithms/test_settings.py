@@ -120,8 +120,8 @@ def test_value_of_novelty_out_of_range_is_refused_by_its_key(signal, key, value)
         validate_rewards(RewardSettings(**{signal: settings}), 0.99, "behaviors.A.")
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_the_forward_models_share_lies_between_0_and_1(share):
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_both_models_of_curiosity_have_to_learn(share):
     with pytest.raises(UserError, match=rf"reward.curiosity.forward_share={share} must lie between 0 and 1"):
         validate_rewards(RewardSettings(curiosity=CuriositySettings(forward_share=share)), 0.99)
 
