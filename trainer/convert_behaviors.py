@@ -8,7 +8,8 @@ from typing import Any
 from envs.spec import UserError
 from trainer import convert_keys as keys
 from trainer.convert_imitation import cloning, gail, read_cloning, read_gail
-from trainer.convert_keys import Left, leave_out, mapping, read, read_network
+from trainer.convert_keys import Left, mapping, read, read_network
+from trainer.convert_signals import NOVELTY, novelty, read_novelty
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -30,8 +31,9 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
     if not entries:
         raise UserError("behaviors is missing: the file names no behavior, and has no default_settings")
     algorithms = {behavior: _algorithm(behavior, entry, left) for behavior, entry in entries.items()}
+    asked = [name for name in NOVELTY if any(name in entry["signals"] for entry in entries.values())]
     rewards = {
-        behavior: _reward(behavior, entry, algorithms[behavior]["discount"], left)
+        behavior: _reward(behavior, entry, algorithms[behavior]["discount"], asked, left)
         for behavior, entry in entries.items()
     }
     first = next(iter(entries))
@@ -88,25 +90,25 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
 
 
 def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """The extrinsic reward, if it counts, and GAIL, if it is asked for; other signals are left out."""
+    """What is asked for, by name, on top of the signals of `default_settings`."""
     signals = mapping(data, where)
-    for name, values in signals.items():
+    for name in signals:
         if name not in keys.SIGNALS:
             raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
-        if name not in ("extrinsic", "gail"):
-            leave_out(values, f"{where}.{name}", keys.SIGNALS[name], keys.SIGNAL_LEFT, left)
     if data is None:
-        return dict(default or {"extrinsic": keys.EXTRINSIC_DEFAULTS})
+        return dict(default or {"extrinsic": keys.SIGNAL_DEFAULTS["extrinsic"]})
     found = dict(default or {})
     if "extrinsic" in signals:
         own = read(signals["extrinsic"], f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
         read_network(own.pop("network_settings", None), f"{where}.extrinsic.network_settings", [])
-        found["extrinsic"] = {**found.get("extrinsic", keys.EXTRINSIC_DEFAULTS), **own}
+        found["extrinsic"] = {**found.get("extrinsic", keys.SIGNAL_DEFAULTS["extrinsic"]), **own}
     if "gail" in signals:
         found["gail"] = read_gail(signals["gail"], f"{where}.gail", found.get("gail"), left)
+    for name in NOVELTY:
+        if name in signals:
+            found[name] = read_novelty(name, signals[name], f"{where}.{name}", found.get(name), left)
     if not found:
-        seen = ", ".join(signals) or "nothing"
-        raise UserError(f"{where} holds {seen}, and only extrinsic and gail are supported yet: add one of them")
+        raise UserError(f"{where} holds nothing: give one of {', '.join(keys.SIGNALS)}")
     return found
 
 
@@ -122,7 +124,7 @@ def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dic
             "normalize": network["normalize"],
             "joint_choices": 0,  # no key there: every branch is chosen by itself
         },
-        "discount": signals.get("extrinsic", signals.get("gail"))["gamma"],
+        "discount": next(signals[name]["gamma"] for name in ("extrinsic", "gail", *NOVELTY) if name in signals),
         "cloning": cloning(entry),
         **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
     }
@@ -180,11 +182,15 @@ def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
     return end if values[schedule] == "linear" else None
 
 
-def _reward(behavior: str, entry: Mapping[str, Any], discount: float, left: list[Left]) -> dict[str, Any]:
-    extrinsic = entry["signals"].get("extrinsic", {"strength": 0.0})
+def _reward(
+    behavior: str, entry: Mapping[str, Any], discount: float, asked: list[str], left: list[Left]
+) -> dict[str, Any]:
+    """Settings of the rewards, of novelty those that any behavior has `asked` for."""
+    extrinsic, where = entry["signals"].get("extrinsic", {"strength": 0.0}), _where(behavior)
     return {
         "extrinsic": {"strength": extrinsic["strength"]},
-        "gail": gail(entry, _where(behavior), discount, left),
+        "gail": gail(entry, where, discount, left),
+        **{name: novelty(name, entry, where, discount, left) for name in asked},
     }
 
 

@@ -262,15 +262,14 @@ NETWORK: dict[str, Key] = {
 MEMORY: dict[str, Key] = {"memory_size": _POSITIVE_COUNT, "sequence_length": _POSITIVE_COUNT}
 MEMORY_LEFT = f"{_LATER}, the policy has no memory; stacked observations may do in its place"
 
-_SIGNAL = {"strength": _NUMBER, "gamma": _SHARE, "network_settings": _GROUP}
+_SIGNAL = {"strength": _NOT_NEGATIVE, "gamma": _SHARE, "network_settings": _GROUP}
 _LEARNED = {**_SIGNAL, "learning_rate": _POSITIVE, "encoding_size": _POSITIVE_COUNT}
 _ONE_EACH = "each gradient step of the algorithm takes one batch of demonstrations along: nothing to do"
 SIGNALS: dict[str, dict[str, Key]] = {
-    "extrinsic": {**_SIGNAL, "strength": _NOT_NEGATIVE},
+    "extrinsic": _SIGNAL,
     "curiosity": _LEARNED,
     "gail": {
         **_LEARNED,
-        "strength": _NOT_NEGATIVE,
         "use_actions": _SWITCH,
         "use_vail": _left(Kind.switch, f"{_LATER}; the gradient penalty alone smooths the discriminator"),
         "demo_path": _TEXT,
@@ -278,7 +277,6 @@ SIGNALS: dict[str, dict[str, Key]] = {
     "rnd": _LEARNED,
 }
 """Keys of each reward signal."""
-SIGNAL_LEFT = f"{_LATER}; extrinsic and gail are served"
 CLONING: dict[str, Key] = {
     "demo_path": _TEXT,
     "steps": Key(Kind.count, least=0),
@@ -363,12 +361,16 @@ HYPERPARAMETER_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 """ML-Agents' defaults, by `trainer_type`; those of schedules depend on one another (`trainer.convert`)."""
-EXTRINSIC_DEFAULTS = {"strength": 1.0, "gamma": 0.99}
-GAIL_DEFAULTS: dict[str, Any] = {
+_LEARNED_DEFAULTS: dict[str, Any] = {
     "strength": 1.0,
     "gamma": 0.99,
     "learning_rate": 3e-4,
-    "use_actions": False,
     "network_settings": NETWORK_DEFAULTS,
+}
+SIGNAL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "extrinsic": {"strength": 1.0, "gamma": 0.99},
+    "curiosity": _LEARNED_DEFAULTS,
+    "gail": {**_LEARNED_DEFAULTS, "use_actions": False},
+    "rnd": {**_LEARNED_DEFAULTS, "learning_rate": 1e-4},
 }
 CLONING_DEFAULTS: dict[str, Any] = {"steps": 0, "strength": 1.0, "batch_size": 0}

@@ -374,14 +374,6 @@ def test_what_has_no_counterpart_elsewhere_is_told_and_left_out(key: str, value:
     assert converted(None, **nested(key, value)) == converted(None)
 
 
-@pytest.mark.parametrize("signal", ["curiosity", "rnd"])
-def test_signals_that_are_not_supported_are_told_once_and_left_out(signal: str) -> None:
-    values = {"strength": 0.02, "gamma": 0.99, "learning_rate": 1e-4, "network_settings": {"hidden_units": 64}}
-    data = {"reward_signals": {"extrinsic": {}, signal: values}}
-    assert [left.key for left in left_of(data)] == [f"behaviors.A.reward_signals.{signal}"]
-    assert converted(data) == converted(None)
-
-
 @pytest.mark.parametrize(
     "behavior",
     [
@@ -434,8 +426,7 @@ BAD: list[tuple[Any, str]] = [
     (nested(f"{A}.network_settings.normalize", "yes!"), "normalize: expected true or false, not 'yes!'"),
     (nested(f"{A}.network_settings.memory.size", 1), "unknown key behaviors.A.network_settings.memory.size; "),
     (nested(f"{A}.reward_signals.extrinsc", {}), "did you mean behaviors.A.reward_signals.extrinsic?"),
-    (nested(f"{A}.reward_signals.rnd", {}), "behaviors.A.reward_signals holds rnd, and only extrinsic and gail are"),
-    (nested(f"{A}.reward_signals", {}), "behaviors.A.reward_signals holds nothing, and only extrinsic and gail are"),
+    (nested(f"{A}.reward_signals", {}), "behaviors.A.reward_signals holds nothing: give one of extrinsic, curiosity"),
     (nested(f"{A}.reward_signals.curiosity.stength", 1), "did you mean behaviors.A.reward_signals.curiosity.strength?"),
     (nested(f"{A}.trainer_type", "poca"), "behaviors.A.trainer_type=poca is not supported yet: there are ppo and sac"),
     (nested(f"{A}.trainer_type", "my_dqn"), "behaviors.A.trainer_type=my_dqn is not supported yet"),
