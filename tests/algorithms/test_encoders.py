@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from algorithms.encoders import ImageEncoder, is_image
+from algorithms.gail import Discriminator
 from algorithms.networks import Encoder
 from algorithms.policy import Policy
-from algorithms.settings import Images, NetworkSettings
+from algorithms.sac import Critic
+from algorithms.settings import GAILSettings, Images, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
 SIMPLE, NATURE, IMPALA = Images["simple"], Images["nature"], Images["impala"]
@@ -112,3 +114,14 @@ def test_policy_and_encoder_agree_on_what_is_an_image(kind):
     assert inputs[0].shape == (2, 5 + (960 if kind is SIMPLE else 0))
     assert policy.normalized_size == inputs[0].shape[1]
     assert policy.features(inputs).shape == (2, 8)
+
+
+@pytest.mark.parametrize("kind", [SIMPLE, NATURE, IMPALA])
+def test_critic_and_discriminator_see_the_policys_inputs(kind):
+    spec = BehaviorSpec("b", (observation(40, 40, 3), observation(5, dtype="float32")), 2)
+    settings = NetworkSettings([8], encoder=kind)
+    policy, critic = Policy(spec, settings, "sac"), Critic(spec, settings)
+    inputs = policy.prepare([torch.ones(2, 40, 40, 3, dtype=torch.uint8), torch.ones(2, 5)])
+    for encoder in (policy.encoder, critic.encoder, Discriminator(spec, GAILSettings(), settings).encoder):
+        assert encoder(inputs).shape == (2, encoder.features)
+        assert encoder.features == policy.encoder.features
