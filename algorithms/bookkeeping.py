@@ -34,6 +34,18 @@ class Averages:
         return {name: total / count for name, total in zip(self._names, sums)} if count else {}
 
 
+def mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    """() mean of values (..., N) over those that are counted, (N,) float32 of ones and zeros: all if None."""
+    if counted is None:
+        return values.mean()
+    return (values * counted).sum() / (counted.expand_as(values).sum().clamp(min=1))
+
+
+def column_mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    """(X,) means of values (N, X) over the rows that are counted, as for `mean`."""
+    return values.mean(0) if counted is None else counted @ values / counted.sum().clamp(min=1)
+
+
 def seeded(make: Callable[[], T], seed: int) -> T:
     """Makes modules whose first weights follow from `seed`; torch's global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from algorithms.bookkeeping import below, load_torch_state
+from algorithms.bookkeeping import below, load_torch_state, mean
 from algorithms.demonstrations import Demonstrations
 from algorithms.flat import FlatAdam
 from algorithms.policy import ActionDistribution, Policy
@@ -19,17 +19,19 @@ from buffers.rows import Rows
 from envs.spec import Array
 
 
-def cloning_loss(distribution: ActionDistribution, continuous: Tensor, discrete: Tensor) -> Tensor:
+def cloning_loss(
+    distribution: ActionDistribution, continuous: Tensor, discrete: Tensor, counted: Tensor | None = None
+) -> Tensor:
     """() how far a policy is from what was done: squared error of continuous (N, C), surprise at discrete (N, B).
 
     The spread of continuous actions is left to the algorithm. A choice that its own mask forbids teaches nothing.
     """
     losses = []
     if distribution.continuous is not None:
-        losses.append((distribution.continuous.mode() - continuous).square().sum(-1).mean())
+        losses.append(mean((distribution.continuous.mode() - continuous).square().sum(-1), counted))
     if distribution.discrete is not None:
         chosen = distribution.discrete.log_probs.gather(-1, discrete[..., None])[..., 0]
-        losses.append(-torch.where(chosen > IMPOSSIBLE, chosen, torch.zeros_like(chosen)).sum(-1).mean())
+        losses.append(-mean(torch.where(chosen > IMPOSSIBLE, chosen, torch.zeros_like(chosen)).sum(-1), counted))
     return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
 
@@ -43,6 +45,8 @@ class Cloning:
         """Gradient steps that are still to be made before the first sample."""
         self._policy, self._parameters = policy, list(policy.parameters())
         self._demonstrations = Demonstrations(rows, device, seed)
+        length = 1 if policy.memory is None else policy.network.memory.sequence_length
+        self._places, self._counted = self._demonstrations.sequences(length)
         self._optimizer = FlatAdam(policy.flat[policy.parameter_start :], settings.learning_rate, None)
         self._weight = torch.zeros((), device=device)
         self._loss = torch.zeros((), device=device)
@@ -96,9 +100,19 @@ class Cloning:
         self._weight.fill_(weight)
 
     def _unweighted(self) -> Tensor:
-        steps, _ = self._demonstrations.draw(self.settings.batch_size)
-        distribution = self._policy(self._policy.prepare(steps.observations), steps.mask)
-        loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete))
+        sequences, length = self._places.shape
+        chosen = torch.randint(
+            sequences,
+            (-(-self.settings.batch_size // length),),
+            generator=self._demonstrations.generator,
+            device=self._places.device,
+        )
+        steps = self._demonstrations.steps.take(self._places[chosen].flatten())
+        # What an actor would remember there is not known where a sequence does not begin its episode.
+        memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
+        distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
+        counted = None if length == 1 else self._counted[chosen].flatten()
+        loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), counted)
         self._loss = loss.detach()
         return loss
 

@@ -1,6 +1,6 @@
 """Demonstrated steps on the device, for whatever learns from them a batch at a time.
 
-Shapes: N steps drawn.
+Shapes: N steps drawn, Q sequences of L steps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from buffers.rollout import cut
 from buffers.rows import Rows, observation_names
 
 
@@ -24,12 +25,22 @@ class Steps(NamedTuple):
     continuous: Tensor
     """(N, C)."""
     discrete: Tensor
-    """(N, B) int64."""
+    """(N, D) int64."""
+    terminated: Tensor
+    """(N,) bool: the episode ended with the step, by its own rules."""
+    following: tuple[Tensor, ...]
+    """For each observation (N, *shape): what was seen next, zeros if terminated. None of demonstrated steps."""
 
     def take(self, places: Tensor) -> Steps:
         """The steps at (M,) places."""
-        observations = tuple(x.index_select(0, places) for x in self.observations)
-        return Steps(observations, *(x.index_select(0, places) for x in self[1:]))
+        return Steps(
+            tuple(x.index_select(0, places) for x in self.observations),
+            self.mask.index_select(0, places),
+            self.continuous.index_select(0, places),
+            self.discrete.index_select(0, places),
+            self.terminated.index_select(0, places),
+            tuple(x.index_select(0, places) for x in self.following),
+        )
 
 
 class Demonstrations:
@@ -41,13 +52,17 @@ class Demonstrations:
         names = observation_names(rows.layout.spec)
         arrays = rows.gather(numbers[links >= 0], (*names, "mask", "continuous", "discrete", "terminated"))
         *observations, mask, continuous, discrete, terminated = (torch.from_numpy(x).to(device) for x in arrays)
-        self.steps = Steps(tuple(observations), mask, continuous, discrete.long())
-        self.terminated = terminated
-        """(all,) bool: the episode ended with a step, by its own rules."""
+        self.steps = Steps(tuple(observations), mask, continuous, discrete.long(), terminated, ())
+        self._ends = np.flatnonzero(np.append(links[links >= 0][:-1] != numbers[links >= 0][1:], True))
         self.generator = Generator(device).manual_seed(seed)
 
-    def draw(self, count: int) -> tuple[Steps, Tensor]:
-        """`count` steps, with replacement, and whether each was its episode's end, (N,) bool."""
-        size, device = len(self.terminated), self.terminated.device
-        places = torch.randint(size, (count,), generator=self.generator, device=device)
-        return self.steps.take(places), self.terminated.index_select(0, places)
+    def sequences(self, length: int) -> tuple[Tensor, Tensor]:
+        """All steps as sequences of one episode each: places in `steps` (Q, L), and (Q, L) float32, 0 where padded."""
+        sequences = cut(self._ends, length)
+        device = self.steps.mask.device
+        return torch.from_numpy(sequences.rows).to(device), torch.from_numpy(sequences.valid).to(device).float()
+
+    def draw(self, count: int) -> Steps:
+        """`count` steps, with replacement."""
+        device = self.steps.mask.device
+        return self.steps.take(torch.randint(len(self.steps.mask), (count,), generator=self.generator, device=device))

@@ -119,18 +119,18 @@ class GAIL:
         rewards = reward_of(logits, self.settings.form, self.settings.bound) * self._strength
         return Scores(rewards[:-1], rewards[-1])
 
-    def learn(self, steps: Steps, terminated: Tensor, samples: float) -> None:
+    def learn(self, steps: Steps, samples: float) -> None:
         """Gradient steps of the discriminator, as many as `samples` new ones ask for, on parts of the agent's steps."""
-        size, count = self.settings.batch_size, len(terminated)
+        size, count = self.settings.batch_size, len(steps.terminated)
         self._owed += samples * self.settings.updates_per_sample
         due = int(self._owed + ROUNDING)
         self._owed -= due
         for _ in range(due):
             if count <= size:
-                self._update(steps, terminated)
+                self._update(steps)
             else:
                 places = torch.randint(count, (size,), generator=self._generator, device=self._vector.device)
-                self._update(steps.take(places), terminated.index_select(0, places))
+                self._update(steps.take(places))
 
     def set_progress(self, samples: int) -> None:
         """Moves the strength to what it is after `samples` samples."""
@@ -161,17 +161,18 @@ class GAIL:
         self._strength.copy_(state["strength"])
         self._owed = float(state["owed"])
 
-    def _update(self, steps: Steps, terminated: Tensor) -> None:
+    def _update(self, steps: Steps) -> None:
         """One gradient step, on these steps of the agent and as many that were demonstrated: nothing waits for it."""
-        count = len(terminated)
-        demonstrated, ended = self._demonstrations.draw(count)
+        count = len(steps.terminated)
+        demonstrated = self._demonstrations.draw(count)
         theirs = self._discriminator.see(self._policy, demonstrated)
         own = self._discriminator.see(self._policy, steps)
         logits = self._discriminator(_join(_join(theirs, own), _absorbing(own)))
         of_theirs, of_own, absorbing = logits[:count], logits[count : 2 * count], logits[-1]
-        loss = discriminator_loss(of_theirs, ended, absorbing, demonstrated=True)
-        loss = loss + discriminator_loss(of_own, terminated, absorbing, demonstrated=False)
-        penalty = self._penalty(_after_ends(theirs, ended), _after_ends(own, terminated))
+        loss = discriminator_loss(of_theirs, demonstrated.terminated, absorbing, demonstrated=True)
+        loss = loss + discriminator_loss(of_own, steps.terminated, absorbing, demonstrated=False)
+        ends = _after_ends(theirs, demonstrated.terminated), _after_ends(own, steps.terminated)
+        penalty = self._penalty(*ends)
         gradients = torch.autograd.grad(loss + self.settings.gradient_penalty * penalty, self._parameters)
         finite = self._optimizer.step(gradients)
         scores = logits.detach().sigmoid()

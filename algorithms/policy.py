@@ -1,7 +1,7 @@
 """The policy of a behavior: what actors run, what learners improve.
 
-Shapes: N rows, C continuous actions, D discrete branches of the spec, B as they are chosen, K choices of the largest of
-these, A mask entries, P published numbers.
+Shapes: N rows, in Q sequences if there is a memory, of R numbers (0 without); C continuous actions, D discrete branches
+of the spec, B as they are chosen, K choices of the largest of these, A mask entries, P published numbers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from algorithms.bookkeeping import mean
 from algorithms.custom import make_body
 from algorithms.distributions import Branches, Categorical, Gaussian, SquashedGaussian
 from algorithms.encoders import initialize, is_image
 from algorithms.flat import place
-from algorithms.settings import NetworkSettings
+from algorithms.memory import make_memory
+from algorithms.settings import NetworkSettings, memory_size
 from envs.spec import Array, BehaviorSpec
 
 Kind = Literal["ppo", "sac"]
@@ -29,6 +31,37 @@ class ActionDistribution(NamedTuple):
 
     continuous: Gaussian | SquashedGaussian | None
     discrete: Categorical | None
+
+    def log_prob(self, continuous: Tensor, discrete: Tensor) -> Tensor:
+        """(N,) of hybrid actions over all their dimensions, (N, C) and (N, B) as they are chosen. Not if squashed."""
+        parts = []
+        if isinstance(self.continuous, Gaussian):
+            parts.append(self.continuous.log_prob(continuous))
+        if self.discrete is not None:
+            parts.append(self.discrete.log_prob(discrete))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def entropy(self, counted: Tensor | None = None) -> Tensor:
+        """() mean over rows, those that are `counted` if it is given, summed over dimensions. Not if squashed."""
+        parts = []
+        if isinstance(self.continuous, Gaussian):
+            parts.append(self.continuous.entropy())
+        if self.discrete is not None:
+            parts.append(mean(self.discrete.entropy().sum(-1), counted))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+class Acted(NamedTuple):
+    """What an actor does."""
+
+    continuous: Array
+    """(N, C) float32."""
+    discrete: Array
+    """(N, D) int32."""
+    log_prob: Array
+    """(N,) float32, joint over all actions."""
+    memory: Array
+    """(N, R) float32: what it remembers after; R is 0 without memory."""
 
 
 class Policy(nn.Module):
@@ -58,7 +91,10 @@ class Policy(nn.Module):
         self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
-        self.head = nn.Linear(self.trunk.features, continuous + self.branches.count * self.branches.width)
+        self.memory = make_memory(self.trunk.features, settings.memory)
+        self.memory_size = memory_size(settings.memory)
+        self.feature_size = self.trunk.features if self.memory is None else self.memory.features
+        self.head = nn.Linear(self.feature_size, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
         initialize(self.head, 0.01)
         gaussian = kind == "ppo" and spec.continuous_size > 0
@@ -98,10 +134,13 @@ class Policy(nn.Module):
         chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self.normalized) if normalized]
         return np.concatenate(chosen, axis=1)
 
-    def features(self, inputs: Sequence[Tensor]) -> Tensor:
-        """(N, F): output of the last hidden layer."""
+    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, F) output of the layer before the head, and the memory (Q, R) after each sequence, from that before it.
+
+        The N inputs are Q sequences of one length, one after another; zeros are the memory of an episode's beginning.
+        """
         features: Tensor = self.trunk(self.encoder(inputs))
-        return features
+        return (features, memory) if self.memory is None else self.memory(features, memory)
 
     def distribution(self, features: Tensor, mask: Tensor) -> ActionDistribution:
         """Distribution of the actions from features (N, F) under a mask (N, A), A = 0 for none."""
@@ -114,28 +153,33 @@ class Policy(nn.Module):
             continuous = SquashedGaussian(outputs[:, :size], outputs[:, size : 2 * size].clamp(*LOG_STD_RANGE))
         if not self.branches.count:
             return ActionDistribution(continuous, None)
-        logits = outputs[:, -self.branches.count * self.branches.width :]
+        logits = outputs[:, -self.branches.count * self.branches.width :] if size else outputs
         return ActionDistribution(continuous, self.branches.categorical(logits, mask))
 
-    def forward(self, inputs: Sequence[Tensor], mask: Tensor) -> ActionDistribution:
-        """Distribution of the actions from prepared inputs."""
-        return self.distribution(self.features(inputs), mask)
+    def forward(self, inputs: Sequence[Tensor], mask: Tensor, memory: Tensor) -> ActionDistribution:
+        """Distribution of the actions from prepared inputs, as for `features`."""
+        return self.distribution(self.features(inputs, memory)[0], mask)
 
     @torch.inference_mode()
     def act(
-        self, observations: Sequence[Array], mask: Array, generator: Generator | None, deterministic: bool = False
-    ) -> tuple[Array, Array, Array]:
-        """Actions for raw observations, each (N, *shape), under a mask (N, A): numpy in, numpy out.
+        self,
+        observations: Sequence[Array],
+        mask: Array,
+        memory: Array,
+        generator: Generator | None,
+        deterministic: bool = False,
+    ) -> Acted:
+        """Actions for raw observations, each (N, *shape), under a mask (N, A), from a memory (N, R) of what was before.
 
-        Returns continuous (N, C) float32, discrete (N, D) int32 and their joint log-probability (N,) float32, which is
-        0 where `deterministic` takes the likeliest action.
+        Where `deterministic` takes the likeliest action, log-probabilities are 0.
         """
         device = self.flat.device
         if mask.all():
             mask = mask[:, :0]  # nothing is forbidden, the usual case: a third of the operations less
         inputs = self.prepare([torch.from_numpy(x).to(device) for x in observations])
-        distribution = self(inputs, torch.from_numpy(mask).to(device))
-        rows = len(observations[0])
+        features, after = self.features(inputs, torch.from_numpy(memory).to(device))
+        distribution = self.distribution(features, torch.from_numpy(mask).to(device))
+        rows = len(memory)
         continuous = np.empty((rows, 0), np.float32)
         discrete = np.empty((rows, 0), np.int32)
         log_prob = torch.zeros(rows, device=device)
@@ -150,7 +194,7 @@ class Policy(nn.Module):
             if not deterministic:
                 log_prob = log_prob + distribution.discrete.log_prob(choices)
             discrete = self.branches.choices(choices).int().cpu().numpy()
-        return continuous, discrete, log_prob.cpu().numpy()
+        return Acted(continuous, discrete, log_prob.cpu().numpy(), after.cpu().numpy())
 
     def _published(self) -> list[Tensor]:
         return [self.shift, self.scale, *self.parameters()]

@@ -4,8 +4,10 @@ Three policies: *behaviour* acted (any of the last few versions), *proximal* is 
 ratio that is clipped is that of the *current* policy over the proximal one; proximal over behaviour, truncated, weights
 each row and corrects its targets (V-trace).
 
-Shapes: N rows of a rollout, M rows of a minibatch, S segments, C continuous actions, B branches as they are chosen, A
-mask entries.
+With a memory, a rollout is learned from in sequences, which begin with what the actor remembered there.
+
+Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without memory), padded to P = Q * L rows, R
+numbers of memory, M rows of a minibatch, C continuous actions, B branches as they are chosen, A mask entries.
 """
 
 from __future__ import annotations
@@ -19,64 +21,91 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
+from algorithms.bookkeeping import Averages, below, load_torch_state, mean, seeded
 from algorithms.custom import make_body
 from algorithms.demonstrations import Steps
-from algorithms.distributions import Gaussian
 from algorithms.encoders import initialize
 from algorithms.flat import FlatAdam, place
 from algorithms.normalizer import Normalizer
-from algorithms.policy import ActionDistribution, Policy
+from algorithms.policy import Policy
 from algorithms.returns import estimate_returns
 from algorithms.rewards import Scores
-from algorithms.settings import NetworkSettings, PPOSettings, RewardSettings, scheduled
+from algorithms.settings import PPOSettings, RewardSettings, scheduled, sequence_length
 from algorithms.signals import Demos, make_cloning, make_rewards
-from buffers.rollout import Drain, Rollout
+from buffers.rollout import Drain, Rollout, cut
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
 
 
-class Batch(NamedTuple):
-    """Rows to learn from, on the device: a whole rollout (N) or a minibatch (M)."""
+class Played(NamedTuple):
+    """What agents saw and did, on the device, sequence by sequence: those of a whole rollout (P rows) or some (M)."""
 
     inputs: tuple[Tensor, ...]
     mask: Tensor
     continuous: Tensor
     discrete: Tensor
-    """(N, B) int64, as they are chosen."""
-    proximal_log_prob: Tensor
-    """(N,) joint log-probability under the policy as the update starts."""
-    weights: Tensor
-    """(N,) truncated proximal over behaviour probability."""
-    advantages: Tensor
-    """(N,) of zero mean and unit deviation over the rollout."""
-    values: Tensor
-    """(N,) as the update starts."""
-    targets: Tensor
-    """(N,) of the value."""
+    """(P, B) int64, as they are chosen."""
+    memory: Tensor
+    """(Q, R) before each sequence."""
+    counted: Tensor | None
+    """(P,) float32, 0 where padded; None if nothing is."""
 
-    def take(self, rows: Tensor) -> Batch:
-        """The rows at (M,) indices."""
-        inputs = tuple(x.index_select(0, rows) for x in self.inputs)
-        return Batch(inputs, *(x.index_select(0, rows) for x in self[1:]))
+
+class Batch(NamedTuple):
+    """Rows to learn from: a whole rollout (P) or a minibatch (M)."""
+
+    played: Played
+    proximal_log_prob: Tensor
+    """(P,) joint log-probability under the policy as the update starts."""
+    weights: Tensor
+    """(P,) truncated proximal over behaviour probability."""
+    advantages: Tensor
+    """(P,) of zero mean and unit deviation over the rollout."""
+    values: Tensor
+    """(P,) as the update starts."""
+    targets: Tensor
+    """(P,) of the value."""
+
+    def take(self, sequences: Tensor) -> Batch:
+        """Some of the sequences."""
+        played, rows = self.played, sequences
+        length = len(played.mask) // len(played.memory)
+        if length > 1:
+            rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
+        taken = Played(
+            tuple(x.index_select(0, rows) for x in played.inputs),
+            played.mask.index_select(0, rows),
+            played.continuous.index_select(0, rows),
+            played.discrete.index_select(0, rows),
+            played.memory.index_select(0, sequences),
+            None if played.counted is None else played.counted.index_select(0, rows),
+        )
+        return Batch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
 
 def policy_loss(
-    log_prob: Tensor, proximal_log_prob: Tensor, weights: Tensor, advantages: Tensor, clip: float
+    log_prob: Tensor,
+    proximal_log_prob: Tensor,
+    weights: Tensor,
+    advantages: Tensor,
+    clip: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
     """() the decoupled clipped objective, to be minimised, of (M,) rows."""
     ratio = (log_prob - proximal_log_prob).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -(weights * torch.minimum(ratio * advantages, clipped * advantages)).mean()
+    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), counted)
 
 
-def value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None) -> Tensor:
+def value_loss(
+    values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, counted: Tensor | None = None
+) -> Tensor:
     """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
     errors = (values - targets).square()
     if clip is not None:
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         errors = torch.maximum(errors, (clipped - targets).square())
-    return 0.5 * errors.mean()
+    return 0.5 * mean(errors, counted)
 
 
 def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:
@@ -84,42 +113,28 @@ def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, lar
     return (proximal_log_prob - behavior_log_prob).exp().clamp(max=largest)
 
 
-def joint_log_prob(distribution: ActionDistribution, continuous: Tensor, discrete: Tensor) -> Tensor:
-    """(N,) log-probability of hybrid actions over all their dimensions."""
-    parts = []
-    if isinstance(distribution.continuous, Gaussian):
-        parts.append(distribution.continuous.log_prob(continuous))
-    if distribution.discrete is not None:
-        parts.append(distribution.discrete.log_prob(discrete))
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
-def joint_entropy(distribution: ActionDistribution) -> Tensor:
-    """() mean entropy over all action dimensions."""
-    parts = []
-    if isinstance(distribution.continuous, Gaussian):
-        parts.append(distribution.continuous.entropy())
-    if distribution.discrete is not None:
-        parts.append(distribution.discrete.entropy().sum(-1).mean())
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
 class Value(nn.Module):
-    """State values, from the policy's features (F) or, if `shared_features` is None, from a trunk of their own."""
+    """State values, from the policy's features alone if `shared`, else from layers of their own and its memory's."""
 
-    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, shared_features: int | None) -> None:
+    def __init__(self, policy: Policy, shared: bool) -> None:
         super().__init__()
         self.own: nn.Sequential | None = None
-        features = shared_features
-        if features is None:
-            encoder, trunk = make_body(spec, settings)
-            self.own, features = nn.Sequential(encoder, trunk), trunk.features
+        self._remembers = policy.memory is not None
+        features = policy.feature_size if shared or self._remembers else 0
+        if not shared:
+            encoder, trunk = make_body(policy.spec, policy.network)
+            self.own, features = nn.Sequential(encoder, trunk), features + trunk.features
         self.head = nn.Linear(features, 1)
         initialize(self.head, 1.0)
 
     def forward(self, inputs: Sequence[Tensor], policy_features: Tensor) -> Tensor:
         """(N,) values."""
-        values: Tensor = self.head(policy_features if self.own is None else self.own(inputs))
+        features = policy_features
+        if self.own is not None:
+            features = self.own(inputs)
+            if self._remembers:
+                features = torch.cat([features, policy_features], dim=-1)
+        values: Tensor = self.head(features)
         return values[:, 0]
 
 
@@ -174,14 +189,15 @@ class PPO:
         if self.policy.normalized_size:
             self._normalize(self.policy.normalized_rows(drain.observations))
         batch = self._evaluate(drain)
-        size, wanted = self.settings.rollout_size, self.settings.minibatch_size
-        count = math.ceil(size / wanted)
+        sequences = len(batch.played.memory)
+        # As many sequences as hold about that many of the rollout's rows.
+        size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
         for _ in range(self.settings.epochs):
-            order = torch.randperm(size, generator=self._generator, device=self.device)
-            # All minibatches have one size: the last one is filled up with rows of the first.
-            order = torch.cat([order, order[: count * wanted - size]])
-            for rows in torch.split(order, wanted):
-                self._learn(batch.take(rows))
+            order = torch.randperm(sequences, generator=self._generator, device=self.device)
+            # All minibatches have one size: the last one is filled up with sequences of the first.
+            order = torch.cat([order, order[: -sequences % size]])
+            for chosen in torch.split(order, size):
+                self._learn(batch.take(chosen))
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -249,8 +265,7 @@ class PPO:
 
         def make() -> tuple[Policy, Value]:
             policy = Policy(spec, network, "ppo")
-            shared = policy.trunk.features if self.settings.shared_trunk else None
-            return policy, Value(spec, network, shared)
+            return policy, Value(policy, self.settings.shared_trunk)
 
         self.policy, self._value = seeded(make, seed)
         published = self.policy.flat.numel()
@@ -266,37 +281,66 @@ class PPO:
 
     @torch.no_grad()
     def _evaluate(self, drain: Drain) -> Batch:
-        """The rollout with its proximal log-probabilities, advantages and targets."""
-        settings = self.settings
+        """The rollout in sequences, with its proximal log-probabilities, advantages and targets."""
+        settings, length = self.settings, sequence_length(self.settings)
         observations = tuple(self._move(x) for x in drain.observations)
         mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
-        steps = Steps(observations, mask, continuous, discrete.long())
-        inputs, discrete = self.policy.prepare(observations), self.policy.branches.index(steps.discrete)
-        proximal, values = [], []
-        for rows in torch.split(torch.arange(settings.rollout_size, device=self.device), EVALUATED_AT_ONCE):
-            part = tuple(x[rows] for x in inputs)
-            features = self.policy.features(part)
-            distribution = self.policy.distribution(features, mask[rows])
-            proximal.append(joint_log_prob(distribution, continuous[rows], discrete[rows]))
-            values.append(self._value(part, features))
-        proximal_log_prob, value = torch.cat(proximal), torch.cat(values)
+        sequences = cut(drain.ends, length)
+        rows = self._move(sequences.rows.ravel())  # (P,) of each place
+        places = self._move(np.flatnonzero(sequences.valid))  # (N,) of each row
 
-        weights = importance_weights(proximal_log_prob, self._move(drain.log_prob), settings.max_weight)
-        scores = self._score(drain, steps)
+        def arranged(x: Tensor) -> Tensor:
+            return x if length == 1 else x.index_select(0, rows)
+
+        played = Played(
+            tuple(arranged(x) for x in self.policy.prepare(observations)),
+            arranged(mask),
+            arranged(continuous),
+            arranged(self.policy.branches.index(discrete.long())),
+            self._move(drain.memory[sequences.rows[:, 0]]),
+            None if length == 1 else self._move(sequences.valid.ravel()).float(),
+        )
+        log_prob, values = self._judge(played, length)
+        proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
+        weights = importance_weights(proximal, self._move(drain.log_prob), settings.max_weight)
+        scores = self._score(drain, Steps(observations, mask, continuous, discrete.long(), *self._after(drain)))
         next_value, linked = self._next_values(drain, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         advantages, targets = estimate_returns(
             scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
         )
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return Batch(inputs, mask, continuous, discrete, proximal_log_prob, weights, advantages, value, targets)
+        return Batch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
+
+    def _judge(self, played: Played, length: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
+        log_probs, values = [], []
+        at_once = max(1, EVALUATED_AT_ONCE // length)
+        for first in range(0, len(played.memory), at_once):
+            rows = slice(first * length, (first + at_once) * length)
+            inputs = tuple(x[rows] for x in played.inputs)
+            features, _ = self.policy.features(inputs, played.memory[first : first + at_once])
+            distribution = self.policy.distribution(features, played.mask[rows])
+            log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
+            values.append(self._value(inputs, features))
+        return torch.cat(log_probs), torch.cat(values)
+
+    def _after(self, drain: Drain) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(N,) whether each step ended its episode, and what was seen next if any signal looks at it."""
+        following = []
+        if self._rewards.look:
+            for seen, at_ends in zip(drain.observations, drain.bootstrap_observations):
+                after = np.roll(seen, -1, axis=0)
+                after[drain.ends] = at_ends
+                following.append(self._move(after))
+        return self._move(drain.terminated), tuple(following)
 
     def _score(self, drain: Drain, steps: Steps) -> Scores:
         """What the rollout's rows earn, once the signals have learned from them."""
         look = self._rewards.look
         if look:
             with torch.enable_grad():
-                self._rewards.learn(steps, self._move(drain.terminated), self.settings.rollout_size)
+                self._rewards.learn(steps, self.settings.rollout_size)
         return self._rewards.score(self._move(drain.rewards), steps if look else None)
 
     def _next_values(self, drain: Drain, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
@@ -308,7 +352,8 @@ class PPO:
         linked[drain.ends] = False
         inputs = self.policy.prepare([self._move(x) for x in drain.bootstrap_observations])
         bootstrapped = self._move(drain.bootstrapped)
-        bootstrap = self._value(inputs, self.policy.features(inputs)) * bootstrapped
+        features, _ = self.policy.features(inputs, self._move(drain.bootstrap_memory))
+        bootstrap = self._value(inputs, features) * bootstrapped
         if self._rewards.look:
             bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
         following = values.roll(-1)
@@ -318,12 +363,16 @@ class PPO:
     def _learn(self, batch: Batch) -> None:
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
         settings = self.settings
-        features = self.policy.features(batch.inputs)
-        distribution = self.policy.distribution(features, batch.mask)
-        log_prob = joint_log_prob(distribution, batch.continuous, batch.discrete)
-        entropy = joint_entropy(distribution)
-        loss_policy = policy_loss(log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip)
-        loss_value = value_loss(self._value(batch.inputs, features), batch.values, batch.targets, settings.value_clip)
+        played, counted = batch.played, batch.played.counted
+        features, _ = self.policy.features(played.inputs, played.memory)
+        distribution = self.policy.distribution(features, played.mask)
+        log_prob = distribution.log_prob(played.continuous, played.discrete)
+        entropy = distribution.entropy(counted)
+        loss_policy = policy_loss(
+            log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, counted
+        )
+        values = self._value(played.inputs, features)
+        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, counted)
         loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
         if self.cloning is not None and self.cloning.active:
             loss = loss + self.cloning.loss()
@@ -331,9 +380,10 @@ class PPO:
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
-            kl = (log_ratio.exp() - 1 - log_ratio).mean()
-            clipped = (log_ratio.exp() - 1).abs().gt(self._clip).float().mean()
-            scalars = [loss_policy, loss_value, entropy, kl, clipped, batch.weights.mean(), batch.values.mean()]
+            kl = mean(log_ratio.exp() - 1 - log_ratio, counted)
+            clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), counted)
+            weight, value = mean(batch.weights, counted), mean(batch.values, counted)
+            scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
             self._averages.add(torch.stack(scalars), finite)
 
     def _normalize(self, rows: Array) -> None:

@@ -64,5 +64,8 @@ def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:
 
 
 def n_step_returns(rewards: Tensor, valid: Tensor, discounts: Tensor) -> Tensor:
-    """(B,) sums of rewards (B, n) over the valid (B, n) steps of each walk, weighted by discounts (n,)."""
-    return (rewards * valid) @ discounts
+    """(B, S - n + 1) sums over n steps from each one on, of rewards (B, S) of valid (B, S) steps, by discounts (n,)."""
+    earned = rewards * valid
+    if earned.shape[1] == len(discounts):
+        return (earned @ discounts)[:, None]
+    return earned.unfold(1, len(discounts), 1) @ discounts

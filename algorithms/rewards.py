@@ -30,8 +30,8 @@ class RewardSignal(Protocol):
     def score(self, steps: Steps) -> Scores:
         """What N steps earn, weighted by the signal's strength."""
 
-    def learn(self, steps: Steps, terminated: Tensor, samples: float) -> None:
-        """Learns from N steps that agents took, `terminated` (N,) being ends, as much as `samples` new ones ask for."""
+    def learn(self, steps: Steps, samples: float) -> None:
+        """Learns from N steps that agents took, as much as `samples` new ones ask for."""
 
     def set_progress(self, samples: int) -> None:
         """Moves schedules to `samples` samples."""
@@ -80,10 +80,10 @@ class Rewards:
         self._averages.add(torch.stack(means), self._always)
         return Scores(total, absorbing)
 
-    def learn(self, steps: Steps, terminated: Tensor, samples: float) -> None:
+    def learn(self, steps: Steps, samples: float) -> None:
         """Lets signals learn from N steps that agents took; see `RewardSignal.learn`."""
         for signal in self._signals.values():
-            signal.learn(steps, terminated, samples)
+            signal.learn(steps, samples)
 
     def set_progress(self, samples: int) -> None:
         """Moves schedules to `samples` samples."""

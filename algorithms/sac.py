@@ -4,14 +4,19 @@ Continuous actions go into the critics; each discrete branch comes out of them a
 the choices taken, and expectations over branches are exact. Without branches there is one head of width 1. Few branches
 are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of how the choices of two go together.
 
-Shapes: N rows of a batch, n steps of a walk, S = 2 critics, C continuous actions, B branches as they are chosen, K
-choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
+With a memory, a batch is walks whose steps are replayed one after another; policy and critics each remember. The policy
+begins with what the actor remembered there, critics with nothing.
+
+Shapes: W walks of a batch, P places of each, L of them steps to learn from, N = W * L (without memory P = 2, L = 1); R
+numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches as they are chosen, K choices of
+the largest, T = (C > 0) + B action blocks, each with a temperature.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,18 +25,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from algorithms.bookkeeping import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded
+from algorithms.bookkeeping import (
+    Averages,
+    below,
+    column_mean,
+    load_numpy_state,
+    load_torch_state,
+    mean,
+    numpy_state,
+    seeded,
+)
 from algorithms.custom import make_encoder
 from algorithms.demonstrations import Steps
 from algorithms.distributions import Categorical, chosen_branches
 from algorithms.flat import FlatAdam, place
+from algorithms.memory import make_memory
 from algorithms.networks import StackedMLP
 from algorithms.normalizer import Normalizer
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.returns import n_step_returns
-from algorithms.settings import NetworkSettings, RewardSettings, SACSettings, demo_rows, scheduled
+from algorithms.settings import (
+    NetworkSettings,
+    RewardSettings,
+    SACSettings,
+    batch_walks,
+    demo_walks,
+    remembers,
+    scheduled,
+    sequence_length,
+)
 from algorithms.signals import Demos, make_cloning, make_rewards
-from buffers.replay import Batch as DrawnRows
+from buffers.replay import Batch as Walks
 from buffers.replay import Replay
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
@@ -41,17 +65,27 @@ class Batch(NamedTuple):
     """What one update learns from, on the device; observations are prepared."""
 
     inputs: tuple[Tensor, ...]
+    """All places, walk by walk (W * P, ...); without memory steps, then ends (2 * N, ...)."""
+    memory: Tensor
+    """(W, R) of the policy before each walk."""
+    steps: Tensor | slice
+    """(N,) int64: where in the inputs the steps to learn from are."""
+    ends: Tensor | slice
+    """(N,) int64: where that is what lies behind the return that begins at each."""
     mask: Tensor
+    """(N, A)."""
     continuous: Tensor
     """(N, C)."""
     discrete: Tensor
     """(N, B) int64, as they are chosen."""
     returns: Tensor
     """(N,) n-step."""
-    next_discount: Tensor
-    """(N,) weight of the value at the end of the walk, 0 where the episode terminated."""
-    next_inputs: tuple[Tensor, ...]
     next_mask: Tensor
+    """(N, A) at the ends of returns."""
+    next_discount: Tensor
+    """(N,) weight of the value behind a return, 0 where the episode terminated."""
+    counted: Tensor | None
+    """(N,) float32, 0 where padded or replayed for the memory alone; None if all count."""
 
 
 class Sampled(NamedTuple):
@@ -85,9 +119,11 @@ def soft_values(sampled: Sampled, q: Tensor, temperatures: Tensor) -> Tensor:
     return values
 
 
-def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
+def critic_loss(values: Tensor, targets: Tensor, counted: Tensor | None = None) -> Tensor:
     """() mean squared error of both critics' values (S, N) against targets (N,)."""
-    return F.mse_loss(values, targets.expand_as(values))
+    if counted is None:
+        return F.mse_loss(values, targets.expand_as(values))
+    return mean((values - targets).square(), counted)
 
 
 def temperature_loss(log_temperatures: Tensor, entropies: Tensor, target_entropies: Tensor) -> Tensor:
@@ -95,27 +131,33 @@ def temperature_loss(log_temperatures: Tensor, entropies: Tensor, target_entropi
     return (log_temperatures * (entropies - target_entropies).detach()).sum()
 
 
-def block_entropies(sampled: Sampled) -> Tensor:
+def block_entropies(sampled: Sampled, counted: Tensor | None = None) -> Tensor:
     """(T,) mean entropy of each action block."""
-    parts = [-sampled.log_prob.mean()[None]] if sampled.continuous.shape[1] else []
+    parts = [-mean(sampled.log_prob, counted)[None]] if sampled.continuous.shape[1] else []
     if sampled.discrete is not None:
-        parts.append(sampled.discrete.entropy().mean(0))
+        parts.append(column_mean(sampled.discrete.entropy(), counted))
     return torch.cat(parts)
 
 
 class Critic(nn.Module):
-    """Twin critics in one batched pass over one encoder."""
+    """Twin critics in one batched pass over one encoder, and a memory of their own if the policy has one."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
         self.encoder = make_encoder(spec, settings)
+        self.memory = make_memory(self.encoder.features, settings.memory)
         branches = chosen_branches(spec.branches, settings.joint_choices)
         self._heads = (len(branches), max(branches)) if branches else (1,)
-        inputs = self.encoder.features + spec.continuous_size
-        self.stack = StackedMLP(2, inputs, settings.hidden, math.prod(self._heads))
+        features = self.encoder.features if self.memory is None else self.memory.features
+        self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, math.prod(self._heads))
+
+    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Policy.features`, of which only the number of sequences is taken: a critic begins each with nothing."""
+        features: Tensor = self.encoder(inputs)
+        return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
 
     def forward(self, features: Tensor, continuous: Tensor) -> Tensor:
-        """Heads (S, N, B, K) or (S, N, 1) from encoded observations (N, F) and continuous actions (N, C)."""
+        """Heads (S, N, B, K) or (S, N, 1) from features (N, F) and continuous actions (N, C)."""
         x = torch.cat([features, continuous], dim=-1) if continuous.shape[1] else features
         return self.stack(x).view(2, len(features), *self._heads)  # type: ignore[no-any-return]
 
@@ -145,7 +187,8 @@ class SAC:
         self.tolerance = max(TOLERANCE, 1 / settings.updates_per_sample)
         self.dropped = 0
         self._spec = spec
-        self._replay = Replay(rows)
+        burn_in = settings.network.memory.burn_in if remembers(settings) else 0
+        self._replay = Replay(rows, sequence_length(settings), burn_in)
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
@@ -154,8 +197,10 @@ class SAC:
         self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
         if self.cloning is not None and self.policy.normalized_size:
             self._normalize(self.cloning.normalized_rows)
-        self._demos = Replay(demos[settings.demos]) if settings.demos is not None else None
-        self._demo_rows = demo_rows(settings)
+        self._demos = None
+        if settings.demos is not None:
+            self._demos = Replay(demos[settings.demos], self._replay.length, burn_in)
+        self._demo_walks = demo_walks(settings)
         self._blocks = ["continuous"] * (spec.continuous_size > 0)
         self._blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
         self._averages = Averages(
@@ -167,13 +212,15 @@ class SAC:
 
     def update(self) -> None:
         """One gradient step on actor, critics and temperatures, and one step of the targets."""
-        own = drawn = self._draw(self._replay, self.settings.batch_size - self._demo_rows)
+        own = drawn = self._draw(self._replay, batch_walks(self.settings) - self._demo_walks)
         if self._demos is not None:
-            drawn = own.followed_by(self._draw(self._demos, self._demo_rows))
-        if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
-            self._normalize(self.policy.normalized_rows(drawn.observations))
-        if self._rewards.look:
-            self._rewards.learn(*self._first_steps(own), 1 / self.updates_per_sample)
+            drawn = own.followed_by(self._draw(self._demos, self._demo_walks))
+        learned = drawn.learned
+        if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0 and learned.any():
+            rows = [x[:, : learned.shape[1]][learned] for x in drawn.observations]
+            self._normalize(self.policy.normalized_rows(rows))
+        if self._rewards.look and own.learned.any():
+            self._rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
         self._learn(self._to_device(drawn))
         self.updates += 1
 
@@ -274,9 +321,9 @@ class SAC:
             (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
         )
 
-    def _draw(self, replay: Replay, rows: int) -> DrawnRows:
+    def _draw(self, replay: Replay, walks: int) -> Walks:
         settings = self.settings
-        return replay.sample(self._rng, rows, settings.steps, settings.discount, every_step=self._rewards.look)
+        return replay.sample(self._rng, walks, settings.steps, settings.discount, every_step=self._rewards.look)
 
     def _normalize(self, rows: Array) -> None:
         self._normalizer.merge(rows)
@@ -285,71 +332,82 @@ class SAC:
     def _move(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _first_steps(self, drawn: DrawnRows) -> tuple[Steps, Tensor]:
-        """The steps with which walks begin, and whether each ended its episode."""
-        ended = (drawn.bootstrap == 0) & (np.count_nonzero(drawn.valid, axis=1) == 1)
-        mask, continuous, discrete = (self._move(x) for x in (drawn.mask, drawn.continuous, drawn.discrete))
-        observations = tuple(self._move(x) for x in drawn.observations)
-        return Steps(observations, mask, continuous, discrete.long()), self._move(ended)
+    def _steps(self, drawn: Walks, chosen: Array) -> Steps:
+        """The steps of walks that are `chosen`, (W, any) bool of their first places."""
+        width = chosen.shape[1]
+        arrays = (drawn.mask[:, :width], drawn.continuous[:, :width], drawn.discrete[:, :width])
+        mask, continuous, discrete, terminated = (self._move(x[chosen]) for x in (*arrays, drawn.terminated[:, :width]))
+        observations = tuple(self._move(x[:, :width][chosen]) for x in drawn.observations)
+        following = tuple(self._move(x[:, 1 : width + 1][chosen]) for x in drawn.observations)
+        return Steps(observations, mask, continuous, discrete.long(), terminated, following)
 
-    def _all_steps(self, drawn: DrawnRows) -> Steps | None:
-        """All steps of walks, one walk after another; None if no reward looks at them."""
-        if drawn.walked is None:
-            return None
-        observations = tuple(self._move(x).flatten(0, 1) for x in drawn.walked.observations)
-        mask, continuous, discrete = (self._move(x).flatten(0, 1) for x in drawn.walked[1:])
-        return Steps(observations, mask, continuous, discrete.long())
-
-    def _to_device(self, drawn: DrawnRows) -> Batch:
+    def _to_device(self, drawn: Walks) -> Batch:
         move = self._move
-        counted = None
+        walks, places = drawn.mask.shape[:2]
+        length = drawn.learned.shape[1]
+        observations = [x.reshape(walks * places, *x.shape[2:]) for x in drawn.observations]
+        first = places * np.arange(walks)[:, None]
+        steps, ends = (first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()
+        if self.policy.memory is None:
+            observations = [x[np.concatenate((steps, ends))] for x in observations]
+        actions = (x[:, :length].reshape(walks * length, -1) for x in (drawn.mask, drawn.continuous, drawn.discrete))
+        mask, continuous, discrete = (move(x) for x in actions)
+        valid = move(drawn.valid)
+        looked_at = counted = None
         if self._rewards.look:
-            counted = move(drawn.valid).clone()
-            counted[len(counted) - self._demo_rows :] = False  # demonstrated
-        scores = self._rewards.score(move(drawn.rewards), self._all_steps(drawn), counted)
-        returns = n_step_returns(scores.rewards, move(drawn.valid), self._discounts)
+            looked_at = self._steps(drawn, np.ones_like(drawn.valid))
+            counted = valid.clone()
+            counted[walks - self._demo_walks :] = False  # demonstrated
+        scores = self._rewards.score(move(drawn.rewards), looked_at, counted)
+        returns = n_step_returns(scores.rewards, valid, self._discounts).view(-1)
         if self._rewards.look:  # what follows an end pays for ever
-            returns += move(drawn.end_discount) * scores.absorbing / (1 - self.settings.discount)
+            returns += move(drawn.end_discount.ravel()) * scores.absorbing / (1 - self.settings.discount)
         return Batch(
-            inputs=self.policy.prepare([move(x) for x in drawn.observations]),
-            mask=move(drawn.mask),
-            continuous=move(drawn.continuous),
-            discrete=self.policy.branches.index(move(drawn.discrete).long()),
+            inputs=self.policy.prepare([move(x) for x in observations]),
+            memory=move(drawn.memory),
+            steps=slice(0, len(steps)) if self.policy.memory is None else move(steps),
+            ends=slice(len(steps), None) if self.policy.memory is None else move(ends),
+            mask=mask,
+            continuous=continuous,
+            discrete=self.policy.branches.index(discrete.long()),
             returns=returns,
-            next_discount=move(drawn.bootstrap_discount),
-            next_inputs=self.policy.prepare([move(x) for x in drawn.bootstrap_observations]),
-            next_mask=move(drawn.bootstrap_mask),
+            next_mask=move(drawn.mask.reshape(walks * places, -1)[ends]),
+            next_discount=move(drawn.bootstrap_discount.ravel()),
+            counted=None if length == 1 else move(drawn.learned.ravel()).float(),
         )
 
     def _learn(self, batch: Batch) -> None:
         """One update on the device: static shapes, and nothing waits for a result."""
+        counted = batch.counted
         temperatures = self._log_temperatures.detach().exp()
-        features = self._critic.encoder(batch.inputs)
+        features = _features(self._critic, batch, batch.steps)
         q = self._critic(features, batch.continuous)
         targets = self._targets(batch, temperatures)
-        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets)
+        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
 
-        sampled = self._sample(self.policy(batch.inputs, batch.mask))
+        seen = _features(self.policy, batch, batch.steps)
+        sampled = self._sample(self.policy.distribution(seen, batch.mask))
         # Critics and policy step together, so the critics that judge the policy are those just evaluated.
         judged = self._frozen(features.detach(), sampled.continuous) if self._spec.continuous_size else q.detach()
-        loss_policy = -soft_values(sampled, judged, temperatures).mean()
+        loss_policy = -mean(soft_values(sampled, judged, temperatures), counted)
         loss = loss_critic + loss_policy
-        entropies = block_entropies(sampled)
+        entropies = block_entropies(sampled, counted)
         if self.settings.learn_temperature:
-            loss = loss + temperature_loss(self._log_temperatures, entropies, self._target_entropies(batch.mask))
+            loss = loss + temperature_loss(self._log_temperatures, entropies, self._target_entropies(batch))
         if self.cloning is not None and self.cloning.active:
             loss = loss + self.cloning.loss()
 
         finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
         self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
-        scalars = torch.stack([loss_critic, loss_policy, targets.mean()])
+        scalars = torch.stack([loss_critic, loss_policy, mean(targets, counted)])
         self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
 
     @torch.no_grad()
     def _targets(self, batch: Batch, temperatures: Tensor) -> Tensor:
         """(N,) n-step soft targets of the critics."""
-        sampled = self._sample(self.policy(batch.next_inputs, batch.next_mask))
-        q = self._target(self._target.encoder(batch.next_inputs), sampled.continuous)
+        seen = _features(self.policy, batch, batch.ends)
+        sampled = self._sample(self.policy.distribution(seen, batch.next_mask))
+        q = self._target(_features(self._target, batch, batch.ends), sampled.continuous)
         return batch.returns + batch.next_discount * soft_values(sampled, q, temperatures)
 
     def _sample(self, distribution: ActionDistribution) -> Sampled:
@@ -359,12 +417,20 @@ class SAC:
         continuous, log_prob = distribution.continuous.sample(self._generator)
         return Sampled(continuous, log_prob, distribution.discrete)
 
-    def _target_entropies(self, mask: Tensor) -> Tensor:
+    def _target_entropies(self, batch: Batch) -> Tensor:
         """(T,) what the entropy of each block is held at."""
         if not self._spec.branches:
             return self._continuous_target
-        choices = self.policy.branches.log_choices(mask).mean(0) * self.settings.discrete_entropy
-        return torch.cat([self._continuous_target, choices])
+        choices = self.policy.branches.log_choices(batch.mask)
+        counted = batch.counted if len(choices) > 1 else None
+        return torch.cat([self._continuous_target, column_mean(choices, counted) * self.settings.discrete_entropy])
+
+
+def _features(network: Policy | Critic, batch: Batch, places: Tensor | slice) -> Tensor:
+    """(N, F) of a network at (N,) places, where those before them have to be gone through if it remembers."""
+    if network.memory is None:
+        return network.features([x[places] for x in batch.inputs], batch.memory)[0]
+    return network.features(batch.inputs, batch.memory)[0][places]
 
 
 NORMALIZE_EVERY = 10

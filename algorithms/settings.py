@@ -294,12 +294,39 @@ def least_rows(settings: PPOSettings | SACSettings) -> int:
     if isinstance(settings, PPOSettings):
         # What waits while the lag allows it, the rollout in hand, and what is still open.
         return 2 * (settings.max_lag + 2) * settings.rollout_size
-    return 2 * max(settings.start_samples, settings.batch_size)
+    return 2 * max(settings.start_samples, settings.batch_size, _walk(settings))
 
 
-def demo_rows(settings: SACSettings) -> int:
-    """Demonstrated rows of each batch."""
-    return 0 if settings.demos is None else max(1, round(settings.demo_share * settings.batch_size))
+def remembers(settings: PPOSettings | SACSettings) -> bool:
+    """Whether the policy has a memory."""
+    return settings.network.memory.cell is not Cell["none"]
+
+
+def memory_size(settings: MemorySettings) -> int:
+    """Numbers carried from step to step: an LSTM's output and its cell, a GRU's output, nothing without memory."""
+    if settings.cell is Cell["none"]:
+        return 0
+    return settings.size * (2 if settings.cell is Cell["lstm"] else 1)
+
+
+def sequence_length(settings: PPOSettings | SACSettings) -> int:
+    """Steps that are learned from together: 1 without memory."""
+    return settings.network.memory.sequence_length if remembers(settings) else 1
+
+
+def batch_walks(settings: SACSettings) -> int:
+    """Walks of each batch, as many as make up `batch_size` rows."""
+    return -(-settings.batch_size // sequence_length(settings))
+
+
+def demo_walks(settings: SACSettings) -> int:
+    """Demonstrated walks among them."""
+    return 0 if settings.demos is None else max(1, round(settings.demo_share * batch_walks(settings)))
+
+
+def _walk(settings: SACSettings) -> int:
+    """Rows of a walk: what leads up to a sequence, the sequence, and what its last return looks ahead."""
+    return sequence_length(settings) + settings.network.memory.burn_in * remembers(settings) + settings.steps
 
 
 def scheduled(initial: float, end: float | None, horizon: int | None, samples: int) -> float:
@@ -332,6 +359,11 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
             f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
             f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
         )
+    if remembers(settings) and settings.network.memory.sequence_length > settings.rollout_size:
+        raise UserError(
+            f"{prefix}.network.memory.sequence_length={settings.network.memory.sequence_length} is longer than "
+            f"{prefix}.rollout_size={settings.rollout_size}: a sequence is a part of a rollout"
+        )
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_capacity(settings, prefix)
 
@@ -354,10 +386,18 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
     if not 0 < settings.demo_share < 1:
         raise UserError(f"{prefix}.demo_share={settings.demo_share} must lie between 0 and 1, both excluded")
-    if settings.demos is not None and demo_rows(settings) == settings.batch_size:
+    if settings.demos is not None and demo_walks(settings) == batch_walks(settings):
+        unit = "sequence" if remembers(settings) else "row"
         raise UserError(
-            f"{prefix}.demo_share={settings.demo_share} of {prefix}.batch_size={settings.batch_size} leaves no row of "
-            "the agent's own: lower the share, or raise the batch size"
+            f"{prefix}.demo_share={settings.demo_share} of {prefix}.batch_size={settings.batch_size} leaves no {unit} "
+            "of the agent's own: lower the share, or raise the batch size"
+        )
+    if remembers(settings) and settings.buffer_capacity is not None and _walk(settings) > settings.buffer_capacity:
+        memory = settings.network.memory
+        raise UserError(
+            f"{prefix}.network.memory.sequence_length={memory.sequence_length}, burn_in={memory.burn_in} and "
+            f"{prefix}.steps={settings.steps} make sequences of {_walk(settings)} rows, longer than "
+            f"{prefix}.buffer_capacity={settings.buffer_capacity}: shorten them, or hold more rows"
         )
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_schedule(settings, ("learning_rate",), prefix)
@@ -416,6 +456,8 @@ def _validate_network(settings: NetworkSettings, prefix: str) -> None:
         from algorithms.custom import network_class  # imports torch, as the user's module does
 
         network_class(settings.custom, f"{prefix}.network.custom")
+    for key, least in (("size", 1), ("sequence_length", 2), ("burn_in", 0)):
+        _at_least(prefix, f"network.memory.{key}", getattr(settings.memory, key), least)
 
 
 def _validate_hidden(hidden: list[int], key: str) -> None:

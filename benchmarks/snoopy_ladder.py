@@ -36,7 +36,7 @@ TUNING = {
     "snoopy_ppo": "10 settings, one or two seeds each: rollout, minibatch, rate, discount, entropy",
     "snoopy_ppo_gail": "10 settings of cloning and GAIL, two seeds each, on those of snoopy_ppo",
     "snoopy_sac": "12 settings, one or two seeds each: n-step, discount, temperature, updates, rate, first samples",
-    "snoopy_sac_gail": "12 settings of cloning, GAIL and demonstrations in batches, two seeds each, on those of snoopy_sac",
+    "snoopy_sac_gail": "12 settings of cloning, GAIL and share of each batch, two seeds each, on those of snoopy_sac",
 }
 """What was tried on each rung before its settings were fixed; figures in benchmarks/results/ladder_study.md."""
 PLAY_THROUGHS = 21

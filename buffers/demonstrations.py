@@ -10,9 +10,13 @@ from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, Demonstration
 
 
-def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration]) -> Rows:
-    """Rows of a buffer that holds just these demonstrations, all of them linked; at least one step is needed."""
-    layout = Layout(spec)
+def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration], memory: int = 0) -> Rows:
+    """Rows of a buffer that holds just these demonstrations, all of them linked; at least one step is needed.
+
+    An actor's `memory` numbers at their steps are not known, and zeros.
+    """
+    layout = Layout(spec, memory)
+    unknown = np.zeros((1, memory), np.float32)
     # Replay leaves the oldest rows of a full buffer alone, which a writer may come upon: so it is never full.
     capacity = 2 * sum(len(each.rewards) + 1 for each in demonstrations) + 16
     rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
@@ -35,5 +39,8 @@ def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstratio
                 ended & (not each.terminated),
                 tuple(final[kept] for final in each.final_observations),
                 each.final_mask[kept],
+                unknown,
+                np.array([step]),
+                unknown[kept],
             )
     return rows

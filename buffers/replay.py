@@ -1,6 +1,7 @@
 """Uniform draws from the rows of a buffer, and n-step returns along their links.
 
-Shapes: B rows of a batch, n steps of a walk.
+Shapes: B walks of a batch, T of their steps learned from (1 without memory), n steps of a return, S = T + n - 1 steps
+of a walk, P places looked at, A mask entries, C continuous actions, D discrete branches, R numbers of memory.
 """
 
 from __future__ import annotations
@@ -14,65 +15,57 @@ from buffers.rows import Rows, observation_names
 from envs.spec import Array
 
 
-@dataclass
-class Walk:
-    """Walks of at most n steps along the links of B rows, each of one agent in one episode.
+class Walk(NamedTuple):
+    """Walks of at most S steps along the links of B rows, each of one agent in one episode.
 
-    A walk ends early where the episode terminated (`bootstrap` is 0, the number of the absorbing row), at a final row
-    (truncated), or at a row that is not linked yet (bootstrap there; that row's reward is not used).
+    A walk ends early where the episode terminated (at 0, the number of the absorbing row), at a final row (truncated),
+    or at a row that is not linked yet (bootstrap there; that row's reward is not used).
     """
 
     numbers: Array
-    """(B, n) int64: the rows of each walk; behind its end, the number of its `bootstrap`."""
+    """(B, S + 1) int64: the rows of each walk; at and behind its end the row whose value stands for the rest."""
     valid: Array
-    """(B, n) bool: which of them were steps. The first always is."""
-    bootstrap: Array
-    """(B,) int64: the row whose value stands for what comes after; 0 if terminated."""
-
-
-class Walked(NamedTuple):
-    """What agents saw and did at every step of walks; zeros, of the absorbing row, or whatever, where not valid."""
-
-    observations: tuple[Array, ...]
-    """For each observation (B, n, *shape)."""
-    mask: Array
-    """(B, n, A) bool."""
-    continuous: Array
-    """(B, n, C) float32."""
-    discrete: Array
-    """(B, n, D) int32."""
+    """(B, S) bool: which of them were steps. The first always is."""
 
 
 @dataclass
 class Batch:
-    """What an off-policy update needs of B rows. The arrays belong to the receiver."""
+    """What an off-policy update needs of B walks. The arrays belong to the receiver.
+
+    Places are those of a walk's rows that are looked at: all S + 1 where `every_step` or T > 1, else the first and that
+    behind the return.
+    """
 
     numbers: Array
-    """(B, n) int64, as in `Walk`."""
+    """(B, S + 1) int64, as in `Walk`."""
     valid: Array
-    """(B, n) bool, as in `Walk`."""
-    bootstrap: Array
-    """(B,) int64, as in `Walk`."""
+    """(B, S) bool, as in `Walk`."""
+    learned: Array
+    """(B, T) bool: steps that are learned from; the others are padding, or only lead up to these."""
     observations: tuple[Array, ...]
-    """For each observation (B, *shape)."""
+    """For each observation (B, P, *shape); zeros behind an end by the game's own rules."""
     mask: Array
-    """(B, A) bool."""
+    """(B, P, A) bool; nothing allowed behind such an end."""
     continuous: Array
-    """(B, C) float32."""
+    """(B, P - 1, C) float32."""
     discrete: Array
-    """(B, D) int32."""
+    """(B, P - 1, D) int32."""
     rewards: Array
-    """(B, n) float32: of each step, 0 where not valid."""
+    """(B, S) float32: of each step, 0 where not valid."""
+    bootstrap: Array
+    """(B, T) int64: the place behind the return that begins at each step."""
     bootstrap_discount: Array
-    """(B,) float32: discount ** steps taken, or 0 if terminated."""
+    """(B, T) float32: discount ** steps of that return, or 0 if the episode terminated with it."""
     end_discount: Array
-    """(B,) float32: discount ** steps taken if terminated, else 0: weight of what the absorbing state is worth."""
-    bootstrap_observations: tuple[Array, ...]
-    """For each observation (B, *shape); zeros if terminated."""
-    bootstrap_mask: Array
-    """(B, A) bool; nothing allowed if terminated."""
-    walked: Walked | None
-    """Every step, where that was asked for."""
+    """(B, T) float32: discount ** steps of it if terminated, else 0: weight of what the absorbing state is worth."""
+    memory: Array
+    """(B, R) float32: what the actor remembered before the walks' first steps; R is 0 without memory."""
+
+    @property
+    def terminated(self) -> Array:
+        """(B, S) bool: which steps ended their episode, by its own rules."""
+        ends: Array = self.valid & (self.numbers[:, 1:] == 0)
+        return ends
 
     def followed_by(self, other: Batch) -> Batch:
         """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
@@ -80,13 +73,19 @@ class Batch:
 
 
 class Replay:
-    """Draws from `rows` while a writer, in this process or another, goes on."""
+    """Draws from `rows` while a writer, in this process or another, goes on.
 
-    def __init__(self, rows: Rows) -> None:
+    With a `length` above 1 walks are sequences, which begin at every `length`-th step of an episode. From one that does
+    not begin its episode, the first `burn_in` steps are not learned from, and `burn_in` more follow the `length`: so
+    each step is learned from in exactly one sequence, and mostly with a memory that is up to date.
+    """
+
+    def __init__(self, rows: Rows, length: int = 1, burn_in: int = 0) -> None:
         self.rows = rows
+        self.length, self.burn_in = length, burn_in
         names = observation_names(rows.layout.spec)
-        self._start = (*names, "mask", "continuous", "discrete")
-        self._bootstrap = (*names, "mask")
+        self._seen = (*names, "mask")
+        self._done = ("continuous", "discrete")
 
     def draw(self, rng: np.random.Generator, batch: int, steps: int) -> Walk:
         """Walk `steps` along the links of `batch` rows, drawn uniformly with replacement from those that are drawable.
@@ -99,7 +98,7 @@ class Replay:
         """
         links = self.rows.fields["next"]
         current = self._starts(rng, batch)
-        numbers = np.empty((batch, steps), np.int64)
+        numbers = np.empty((batch, steps + 1), np.int64)
         alive = np.empty((batch, steps), np.bool_)
         going: Array = np.ones(batch, np.bool_)
         for step in range(steps):
@@ -109,8 +108,9 @@ class Replay:
             going &= following >= 0
             alive[:, step] = going
             current = np.where(going, following, current)
+        numbers[:, steps] = current
         # The absorbing row links to itself, so walks into it run on; its rows are no steps.
-        return Walk(numbers, alive & (numbers > 0), current)
+        return Walk(numbers, alive & (numbers[:, :steps] > 0))
 
     def gather(self, numbers: Array, names: tuple[str, ...] | None = None) -> dict[str, Array]:
         """Copies of the named fields (all if None) at `numbers` (...), each (..., *shape)."""
@@ -120,14 +120,14 @@ class Replay:
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
     ) -> Batch:
-        """Draw `batch` rows with their n-step returns; rows overwritten meanwhile are drawn again.
+        """Draw `batch` walks with their n-step returns; those whose rows were overwritten meanwhile are drawn again.
 
         Args:
             rng: the same state and the same rows give the same batch.
-            batch: how many rows.
-            steps: n, the longest walk.
+            batch: how many walks.
+            steps: n, the longest return.
             discount: of one step.
-            every_step: whether to gather what was seen and done at every step, for `walked`.
+            every_step: whether every place is looked at.
 
         Raises:
             ValueError: no row is drawable; look at `rows.drawable_now` first.
@@ -138,83 +138,93 @@ class Replay:
         while torn.size:
             again = self._attempt(rng, torn.size, steps, discount, every_step)
             still = again.numbers[:, 0] <= self.rows.overwritten
-            _replace(result, torn, again)
+            for field in fields(Batch):
+                _overwrite(getattr(result, field.name), torn, getattr(again, field.name))
             torn = torn[still]
         return result
 
     def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
-        walk = self.draw(rng, batch, steps)
-        walked = None
-        if every_step:
-            *observations, mask, continuous, discrete = self.rows.gather(walk.numbers, self._start)
-            walked = Walked(tuple(observations), mask, continuous, discrete)
-        *observations, mask, continuous, discrete = self.rows.gather(walk.numbers[:, 0], self._start)
-        *bootstrap_observations, bootstrap_mask = self.rows.gather(walk.bootstrap, self._bootstrap)
-        (rewards,) = self.rows.gather(walk.numbers, ("reward",))
-        rewards *= walk.valid
-        discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
-        worth = discounts[np.count_nonzero(walk.valid, axis=1)]
-        ended = walk.bootstrap == 0
+        learning = self.length + self.burn_in
+        numbers, valid = self.draw(rng, batch, learning + steps - 1)
+        begins = np.arange(learning)
+        # Where the return that begins at each step ends: n steps on, or where the walk does.
+        ends = np.minimum(begins + steps, np.maximum(np.count_nonzero(valid, axis=1)[:, None], begins))
+        worth = np.power(discount, np.arange(steps + 1), dtype=np.float32)[ends - begins]
+        terminated = np.take_along_axis(numbers, ends, axis=1) == 0
+        places: Any = slice(None)
+        if learning == 1 and not every_step:
+            places, ends = [0, -1], np.ones_like(ends)
+        looked_at = numbers[:, places]
+        *observations, mask = self.rows.gather(looked_at, self._seen)
+        continuous, discrete = self.rows.gather(looked_at[:, :-1], self._done)
+        (rewards,) = self.rows.gather(numbers[:, :-1], ("reward",))
+        rewards *= valid
+        learned = valid[:, :learning].copy()
+        memory = np.zeros((batch, 0), np.float32)
+        if self.rows.layout.memory:
+            memory, position = self.rows.gather(numbers[:, 0], ("memory", "position"))
+            learned[:, : self.burn_in] &= (position == 0)[:, None]
         return Batch(
-            numbers=walk.numbers,
-            valid=walk.valid,
-            bootstrap=walk.bootstrap,
+            numbers=numbers,
+            valid=valid,
+            learned=learned,
             observations=tuple(observations),
             mask=mask,
             continuous=continuous,
             discrete=discrete,
             rewards=rewards,
-            bootstrap_discount=worth * ~ended,
-            end_discount=worth * ended,
-            bootstrap_observations=tuple(bootstrap_observations),
-            bootstrap_mask=bootstrap_mask,
-            walked=walked,
+            bootstrap=ends,
+            bootstrap_discount=worth * ~terminated,
+            end_discount=worth * terminated,
+            memory=memory,
         )
 
     def _starts(self, rng: np.random.Generator, batch: int) -> Array:
-        """Numbers (batch,) of drawable rows outside the guard zone, by rejection."""
-        rows, links = self.rows, self.rows.fields["next"]
+        """Numbers (batch,) of rows outside the guard zone with which a walk may begin, by rejection."""
+        rows = self.rows
         head = rows.head
         oldest = max(0, rows.overwritten + rows.guard) + 1
         if head < oldest:
             raise ValueError("no row to draw: the buffer is empty")
         numbers: Array = rng.integers(oldest, head + 1, size=batch)
-        rejected = np.flatnonzero(links.take(rows.slots(numbers), mode="clip") < 0)
+        rejected = np.flatnonzero(~self._begins(numbers))
         for _ in range(_REJECTIONS):
             if not rejected.size:
                 return numbers
-            again = rng.integers(oldest, head + 1, size=rejected.size)
-            numbers[rejected] = again
-            rejected = rejected[links.take(rows.slots(again), mode="clip") < 0]
-        # Few rows are drawable, as at a run's start: look for them.
+            # Of so many, about one for each that is missing is taken.
+            again = rng.integers(oldest, head + 1, size=rejected.size * self.length)
+            again = again[self._begins(again)][: rejected.size]
+            numbers[rejected[: again.size]] = again
+            rejected = rejected[again.size :]
+        # Few rows will do, as at a run's start: look for them.
         every = np.arange(oldest, head + 1)
-        drawable = every[links.take(rows.slots(every), mode="clip") >= 0]
-        if not drawable.size:
+        possible = every[self._begins(every)]
+        if not possible.size:
             raise ValueError(f"no row to draw: none of rows {oldest} to {head} is complete and linked")
-        numbers[rejected] = rng.choice(drawable, size=rejected.size)
+        numbers[rejected] = rng.choice(possible, size=rejected.size)
         return numbers
+
+    def _begins(self, numbers: Array) -> Array:
+        """Whether a walk may begin with each of these rows: drawable ones, and where sequences begin."""
+        slots = self.rows.slots(numbers)
+        may: Array = self.rows.fields["next"].take(slots, mode="clip") >= 0
+        if self.length > 1:
+            may &= self.rows.fields["position"].take(slots, mode="clip") % self.length == 0
+        return may
 
 
 _REJECTIONS = 8
-
-
-def _replace(batch: Batch, places: Array, other: Batch) -> None:
-    """Overwrite rows `places` of `batch` by those of `other`."""
-    for field in fields(Batch):
-        _overwrite(getattr(batch, field.name), places, getattr(other, field.name))
 
 
 def _overwrite(mine: Any, places: Array, theirs: Any) -> None:
     if isinstance(mine, tuple):
         for old, new in zip(mine, theirs):
             _overwrite(old, places, new)
-    elif mine is not None:
+    else:
         mine[places] = theirs
 
 
 def _concatenated(one: Any, other: Any) -> Any:
-    if isinstance(one, Walked):
-        return Walked(*(_concatenated(*pair) for pair in zip(one, other)))
     if isinstance(one, tuple):
         return tuple(_concatenated(*pair) for pair in zip(one, other))
-    return None if one is None else np.concatenate((one, other))
+    return np.concatenate((one, other))

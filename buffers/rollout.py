@@ -1,17 +1,38 @@
 """Rollouts for on-policy algorithms: every drawable row once, oldest first, grouped by agent.
 
-Shapes: N rows of a rollout, S segments.
+Shapes: N rows of a rollout, S segments, R numbers of memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from buffers.rows import Rows, observation_names
 from envs.spec import Array
+
+
+class Sequences(NamedTuple):
+    """The rows of a rollout as B sequences of L rows, in their order, padded where a segment has no more."""
+
+    rows: Array
+    """(B, L) int64: places of rows in the rollout; that of the sequence's first where padded."""
+    valid: Array
+    """(B, L) bool: False where padded."""
+
+
+def cut(ends: Array, length: int) -> Sequences:
+    """Segments that lie one after another, whose last rows are at `ends` (S,), as sequences of `length` rows."""
+    firsts = np.concatenate(([0], ends[:-1] + 1))
+    counts = (ends - firsts) // length + 1
+    segments = np.repeat(np.arange(len(counts)), counts)
+    order = np.arange(len(segments)) - (np.cumsum(counts) - counts)[segments]
+    rows = (firsts[segments] + order * length)[:, None] + np.arange(length)
+    valid = rows <= ends[segments, None]
+    return Sequences(np.where(valid, rows, rows[:, :1]), valid)
 
 
 @dataclass
@@ -40,8 +61,8 @@ class Drain:
     """(N,) bool."""
     truncated: Array
     """(N,) bool."""
-    extra: dict[str, Array]
-    """By name, each extra field of the layout (N, *shape)."""
+    memory: Array
+    """(N, R) float32: what the actor remembered before each step; R is 0 without memory."""
     ends: Array
     """(S,) int64: place of each segment's last row; every other row is followed by the agent's next."""
     bootstrapped: Array
@@ -50,6 +71,8 @@ class Drain:
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
     bootstrap_mask: Array
     """(S, A) bool; nothing allowed if terminated."""
+    bootstrap_memory: Array
+    """(S, R) float32: before the step that followed the segment; zeros if terminated."""
 
 
 class Rollout:
@@ -68,10 +91,11 @@ class Rollout:
         self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was drained
         self._settled = 0  # drawable rows delivered or dropped
         observations = observation_names(rows.layout.spec)
-        self._bootstrap = (*observations, "mask")
-        self._extra = tuple(field.name for field in rows.layout.extra)
+        self._seen = (*observations, "mask")
+        memory = ("memory",) if rows.layout.memory else ()
         usual = ("agent", "version", "log_prob", "reward", "terminated", "truncated", "continuous", "discrete")
-        self._names = (*usual, *self._extra, *self._bootstrap)
+        self._bootstrap = (*self._seen, *memory)
+        self._names = (*usual, *self._bootstrap)
 
     @property
     def waiting(self) -> int:
@@ -154,11 +178,11 @@ class Rollout:
         gathered = dict(zip(self._names, rows.gather(numbers, self._names)))
         ends = np.flatnonzero(np.append(links[:-1] != numbers[1:], True))
         bootstrap = links[ends]
-        *bootstrap_observations, bootstrap_mask = rows.gather(bootstrap, self._bootstrap)
+        following = dict(zip(self._bootstrap, rows.gather(bootstrap, self._bootstrap)))
         return Drain(
             numbers=numbers,
             agent=gathered["agent"],
-            observations=tuple(gathered[name] for name in self._bootstrap[:-1]),
+            observations=tuple(gathered[name] for name in self._seen[:-1]),
             mask=gathered["mask"],
             continuous=gathered["continuous"],
             discrete=gathered["discrete"],
@@ -167,11 +191,12 @@ class Rollout:
             rewards=gathered["reward"],
             terminated=gathered["terminated"],
             truncated=gathered["truncated"],
-            extra={name: gathered[name] for name in self._extra},
+            memory=gathered.get("memory", np.zeros((len(numbers), 0), np.float32)),
             ends=ends,
             bootstrapped=bootstrap > 0,
-            bootstrap_observations=tuple(bootstrap_observations),
-            bootstrap_mask=bootstrap_mask,
+            bootstrap_observations=tuple(following[name] for name in self._seen[:-1]),
+            bootstrap_mask=following["mask"],
+            bootstrap_memory=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
         )
 
 

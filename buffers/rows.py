@@ -1,6 +1,7 @@
 """Linked rows of experience in one block of memory that a writer and a reader share without locks.
 
-Shapes: M rows of an append, K of them truncated; A mask entries, C continuous actions, D discrete branches.
+Shapes: M rows of an append, K of them truncated; A mask entries, C continuous actions, D discrete branches, R numbers
+of memory.
 
 Every row has a number; numbers start at 1 and lie in slot `1 + (number - 1) % capacity`. Number 0 is the absorbing
 row, in a slot of its own: all zeros, so that zero-filled memory is an empty buffer whose row 0 links to itself. `next`
@@ -18,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """The fields of a behavior's rows. `extra` are an algorithm's own, such as recurrent states."""
+    """The fields of a behavior's rows."""
 
     spec: BehaviorSpec
-    extra: tuple[Field, ...] = ()
+    memory: int = 0
+    """Numbers that an actor with memory carries from step to step; each row holds those before its step."""
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -66,7 +67,7 @@ class Layout:
             Field("final", (), "bool"),
             Field("number", (), "int64"),
             Field("next", (), "int64"),
-            *self.extra,
+            *((Field("memory", (self.memory,), "float32"), Field("position", (), "int32")) if self.memory else ()),
         )
 
     @property
@@ -93,6 +94,9 @@ class Layout:
                 f"{self.row_bytes} bytes: give it room for thousands of rows, {least:.2g} MiB at the very least"
             )
         return int(rows)
+
+
+_NOTHING: Array = np.zeros(0)
 
 
 class Rows:
@@ -181,6 +185,7 @@ class Writer:
         fields = rows.fields
         inputs = [fields[name] for name in observation_names(rows.layout.spec)]
         inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
+        inputs += [fields["memory"], fields["position"]] if rows.layout.memory else []
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
         unfinished = rows.slots(np.arange(rows.head + 1, rows.reserved + 1, dtype=np.int64))
@@ -202,7 +207,9 @@ class Writer:
         truncated: Array,
         final_observations: tuple[Array, ...],
         final_mask: Array,
-        extra: Mapping[str, Array] = MappingProxyType({}),
+        memory: Array = _NOTHING,
+        position: Array = _NOTHING,
+        final_memory: Array = _NOTHING,
     ) -> None:
         """Append M rows, of distinct agents: what each agent saw and did, and how that step closed.
 
@@ -219,7 +226,9 @@ class Writer:
             truncated: (M,) bool, never together with `terminated`.
             final_observations: for each observation (K, *shape): the last of the truncated, kept as rows of their own.
             final_mask: (K, A) bool.
-            extra: by name, (M, *shape) for each extra field of the layout.
+            memory: (M, R) float32, before the step, if the layout has memory; else it and the next two are left out.
+            position: (M,) steps of its episode that came before.
+            final_memory: (K, R) float32, of the truncated after their last step.
 
         """
         rows, count, head = self.rows, len(agent), self.rows.head
@@ -232,11 +241,9 @@ class Writer:
 
         fields, index = rows.fields, self._span(head + 1, count)
         numbers = np.arange(head + 1, first_final, dtype=np.int64)
-        values = (*observations, mask, continuous, discrete)
+        values = (*observations, mask, continuous, discrete, memory, position)
         for i, field in self._inputs:
             field[index] = values[i]
-        for name, value in extra.items():
-            fields[name][index] = value
         fields["log_prob"][index] = log_prob
         fields["version"][index] = version
         fields["agent"][index] = agent
@@ -248,7 +255,7 @@ class Writer:
         fields["next"][index] = -1
         # Rows before the links to them, since a reader may follow a link at once.
         if cut:
-            self._append_final(first_final, agent[truncated], (*final_observations, final_mask))
+            self._append_final(first_final, agent[truncated], (*final_observations, final_mask), final_memory)
         if ending or cut:
             links = np.where(terminated, np.int64(0), np.int64(-1))
             links[truncated] = np.arange(first_final, newest + 1)
@@ -309,8 +316,8 @@ class Writer:
         self.rows.fields["next"][self.rows.slots(previous)] = numbers
         return linked
 
-    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...]) -> None:
-        """Write last observations and masks as rows from number `first` on."""
+    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...], memory: Array) -> None:
+        """Write last observations, masks and memories as rows from number `first` on."""
         fields = self.rows.fields
         index = self._span(first, len(agent))
         for field in fields.values():
@@ -318,6 +325,8 @@ class Writer:
         for i, field in self._inputs:
             if i < len(values):
                 field[index] = values[i]
+        if self.rows.layout.memory:
+            fields["memory"][index] = memory
         fields["agent"][index] = agent
         fields["final"][index] = True
         fields["number"][index] = np.arange(first, first + len(agent))

@@ -21,7 +21,7 @@ def divide_arena(
 ) -> tuple[memoryview, Rows]:
     """The behavior's bytes as two slots of weights and the rows behind them; UserError if the asked rows do not fit."""
     weights = weights_bytes(policy.flat.numel())
-    layout = Layout(spec)
+    layout = Layout(spec, policy.memory_size)
     fitting = layout.capacity(max(0, len(arena) - weights))
     least = least_rows(settings) if settings.buffer_capacity is None else settings.buffer_capacity
     if fitting < least:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from algorithms.acting import NumpyActor
-from algorithms.policy import Policy
+from algorithms.policy import Acted, Policy
 from buffers.rows import Writer
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
@@ -56,11 +56,11 @@ class PolicyActor:
         """Takes the newest weights."""
         self._weights.refresh(self._flat)
 
-    def act(self, observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array, Array]:
-        """Sampled actions and their log-probabilities."""
+    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> Acted:
+        """Sampled actions, their log-probabilities, and the memory after."""
         if self._numpy is not None:
-            return self._numpy.act(observations, mask, self._numpy_generator)
-        return self._policy.act(observations, mask, self._torch_generator)
+            return self._numpy.act(observations, mask, memory, self._numpy_generator)
+        return self._policy.act(observations, mask, memory, self._torch_generator)
 
     def state(self) -> dict[str, Any] | list[int]:
         """The random state: numpy's is a dict, torch's a list."""

@@ -1,6 +1,6 @@
 """The collector drives instances with actors and writes the buffer, in a process of its own or inline.
 
-Shapes: N decisions, M closings; A agents seen so far; C continuous actions, B discrete branches.
+Shapes: N decisions, M closings; A agents seen so far; C continuous actions, B discrete branches, R numbers of memory.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ class Actor(Protocol):
     def refresh(self) -> None:
         """Takes the newest weights, if there are newer ones."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array, Array]:
-        """Continuous actions (N, C), discrete actions (N, B) and their joint log-probabilities (N,)."""
+    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> tuple[Array, Array, Array, Array]:
+        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), memory after (N, R).
+
+        `memory` (N, R) is that before.
+        """
 
     def state(self) -> Any:
         """What a resumed run needs to draw the same actions."""
@@ -84,6 +87,7 @@ class Channel:
         """Finished since they were last taken."""
         self._observation_names = observation_names(spec)
         self._writer = writer
+        self._memory_size = writer.rows.layout.memory
         self._counters = counters
         self._total = total or (lambda: self.samples)
         self._pending: list[Decisions] = []
@@ -123,10 +127,14 @@ class Channel:
         self._pending.clear()
         agents = decisions.agent
         self.actor.refresh()
-        continuous, discrete, log_prob = self.actor.act(decisions.observations, decisions.mask)
         if (highest := max(agents.tolist())) >= len(self._open["reward"]):
             self._grow(2 * highest + 1)
         held = self._open
+        memory = held["memory_after"].take(agents, axis=0)
+        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, memory)
+        if self._memory_size:
+            held["memory"][agents] = memory
+            held["memory_after"][agents] = after
         for name, observation in zip(self._observation_names, decisions.observations):
             held[name][agents] = observation
         if decisions.mask.shape[1]:
@@ -144,6 +152,7 @@ class Channel:
         return {
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
+            "memories": self._open["memory_after"].tolist(),
             "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
         }
@@ -153,6 +162,7 @@ class Channel:
         self._grow(len(state["rewards"]))
         self._open["reward"][: len(state["rewards"])] = state["rewards"]
         self._open["length"][: len(state["lengths"])] = state["lengths"]
+        self._open["memory_after"][: len(state["memories"])] = state["memories"]
         self._writer.load_state(state["writer"])
 
     def _usable(self) -> int:
@@ -173,6 +183,9 @@ class Channel:
             closings.truncated,
             closings.final_observations,
             closings.final_mask,
+            held["memory"].take(agents, axis=0),
+            held["length"].take(agents),
+            held["memory_after"].take(agents[closings.truncated], axis=0),
         )
         self._counters[SAMPLES] += len(agents)
         held["reward"][agents] += closings.reward
@@ -182,13 +195,14 @@ class Channel:
             for agent, instance in zip(agents[ended].tolist(), closings.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
-                held["reward"][agent], held["length"][agent] = 0, 0
+                held["reward"][agent], held["length"][agent], held["memory_after"][agent] = 0, 0, 0
 
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
         known = lost[lost < len(self._open["reward"])]
         self._open["reward"][known] = 0
         self._open["length"][known] = 0
+        self._open["memory_after"][known] = 0
         still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
         self._pending = [decisions for decisions in still if len(decisions.agent)]
 
@@ -201,6 +215,8 @@ class Channel:
             "discrete": ((len(spec.branches),), "int32"),
             "log_prob": ((), "float32"),
             "version": ((), "int64"),
+            "memory": ((self._memory_size,), "float32"),
+            "memory_after": ((self._memory_size,), "float32"),
             "reward": ((), "float64"),
             "length": ((), "int64"),
         }

@@ -172,7 +172,7 @@ class TrainConfig:
     """`python -m trainer`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, basic, bubble_shooter, unity. `GymConfig` or `UnityConfig`."""
+    """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
     algorithm: Any = MISSING
     """Config group: ppo, sac. `PPOSettings` or `SACSettings`."""
     reward: RewardSettings = field(default_factory=RewardSettings)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import demo_paths
+from algorithms.settings import demo_paths, memory_size
 from buffers.demonstrations import demonstration_rows
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
@@ -32,9 +32,10 @@ def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows]
     """
     rows: dict[str, Rows] = {}
     files: dict[str, list[list[str]]] = {}
+    settings, _ = settings_of(config, spec.name)
     for path, key in demos_of(config, spec.name).items():
         demos = read_demos(path, key)
-        rows[path] = demonstration_rows(spec, _fit(demos, spec))
+        rows[path] = demonstration_rows(spec, _fit(demos, spec), memory_size(settings.network.memory))
         files[path] = [[str(file), demo.digest] for file, demo in demos]
     return rows, {key: files[path] for key, path in demo_paths(*settings_of(config, spec.name)).items()}
 

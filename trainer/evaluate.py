@@ -33,8 +33,8 @@ class Played(NamedTuple):
     behavior: str
 
 
-Act = Callable[[str, Decisions], tuple[Array, Array]]
-"""From a behavior and its decisions to continuous (N, C) and discrete (N, B) actions."""
+Act = Callable[[str, Decisions, Array], tuple[Array, Array]]
+"""From a behavior, its decisions, and which of them begin an episode (N,) bool, to continuous and discrete actions."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,21 +52,18 @@ def evaluate(
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
     """
-    import torch
-
     env = replace(config.env, instances=min(episodes, config.env.instances))
     if isinstance(env, GymConfig):
         env = replace(env, time_scale=0)
-    policies: dict[str, Policy] = {}
-    generator = torch.Generator().manual_seed(seed)
+    players: dict[str, TrainedPlayer] = {}
     with make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation") as manager:
         manager.start()
 
-        def act(behavior: str, decisions: Decisions) -> tuple[Array, Array]:
-            if behavior not in policies:
-                policies[behavior] = trained_policy(config, checkpoint, manager.specs[behavior])
-            actions = policies[behavior].act(decisions.observations, decisions.mask, generator, deterministic)
-            return actions[0], actions[1]
+        def act(behavior: str, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
+            if behavior not in players:
+                policy = trained_policy(config, checkpoint, manager.specs[behavior])
+                players[behavior] = TrainedPlayer(policy, seed, deterministic)
+            return players[behavior].act(decisions.agent, decisions.observations, decisions.mask, begun)
 
         return play(manager, act, episodes)
 
@@ -101,13 +98,33 @@ def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
                     if episode.counts:
                         metrics = ready.metrics.get(instance, {})
                         played.append(Played(episode.reward, episode.length, metrics, behavior))
-            for agent, instance in zip(decisions.agent.tolist(), decisions.instance.tolist()):
-                if (behavior, agent) not in running:
-                    running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
-                    left[instance] -= left[instance] > 0
+            begun = np.array([(behavior, agent) not in running for agent in decisions.agent.tolist()], np.bool_)
+            for agent, instance in zip(decisions.agent[begun].tolist(), decisions.instance[begun].tolist()):
+                running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
+                left[instance] -= left[instance] > 0
             if len(decisions.agent):
-                manager.send(behavior, decisions.agent, *act(behavior, decisions))
+                manager.send(behavior, decisions.agent, *act(behavior, decisions, begun))
     return played
+
+
+class TrainedPlayer:
+    """A trained policy that plays, and what it remembers of each agent."""
+
+    def __init__(self, policy: Policy, seed: int, deterministic: bool) -> None:
+        import torch  # takes seconds
+
+        self._policy, self._deterministic = policy, deterministic
+        self._generator = torch.Generator().manual_seed(seed)
+        self._memory: dict[int, Array] = {}
+
+    def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
+        """Continuous (N, C) and discrete (N, D) actions of agents (N,), of which some have `begun` an episode (N,)."""
+        nothing = np.zeros(self._policy.memory_size, np.float32)
+        known = zip(agents.tolist(), begun.tolist())
+        memory = np.stack([nothing if new else self._memory[agent] for agent, new in known])
+        acted = self._policy.act(observations, mask, memory, self._generator, self._deterministic)
+        self._memory.update(zip(agents.tolist(), acted.memory))
+        return acted.continuous, acted.discrete
 
 
 def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:

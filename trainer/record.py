@@ -30,7 +30,7 @@ from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo_writer import DemoWriter, check_free
 from trainer.compose import load_config, run_command
 from trainer.config import EnvConfig, GymConfig, RecordConfig, TrainConfig
-from trainer.evaluate import load_checkpoint, trained_policy
+from trainer.evaluate import TrainedPlayer, load_checkpoint, trained_policy
 from trainer.instances import check_env, gym_env, make_manager
 from trainer.recording import Act, Moment, Player, Recorded, record_gym, record_players
 from trainer.refusals import one_line
@@ -159,7 +159,7 @@ def _gym_player(
 ) -> Player:
     player = str(config.player)
     if saved is not None:
-        return _Trained(ActionCodec(env.action_space), _policy(config, saved, spec))
+        return _Trained(ActionCodec(env.action_space), _trained(config, saved, spec))
     if player == "human":
         return Person(env, config.keys, config.fps, config.episodes, stopped)
     if player != "bot":
@@ -176,22 +176,26 @@ def _gym_player(
 class _Trained(Player):
     """A run's policy in a Gymnasium environment."""
 
-    def __init__(self, codec: ActionCodec, act: Callable[[tuple[Array, ...], Array], tuple[Array, Array]]) -> None:
-        self._codec, self._policy = codec, act
+    def __init__(self, codec: ActionCodec, player: TrainedPlayer) -> None:
+        self._codec, self._player = codec, player
+        self._episode = 0
 
     def act(self, moment: Moment) -> Any:
-        continuous, discrete = self._policy(tuple(row[None] for row in moment.rows), moment.mask[None])
+        begun = np.array([moment.episode != self._episode])
+        self._episode = moment.episode
+        rows = tuple(row[None] for row in moment.rows)
+        continuous, discrete = self._player.act(np.zeros(1, np.int64), rows, moment.mask[None], begun)
         return self._codec.decode(continuous[0], discrete[0])
 
 
 def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
     """Plays Unity's agents: a run's policy, or one bot for all, which is made from the behavior's spec."""
     if saved is not None:
-        policy = _policy(config, saved, spec)
-        return lambda decisions: policy(decisions.observations, decisions.mask)
+        trained = _trained(config, saved, spec)
+        return lambda decisions, begun: trained.act(decisions.agent, decisions.observations, decisions.mask, begun)
     bot = _made(str(config.player), spec, rng)
 
-    def act(decisions: Decisions) -> tuple[Array, Array]:
+    def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
         agents = len(decisions.agent)
         continuous = np.zeros((agents, spec.continuous_size), np.float32)
         discrete = np.zeros((agents, len(spec.branches)), np.int32)
@@ -209,19 +213,10 @@ def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Ra
     return act
 
 
-def _policy(
-    config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec
-) -> Callable[[tuple[Array, ...], Array], tuple[Array, Array]]:
-    """The run's best policy: from observations (N, *shape) and masks (N, A) to actions (N, C) and (N, B)."""
-    import torch  # takes seconds
-
+def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> TrainedPlayer:
+    """Plays with the run's best policy."""
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
-    generator = torch.Generator().manual_seed(config.seed)
-
-    def act(observations: tuple[Array, ...], mask: Array) -> tuple[Array, Array]:
-        return policy.act(observations, mask, generator, config.deterministic)[:2]
-
-    return act
+    return TrainedPlayer(policy, config.seed, config.deterministic)
 
 
 def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:

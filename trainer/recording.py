@@ -67,8 +67,8 @@ class StartAnew(Exception):
     """The player wants this episode again, from its start."""
 
 
-Act = Callable[[Decisions], tuple[Array, Array]]
-"""Plays Unity's agents: from decisions to continuous (N, C) and discrete (N, B) actions."""
+Act = Callable[[Decisions, Array], tuple[Array, Array]]
+"""Plays Unity's agents: from decisions, and which begin an episode (N,) bool, to continuous and discrete actions."""
 
 
 def record_gym(
@@ -128,7 +128,8 @@ def record_players(
                 yield Recorded(spec, demonstration, ready.metrics.get(instance, {}))
             if not len(decisions.agent):
                 continue
-            continuous, discrete = act(decisions)
+            begun = np.array([agent not in traces for agent in decisions.agent.tolist()], np.bool_)
+            continuous, discrete = act(decisions, begun)
             for i, (agent, instance) in enumerate(zip(decisions.agent.tolist(), decisions.instance.tolist())):
                 if agent not in traces:
                     traces[agent] = _Trace(instance) if left[instance] else None

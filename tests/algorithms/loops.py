@@ -85,7 +85,8 @@ class Loop:
     def step(self) -> None:
         count = len(self.envs)
         mask = np.zeros((count, 0), np.bool_)
-        continuous, discrete, log_prob = self.actor.act((self.observations,), mask, self.generator)
+        nothing = np.zeros((count, 0), np.float32)
+        continuous, discrete, log_prob, _ = self.actor.act((self.observations,), mask, nothing, self.generator)
         acted_on = self.observations.copy()
         reward, ended = np.zeros(count, np.float32), np.zeros((2, count), np.bool_)
         final = []
@@ -118,10 +119,10 @@ def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: in
     rows = make_rows(SPEC, 50_000)
     algorithm = (PPO if isinstance(settings, PPOSettings) else SAC)(SPEC, settings, rows, "cpu", seed)
     writer, toy, generator = Writer(rows), HybridToy(seed), torch.Generator().manual_seed(seed)
-    agents, never = np.arange(AGENTS), np.zeros(AGENTS, np.bool_)
+    agents, never, nothing = np.arange(AGENTS), np.zeros(AGENTS, np.bool_), np.zeros((AGENTS, 0), np.float32)
     while rows.drawable < samples:
         observations, mask = toy.observe()
-        action = algorithm.policy.act((observations,), mask, generator)
+        action = algorithm.policy.act((observations,), mask, nothing, generator)[:3]
         reward = toy.reward(*action[:2])
         version = algorithm.updates + 1
         writer.append(
@@ -133,7 +134,7 @@ def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: in
     rewards = []
     for _ in range(40):
         observations, mask = toy.observe()
-        rewards.append(toy.reward(*algorithm.policy.act((observations,), mask, None, deterministic=True)[:2]))
+        rewards.append(toy.reward(*algorithm.policy.act((observations,), mask, nothing, None, deterministic=True)[:2]))
     return float(np.mean(rewards))
 
 
@@ -146,7 +147,8 @@ def evaluate(policy: Policy, make: MakeEnv, episodes: int) -> float:
         total, ended = 0.0, False
         while not ended:
             observations: Sequence[Array] = (np.asarray(observation, np.float32)[None],)
-            continuous, discrete, _ = policy.act(observations, np.zeros((1, 0), np.bool_), None, deterministic=True)
+            no_mask, nothing = np.zeros((1, 0), np.bool_), np.zeros((1, 0), np.float32)
+            continuous, discrete, *_ = policy.act(observations, no_mask, nothing, None, deterministic=True)
             observation, reward, terminated, truncated, _ = env.step(env_action(env, continuous[0], discrete[0]))
             total, ended = total + float(reward), terminated or truncated
         totals.append(total)

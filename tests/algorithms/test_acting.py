@@ -7,7 +7,7 @@ import torch
 from algorithms import distributions
 from algorithms.acting import NumpyActor
 from algorithms.policy import Policy
-from algorithms.settings import NetworkSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 
 VECTOR = ObservationSpec("vector", (4,), "float32")
@@ -24,6 +24,7 @@ SPECS = {
 }
 KINDS = pytest.mark.parametrize("kind", ["ppo", "sac"])
 EVERY = pytest.mark.parametrize("name", list(SPECS))
+MEMORIES = [{"memory": MemorySettings(Cell[name], 24)} for name in ("lstm", "gru")]
 TOGETHER = pytest.mark.parametrize("joint_choices", [0, 1000])
 
 
@@ -37,7 +38,7 @@ def policy_of(spec, kind, seed=0, **settings):
     return policy
 
 
-def decisions(spec, rows, seed=0):
+def decisions(spec, rows, seed=0, memory=0):
     rng = np.random.default_rng(seed)
     observations = tuple(
         (rng.normal(0, 2, (rows, *o.shape)) if o.dtype == "float32" else rng.integers(0, 9, (rows, *o.shape))).astype(
@@ -47,21 +48,24 @@ def decisions(spec, rows, seed=0):
     )
     mask = rng.random((rows, spec.mask_size)) < 0.5  # leaves some branches nothing
     mask[: rows // 4] = True
-    return observations, mask
+    return observations, mask, rng.normal(0, 1, (rows, memory)).astype(np.float32)
 
 
-def in_torch(policy, observations, mask):
-    return policy(policy.prepare([torch.from_numpy(x) for x in observations]), torch.from_numpy(mask))
+def in_torch(policy, observations, mask, memory):
+    inputs = policy.prepare([torch.from_numpy(x) for x in observations])
+    return policy(inputs, torch.from_numpy(mask), torch.from_numpy(memory))
 
 
 def assert_torch_agrees(policy, rows, monkeypatch, actor=None):
     """With the same noise torch draws the same continuous actions; and all have the same log-probabilities."""
-    observations, mask = decisions(policy.spec, rows)
-    acted = (actor or NumpyActor(policy)).act(observations, mask, np.random.default_rng(1))
-    assert [x.dtype for x in acted] == [np.float32, np.int32, np.float32]
-    assert [x.shape for x in acted] == [(rows, policy.spec.continuous_size), (rows, len(policy.spec.branches)), (rows,)]
-    continuous, discrete, log_prob = acted
-    distribution, expected = in_torch(policy, observations, mask), torch.zeros(rows)
+    seen = decisions(policy.spec, rows, memory=policy.memory_size)
+    acted = (actor or NumpyActor(policy)).act(*seen, np.random.default_rng(1))
+    assert [x.dtype for x in acted] == [np.float32, np.int32, np.float32, np.float32]
+    shapes = [(rows, policy.spec.continuous_size), (rows, len(policy.spec.branches)), (rows,), seen[2].shape]
+    assert [x.shape for x in acted] == shapes
+    continuous, discrete, log_prob, after = acted
+    np.testing.assert_allclose(after, policy.act(*seen, None).memory, rtol=1e-5, atol=1e-6)
+    distribution, expected = in_torch(policy, *seen), torch.zeros(rows)
     if distribution.continuous is not None:
         noise = torch.from_numpy(np.random.default_rng(1).standard_normal(continuous.shape, np.float32))
         monkeypatch.setattr(distributions, "_noise_like", lambda mean, generator: noise)
@@ -81,7 +85,7 @@ def test_every_kind_of_spec_acts_as_in_torch(name, kind, joint_choices, rows, mo
     assert_torch_agrees(policy_of(SPECS[name], kind, joint_choices=joint_choices), rows, monkeypatch)
 
 
-@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}])
+@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}, *MEMORIES])
 def test_every_kind_of_network_acts_as_in_torch(settings, monkeypatch):
     assert_torch_agrees(policy_of(SPECS["hybrid"], "sac", **settings), 20, monkeypatch)
 
@@ -105,8 +109,15 @@ def test_choices_come_as_often_as_they_are_likely(name, masked, joint_choices):
     if masked:
         mask[:, 1] = False  # one choice of the first branch; and nothing is left of the last branch
         mask[:, -spec.branches[-1] :] = False
-    _, discrete, _ = NumpyActor(policy).act(observations, mask, np.random.default_rng(0))
-    likely = in_torch(policy, [x[:1] for x in observations], mask[:1]).discrete.log_probs[0].exp().double().numpy()
+    nothing = np.zeros((rows, 0), np.float32)
+    _, discrete, *_ = NumpyActor(policy).act(observations, mask, nothing, np.random.default_rng(0))
+    likely = (
+        in_torch(policy, [x[:1] for x in observations], mask[:1], nothing[:1])
+        .discrete.log_probs[0]
+        .exp()
+        .double()
+        .numpy()
+    )
     index = policy.branches.index(torch.from_numpy(discrete).long()).numpy()
     for branch, choices in enumerate(index.T):
         seen = np.bincount(choices, minlength=likely.shape[1])
@@ -128,10 +139,10 @@ def test_the_least_and_the_largest_draw_take_what_is_allowed(draw):
 
     spec = SPECS["branches"]
     policy = policy_of(spec, "sac", joint_choices=0)
-    observations, _ = decisions(spec, 2000)
+    observations, _, nothing = decisions(spec, 2000)
     mask = np.ones((2000, spec.mask_size), bool)
     mask[:, [0, 4, 7, 9]] = False  # the first and the last of the first and the last branch
-    _, discrete, log_prob = NumpyActor(policy).act(observations, mask, Extreme())
+    _, discrete, log_prob, _ = NumpyActor(policy).act(observations, mask, nothing, Extreme())
     first, last = (1, 1) if draw == 0 else (3, 1)
     assert (discrete == [first, draw > 0, last]).all()
     assert np.isfinite(log_prob).all()
@@ -154,6 +165,6 @@ def test_images_and_what_is_not_known_do_not_fit():
     assert all(NumpyActor.fits(Policy(spec, settings, "ppo")) for spec in SPECS.values())
     assert not NumpyActor.fits(Policy(BehaviorSpec("b", (VECTOR, IMAGE), 1), settings, "ppo"))
     assert not NumpyActor.fits(Own(SPECS["continuous"], settings, "ppo"))
-    recurrent = Policy(SPECS["continuous"], settings, "ppo")
-    recurrent.trunk = torch.nn.Sequential(recurrent.trunk)
-    assert not NumpyActor.fits(recurrent)
+    other = Policy(SPECS["continuous"], settings, "ppo")
+    other.trunk = torch.nn.Sequential(other.trunk)
+    assert not NumpyActor.fits(other)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from test_gail import HYBRID, demonstrated, policy_of
@@ -58,7 +59,8 @@ def test_updates_before_make_the_policy_do_what_was_demonstrated(kind):
     while cloning.updates_left:
         cloning.update()
     observations = (fields["observation_0"][numbers].copy(),)
-    continuous, discrete, _ = policy.act(observations, fields["mask"][numbers], None, deterministic=True)
+    nothing = np.zeros((200, 0), np.float32)
+    continuous, discrete, *_ = policy.act(observations, fields["mask"][numbers], nothing, None, deterministic=True)
     assert (discrete == fields["discrete"][numbers]).mean() > 0.95
     assert abs(continuous - fields["continuous"][numbers]).mean() < 0.15
     assert spread is None or torch.equal(policy.log_std, spread)

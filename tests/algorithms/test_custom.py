@@ -30,15 +30,19 @@ def test_a_custom_network_stands_in_place_of_encoder_and_hidden_layers(kind):
     assert isinstance(policy.encoder.network, Trunk)
     assert [tuple(p.shape) for p in policy.parameters() if p.dim() > 1] == [(6, 5), (policy.head.out_features, 6)]
     actions = policy.act(
-        (np.zeros((2, 24, 24, 3), np.uint8), np.zeros((2, 4), np.float32)), np.ones((2, 3), bool), torch.Generator()
+        (np.zeros((2, 24, 24, 3), np.uint8), np.zeros((2, 4), np.float32)),
+        np.ones((2, 3), bool),
+        np.zeros((2, 0), np.float32),
+        torch.Generator(),
     )
-    assert [x.shape for x in actions] == [(2, 1), (2, 1), (2,)]
+    assert [x.shape for x in actions] == [(2, 1), (2, 1), (2,), (2, 0)]
 
 
 def test_the_value_has_a_custom_network_of_its_own_or_shares_the_policys():
-    own = Value(SPEC, custom("Trunk"), None)
+    policy = Policy(SPEC, custom("Trunk"), "ppo")
+    own = Value(policy, shared=False)
     assert [tuple(p.shape) for p in own.parameters() if p.dim() > 1] == [(6, 5), (1, 6)]
-    shared = Value(SPEC, custom("Trunk"), 6)
+    shared = Value(policy, shared=True)
     assert [tuple(p.shape) for p in shared.parameters() if p.dim() > 1] == [(1, 6)]
 
 
@@ -60,9 +64,9 @@ def test_numpy_does_not_act_for_a_custom_network():
 
 def test_what_is_published_moves_a_custom_network():
     learned, actor = Policy(VECTORS, custom("Trunk"), "ppo"), Policy(VECTORS, custom("Trunk"), "ppo")
-    observations, mask = (np.ones((1, 4), np.float32),), np.ones((1, 3), bool)
+    seen = (np.ones((1, 4), np.float32),), np.ones((1, 3), bool), np.zeros((1, 0), np.float32)
     actor.flat.copy_(learned.flat)
-    for ours, theirs in zip(*(p.act(observations, mask, None, deterministic=True) for p in (learned, actor))):
+    for ours, theirs in zip(*(p.act(*seen, None, deterministic=True) for p in (learned, actor))):
         np.testing.assert_array_equal(ours, theirs)
     assert (actor.encoder.network.layer.weight == learned.encoder.network.layer.weight).all()
 

@@ -113,7 +113,7 @@ def test_policy_and_encoder_agree_on_what_is_an_image(kind):
     }[kind]
     assert inputs[0].shape == (2, 5 + (960 if kind is SIMPLE else 0))
     assert policy.normalized_size == inputs[0].shape[1]
-    assert policy.features(inputs).shape == (2, 8)
+    assert policy.features(inputs, torch.zeros(2, 0))[0].shape == (2, 8)
 
 
 @pytest.mark.parametrize("kind", [SIMPLE, NATURE, IMPALA])

@@ -92,7 +92,9 @@ def test_discriminator_sees_actions_as_the_game_took_them():
     settings = GAILSettings(use_actions=True)
     policy, discriminator = policy_of(HYBRID), Discriminator(HYBRID, settings, NetworkSettings())
     mask = torch.tensor([[True, False, True, True, True], [True, True, True, True, True]])
-    steps = Steps((torch.zeros(2, 2),), mask, torch.tensor([[0.5, 7.0], [0, -3]]), torch.tensor([[1, 0], [2, 1]]))
+    steps = Steps(
+        (torch.zeros(2, 2),), mask, torch.tensor([[0.5, 7.0], [0, -3]]), torch.tensor([[1, 0], [2, 1]]), mask[:, 0], ()
+    )
     seen = discriminator.see(policy, steps)
     # Continuous, clipped; three choices and two; not absorbing. The first row's first choice was forbidden.
     assert seen.rest.tolist() == [[0.5, 1, 0, 0, 0, 1, 0, 0], [0, -1, 0, 0, 1, 0, 1, 0]]
@@ -135,7 +137,7 @@ def test_learns_to_tell_demonstrations_apart(use_actions):
     settings = GAILSettings(use_actions=use_actions, learning_rate=3e-3, updates_per_sample=1.0, strength=2.0)
     gail = GAIL(settings, policy_of(SPEC), demonstrated(shift=1.5, steps=200), seed=0)
     own = steps_of(SPEC, 200, shift=-1.5)
-    gail.learn(own, torch.zeros(200, dtype=torch.bool), samples=150)
+    gail.learn(own, samples=150)
     metrics = gail.metrics()
     assert metrics["gail/accuracy_demonstrated"] > 0.9
     assert metrics["gail/accuracy_own"] > 0.9
@@ -146,14 +148,14 @@ def test_learns_to_tell_demonstrations_apart(use_actions):
 def test_ends_that_demonstrators_avoid_are_paid_badly():
     settings = GAILSettings(learning_rate=3e-3, updates_per_sample=1.0)
     gail = GAIL(settings, policy_of(SPEC), demonstrated(steps=200, terminated=False), seed=0)
-    gail.learn(steps_of(SPEC, 64), torch.rand(64) < 0.3, samples=150)
+    gail.learn(steps_of(SPEC, 64)._replace(terminated=torch.rand(64) < 0.3), samples=150)
     assert gail.score(steps_of(SPEC, 4)).absorbing < -0.1
 
 
 def test_gradient_steps_follow_the_samples():
     gail = GAIL(GAILSettings(updates_per_sample=0.3), policy_of(SPEC), demonstrated(), seed=0)
     for _ in range(10):
-        gail.learn(steps_of(SPEC, 8), torch.zeros(8, dtype=torch.bool), samples=4)
+        gail.learn(steps_of(SPEC, 8), samples=4)
     assert gail._optimizer.attempts == 12
 
 
@@ -195,12 +197,12 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_sac(monkeypatch, r
     pay(sac, monkeypatch, reward)
     drawn = sac._draw(sac._replay, 64)
     returns = sac._to_device(drawn).returns
-    ended = torch.from_numpy(drawn.bootstrap == 0)
+    ended = torch.from_numpy(drawn.numbers[:, -1] == 0)
     assert 0 < ended.sum() < 64
     # Whoever goes on is worth reward / (1 - discount), so whoever ends must be as well.
     worth = reward / (1 - DISCOUNT)
     torch.testing.assert_close(returns[ended], torch.full_like(returns[ended], worth))
-    going = returns + torch.from_numpy(drawn.bootstrap_discount) * worth
+    going = returns + torch.from_numpy(drawn.bootstrap_discount[:, 0]) * worth
     torch.testing.assert_close(going[~ended], torch.full_like(going[~ended], worth))
 
 
@@ -258,6 +260,6 @@ def test_a_share_of_each_batch_of_sac_is_demonstrated(monkeypatch):
     monkeypatch.setattr(sac._rewards, "learn", lambda steps, *_: learned.append(len(steps.mask)))
     sac.update()
     (drawn,) = seen
-    assert len(drawn.numbers) == len(drawn.walked.mask) == 40
+    assert drawn.mask.shape[:2] == (40, 3), "every step is looked at, and what comes after"
     assert (drawn.rewards[-10:] == drawn.valid[-10:]).all(), "every demonstrated step pays 1"
     assert learned == [30], "what was demonstrated is not the agent's own"

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from algorithms.policy import Policy
-from algorithms.ppo import joint_log_prob
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 
@@ -24,7 +23,7 @@ def decisions(spec, rows, seed=0):
     rng = np.random.default_rng(seed)
     observations = tuple(rng.normal(0, 2, (rows, *o.shape)).astype(o.dtype) for o in spec.observations)
     mask = rng.random((rows, spec.mask_size)) < 0.5
-    return observations, mask
+    return observations, mask, np.zeros((rows, 0), np.float32)
 
 
 def generator():
@@ -38,8 +37,9 @@ def test_every_kind_of_spec_acts_with_the_right_shapes_and_types(name, kind, det
     spec = SPECS[name]
     for rows in (1, 5):
         acted = Policy(spec, SMALL, kind).act(*decisions(spec, rows), generator(), deterministic)
-        assert [x.dtype for x in acted] == [np.float32, np.int32, np.float32]
-        assert [x.shape for x in acted] == [(rows, spec.continuous_size), (rows, len(spec.branches)), (rows,)]
+        assert [x.dtype for x in acted] == [np.float32, np.int32, np.float32, np.float32]
+        shapes = [(rows, spec.continuous_size), (rows, len(spec.branches)), (rows,), (rows, 0)]
+        assert [x.shape for x in acted] == shapes
         assert (acted[1] < np.array(spec.branches)).all()
         assert all(np.isfinite(x).all() for x in acted)
 
@@ -69,21 +69,22 @@ def test_published_vector_keeps_its_values_when_it_moves():
 def test_log_prob_of_acting_is_that_of_learning(name):
     spec = SPECS[name]
     policy = Policy(spec, SMALL, "ppo")
-    observations, mask = decisions(spec, 6)
-    continuous, discrete, log_prob = policy.act(observations, mask, generator())
-    distribution = policy(policy.prepare([torch.from_numpy(x) for x in observations]), torch.from_numpy(mask))
+    observations, mask, memory = decisions(spec, 6)
+    continuous, discrete, log_prob, _ = policy.act(observations, mask, memory, generator())
+    inputs = policy.prepare([torch.from_numpy(x) for x in observations])
+    distribution = policy(inputs, torch.from_numpy(mask), torch.from_numpy(memory))
     index = policy.branches.index(torch.from_numpy(discrete).long())
-    learned = joint_log_prob(distribution, torch.from_numpy(continuous), index)
+    learned = distribution.log_prob(torch.from_numpy(continuous), index)
     np.testing.assert_allclose(learned.detach(), log_prob, rtol=1e-4, atol=1e-5)
 
 
 def test_only_allowed_choices_are_taken():
     spec = BehaviorSpec("b", (VECTOR,), 0, (5, 2), True)
     policy = Policy(spec, SMALL, "sac")
-    observations, mask = decisions(spec, 500)
+    observations, mask, memory = decisions(spec, 500)
     mask[:, 0] = mask[:, 5] = True
     for deterministic in (False, True):
-        _, discrete, _ = policy.act(observations, mask, generator(), deterministic)
+        _, discrete, *_ = policy.act(observations, mask, memory, generator(), deterministic)
         assert mask[np.arange(500), discrete[:, 0]].all()
         assert mask[np.arange(500), 5 + discrete[:, 1]].all()
 

@@ -4,7 +4,7 @@ from algorithms.demonstrations import Steps
 from algorithms.rewards import Rewards, Scores
 
 CPU = torch.device("cpu")
-STEPS = Steps((), *torch.zeros(3, 4, 0))
+STEPS = Steps((), *torch.zeros(3, 4, 0), torch.zeros(4, dtype=torch.bool), ())
 
 
 class Constant:

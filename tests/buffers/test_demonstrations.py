@@ -32,12 +32,12 @@ def test_every_step_can_be_drawn_and_walks_stay_in_their_episode() -> None:
         SPEC, [demonstration(4, 10, True), demonstration(3, 20, False), demonstration(1, 30, True)]
     )
     batch = Replay(rows).sample(np.random.default_rng(0), 500, 3, 0.5)
-    start = batch.observations[0][:, 0]
+    start = batch.observations[0][:, 0, 0]
     assert set(start.tolist()) == {10, 11, 12, 13, 20, 21, 22, 30}
     assert np.array_equal(batch.rewards[:, 0], start)
-    assert np.allclose(batch.continuous[:, 0], start / 100)
+    assert np.allclose(batch.continuous[:, 0, 0], start / 100)
     for begun, taken, discount, reached in zip(
-        start, batch.valid.sum(1), batch.bootstrap_discount, batch.bootstrap_observations[0][:, 0]
+        start, batch.valid.sum(1), batch.bootstrap_discount[:, 0], batch.observations[0][:, -1, 0]
     ):
         left = {1: 14, 2: 23, 3: 31}[begun // 10] - begun
         assert taken == min(3, left)

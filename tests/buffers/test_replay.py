@@ -39,8 +39,8 @@ def test_samples_equal_a_plain_reference_over_cut_ended_lost_and_open_episodes(c
             assert batch.valid[i].tolist() == [True] * k + [False] * (steps - k)
             assert batch.numbers[i, :k].tolist() == [s.number for s in walked]
             assert batch.rewards[i] @ 0.9 ** np.arange(steps) == pytest.approx(total, abs=1e-4)
-            assert batch.bootstrap_discount[i] == pytest.approx(discount, abs=1e-6)
-            assert batch.bootstrap[i] == (bootstrap.number if bootstrap else 0)
+            assert batch.bootstrap_discount[i, 0] == pytest.approx(discount, abs=1e-6)
+            assert batch.numbers[i, steps] == (bootstrap.number if bootstrap else 0)
             assert batch.rewards[i, :k].tolist() == [
                 float(oracle.reward(np.int64(s.episode), np.int64(s.step))) for s in walked
             ]
@@ -55,19 +55,22 @@ def test_samples_equal_a_plain_reference_over_cut_ended_lost_and_open_episodes(c
 def check_content(players, batch):
     starts = [players.steps[n - 1] for n in batch.numbers[:, 0].tolist()]
     episode, step = np.array([s.episode for s in starts]), np.array([s.step for s in starts])
-    assert np.array_equal(batch.observations[0], oracle.vector(episode, step))
-    assert np.array_equal(batch.observations[1], oracle.image(episode, step))
-    assert np.array_equal(batch.mask, oracle.mask(episode, step))
-    assert np.array_equal(batch.continuous, oracle.continuous(episode, step))
-    assert np.array_equal(batch.discrete, oracle.discrete(episode, step))
-    goes_on = batch.bootstrap > 0
-    after = [players.steps[n - 1] for n in batch.bootstrap[goes_on].tolist()]
+    assert np.array_equal(batch.observations[0][:, 0], oracle.vector(episode, step))
+    assert np.array_equal(batch.observations[1][:, 0], oracle.image(episode, step))
+    assert np.array_equal(batch.mask[:, 0], oracle.mask(episode, step))
+    assert np.array_equal(batch.continuous[:, 0], oracle.continuous(episode, step))
+    assert np.array_equal(batch.discrete[:, 0], oracle.discrete(episode, step))
+    assert batch.learned.all()
+    assert (batch.bootstrap == 1).all()
+    bootstrap = batch.numbers[:, -1]
+    goes_on = bootstrap > 0
+    after = [players.steps[n - 1] for n in bootstrap[goes_on].tolist()]
     episode, step = np.array([s.episode for s in after]), np.array([s.step for s in after])
-    assert np.array_equal(batch.bootstrap_observations[0][goes_on], oracle.vector(episode, step))
-    assert np.array_equal(batch.bootstrap_observations[1][goes_on], oracle.image(episode, step))
-    assert np.array_equal(batch.bootstrap_mask[goes_on], oracle.mask(episode, step))
-    for array in (*batch.bootstrap_observations, batch.bootstrap_mask):
-        assert not array[~goes_on].any()
+    assert np.array_equal(batch.observations[0][goes_on, 1], oracle.vector(episode, step))
+    assert np.array_equal(batch.observations[1][goes_on, 1], oracle.image(episode, step))
+    assert np.array_equal(batch.mask[goes_on, 1], oracle.mask(episode, step))
+    for array in (*batch.observations, batch.mask):
+        assert not array[~goes_on, 1].any()
 
 
 def test_every_drawable_row_outside_the_guard_zone_is_drawn_equally_often():
@@ -77,7 +80,7 @@ def test_every_drawable_row_outside_the_guard_zone_is_drawn_equally_often():
     oldest = players.rows.overwritten + players.rows.guard + 1
     wanted = [s.number for s in players.held() if s.drawable and s.number >= oldest]
     walk = Replay(players.rows).draw(np.random.default_rng(1), 200 * len(wanted), 1)
-    numbers, counts = np.unique(walk.numbers, return_counts=True)
+    numbers, counts = np.unique(walk.numbers[:, 0], return_counts=True)
     assert numbers.tolist() == wanted
     assert 120 < counts.min() <= counts.max() < 280  # 200 +- 5.7 standard deviations
 
@@ -144,7 +147,7 @@ def test_a_walk_that_met_an_open_row_does_not_go_on_when_the_link_appears(monkey
     walk = Replay(players.rows).draw(np.random.default_rng(0), 3, 6)
     assert players.steps[newest - 1].next is not None
     assert walk.valid.tolist() == [[True] + [False] * 5] * 3
-    assert walk.bootstrap.tolist() == [newest] * 3
+    assert walk.numbers[:, -1].tolist() == [newest] * 3
 
 
 def test_drawing_from_nothing_drawable_is_an_error():

@@ -10,7 +10,7 @@ import pytest
 from buffers_oracle import SPEC, Players, make_rows
 
 from buffers.replay import Replay
-from buffers.rows import Field, Layout, Rows, Writer
+from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
 
@@ -159,7 +159,7 @@ def test_a_new_writer_goes_on_where_another_died_in_an_append(place, monkeypatch
     finished = ~np.isin(links, unfinished)
     assert links[finished].tolist() == [next_in_reference(s) for s, whole in zip(held, finished) if whole]
     walk = Replay(rows).draw(np.random.default_rng(0), 500, 3)
-    assert not np.isin(walk.numbers[walk.valid], unfinished).any()
+    assert not np.isin(walk.numbers[:, :3][walk.valid], unfinished).any()
     append_one(writer, 3)
     append_one(writer, 3)
     assert rows.gather(np.array([rows.head - 1]), ("next",))[0] == rows.head
@@ -193,16 +193,17 @@ def test_layout_counts_bytes_and_capacity_fits():
         Rows(layout, np.zeros(memory, np.uint8), capacity)
 
 
-def test_extra_fields_are_stored_and_zero_in_final_rows():
-    layout = Layout(BehaviorSpec("x", (ObservationSpec("v", (1,), "float32"),)), (Field("state", (2,), "float32"),))
+def test_memory_is_stored_before_each_step_and_after_the_last_of_an_episode_cut_off():
+    layout = Layout(BehaviorSpec("x", (ObservationSpec("v", (1,), "float32"),)), 2)
     rows = Rows(layout, bytearray(layout.memory_bytes(20)), 20)
     one, no = np.ones((2, 1), np.float32), np.zeros((2, 0), bool)
     cut = np.array([False, True])
     Writer(rows).append(
         np.arange(2), (one,), no, no, no, one[:, 0], 0, one[:, 0], ~cut & False, cut, (one[:1],), no[:1],
-        {"state": np.array([[1, 2], [3, 4]])},
+        np.array([[1, 2], [3, 4]]), np.array([0, 7]), np.array([[5, 6]]),
     )  # fmt: skip
-    assert rows.fields["state"][1:4].tolist() == [[1, 2], [3, 4], [0, 0]]
+    assert rows.fields["memory"][1:4].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert rows.fields["position"][1:4].tolist() == [0, 7, 0]
 
 
 def test_memory_too_small_for_any_row_is_refused_with_the_least_that_would_do():

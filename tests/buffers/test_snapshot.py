@@ -45,7 +45,7 @@ def test_restored_rows_are_the_same_and_training_goes_on_the_same(capacity, appe
     episode, step = (
         np.array([getattr(players.steps[n - 1], k) for n in batch.numbers[:, 0]]) for k in ("episode", "step")
     )
-    assert np.array_equal(batch.observations[0], oracle.vector(episode, step))
+    assert np.array_equal(batch.observations[0][:, 0], oracle.vector(episode, step))
     assert other.drawable_now == sum(s.drawable for s in players.held())
 
 

@@ -63,19 +63,19 @@ def test_replay_finds_no_torn_or_mislinked_row(rows):
     while rows.head < LAPS * CAPACITY or len(attempts) - batches < 50:
         batch = replay.sample(rng, 256, n, 0.5)
         batches += 1
-        episode, step = identify(batch.observations)
-        assert np.array_equal(batch.mask, oracle.mask(episode, step))
-        assert np.array_equal(batch.continuous, oracle.continuous(episode, step))
-        assert np.array_equal(batch.discrete, oracle.discrete(episode, step))
+        episode, step = identify([o[:, 0] for o in batch.observations])
+        assert np.array_equal(batch.mask[:, 0], oracle.mask(episode, step))
+        assert np.array_equal(batch.continuous[:, 0], oracle.continuous(episode, step))
+        assert np.array_equal(batch.discrete[:, 0], oracle.discrete(episode, step))
         taken = batch.valid.sum(axis=1)
         steps = step[:, None] + np.arange(n)
         rewards = oracle.reward(episode[:, None], steps) * batch.valid
         assert np.array_equal(batch.rewards, rewards)
-        goes_on = batch.bootstrap > 0
+        goes_on = batch.numbers[:, -1] > 0
         ended = (step + taken == oracle.length(episode)) & (oracle.end(episode) == oracle.TERMINATED)
         assert np.array_equal(ended, ~goes_on)
-        assert np.array_equal(batch.bootstrap_discount, np.where(goes_on, 0.5**taken, 0))
-        after = identify([o[goes_on] for o in batch.bootstrap_observations])
+        assert np.array_equal(batch.bootstrap_discount[:, 0], np.where(goes_on, 0.5**taken, 0))
+        after = identify([o[goes_on, 1] for o in batch.observations])
         assert np.array_equal(after[0], episode[goes_on])
         assert np.array_equal(after[1], (step + taken)[goes_on])
     assert batches > 50

@@ -185,7 +185,7 @@ def test_actor_takes_new_weights_and_goes_on_from_its_state_with_and_without_ima
     size = policies[0].flat.numel()
     memory = memoryview(bytearray(weights_bytes(size)))
     ours, theirs = (PolicyActor(policy, WeightsReader(memory, size), seed) for seed, policy in enumerate(policies))
-    decisions = (np.ones((3, *shape), np.float32),), np.ones((3, 0), bool)
+    decisions = (np.ones((3, *shape), np.float32),), np.ones((3, 0), bool), np.ones((3, 0), np.float32)
     ours.act(*decisions)
     theirs.load_state(json.loads(json.dumps(ours.state())))
     WeightsWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)

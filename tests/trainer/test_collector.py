@@ -75,7 +75,7 @@ class Counting:
     def refresh(self):
         pass
 
-    def act(self, observations, mask):
+    def act(self, observations, mask, memory):
         self.passes += 1
         rows = len(observations[0])
         self.sizes.append(rows)
@@ -83,6 +83,7 @@ class Counting:
             np.zeros((rows, 0), np.float32),
             np.full((rows, 1), self.passes % 3, np.int32),
             np.full(rows, -self.passes, np.float32),
+            memory,
         )
 
     def state(self):

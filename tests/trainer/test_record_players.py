@@ -42,7 +42,7 @@ def constant(spec: BehaviorSpec):
     """Takes the choice that the larger observation says, told beside the observations that it was given."""
     seen = []
 
-    def act(decisions):
+    def act(decisions, begun):
         seen.append((decisions.agent.copy(), decisions.observations[0].copy()))
         choices = (decisions.observations[0][:, :1] > decisions.observations[0][:, 1:]).astype(np.int32)
         return np.zeros((len(choices), 0), np.float32), choices

@@ -1,0 +1,48 @@
+"""What a policy or a critic remembers from step to step: an LSTM or a GRU over sequences of steps.
+
+Shapes: B sequences of L steps each, N = B * L steps, one sequence after another, F features, R numbers of memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.settings import Cell, MemorySettings
+
+
+def make_memory(inputs: int, settings: MemorySettings) -> Memory | None:
+    """What the settings ask for, over features of `inputs` numbers."""
+    return None if settings.cell is Cell["none"] else Memory(inputs, settings)
+
+
+class Memory(nn.Module):
+    """One recurrent layer. A sequence lies in one episode, and begins with zeros where that does."""
+
+    def __init__(self, inputs: int, settings: MemorySettings) -> None:
+        super().__init__()
+        self.features = settings.size
+        """F: what comes out."""
+        cell = nn.LSTM if settings.cell is Cell["lstm"] else nn.GRU
+        self.layer: nn.LSTM | nn.GRU = cell(inputs, settings.size, batch_first=True)
+        for name, parameter in self.layer.named_parameters():
+            if name.startswith("weight"):
+                for gate in torch.split(parameter.detach(), settings.size):
+                    nn.init.orthogonal_(gate)
+            else:
+                nn.init.zeros_(parameter)
+        # The second gate, which keeps what was, is open at first: then what was seen long ago still matters.
+        bias = self.layer.get_parameter("bias_ih_l0").detach()
+        nn.init.ones_(bias[settings.size : 2 * settings.size])
+
+    def forward(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (N, F) of features (N, ...), and the memory (B, R) after each sequence, from that before it."""
+        sequences = features.view(len(memory), -1, features.shape[-1])
+        if isinstance(self.layer, nn.LSTM):
+            output, cell = torch.split(memory, self.features, dim=-1)
+            outputs, (output, cell) = self.layer(sequences, (output[None].contiguous(), cell[None].contiguous()))
+            after = torch.cat([output[0], cell[0]], dim=-1)
+        else:
+            outputs, output = self.layer(sequences, memory[None])
+            after = output[0]
+        return outputs.reshape(len(features), -1), after
