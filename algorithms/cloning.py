@@ -45,8 +45,9 @@ class Cloning:
         """Gradient steps that are still to be made before the first sample."""
         self._policy, self._parameters = policy, list(policy.parameters())
         self._demonstrations = Demonstrations(rows, device, seed)
-        length = 1 if policy.memory is None else policy.network.memory.sequence_length
-        self._places, self._counted = self._demonstrations.sequences(length)
+        memory = policy.network.memory
+        length, lead = (1, 0) if policy.memory is None else (memory.sequence_length, memory.burn_in)
+        self._places, self._counted = self._demonstrations.sequences(length, lead)
         self._optimizer = FlatAdam(policy.flat[policy.parameter_start :], settings.learning_rate, None)
         self._weight = torch.zeros((), device=device)
         self._loss = torch.zeros((), device=device)
@@ -108,7 +109,7 @@ class Cloning:
             device=self._places.device,
         )
         steps = self._demonstrations.steps.take(self._places[chosen].flatten())
-        # What an actor would remember there is not known where a sequence does not begin its episode.
+        # What an actor would remember is not known where a sequence does not begin its episode: its first steps tell.
         memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
         distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
         counted = None if length == 1 else self._counted[chosen].flatten()

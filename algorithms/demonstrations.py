@@ -31,6 +31,14 @@ class Steps(NamedTuple):
     following: tuple[Tensor, ...]
     """For each observation (N, *shape): what was seen next, zeros if terminated. None of demonstrated steps."""
 
+    def part(self, first: int, end: int) -> Steps:
+        """The steps from `first` on, before `end`."""
+        part = slice(first, end)
+        observations, following = (tuple(x[part] for x in seen) for seen in (self.observations, self.following))
+        return Steps(
+            observations, self.mask[part], self.continuous[part], self.discrete[part], self.terminated[part], following
+        )
+
     def take(self, places: Tensor) -> Steps:
         """The steps at (M,) places."""
         return Steps(
@@ -56,11 +64,11 @@ class Demonstrations:
         self._ends = np.flatnonzero(np.append(links[links >= 0][:-1] != numbers[links >= 0][1:], True))
         self.generator = Generator(device).manual_seed(seed)
 
-    def sequences(self, length: int) -> tuple[Tensor, Tensor]:
-        """All steps as sequences of one episode each: places in `steps` (Q, L), and (Q, L) float32, 0 where padded."""
-        sequences = cut(self._ends, length)
+    def sequences(self, length: int, lead: int) -> tuple[Tensor, Tensor]:
+        """All steps in sequences as of `cut`: their places in `steps` (Q, L), and (Q, L) float32, 0 if not counted."""
+        sequences = cut(self._ends, length, lead)
         device = self.steps.mask.device
-        return torch.from_numpy(sequences.rows).to(device), torch.from_numpy(sequences.valid).to(device).float()
+        return torch.from_numpy(sequences.rows).to(device), torch.from_numpy(sequences.counted).to(device).float()
 
     def draw(self, count: int) -> Steps:
         """`count` steps, with replacement."""

@@ -17,6 +17,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from algorithms.action_inputs import ActionInputs
+from algorithms.batches import OwnBatches
 from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
 from algorithms.demonstrations import Demonstrations, Steps
 from algorithms.encoders import initialize, is_image
@@ -56,17 +58,12 @@ class Seen(NamedTuple):
 class Discriminator(nn.Module):
     """Tells demonstrated steps from the agent's own."""
 
-    starts: Tensor
-
     def __init__(self, spec: BehaviorSpec, settings: GAILSettings, network: NetworkSettings) -> None:
         """`network` is the policy's, whose inputs it sees."""
         super().__init__()
-        self._use_actions = settings.use_actions
-        self._choices = sum(spec.branches)
-        branches = torch.tensor([0, *spec.branches])
-        self.register_buffer("starts", branches.cumsum(0)[:-1], persistent=False)
         self.encoder = Encoder(spec, network)
-        actions = spec.continuous_size + self._choices if settings.use_actions else 0
+        self.actions = ActionInputs(spec) if settings.use_actions else None
+        actions = 0 if self.actions is None else self.actions.features
         self.trunk = MLP(self.encoder.features + actions + 1, settings.hidden)
         self.head = nn.Linear(self.trunk.features, 1)
         initialize(self.head, 1.0)
@@ -78,16 +75,12 @@ class Discriminator(nn.Module):
         return logits[:, 0]
 
     def see(self, policy: Policy, steps: Steps) -> Seen:
-        """What it sees of steps. A choice that its mask forbids was not taken by the game, and is left out."""
+        """What it sees of steps."""
         vector, *images = policy.prepare(steps.observations)
-        parts = []
-        if self._use_actions:
-            parts.append(steps.continuous.clamp(-1, 1))
-            chosen = vector.new_zeros(len(vector), self._choices)
-            chosen.scatter_(1, steps.discrete + self.starts, 1.0)
-            parts.append(chosen * steps.mask if steps.mask.shape[1] else chosen)
-        parts.append(vector.new_zeros(len(vector), 1))
-        return Seen((vector, *(image.float() for image in images)), torch.cat(parts, dim=-1))
+        rest = vector.new_zeros(len(vector), 1)
+        if self.actions is not None:
+            rest = torch.cat([self.actions(steps), rest], dim=-1)
+        return Seen((vector, *(image.float() for image in images)), rest)
 
 
 class GAIL:
@@ -98,7 +91,8 @@ class GAIL:
         self.settings = settings
         self._policy = policy
         self._demonstrations = Demonstrations(rows, device, seed)
-        self._generator = Generator(device).manual_seed(seed + 1)
+        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, device, seed + 1)
+        self._generator = Generator(device).manual_seed(seed + 2)
         self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(device)
         self._parameters = list(self._discriminator.parameters())
         self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=device)
@@ -107,7 +101,6 @@ class GAIL:
         images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
         self._scales = [1.0, *images]
         self._strength = torch.zeros((), device=device)
-        self._owed = 0.0
         self._averages = Averages(METRICS, device)
         self.set_progress(0)
 
@@ -121,16 +114,8 @@ class GAIL:
 
     def learn(self, steps: Steps, samples: float) -> None:
         """Gradient steps of the discriminator, as many as `samples` new ones ask for, on parts of the agent's steps."""
-        size, count = self.settings.batch_size, len(steps.terminated)
-        self._owed += samples * self.settings.updates_per_sample
-        due = int(self._owed + ROUNDING)
-        self._owed -= due
-        for _ in range(due):
-            if count <= size:
-                self._update(steps)
-            else:
-                places = torch.randint(count, (size,), generator=self._generator, device=self._vector.device)
-                self._update(steps.take(places))
+        for batch in self._batches.draw(steps, samples):
+            self._update(batch)
 
     def set_progress(self, samples: int) -> None:
         """Moves the strength to what it is after `samples` samples."""
@@ -147,9 +132,9 @@ class GAIL:
             "discriminator": self._vector.cpu().clone(),
             **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
             "random/demonstrations": self._demonstrations.generator.get_state().clone(),
-            "random/steps": self._generator.get_state().clone(),
+            "random/lines": self._generator.get_state().clone(),
+            **self._batches.state_dict(),
             "strength": self._strength.cpu().clone(),
-            "owed": torch.tensor(self._owed, dtype=torch.float64),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -157,9 +142,9 @@ class GAIL:
         self._vector.copy_(state["discriminator"])
         self._optimizer.load_state_dict(below(state, "optimizer/"))
         load_torch_state(self._demonstrations.generator, state["random/demonstrations"])
-        load_torch_state(self._generator, state["random/steps"])
+        load_torch_state(self._generator, state["random/lines"])
+        self._batches.load_state_dict(state)
         self._strength.copy_(state["strength"])
-        self._owed = float(state["owed"])
 
     def _update(self, steps: Steps) -> None:
         """One gradient step, on these steps of the agent and as many that were demonstrated: nothing waits for it."""
@@ -204,8 +189,6 @@ METRICS = (
     "gail/score_own",
     "gail/score_absorbing",
 )
-ROUNDING = 1e-6
-"""Of a gradient step: ten times 0.1 samples fall short of 1."""
 EPSILON = 1e-12
 """Added to a squared norm, whose root has no gradient at 0."""
 

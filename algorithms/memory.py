@@ -5,10 +5,15 @@ Shapes: B sequences of L steps each, N = B * L steps, one sequence after another
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from algorithms.settings import Cell, MemorySettings
+
+# On CUDA, a layer whose weights lie in a vector with others has them copied together in every call, and warns of it.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 
 def make_memory(inputs: int, settings: MemorySettings) -> Memory | None:

@@ -282,12 +282,14 @@ class PPO:
     @torch.no_grad()
     def _evaluate(self, drain: Drain) -> Batch:
         """The rollout in sequences, with its proximal log-probabilities, advantages and targets."""
-        settings, length = self.settings, sequence_length(self.settings)
+        settings = self.settings
+        longest = int(np.diff(drain.ends, prepend=-1).max())
+        length = min(sequence_length(settings), longest)
         observations = tuple(self._move(x) for x in drain.observations)
         mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
         sequences = cut(drain.ends, length)
         rows = self._move(sequences.rows.ravel())  # (P,) of each place
-        places = self._move(np.flatnonzero(sequences.valid))  # (N,) of each row
+        places = self._move(np.flatnonzero(sequences.counted))  # (N,) of each row
 
         def arranged(x: Tensor) -> Tensor:
             return x if length == 1 else x.index_select(0, rows)
@@ -298,7 +300,7 @@ class PPO:
             arranged(continuous),
             arranged(self.policy.branches.index(discrete.long())),
             self._move(drain.memory[sequences.rows[:, 0]]),
-            None if length == 1 else self._move(sequences.valid.ravel()).float(),
+            None if length == 1 else self._move(sequences.counted.ravel()).float(),
         )
         log_prob, values = self._judge(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
@@ -367,6 +369,8 @@ class PPO:
         features, _ = self.policy.features(played.inputs, played.memory)
         distribution = self.policy.distribution(features, played.mask)
         log_prob = distribution.log_prob(played.continuous, played.discrete)
+        if counted is not None:  # what stands in a padded place may be ever so unlikely there: infinity times 0 is NaN
+            log_prob = torch.where(counted > 0, log_prob, batch.proximal_log_prob)
         entropy = distribution.entropy(counted)
         loss_policy = policy_loss(
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, counted

@@ -46,6 +46,19 @@ class RewardSignal(Protocol):
         """Takes over what `state_dict` gave."""
 
 
+SCORED_AT_ONCE = 1024
+"""Rows of one pass of a signal: bounds the memory that images take."""
+
+
+def _in_parts(signal: RewardSignal, steps: Steps) -> Scores:
+    """What steps earn, some at once."""
+    count = len(steps.mask)
+    if count <= SCORED_AT_ONCE:
+        return signal.score(steps)
+    parts = [signal.score(steps.part(first, first + SCORED_AT_ONCE)) for first in range(0, count, SCORED_AT_ONCE)]
+    return Scores(torch.cat([part.rewards for part in parts]), parts[0].absorbing)
+
+
 class Rewards:
     """The sum of the environment's reward, times its strength, and of all other signals, by name."""
 
@@ -72,7 +85,7 @@ class Rewards:
         counts = torch.ones_like(total) if counted is None else counted.to(total.dtype)
         means = [(total * counts).sum() / counts.sum()]
         for signal in self._signals.values():
-            scores = signal.score(steps)
+            scores = _in_parts(signal, steps)
             earned = scores.rewards.view(rewards.shape)
             means.append((earned * counts).sum() / counts.sum())
             total = total + earned

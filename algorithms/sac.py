@@ -7,9 +7,9 @@ are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of 
 With a memory, a batch is walks whose steps are replayed one after another; policy and critics each remember. The policy
 begins with what the actor remembered there, critics with nothing.
 
-Shapes: W walks of a batch, P places of each, L of them steps to learn from, N = W * L (without memory P = 2, L = 1); R
-numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches as they are chosen, K choices of
-the largest, T = (C > 0) + B action blocks, each with a temperature.
+Shapes: W walks of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
+(without memory P = 2, L = 1); R numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches
+as they are chosen, K choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
 """
 
 from __future__ import annotations
@@ -216,12 +216,13 @@ class SAC:
         if self._demos is not None:
             drawn = own.followed_by(self._draw(self._demos, self._demo_walks))
         learned = drawn.learned
-        if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0 and learned.any():
+        if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
             rows = [x[:, : learned.shape[1]][learned] for x in drawn.observations]
             self._normalize(self.policy.normalized_rows(rows))
         if self._rewards.look and own.learned.any():
             self._rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
-        self._learn(self._to_device(drawn))
+        if learned.any():
+            self._learn(self._to_device(drawn))
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -382,10 +383,10 @@ class SAC:
         temperatures = self._log_temperatures.detach().exp()
         features = _features(self._critic, batch, batch.steps)
         q = self._critic(features, batch.continuous)
-        targets = self._targets(batch, temperatures)
+        seen, seen_next = self._seen(batch)
+        targets = self._targets(batch, seen_next, temperatures)
         loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
 
-        seen = _features(self.policy, batch, batch.steps)
         sampled = self._sample(self.policy.distribution(seen, batch.mask))
         # Critics and policy step together, so the critics that judge the policy are those just evaluated.
         judged = self._frozen(features.detach(), sampled.continuous) if self._spec.continuous_size else q.detach()
@@ -402,10 +403,18 @@ class SAC:
         scalars = torch.stack([loss_critic, loss_policy, mean(targets, counted)])
         self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
 
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The policy's features at the steps, and at the ends without gradient: both in one pass if it remembers."""
+        if self.policy.memory is not None:
+            features, _ = self.policy.features(batch.inputs, batch.memory)
+            return features[batch.steps], features[batch.ends].detach()
+        with torch.no_grad():
+            ends = _features(self.policy, batch, batch.ends)
+        return _features(self.policy, batch, batch.steps), ends
+
     @torch.no_grad()
-    def _targets(self, batch: Batch, temperatures: Tensor) -> Tensor:
-        """(N,) n-step soft targets of the critics."""
-        seen = _features(self.policy, batch, batch.ends)
+    def _targets(self, batch: Batch, seen: Tensor, temperatures: Tensor) -> Tensor:
+        """(N,) n-step soft targets of the critics, of what the policy sees at the ends."""
         sampled = self._sample(self.policy.distribution(seen, batch.next_mask))
         q = self._target(_features(self._target, batch, batch.ends), sampled.continuous)
         return batch.returns + batch.next_discount * soft_values(sampled, q, temperatures)

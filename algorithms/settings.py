@@ -5,12 +5,9 @@ This file imports no torch, so that commands and spawned processes that only nee
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
-
-from envs.spec import UserError
+from typing import Any, Literal, TypeAlias
 
 Form = Enum("Form", ["signed", "positive", "negative"])
 """What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
@@ -21,6 +18,9 @@ Images = Enum("Images", ["simple", "nature", "impala"])
 
 Cell = Enum("Cell", ["none", "lstm", "gru"])
 """What remembers: nothing, an LSTM (doi 10.1162/neco.1997.9.8.1735) or a GRU (arXiv 1406.1078)."""
+
+Act = Enum("Act", ["ppo", "sac"])
+"""How a policy draws continuous actions: from an unbounded Gaussian as `ppo`, or from a squashed one as `sac`."""
 
 
 def path_field() -> Any:
@@ -184,6 +184,34 @@ class SACSettings:
 
 
 @dataclass
+class CustomSettings:
+    """An algorithm of the user's own (docs/extending.md)."""
+
+    name: str = "custom"
+    """Names the algorithm: always `custom`."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """Size of the networks."""
+    buffer_capacity: int | None = None
+    """Rows that the buffer holds; null = what fits into `buffer_memory_mib`."""
+    buffer_memory_mib: int = 128
+    """MiB of memory that the buffer takes."""
+    path: str | None = path_field()
+    """Its class, `package.module:Class`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What that class can be set, by names of its own."""
+    act: Act = Act["ppo"]
+    """Whose kind of policy acts, `ppo` or `sac`: as the class needs it. They differ in continuous actions."""
+    discount: float = 0.99
+    """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
+    cloning: CloningSettings = field(default_factory=CloningSettings)
+    """Cloning of demonstrations, before or beside, if the class does that."""
+
+
+AlgorithmSettings: TypeAlias = PPOSettings | SACSettings | CustomSettings
+"""Those of any algorithm."""
+
+
+@dataclass
 class ExtrinsicSettings:
     """The reward that the environment itself gives."""
 
@@ -276,7 +304,7 @@ class RewardSettings:
     """Reward for what is new: observations unlike those seen before."""
 
 
-def demo_paths(algorithm: PPOSettings | SACSettings, reward: RewardSettings) -> dict[str, str]:
+def demo_paths(algorithm: AlgorithmSettings, reward: RewardSettings) -> dict[str, str]:
     """Where demonstrations are taken from, by the keys that say so, relative to a behavior's settings."""
     paths = {"reward.gail.demos": reward.gail.demos, "algorithm.cloning.demos": algorithm.cloning.demos}
     if isinstance(algorithm, SACSettings):
@@ -284,20 +312,29 @@ def demo_paths(algorithm: PPOSettings | SACSettings, reward: RewardSettings) -> 
     return {key: path for key, path in paths.items() if path is not None}
 
 
+def policy_kind(settings: AlgorithmSettings) -> Literal["ppo", "sac"]:
+    """Which kind of policy acts."""
+    if isinstance(settings, CustomSettings):
+        return "ppo" if settings.act is Act["ppo"] else "sac"
+    return "ppo" if isinstance(settings, PPOSettings) else "sac"
+
+
 def pays(settings: NoveltySettings) -> bool:
     """Whether novelty is paid for at any time."""
     return settings.strength > 0 or (settings.strength_end or 0) > 0
 
 
-def least_rows(settings: PPOSettings | SACSettings) -> int:
+def least_rows(settings: AlgorithmSettings) -> int:
     """Rows that a buffer has to hold. A step that is cut off takes two: its own and that of its last observation."""
+    if isinstance(settings, CustomSettings):
+        return 1  # what its class needs, that says once it is made
     if isinstance(settings, PPOSettings):
         # What waits while the lag allows it, the rollout in hand, and what is still open.
         return 2 * (settings.max_lag + 2) * settings.rollout_size
-    return 2 * max(settings.start_samples, settings.batch_size, _walk(settings))
+    return 2 * max(settings.start_samples, settings.batch_size, walk_rows(settings))
 
 
-def remembers(settings: PPOSettings | SACSettings) -> bool:
+def remembers(settings: AlgorithmSettings) -> bool:
     """Whether the policy has a memory."""
     return settings.network.memory.cell is not Cell["none"]
 
@@ -309,7 +346,7 @@ def memory_size(settings: MemorySettings) -> int:
     return settings.size * (2 if settings.cell is Cell["lstm"] else 1)
 
 
-def sequence_length(settings: PPOSettings | SACSettings) -> int:
+def sequence_length(settings: AlgorithmSettings) -> int:
     """Steps that are learned from together: 1 without memory."""
     return settings.network.memory.sequence_length if remembers(settings) else 1
 
@@ -324,7 +361,7 @@ def demo_walks(settings: SACSettings) -> int:
     return 0 if settings.demos is None else max(1, round(settings.demo_share * batch_walks(settings)))
 
 
-def _walk(settings: SACSettings) -> int:
+def walk_rows(settings: SACSettings) -> int:
     """Rows of a walk: what leads up to a sequence, the sequence, and what its last return looks ahead."""
     return sequence_length(settings) + settings.network.memory.burn_in * remembers(settings) + settings.steps
 
@@ -334,183 +371,3 @@ def scheduled(initial: float, end: float | None, horizon: int | None, samples: i
     if end is None or horizon is None:
         return initial
     return initial + (end - initial) * min(samples / horizon, 1.0)
-
-
-def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
-    """Checks the ranges of all values; `prefix` is where the settings stand in the configuration.
-
-    Raises UserError, which names the key, if one is out of range.
-    """
-    _validate_network(settings.network, prefix)
-    for key in ("buffer_memory_mib", "rollout_size", "minibatch_size", "epochs"):
-        _at_least(prefix, key, getattr(settings, key), 1)
-    _at_least(prefix, "max_lag", settings.max_lag, 0)
-    for key in ("discount", "gae_lambda"):
-        _share(prefix, key, getattr(settings, key))
-    for key in ("clip", "max_weight", "max_gradient_norm"):
-        _positive(prefix, key, getattr(settings, key))
-    for key in ("entropy", "value_weight"):
-        _at_least(prefix, key, getattr(settings, key), 0)
-    if settings.value_clip is not None:
-        _positive(prefix, "value_clip", settings.value_clip)
-    _validate_schedule(settings, ("learning_rate", "clip", "entropy"), prefix)
-    if settings.minibatch_size > settings.rollout_size:
-        raise UserError(
-            f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
-            f"{prefix}.rollout_size={settings.rollout_size}: a minibatch is a part of a rollout"
-        )
-    if remembers(settings) and settings.network.memory.sequence_length > settings.rollout_size:
-        raise UserError(
-            f"{prefix}.network.memory.sequence_length={settings.network.memory.sequence_length} is longer than "
-            f"{prefix}.rollout_size={settings.rollout_size}: a sequence is a part of a rollout"
-        )
-    _validate_cloning(settings.cloning, f"{prefix}.cloning")
-    _validate_capacity(settings, prefix)
-
-
-def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
-    """Checks the ranges of all values; `prefix` is where the settings stand in the configuration.
-
-    Raises UserError, which names the key, if one is out of range.
-    """
-    _validate_network(settings.network, prefix)
-    for key in ("buffer_memory_mib", "batch_size", "start_samples", "steps"):
-        _at_least(prefix, key, getattr(settings, key), 1)
-    for key in ("discount", "discrete_entropy"):
-        _share(prefix, key, getattr(settings, key))
-    for key in ("updates_per_sample", "target_rate", "temperature"):
-        _positive(prefix, key, getattr(settings, key))
-    if settings.target_rate > 1:
-        raise UserError(f"{prefix}.target_rate={settings.target_rate} must not be above 1")
-    if settings.max_gradient_norm is not None:
-        _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
-    if not 0 < settings.demo_share < 1:
-        raise UserError(f"{prefix}.demo_share={settings.demo_share} must lie between 0 and 1, both excluded")
-    if settings.demos is not None and demo_walks(settings) == batch_walks(settings):
-        unit = "sequence" if remembers(settings) else "row"
-        raise UserError(
-            f"{prefix}.demo_share={settings.demo_share} of {prefix}.batch_size={settings.batch_size} leaves no {unit} "
-            "of the agent's own: lower the share, or raise the batch size"
-        )
-    if remembers(settings) and settings.buffer_capacity is not None and _walk(settings) > settings.buffer_capacity:
-        memory = settings.network.memory
-        raise UserError(
-            f"{prefix}.network.memory.sequence_length={memory.sequence_length}, burn_in={memory.burn_in} and "
-            f"{prefix}.steps={settings.steps} make sequences of {_walk(settings)} rows, longer than "
-            f"{prefix}.buffer_capacity={settings.buffer_capacity}: shorten them, or hold more rows"
-        )
-    _validate_cloning(settings.cloning, f"{prefix}.cloning")
-    _validate_schedule(settings, ("learning_rate",), prefix)
-    _validate_capacity(settings, prefix)
-
-
-def validate_rewards(settings: RewardSettings, discount: float, prefix: str = "") -> None:
-    """Checks the ranges of all values, also against the `discount` of the algorithm that learns from them.
-
-    `prefix` is where the behavior's settings stand in the configuration, with the dot behind it.
-
-    Raises UserError, which names the key, if one is out of range.
-    """
-    _at_least(f"{prefix}reward", "extrinsic.strength", settings.extrinsic.strength, 0)
-    _validate_gail(settings.gail, f"{prefix}reward.gail")
-    signals = {"curiosity": settings.curiosity, "rnd": settings.rnd}
-    for name, signal in signals.items():
-        _validate_novelty(signal, f"{prefix}reward.{name}")
-    if not 0 < settings.curiosity.forward_share < 1:
-        raise UserError(
-            f"{prefix}reward.curiosity.forward_share={settings.curiosity.forward_share} must lie between 0 and 1, both "
-            "excluded: both models have to learn"
-        )
-    endless = ["gail"] if settings.gail.demos is not None else []
-    endless += [name for name, signal in signals.items() if pays(signal)]
-    if endless and discount >= 1:
-        raise UserError(
-            f"{prefix}algorithm.discount={discount} with {prefix}reward.{endless[0]}: what comes after an end is worth "
-            "reward / (1 - discount), so the discount has to be below 1"
-        )
-
-
-def _validate_gail(settings: GAILSettings, prefix: str) -> None:
-    _at_least(prefix, "gradient_penalty", settings.gradient_penalty, 0)
-    _validate_learned(settings, prefix)
-
-
-def _validate_novelty(settings: NoveltySettings, prefix: str) -> None:
-    _at_least(prefix, "encoding_size", settings.encoding_size, 2)
-    _validate_learned(settings, prefix)
-
-
-def _validate_learned(settings: GAILSettings | NoveltySettings, prefix: str) -> None:
-    _at_least(prefix, "strength", settings.strength, 0)
-    _at_least(prefix, "batch_size", settings.batch_size, 1)
-    for key in ("learning_rate", "updates_per_sample", "bound"):
-        _positive(prefix, key, getattr(settings, key))
-    _validate_hidden(settings.hidden, f"{prefix}.hidden")
-    _validate_ends(settings, ("strength",), prefix)
-
-
-def _validate_network(settings: NetworkSettings, prefix: str) -> None:
-    _validate_hidden(settings.hidden, f"{prefix}.network.hidden")
-    _at_least(prefix, "network.joint_choices", settings.joint_choices, 0)
-    if settings.custom is not None:
-        from algorithms.custom import network_class  # imports torch, as the user's module does
-
-        network_class(settings.custom, f"{prefix}.network.custom")
-    for key, least in (("size", 1), ("sequence_length", 2), ("burn_in", 0)):
-        _at_least(prefix, f"network.memory.{key}", getattr(settings.memory, key), least)
-
-
-def _validate_hidden(hidden: list[int], key: str) -> None:
-    if min(hidden, default=1) < 1:
-        raise UserError(f"{key}={hidden}: every layer needs at least 1 unit")
-
-
-def _validate_cloning(settings: CloningSettings, prefix: str) -> None:
-    for key in ("updates_before", "strength", "samples"):
-        _at_least(prefix, key, getattr(settings, key), 0)
-    _at_least(prefix, "batch_size", settings.batch_size, 1)
-    _positive(prefix, "learning_rate", settings.learning_rate)
-
-
-def _validate_capacity(settings: PPOSettings | SACSettings, prefix: str) -> None:
-    least = least_rows(settings)
-    if settings.buffer_capacity is not None and settings.buffer_capacity < least:
-        raise UserError(f"{prefix}.buffer_capacity={settings.buffer_capacity} has to be {least} or more here")
-
-
-def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...], prefix: str) -> None:
-    _positive(prefix, "learning_rate", settings.learning_rate)
-    _validate_ends(settings, keys, prefix)
-
-
-def _validate_ends(
-    settings: PPOSettings | SACSettings | GAILSettings | NoveltySettings, keys: tuple[str, ...], prefix: str
-) -> None:
-    for key in keys:
-        end = getattr(settings, f"{key}_end")
-        if end is None:
-            continue
-        _at_least(prefix, f"{key}_end", end, 0)
-        if settings.schedule_samples is None:
-            raise UserError(f"{prefix}.{key}_end={end} needs {prefix}.schedule_samples: when it is to be reached")
-    if settings.schedule_samples is not None:
-        _at_least(prefix, "schedule_samples", settings.schedule_samples, 1)
-
-
-def _at_least(prefix: str, key: str, value: float, least: int) -> None:
-    if not least <= value < math.inf:
-        raise UserError(f"{prefix}.{key}={value} must be at least {least}{_finite(value)}")
-
-
-def _positive(prefix: str, key: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise UserError(f"{prefix}.{key}={value} must be above 0{_finite(value)}")
-
-
-def _share(prefix: str, key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"{prefix}.{key}={value} must lie between 0 and 1")
-
-
-def _finite(value: float) -> str:
-    return " and finite" if value == math.inf else ""

@@ -45,6 +45,14 @@ class LearningTask:
 
 
 _SMALL = "algorithm.network.hidden=[64,64]"
+_RECALL = ("env=recall", "algorithm.network.hidden=[64]", "algorithm.learning_rate=1e-3")
+_RECALL_SAC = (
+    *("algorithm=sac", *_RECALL, "algorithm.batch_size=1024", "algorithm.updates_per_sample=0.05"),
+    *("algorithm.temperature=0.02", "algorithm.learn_temperature=false", "algorithm.discount=0.97"),
+)
+_REMEMBER = "algorithm.network.memory.cell=lstm"
+_CORRIDOR = ("env=corridor", "env.instances=8", _SMALL)
+_CORRIDOR_SAC = ("algorithm=sac", *_CORRIDOR, "algorithm.discrete_entropy=0.6")
 TASKS = {
     "ppo_cartpole": LearningTask(
         (
@@ -84,6 +92,21 @@ TASKS = {
         expert="benchmarks.experts:cartpole",
     ),
     "ppo_basic": LearningTask(("+experiment=basic_ppo",), mark=0.9, samples=10_000),
+    "ppo_recall": LearningTask(("algorithm=ppo", *_RECALL, _REMEMBER), mark=0.95, samples=150_000),
+    "ppo_recall_forgetful": LearningTask(("algorithm=ppo", *_RECALL), mark=0.95, samples=150_000),
+    "sac_recall": LearningTask((*_RECALL_SAC, _REMEMBER), mark=0.95, samples=30_000),
+    "sac_recall_forgetful": LearningTask(_RECALL_SAC, mark=0.95, samples=30_000),
+    "ppo_corridor_rnd": LearningTask(
+        ("algorithm=ppo", *_CORRIDOR, "reward.rnd.strength=0.1"), mark=0.95, samples=150_000
+    ),
+    "ppo_corridor_curiosity": LearningTask(
+        ("algorithm=ppo", *_CORRIDOR, "reward.curiosity.strength=0.1"), mark=0.95, samples=150_000
+    ),
+    "ppo_corridor": LearningTask(("algorithm=ppo", *_CORRIDOR), mark=0.95, samples=150_000),
+    "sac_corridor_rnd": LearningTask(
+        (*_CORRIDOR_SAC, "reward.rnd.strength=1", "reward.rnd.updates_per_sample=0.01"), mark=0.95, samples=60_000
+    ),
+    "sac_corridor": LearningTask(_CORRIDOR_SAC, mark=0.95, samples=60_000),
 }
 
 

@@ -250,7 +250,8 @@ def _record(file: Path) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name("unfinished.demo")
-    aside.unlink(missing_ok=True)
+    for left in (aside, aside.with_name(f"{aside.name}.part")):  # by one that was killed
+        left.unlink(missing_ok=True)
     record(["env=bubble_shooter"], "bot", PLAY_THROUGHS, aside, SEED)
     aside.replace(file)
 

@@ -77,7 +77,8 @@ class Replay:
 
     With a `length` above 1 walks are sequences, which begin at every `length`-th step of an episode. From one that does
     not begin its episode, the first `burn_in` steps are not learned from, and `burn_in` more follow the `length`: so
-    each step is learned from in exactly one sequence, and mostly with a memory that is up to date.
+    each step is learned from in exactly one sequence, and mostly with a memory that is up to date. Steps of a sequence
+    whose beginning is overwritten are lost with it.
     """
 
     def __init__(self, rows: Rows, length: int = 1, burn_in: int = 0) -> None:
@@ -120,7 +121,10 @@ class Replay:
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
     ) -> Batch:
-        """Draw `batch` walks with their n-step returns; those whose rows were overwritten meanwhile are drawn again.
+        """Draw `batch` walks with their n-step returns.
+
+        Those whose rows were overwritten meanwhile are drawn again; so are, a few times, those that nothing is learned
+        from, as the sequence before it took all that was left of its episode.
 
         Args:
             rng: the same state and the same rows give the same batch.
@@ -134,14 +138,19 @@ class Replay:
 
         """
         result = self._attempt(rng, batch, steps, discount, every_step)
-        torn = np.flatnonzero(result.numbers[:, 0] <= self.rows.overwritten)
-        while torn.size:
-            again = self._attempt(rng, torn.size, steps, discount, every_step)
-            still = again.numbers[:, 0] <= self.rows.overwritten
+        attempts, unfit = 1, self._unfit(result, True)
+        while unfit.size:
+            again = self._attempt(rng, unfit.size, steps, discount, every_step)
+            attempts += 1
             for field in fields(Batch):
-                _overwrite(getattr(result, field.name), torn, getattr(again, field.name))
-            torn = torn[still]
+                _overwrite(getattr(result, field.name), unfit, getattr(again, field.name))
+            unfit = unfit[self._unfit(again, attempts < _REJECTIONS)]
         return result
+
+    def _unfit(self, drawn: Batch, picky: bool) -> Array:
+        """Places of walks that were overwritten before they were gathered or, if `picky`, teach nothing."""
+        unfit = drawn.numbers[:, 0] <= self.rows.overwritten
+        return np.flatnonzero(unfit | ~drawn.learned.any(axis=1) if picky else unfit)
 
     def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
         learning = self.length + self.burn_in
@@ -196,12 +205,13 @@ class Replay:
             again = again[self._begins(again)][: rejected.size]
             numbers[rejected[: again.size]] = again
             rejected = rejected[again.size :]
-        # Few rows will do, as at a run's start: look for them.
+        # Few rows will do, as at a run's start: look for them. If a buffer holds no sequence's beginning, any will do.
         every = np.arange(oldest, head + 1)
-        possible = every[self._begins(every)]
-        if not possible.size:
+        drawable = every[rows.fields["next"].take(rows.slots(every), mode="clip") >= 0]
+        if not drawable.size:
             raise ValueError(f"no row to draw: none of rows {oldest} to {head} is complete and linked")
-        numbers[rejected] = rng.choice(possible, size=rejected.size)
+        possible = drawable[self._begins(drawable)]
+        numbers[rejected] = rng.choice(possible if possible.size else drawable, size=rejected.size)
         return numbers
 
     def _begins(self, numbers: Array) -> Array:

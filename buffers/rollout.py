@@ -20,19 +20,25 @@ class Sequences(NamedTuple):
 
     rows: Array
     """(B, L) int64: places of rows in the rollout; that of the sequence's first where padded."""
-    valid: Array
-    """(B, L) bool: False where padded."""
+    counted: Array
+    """(B, L) bool: False where padded, or where steps only lead up to others."""
 
 
-def cut(ends: Array, length: int) -> Sequences:
-    """Segments that lie one after another, whose last rows are at `ends` (S,), as sequences of `length` rows."""
+def cut(ends: Array, length: int, lead: int = 0) -> Sequences:
+    """Segments that lie one after another, whose last rows are at `ends` (S,), in sequences.
+
+    These begin every `length` rows of a segment. They are longer by `lead` rows, and begin with as many that do not
+    count, but for a segment's first: so each row counts in exactly one sequence.
+    """
     firsts = np.concatenate(([0], ends[:-1] + 1))
     counts = (ends - firsts) // length + 1
     segments = np.repeat(np.arange(len(counts)), counts)
     order = np.arange(len(segments)) - (np.cumsum(counts) - counts)[segments]
-    rows = (firsts[segments] + order * length)[:, None] + np.arange(length)
+    rows = (firsts[segments] + order * length)[:, None] + np.arange(length + lead)
     valid = rows <= ends[segments, None]
-    return Sequences(np.where(valid, rows, rows[:, :1]), valid)
+    counted = valid.copy()
+    counted[order > 0, :lead] = False
+    return Sequences(np.where(valid, rows, rows[:, :1]), counted)
 
 
 @dataclass

@@ -215,6 +215,7 @@ class EnvManager:
         if resume["actions"] is None:
             return {}
         self._slots.episode[:known] -= 1  # the open episodes are begun again
+        self._alive[:known] = True  # should that fail, what they came from is lost
         return {i: Actions(*resume["actions"][i]) for i in range(known)}
 
     def _ready(self, fleet: Fleet, index: Array) -> Ready:

@@ -162,7 +162,8 @@ class Channel:
         self._grow(len(state["rewards"]))
         self._open["reward"][: len(state["rewards"])] = state["rewards"]
         self._open["length"][: len(state["lengths"])] = state["lengths"]
-        self._open["memory_after"][: len(state["memories"])] = state["memories"]
+        memories = state.get("memories", [])  # checkpoints of before there was memory have none
+        self._open["memory_after"][: len(memories)] = memories
         self._writer.load_state(state["writer"])
 
     def _usable(self) -> int:

@@ -11,7 +11,8 @@ from algorithms.networks import Encoder
 from algorithms.policy import Policy
 from algorithms.ppo import PPO, Value
 from algorithms.sac import SAC, Critic
-from algorithms.settings import GAILSettings, NetworkSettings, PPOSettings, SACSettings, validate_ppo, validate_sac
+from algorithms.settings import GAILSettings, NetworkSettings, PPOSettings, SACSettings
+from algorithms.validation import validate_ppo, validate_sac
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
 VECTOR = ObservationSpec("vector", (4,), "float32")

@@ -16,10 +16,8 @@ from algorithms.settings import (
     SACSettings,
     pays,
     scheduled,
-    validate_ppo,
-    validate_rewards,
-    validate_sac,
 )
+from algorithms.validation import validate_ppo, validate_rewards, validate_sac
 from envs.spec import UserError
 
 

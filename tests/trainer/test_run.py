@@ -26,8 +26,22 @@ CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
 PENDULUM = ["env=gym", "env.id=Pendulum-v1"]
 
 
+REMEMBER = ["algorithm.network.memory.cell=lstm", "algorithm.network.memory.size=8"]
+REMEMBER += ["algorithm.network.memory.sequence_length=6", "algorithm.network.memory.burn_in=2"]
+CURIOUS = ["reward.curiosity.strength=0.1", "reward.rnd.strength=0.1", "reward.rnd.updates_per_sample=0.2"]
+
+
 @pytest.mark.parametrize(
-    "arguments", [[*PPO, *CARTPOLE], [*SAC, *CARTPOLE], [*SAC, *PENDULUM]], ids=["ppo", "sac", "sac-continuous"]
+    "arguments",
+    [
+        [*PPO, *CARTPOLE],
+        [*SAC, *CARTPOLE],
+        [*SAC, *PENDULUM],
+        [*PPO, *CARTPOLE, *REMEMBER, *CURIOUS],
+        [*SAC, *CARTPOLE, *REMEMBER, *CURIOUS],
+        [*SAC, *PENDULUM, *REMEMBER, *CURIOUS, "algorithm.steps=3"],
+    ],
+    ids=["ppo", "sac", "sac-continuous", "ppo-all", "sac-all", "sac-continuous-all"],
 )
 def test_inline_resume_is_bit_for_bit(tmp_path: Path, arguments: list[str]) -> None:
     schedule = ["algorithm.learning_rate_end=1e-5", "algorithm.schedule_samples=1000"]
