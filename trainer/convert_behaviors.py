@@ -8,7 +8,8 @@ from typing import Any
 from envs.spec import UserError
 from trainer import convert_keys as keys
 from trainer.convert_imitation import cloning, gail, read_cloning, read_gail
-from trainer.convert_keys import Left, mapping, read, read_network
+from trainer.convert_keys import Left, mapping, read
+from trainer.convert_networks import network, read_network, read_policy_network, sequence_length
 from trainer.convert_signals import NOVELTY, novelty, read_novelty
 
 
@@ -80,10 +81,12 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
         "max_steps": own.get("max_steps", default.get("max_steps", 500_000)),
         "keep_checkpoints": own.get("keep_checkpoints", default.get("keep_checkpoints", 5)),
         "hyperparameters": {**keys.HYPERPARAMETER_DEFAULTS[trainer], **hyperparameters},
-        "network_settings": {
-            **default.get("network_settings", keys.NETWORK_DEFAULTS),
-            **read_network(own.get("network_settings"), f"{where}.network_settings", left),
-        },
+        "network_settings": read_policy_network(
+            own.get("network_settings"),
+            f"{where}.network_settings",
+            default.get("network_settings", keys.NETWORK_DEFAULTS),
+            left,
+        ),
         "signals": _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left),
         "cloning": cloned,
     }
@@ -100,7 +103,8 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
     found = dict(default or {})
     if "extrinsic" in signals:
         own = read(signals["extrinsic"], f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
-        read_network(own.pop("network_settings", None), f"{where}.extrinsic.network_settings", [])
+        network_where = f"{where}.extrinsic.network_settings"
+        read_network(own.pop("network_settings", None), network_where, keys.NETWORK_DEFAULTS, [])
         found["extrinsic"] = {**found.get("extrinsic", keys.SIGNAL_DEFAULTS["extrinsic"]), **own}
     if "gail" in signals:
         found["gail"] = read_gail(signals["gail"], f"{where}.gail", found.get("gail"), left)
@@ -114,16 +118,10 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
 
 def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Settings of the algorithm, always the same keys for the same one."""
-    network = entry["network_settings"]
     signals, where = entry["signals"], _where(behavior)
     return {
         "name": entry["trainer_type"],
-        # ML-Agents has one layer even where none is asked for.
-        "network": {
-            "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
-            "normalize": network["normalize"],
-            "joint_choices": 0,  # no key there: every branch is chosen by itself
-        },
+        "network": network(entry, where),
         "discount": next(signals[name]["gamma"] for name in ("extrinsic", "gail", *NOVELTY) if name in signals),
         "cloning": cloning(entry),
         **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
@@ -158,8 +156,8 @@ def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _sac(entry: Mapping[str, Any], where: str, left: list[Left]) -> dict[str, Any]:
     values = entry["hyperparameters"]
-    # ML-Agents, too, waits for the first whole batch.
-    start = max(values["buffer_init_steps"], values["batch_size"])
+    # ML-Agents, too, waits for the first whole batch. Behind a sequence, one row more is looked at.
+    start = max(values["buffer_init_steps"], values["batch_size"], sequence_length(entry) + 1)
     if values["buffer_size"] < 2 * start:
         remedy = f"raised to {2 * start}: the buffer holds two rows for each sample before the first update"
         left.append(Left(f"{where}.hyperparameters.buffer_size", values["buffer_size"], remedy))

@@ -81,21 +81,6 @@ def mapping(data: object, where: str) -> dict[str, Any]:
     return {str(name): value for name, value in data.items()}
 
 
-def read_network(data: object, where: str, left: list[Left]) -> dict[str, Any]:
-    """The values of `network_settings`, without its memory. UserError as of `read`."""
-    values = read(data, where, NETWORK, left)
-    if "memory" in values:
-        leave_out(values.pop("memory"), f"{where}.memory", MEMORY, MEMORY_LEFT, left)
-    return values
-
-
-def leave_out(data: object, where: str, known: Mapping[str, Key], remedy: str, left: list[Left]) -> None:
-    """Tells once of a whole group, whose keys are checked nevertheless. UserError as of `read`."""
-    values = read(data, where, known, [])
-    read_network(values.get("network_settings"), f"{where}.network_settings", [])
-    left.append(Left(where, data, remedy))
-
-
 def number(value: object, where: str) -> float:
     """`value` as a finite number. A text will do, as YAML 1.1 reads `5e5`, without a dot, as one."""
     try:
@@ -182,7 +167,6 @@ _SHARE = Key(Kind.number, least=0, most=1)
 
 _UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts anew"
 _RESTARTS = "a player that keeps failing is restarted after longer and longer waits: nothing to do"
-_LATER = "not supported yet: left out"
 
 FILE: dict[str, Key] = {
     "behaviors": _GROUP,
@@ -248,19 +232,22 @@ REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_upda
 HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
 """Keys of `hyperparameters`, by `trainer_type`."""
 
-_ENCODER = _left(Kind.text, "images have one kind of encoder here: nothing to do")
+ENCODERS = {"simple": "simple", "nature_cnn": "nature", "resnet": "impala"}
+"""Our names of encoders of images."""
+_ENCODER = Key(Kind.text, choices=(*ENCODERS, "match3", "fully_connected"))
 NETWORK: dict[str, Key] = {
     "normalize": _SWITCH,
     "hidden_units": _POSITIVE_COUNT,
     "num_layers": Key(Kind.count, least=0),
     "memory": _GROUP,
     "vis_encode_type": _ENCODER,
-    "vis_encoder_type": _ENCODER,  # the documentation's table has this name
+    "vis_encoder_type": _ENCODER,
     "goal_conditioning_type": _left(Kind.text, "goal signals are observations like any other: nothing to do"),
     "deterministic": _left(Kind.switch, "training draws actions; trainer.evaluate takes the likeliest"),
 }
+ENCODER_TYPE = ("vis_encoder_type", "vis_encode_type")
+"""Two names of one key: the documentation's table once had the first, the code has the second."""
 MEMORY: dict[str, Key] = {"memory_size": _POSITIVE_COUNT, "sequence_length": _POSITIVE_COUNT}
-MEMORY_LEFT = f"{_LATER}, the policy has no memory; stacked observations may do in its place"
 
 _SIGNAL = {"strength": _NOT_NEGATIVE, "gamma": _SHARE, "network_settings": _GROUP}
 _LEARNED = {**_SIGNAL, "learning_rate": _POSITIVE, "encoding_size": _POSITIVE_COUNT}
@@ -271,7 +258,9 @@ SIGNALS: dict[str, dict[str, Key]] = {
     "gail": {
         **_LEARNED,
         "use_actions": _SWITCH,
-        "use_vail": _left(Kind.switch, f"{_LATER}; the gradient penalty alone smooths the discriminator"),
+        "use_vail": _left(
+            Kind.switch, "not supported yet: left out; the gradient penalty alone smooths the discriminator"
+        ),
         "demo_path": _TEXT,
     },
     "rnd": _LEARNED,
@@ -338,7 +327,14 @@ SAMPLER_DEFAULTS: dict[str, dict[str, Any]] = {
     "multirangeuniform": {"intervals": [[0.0, 1.0]]},
 }
 
-NETWORK_DEFAULTS: dict[str, Any] = {"normalize": False, "hidden_units": 128, "num_layers": 2}
+NETWORK_DEFAULTS: dict[str, Any] = {
+    "normalize": False,
+    "hidden_units": 128,
+    "num_layers": 2,
+    "vis_encode_type": "simple",
+    "memory": None,
+}
+MEMORY_DEFAULTS: dict[str, Any] = {"memory_size": 128, "sequence_length": 64}
 HYPERPARAMETER_DEFAULTS: dict[str, dict[str, Any]] = {
     "ppo": {
         "batch_size": 1024,

@@ -10,7 +10,8 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer import convert_keys as keys
-from trainer.convert_keys import Left, read, read_network
+from trainer.convert_keys import Left, read
+from trainer.convert_networks import encoder_of, read_signal_network
 
 NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
@@ -30,11 +31,12 @@ def read_learned(
 ) -> dict[str, Any]:
     """Values of a signal with networks of its own, on top of those of `default_settings`. UserError as of `read`."""
     own = read(data, where, keys.SIGNALS[name], left)
-    network = read_network(own.get("network_settings"), f"{where}.network_settings", left)
-    if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
-        network = {"hidden_units": own["encoding_size"]}
     base = default or keys.SIGNAL_DEFAULTS[name]
-    return {**base, **own, "network_settings": {**base["network_settings"], **network}}
+    given, network_where = own.get("network_settings"), f"{where}.network_settings"
+    network = read_signal_network(given, network_where, base["network_settings"], left)
+    if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
+        network["hidden_units"] = own["encoding_size"]
+    return {**base, **own, "network_settings": network}
 
 
 def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
@@ -61,6 +63,10 @@ def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, le
     if network["normalize"] != normalize:
         remedy = f"its networks see what the policy does: algorithm.network.normalize={str(normalize).lower()}"
         left.append(Left(f"{where}.network_settings.normalize", network["normalize"], remedy))
+    encoder = encoder_of(entry)
+    if keys.ENCODERS.get(network["vis_encode_type"]) != encoder:
+        remedy = f"its networks see images as the policy does: algorithm.network.encoder={encoder}"
+        left.append(Left(f"{where}.network_settings.vis_encode_type", network["vis_encode_type"], remedy))
     return {
         "strength": values["strength"],
         "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),

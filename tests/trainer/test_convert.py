@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import PPOSettings, SACSettings, validate_ppo, validate_sac
+from algorithms.settings import PPOSettings, SACSettings
+from algorithms.validation import validate_ppo, validate_sac
 from envs.spec import UserError
 from trainer.compose import compose
 from trainer.config import Device, TrainConfig, UnityConfig, settings_of
@@ -44,6 +45,8 @@ SAC: dict[str, Any] = {
     },
     "max_steps": 300000,
 }
+PLAIN: dict[str, Any] = {"joint_choices": 0, "encoder": "simple", "memory": {"cell": "none"}}
+"""A network without memory."""
 
 
 def converted(*behaviors: dict[str, Any] | None, **groups: Any) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def test_every_value_of_a_ppo_behavior_is_converted() -> None:
     experiment = converted(PPO)
     assert experiment["defaults"] == [{"override /env": "unity"}, {"override /algorithm": "ppo"}]
     assert experiment["algorithm"] == {
-        "network": {"hidden": [64, 64, 64], "normalize": True, "joint_choices": 0},
+        "network": {"hidden": [64, 64, 64], "normalize": True, **PLAIN},
         "discount": 0.995,
         "rollout_size": 12000,
         "minibatch_size": 64,
@@ -98,7 +101,7 @@ def test_every_value_of_a_sac_behavior_is_converted() -> None:
     experiment = converted(SAC)
     assert experiment["defaults"][1] == {"override /algorithm": "sac"}
     assert experiment["algorithm"] == {
-        "network": {"hidden": [128, 128], "normalize": False, "joint_choices": 0},
+        "network": {"hidden": [128, 128], "normalize": False, **PLAIN},
         "discount": 0.99,
         "batch_size": 256,
         "buffer_capacity": 200000,
@@ -117,7 +120,7 @@ def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
     assert experiment["stop"] == {"samples": 500000}
     assert experiment["checkpoint"] == {"keep": 5}
     assert experiment["reward"] == {"extrinsic": {"strength": 1.0}}
-    assert experiment["algorithm"]["network"] == {"hidden": [128, 128], "normalize": False, "joint_choices": 0}
+    assert experiment["algorithm"]["network"] == {"hidden": [128, 128], "normalize": False, **PLAIN}
     expected = {
         "ppo": {"rollout_size": 10240, "minibatch_size": 1024, "epochs": 3, "entropy": 0.005, "learning_rate_end": 0.0},
         "sac": {"buffer_capacity": 50000, "batch_size": 128, "updates_per_sample": 1.0, "temperature": 1.0},
@@ -229,7 +232,7 @@ def test_default_settings_serve_those_not_named_and_are_inherited() -> None:
     assert experiment["algorithm"] == converted(PPO)["algorithm"]
     assert experiment["behaviors"] == {
         "default": {},
-        "A": {"algorithm": {"network": {"hidden": [16, 16, 16], "normalize": True, "joint_choices": 0}}},
+        "A": {"algorithm": {"network": {"hidden": [16, 16, 16], "normalize": True, **PLAIN}}},
     }
 
 
@@ -341,8 +344,8 @@ LEFT_IN_BEHAVIORS = {
     "threaded": False,
     "init_path": "models/old",
     "framework": "pytorch",
-    "network_settings.memory": {"memory_size": 256, "sequence_length": 64},
-    "network_settings.vis_encode_type": "resnet",
+    "network_settings.vis_encode_type": "match3",
+    "network_settings.vis_encoder_type": "fully_connected",
     "network_settings.goal_conditioning_type": "none",
     "network_settings.deterministic": True,
 }

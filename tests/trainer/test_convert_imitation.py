@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import CloningSettings, Form, GAILSettings, PPOSettings, SACSettings, validate_rewards
+from algorithms.settings import CloningSettings, Form, GAILSettings, PPOSettings, SACSettings
+from algorithms.validation import validate_rewards
 from envs.spec import UserError
 from trainer.compose import compose
 from trainer.config import TrainConfig, settings_of

@@ -5,7 +5,8 @@ import pytest
 import yaml
 from test_convert_imitation import GAIL, A, behavior, converted, keys_left, left_of, refusal
 
-from algorithms.settings import CuriositySettings, RNDSettings, SACSettings, pays, validate_rewards
+from algorithms.settings import CuriositySettings, RNDSettings, SACSettings, pays
+from algorithms.validation import validate_rewards
 from trainer.compose import compose
 from trainer.config import TrainConfig, settings_of
 from trainer.convert import convert, main
