@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from algorithms.policy import Policy
-from algorithms.settings import PPOSettings, SACSettings, least_rows
+from algorithms.settings import AlgorithmSettings, least_rows, policy_kind
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.weights import weights_bytes
@@ -11,13 +11,13 @@ from trainer.weights import weights_bytes
 _MIB = 2**20
 
 
-def make_policy(spec: BehaviorSpec, settings: PPOSettings | SACSettings) -> Policy:
+def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
     """The behavior's policy as learner and actors know it."""
-    return Policy(spec, settings.network, "ppo" if isinstance(settings, PPOSettings) else "sac")
+    return Policy(spec, settings.network, policy_kind(settings))
 
 
 def divide_arena(
-    arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: PPOSettings | SACSettings
+    arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings
 ) -> tuple[memoryview, Rows]:
     """The behavior's bytes as two slots of weights and the rows behind them; UserError if the asked rows do not fit."""
     weights = weights_bytes(policy.flat.numel())

@@ -6,7 +6,10 @@ import math
 from contextlib import ExitStack
 from pathlib import Path
 
-from algorithms.settings import Images, PPOSettings, SACSettings, validate_ppo, validate_rewards, validate_sac
+import numpy as np
+
+from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
+from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
 from envs.gymnasium import GymEnv, behavior_spec
 from envs.probe import INSTANCES_PER_WORKER
@@ -26,7 +29,7 @@ from trainer.config import (
     Which,
     settings_of,
 )
-from trainer.demonstrations import demos_of, load_demonstrations, read_demos
+from trainer.demonstrations import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import expected_memory
 from trainer.instances import check_env, gym_env
@@ -54,6 +57,7 @@ def check_train(config: TrainConfig) -> None:
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
+    _check_own_algorithm(config)
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
@@ -126,9 +130,11 @@ def _check_algorithm(settings: object, prefix: str) -> None:
         validate_ppo(settings, prefix)
     elif isinstance(settings, SACSettings) and settings.name == "sac":
         validate_sac(settings, prefix)
+    elif isinstance(settings, CustomSettings) and settings.name == "custom":
+        validate_custom(settings, prefix)
     else:
         name = getattr(settings, "name", settings)
-        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo or algorithm=sac")
+        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
 
 
 def _check_networks(config: TrainConfig) -> None:
@@ -157,6 +163,24 @@ def _check_demos(config: TrainConfig) -> None:
     for name in config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():
             read_demos(path, key)
+
+
+def _check_own_algorithm(config: TrainConfig) -> None:
+    """Makes an algorithm of the user's own once, where its behavior is known before games start."""
+    if not isinstance(config.env, GymConfig):
+        return
+    recipe = gym_env(config.env)
+    settings, rewards = settings_of(config, recipe.behavior)
+    if isinstance(settings, CustomSettings) and (spec := _spec_of(recipe)):
+        import torch  # takes seconds, and only such algorithms need it here
+
+        from algorithms.algorithm import make_algorithm
+        from trainer.behavior import divide_arena, make_policy
+
+        arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
+        _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)
+        demos, _ = load_demos(config, spec)
+        make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, rewards, demos)
 
 
 def _spec_of(recipe: GymEnv) -> BehaviorSpec | None:

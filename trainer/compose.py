@@ -24,14 +24,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from algorithms.settings import PPOSettings, SACSettings
+from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.spec import UserError
 from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, RecordConfig, TrainConfig, UnityConfig
 from trainer.refusals import refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 """Where the YAML files lie: beside this package, whatever the working directory holds."""
-ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings}
+ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings, "custom": CustomSettings}
 """The settings of each algorithm, by the `name` that they bear."""
 ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
 """The schema of each kind of environment."""

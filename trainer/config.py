@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import PPOSettings, RewardSettings, SACSettings, path_field
+from algorithms.settings import AlgorithmSettings, RewardSettings, path_field
 from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
@@ -104,7 +104,7 @@ class BehaviorConfig:
     """What is set for one behavior. What is not given is inherited."""
 
     algorithm: Any = MISSING
-    """`PPOSettings` or `SACSettings`, from the top level's, or from the defaults of the other if `name` says so."""
+    """`AlgorithmSettings`, from the top level's, or from the defaults of another algorithm if `name` says so."""
     reward: RewardSettings = field(default_factory=RewardSettings)
     """From the top level's."""
 
@@ -174,7 +174,7 @@ class TrainConfig:
     env: EnvConfig = MISSING
     """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
     algorithm: Any = MISSING
-    """Config group: ppo, sac. `PPOSettings` or `SACSettings`."""
+    """Config group: ppo, sac, custom. `AlgorithmSettings`."""
     reward: RewardSettings = field(default_factory=RewardSettings)
     """Config group: extrinsic."""
     behaviors: dict[str, Any] = field(default_factory=dict)
@@ -235,7 +235,7 @@ class RecordConfig:
     """Steps a second while a person plays; null = the game waits for each action."""
 
 
-def settings_of(config: TrainConfig, behavior: str) -> tuple[PPOSettings | SACSettings, RewardSettings]:
+def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, RewardSettings]:
     """The settings of the algorithm and the reward that serve `behavior`.
 
     Raises:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from algorithms.ppo import PPO
-from algorithms.sac import SAC
+import torch
+from torch import Tensor
+
+from algorithms.algorithm import Algorithm
 from buffers.rows import Rows
 from buffers.snapshot import Snapshot
 from envs.spec import Array, BehaviorSpec
@@ -14,7 +16,6 @@ from trainer.limiter import Limiter
 from trainer.shared import DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
-Algorithm = PPO | SAC
 PREPARED_AT_ONCE = 20
 """Updates before the first sample between two looks at what else is to be done."""
 
@@ -76,6 +77,22 @@ class Learner:
         """Hands the policy to the actors, as version `updates` + 1."""
         self._count()
         self._weights.publish(self.algorithm.policy.flat.detach().cpu().numpy(), self.algorithm.updates + 1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The algorithm's, and what actors have: not always the newest, as not every update is published."""
+        published, version = self._weights.published()
+        actors = {"published/policy": torch.from_numpy(published), "published/version": torch.tensor(version)}
+        return {**self.algorithm.state_dict(), **actors}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave, and publishes what actors had."""
+        published, version = state.pop("published/policy", None), state.pop("published/version", None)
+        self.algorithm.load_state_dict(state)
+        self._count()
+        if published is None or version is None:  # saved by an earlier version
+            self.publish()
+        else:
+            self._weights.publish(published.numpy(), int(version))
 
     def restart_counting(self) -> None:
         """After a resume without the replay: the rows fill anew, and nothing is owed for those that are gone."""

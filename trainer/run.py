@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from algorithms.ppo import PPO
-from algorithms.sac import SAC
-from algorithms.settings import PPOSettings
+from algorithms.algorithm import Algorithm, make_algorithm
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
@@ -26,7 +24,7 @@ from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
-from trainer.learner import Algorithm, Learner
+from trainer.learner import Learner
 from trainer.progress import log
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
@@ -192,24 +190,21 @@ class Run:
             before = saved.state["behaviors"][name].get("demos", {})  # earlier versions kept none
             if change := changed_demos(before, self._demos[name]):
                 log.warning(change)
-        algorithm: Algorithm
-        if isinstance(settings, PPOSettings):
-            algorithm = PPO(spec, settings, rows, self._device, config.seed, reward, demos)
-        else:
-            algorithm = SAC(spec, settings, rows, self._device, config.seed, reward, demos)
+        algorithm = make_algorithm(spec, settings, rows, self._device, config.seed, reward, demos)
         published = WeightsWriter(weights, algorithm.policy.flat.numel())
         learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
         if saved is not None and known:
             try:
-                algorithm.load_state_dict(_tensors(saved, name))
+                learner.load_state_dict(_tensors(saved, name))
             except (KeyError, RuntimeError) as error:
                 reason = f"was it saved by another version? {error}"
                 raise UserError(f"{saved.path} does not fit the run's settings: {reason}") from error
             if name not in saved.replay:
                 learner.restart_counting()
-        elif config.init is not None:
-            _initialize(algorithm, spec, config.init)
-        learner.publish()
+        else:
+            if config.init is not None:
+                _initialize(algorithm, spec, config.init)
+            learner.publish()
         self._learners[name] = learner
 
     def _keep_best(self) -> None:
@@ -250,7 +245,7 @@ class Run:
         tensors = {
             f"{name}/{key}": value
             for name, learner in self._learners.items()
-            for key, value in learner.algorithm.state_dict().items()
+            for key, value in learner.state_dict().items()
         }
         state = {"behaviors": behaviors, "collector": self._collecting.state()}
         messages: list[Message] = []

@@ -19,7 +19,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["+experiment=snoopy_sack"], "unknown experiment 'snoopy_sack'; did you mean snoopy_sac? there is basic_ppo,"),
     (["experiment=snoopy_sac"], "+experiment=snoopy_sac"),
     (["env=gim"], "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, gym"),
-    (["algorithm=td3"], "unknown algorithm 'td3'; there is ppo, sac"),
+    (["algorithm=td3"], "unknown algorithm 'td3'; there is custom, ppo, sac"),
     (["reward=gail"], "unknown reward 'gail'; there is extrinsic"),
     (["env=3"], "env=3: a config group takes the name of one of its choices"),
     (["env=null"], "env=null: a config group takes the name of one of its choices"),
