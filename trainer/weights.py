@@ -42,6 +42,10 @@ class WeightsWriter(_Slots):
         self._after[slot] = version
         self._header[0] = version << 1 | slot
 
+    def published(self) -> tuple[Array, int]:
+        """A copy of the newest vector (size,), and its version; 0 before the first."""
+        return self._data[int(self._header[0]) & 1].copy(), self.latest
+
 
 class WeightsReader(_Slots):
     """Copies the newest published vector."""
