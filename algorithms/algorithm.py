@@ -11,6 +11,7 @@ from torch import Tensor
 
 from algorithms.bookkeeping import seeded
 from algorithms.cloning import Cloning
+from algorithms.custom import words_of
 from algorithms.policy import Policy
 from algorithms.ppo import PPO
 from algorithms.sac import SAC
@@ -114,7 +115,7 @@ def make_algorithm(
     except UserError:
         raise  # says itself what it does not do
     except Exception as error:  # the user's code
-        raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({_words(error)})") from error
+        raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({words_of(error)})") from error
     if missing := [name for name in VALUES if not hasattr(made, name)]:
         raise UserError(f"{about} has no {', '.join(missing)} once it is made")
     _check_policy(made.policy, spec, settings, about)
@@ -189,7 +190,7 @@ def _check_weights(made: Algorithm, about: str) -> None:
     try:
         weights, state = made.weights(), made.state_dict()
     except Exception as error:  # the user's code
-        raise UserError(f"{about} cannot tell its weights and state_dict ({_words(error)})") from error
+        raise UserError(f"{about} cannot tell its weights and state_dict ({words_of(error)})") from error
     for name, tensors in {"weights": weights, "state_dict": state}.items():
         if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             raise UserError(f"{about}: {name}() must return a dict of tensors by name")
@@ -198,8 +199,3 @@ def _check_weights(made: Algorithm, about: str) -> None:
         raise UserError(f"{about}: weights() must hold 'weights/policy', a copy of policy.flat")
     if missing := [name for name in weights if name not in state]:
         raise UserError(f"{about}: state_dict() must hold all that weights() does, and lacks {', '.join(missing)}")
-
-
-def _words(error: Exception) -> str:
-    """What a user's code raised, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

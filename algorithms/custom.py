@@ -58,7 +58,7 @@ class CustomNetwork(nn.Module):
         try:
             self.network = kind(spec, settings)
         except Exception as error:  # the user's code
-            raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({_words(error)})") from error
+            raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({words_of(error)})") from error
         features = getattr(self.network, "features", None)
         if type(features) is not int or features < 1:
             raise UserError(f"{about} has features={features!r}: it must say how many it returns, as an int above 0")
@@ -78,7 +78,7 @@ def _try(network: nn.Module, inputs: Sequence[Tensor], rows: int, features: int,
         outputs = network(inputs)
     except Exception as error:  # the user's code
         shapes = [tuple(x.shape) for x in inputs]
-        raise UserError(f"{about} fails on inputs of shapes {shapes} ({_words(error)})") from error
+        raise UserError(f"{about} fails on inputs of shapes {shapes} ({words_of(error)})") from error
     shape = getattr(outputs, "shape", None)
     if shape != (rows, features) or outputs.dtype != torch.float32:
         seen = type(outputs).__name__ if shape is None else f"{outputs.dtype} of shape {tuple(shape)}"
@@ -99,7 +99,7 @@ def _try(network: nn.Module, inputs: Sequence[Tensor], rows: int, features: int,
         )
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What a user's code raised, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
