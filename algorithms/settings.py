@@ -57,7 +57,7 @@ class MemorySettings:
     sequence_length: int = 32
     """Steps that are learned from together: how far back an update can tell what should have been remembered."""
     burn_in: int = 8
-    """Steps before a sequence that SAC, or cloning, only goes through: they bring an old memory, or none, up to date."""
+    """Steps before a sequence that SAC and cloning only go through: they bring an old memory, or none, up to date."""
 
 
 @dataclass
