@@ -31,8 +31,8 @@ class Corridor(gymnasium.Env[Any, Any]):
     """An agent at the left end of `length` cells, with a reward of 1 at the right end, where the episode terminates.
 
     Action: Discrete(2). The one that opens the cell's door, `doors[cell]`, leads to the next cell, the other two cells
-    back, the start at most. Observation: float32 (length,), the cell one-hot. Truncated after 3 * length steps. Best
-    possible: 1; random play: 0. A wrong `length` raises UserError.
+    back, the start at most. Observation: float32 (length,), the cell one-hot. Truncated after 3 * length steps. `info`
+    tells the episode's furthest cell at its end. Best possible: 1; random play: 0. A wrong `length` raises UserError.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
@@ -46,12 +46,12 @@ class Corridor(gymnasium.Env[Any, Any]):
         self.doors = tuple(int(rng.random() < 0.5) for _ in range(self.length - 1))
         self.observation_space = gymnasium.spaces.Box(0, 1, (self.length,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(2)
-        self.cell, self.steps = 0, 0
+        self.cell, self.furthest, self.steps = 0, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Back to the left end. Nothing is random."""
         super().reset(seed=seed)
-        self.cell, self.steps = 0, 0
+        self.cell, self.furthest, self.steps = 0, 0, 0
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
@@ -60,8 +60,11 @@ class Corridor(gymnasium.Env[Any, Any]):
             raise UserError(f"Corridor: action {action!r} is not 0 or 1")
         self.steps += 1
         self.cell = self.cell + 1 if action == self.doors[self.cell] else max(self.cell - BACK, 0)
+        self.furthest = max(self.furthest, self.cell)
         reached = self.cell == self.length - 1
-        return self._observe(), float(reached), reached, not reached and self.steps >= LIMIT * self.length, {}
+        truncated = not reached and self.steps >= LIMIT * self.length
+        info = {"furthest": self.furthest} if reached or truncated else {}
+        return self._observe(), float(reached), reached, truncated, info
 
     def _observe(self) -> Array:
         observation = np.zeros(self.length, np.float32)
