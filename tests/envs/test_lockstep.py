@@ -150,3 +150,16 @@ def test_a_resumed_run_goes_on_bit_for_bit():
     for one, other in zip(straight, resumed):
         for ours, theirs in zip(one, other):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_episode_that_cannot_be_driven_through_again_is_lost():
+    with _cartpole() as manager:
+        manager.start()
+        _play(manager, 5, np.random.default_rng(0))
+        state = json.loads(json.dumps(manager.state()))
+    state["actions"][1] = [[[]] * 200, [[0]] * 200]  # the pole falls long before
+    with _cartpole(state) as manager:
+        manager.start()
+        again = manager.recv(20.0)["CartPole-v1"]
+    assert again.lost.tolist() == [1]
+    assert sorted(again.decisions.agent.tolist()) == [0, 1, 2, 3]
