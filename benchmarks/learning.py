@@ -52,7 +52,7 @@ _RECALL_SAC = (
 )
 _REMEMBER = "algorithm.network.memory.cell=lstm"
 _CORRIDOR = ("env=corridor", "env.instances=8", _SMALL)
-_CORRIDOR_SAC = ("algorithm=sac", *_CORRIDOR, "algorithm.discrete_entropy=0.6")
+_CORRIDOR_SAC = ("algorithm=sac", *_CORRIDOR, "algorithm.discrete_entropy=0.6", "algorithm.batch_size=128")
 TASKS = {
     "ppo_cartpole": LearningTask(
         (
