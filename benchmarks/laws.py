@@ -10,19 +10,22 @@ import numpy as np
 
 from envs.spec import Array, UserError
 
-LAWS = ("lognormal", "reset", "game_engine")
+LAWS = ("lognormal", "reset", "game_engine", "constant")
 EPISODE_STEPS = 200
 _BLOCK = 1024
 
 
-def durations(law: str, seed: int) -> Iterator[float]:
+def durations(law: str, seed: int, seconds: float = 1.0, spread: float = 0.0) -> Iterator[float]:
     """The seconds of one step after another, without end: the same for the same law and seed.
 
     `lognormal`: mean 50 ms, sigma 0.8. `reset`: 20 ms, and 0.5 % of the steps 1 s. `game_engine`: 1 ms, and 200 ms
-    every 200 steps, from a phase that is drawn first.
+    every 200 steps, from a phase that is drawn first. `constant`: `seconds`, give or take at most the share
+    `spread` of them, and in the first step a part of them, so that instances which begin together are not in step.
     """
     rng = np.random.default_rng(seed)
     step = int(rng.integers(EPISODE_STEPS))
+    if law == "constant":
+        yield seconds * float(rng.random())
     while True:
         if law == "lognormal":
             block = rng.lognormal(np.log(0.05) - 0.8**2 / 2, 0.8, _BLOCK)
@@ -31,6 +34,8 @@ def durations(law: str, seed: int) -> Iterator[float]:
         elif law == "game_engine":
             block = np.where(np.arange(step, step + _BLOCK) % EPISODE_STEPS == EPISODE_STEPS - 1, 0.2, 0.001)
             step += _BLOCK
+        elif law == "constant":
+            block = seconds * rng.uniform(1 - spread, 1 + spread, _BLOCK)
         else:
             raise UserError(f"Unknown law {law!r}; known are {', '.join(LAWS)}.")
         yield from block.tolist()
@@ -46,9 +51,9 @@ class StepLaw(gymnasium.Env[Array, Any]):
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (8,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, law: str = "lognormal") -> None:
-        self._law = law
-        self._durations = durations(law, 0)
+    def __init__(self, law: str = "lognormal", seconds: float = 1.0, spread: float = 0.0) -> None:
+        self._law, self._seconds, self._spread = law, seconds, spread
+        self._durations = durations(law, 0, seconds, spread)
         self._seeded = False
         self._observation: Array = np.zeros(8, np.float32)
         self._step = 0
@@ -58,7 +63,8 @@ class StepLaw(gymnasium.Env[Array, Any]):
         """Begins an episode; it takes no time."""
         super().reset(seed=seed)
         if not self._seeded:
-            self._durations, self._seeded = durations(self._law, seed or 0), True
+            self._durations = durations(self._law, seed or 0, self._seconds, self._spread)
+            self._seeded = True
         self._step = 0
         self._observation = self.np_random.uniform(-1, 1, 8).astype(np.float32)
         return self._observation.copy(), {}
