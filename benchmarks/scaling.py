@@ -213,7 +213,7 @@ def _text(result: dict[str, Any]) -> str:
     }
     rows = [[figures[name] for name in columns.values()] for figures in result["counts"]]
     title = (
-        f"{result['units']} units a layer, steps {result['spread']:.0%} shorter to longer, "
+        f"{result['units']} units a layer, steps vary by {result['spread']:.0%}, "
         f"{result['seconds']:g} s each in {result['rounds']} rounds"
     )
     return f"{title}\n{machine_line()}\n\n{table(list(columns), rows)}"

@@ -46,7 +46,7 @@ def test_counts_take_turns_and_supply_as_much_unless_a_step_is_given(monkeypatch
     assert scaling.main(["--instances", "16", "1024", "--seconds", "8", "--rounds", "2"]) == 0
     assert measured == [(16, 1 / 64), (1024, 1.0)] * 2
     text = capsys.readouterr().out.splitlines()
-    assert text[0] == "64 units a layer, steps 10% shorter to longer, 8 s each in 2 rounds"
+    assert text[0] == "64 units a layer, steps vary by 10%, 8 s each in 2 rounds"
     row = "1,024 1 250 0.9 2 1,024 64 10 1 1,024 1,024 words"  # 1 MiB for each, of which none is ours
     assert text[-1].split() == row.split()
 
