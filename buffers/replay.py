@@ -150,20 +150,25 @@ class Replay:
     def _unfit(self, drawn: Batch, picky: bool) -> Array:
         """Places of walks that were overwritten before they were gathered or, if `picky`, teach nothing."""
         unfit = drawn.numbers[:, 0] <= self.rows.overwritten
-        return np.flatnonzero(unfit | ~drawn.learned.any(axis=1) if picky else unfit)
+        if picky and self.length > 1:
+            unfit |= ~drawn.learned.any(axis=1)
+        return np.flatnonzero(unfit)
 
     def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
         learning = self.length + self.burn_in
         numbers, valid = self.draw(rng, batch, learning + steps - 1)
-        begins = np.arange(learning)
+        taken = np.count_nonzero(valid, axis=1)[:, None]
+        discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
         # Where the return that begins at each step ends: n steps on, or where the walk does.
-        ends = np.minimum(begins + steps, np.maximum(np.count_nonzero(valid, axis=1)[:, None], begins))
-        worth = np.power(discount, np.arange(steps + 1), dtype=np.float32)[ends - begins]
-        terminated = np.take_along_axis(numbers, ends, axis=1) == 0
-        places: Any = slice(None)
+        if learning == 1:
+            ends, worth, terminated = taken, discounts[taken], numbers[:, -1:] == 0
+        else:
+            begins = np.arange(learning)
+            ends = np.minimum(begins + steps, np.maximum(taken, begins))
+            worth, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
+        looked_at = numbers
         if learning == 1 and not every_step:
-            places, ends = [0, -1], np.ones_like(ends)
-        looked_at = numbers[:, places]
+            looked_at, ends = numbers[:, ::steps], np.ones_like(ends)  # the first and the last
         *observations, mask = self.rows.gather(looked_at, self._seen)
         continuous, discrete = self.rows.gather(looked_at[:, :-1], self._done)
         (rewards,) = self.rows.gather(numbers[:, :-1], ("reward",))
