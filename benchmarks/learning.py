@@ -52,10 +52,6 @@ _RECALL_SAC = (
 )
 _REMEMBER = "algorithm.network.memory.cell=lstm"
 _CORRIDOR = ("env=corridor", "env.instances=8", _SMALL)
-_CORRIDOR_SAC = (
-    *("algorithm=sac", *_CORRIDOR, "env.kwargs.length=30"),
-    *("algorithm.discrete_entropy=0.6", "algorithm.batch_size=128"),
-)
 TASKS = {
     "ppo_cartpole": LearningTask(
         (
@@ -106,10 +102,6 @@ TASKS = {
         ("algorithm=ppo", *_CORRIDOR, "reward.curiosity.strength=0.1"), mark=0.95, samples=150_000
     ),
     "ppo_corridor": LearningTask(("algorithm=ppo", *_CORRIDOR), mark=0.95, samples=150_000),
-    "sac_corridor_rnd": LearningTask(
-        (*_CORRIDOR_SAC, "reward.rnd.strength=1", "reward.rnd.updates_per_sample=0.01"), mark=0.95, samples=40_000
-    ),
-    "sac_corridor": LearningTask(_CORRIDOR_SAC, mark=0.95, samples=40_000),
 }
 
 
