@@ -63,7 +63,7 @@ class Run:
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
-        self._shared = Shared(*expected_memory(config))
+        self._shared = Shared(*expected_memory(config), instances=config.env.instances)
         self._device = _device(config.device)
         self._best: float | None = None
         if checkpoint is not None:
@@ -148,6 +148,8 @@ class Run:
             self._report.statistics(message.content)
         elif message.kind == "picture":
             self._report.picture(self._shared.samples, message.content)
+        elif message.kind == "lost":
+            log.warning(message.content)
         else:
             log.log(logging.INFO if message.content.kind == "note" else logging.WARNING, message.content.text)
 
@@ -167,8 +169,10 @@ class Run:
         self._shared.assign(name, place)
         if name not in self._learners:
             self._learn(spec)
-        elif self._checkpoint is not None:
-            check_spec(spec, self._checkpoint)
+        elif difference := spec.difference(self._learners[name].spec):
+            raise UserError(
+                f"behavior {name!r} is not what it was before in this run: the environment has {difference}"
+            )
         self._preparing.add(name)
         self._expected.appeared(name, time.monotonic())
 
