@@ -19,13 +19,14 @@ from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import Collecting, Inline, Remote
+from trainer.collecting import Collecting, Inline
 from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Learner
 from trainer.progress import log
+from trainer.remote import Remote
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
 from trainer.weights import WeightsWriter

@@ -19,14 +19,14 @@ import pytest
 import torch
 from torch import nn
 
-import trainer.collecting
+import trainer.remote
 from algorithms.settings import NetworkSettings
 from buffers.rows import Layout, Rows
 from buffers.snapshot import restore
 from envs.spec import BehaviorSpec
 from tests.trainer.tiny_runs import SAC, newest, summary
 from trainer.__main__ import main
-from trainer.collecting import CollectorLost
+from trainer.remote import CollectorLost
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -184,7 +184,7 @@ def in_process(folder: Path, *overrides: str) -> int:
 
 
 def test_a_stopped_collector_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.collecting, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(trainer.remote, "SILENT_SECONDS", 2.0)
     stopped: list[psutil.Process] = []
 
     def stop() -> None:
@@ -237,7 +237,7 @@ CUSTOM = "algorithm.network.custom=tests.trainer.test_faults:"
 def test_an_error_of_ours_replaces_the_collector_until_the_budget_is_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.collecting, "RESTARTS", 2)
+    monkeypatch.setattr(trainer.remote, "RESTARTS", 2)
     with pytest.raises(CollectorLost, match=r"more than 2 restarts allow: Traceback(.|\n)*ArithmeticError"):
         in_process(tmp_path, *ORACLE, f"{CUSTOM}Breaks")
     log = (tmp_path / "train.log").read_text()
