@@ -291,9 +291,9 @@ class Fleet:
 
     def _lose_instance(self, link: Link, instance: int, error: str) -> None:
         self._last_error[instance] = error.rstrip()
-        told = "the same as before." if error in self._seen else f"\n{error.rstrip()}\n"
+        told = "the same as before." if error in self._seen else f"{error.rstrip()}\n"
         self._seen.add(error)
-        self._schedule(link, instance, [instance], f"Instance {instance}: its env raised {told}")
+        self._schedule(link, instance, [instance], f"Instance {instance}: {told}")
 
     def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
         """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""

@@ -100,6 +100,23 @@ def test_a_traceback_is_told_in_full_only_once():
         assert "Restart 2 of 10 in 0.5 s." in faults[1]
 
 
+def test_a_number_that_is_none_restarts_its_instance_alone_by_name():
+    env = GymEnv("tests.toys:Odd-v0", {"where": "observation"})
+    with EnvManager(env, 2, 7, workers=2, restarts=100) as manager:
+        manager.start()
+        lost = 0
+        while lost < 3:
+            ready = manager.recv(10.0)["Odd-v0"]
+            lost += len(ready.lost)
+            agents = ready.decisions.agent
+            assert np.isfinite(ready.decisions.observations[0]).all()
+            manager.send("Odd-v0", agents, np.zeros((len(agents), 0)), np.zeros((len(agents), 1), np.int32))
+        texts = [news.text for news in manager.news if news.kind == "fault"]
+        assert "behavior 'Odd-v0': observation 'observation' at [1] is nan, where only finite" in texts[0]
+        assert texts[0].startswith("Instance ")
+        assert "Traceback" not in texts[0]
+
+
 @pytest.mark.parametrize(("fault", "words"), [("step", "the game has crashed"), ("kill", "exit status 7")])
 def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
     with EnvManager(faulty(fault), 2, 7, workers=2, restarts=1) as manager:
