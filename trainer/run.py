@@ -214,7 +214,7 @@ class Run:
 
     def _keep_best(self) -> None:
         mean = self._report.reward_mean
-        if mean is None or (self._best is not None and mean <= self._best):
+        if mean is None or (self._best is not None and mean <= self._best) or not self._finite:
             return
         try:
             self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
@@ -244,6 +244,9 @@ class Run:
         """
         if not self._collecting.intact:
             return self._shared.samples  # steps are half done: only the checkpoint before can be resumed exactly
+        if not self._finite:
+            log.warning("No checkpoint is written, as weights are not finite. The one before is still there.")
+            return self._shared.samples
         replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
         behaviors = self._known(replay)
         samples: int = sum(each["samples"] for each in behaviors.values())
@@ -264,6 +267,10 @@ class Run:
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
         return samples
+
+    @property
+    def _finite(self) -> bool:
+        return all(learner.finite for learner in self._learners.values())
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {
