@@ -327,8 +327,12 @@ class Collector:
         self._unseen = len(manager.samples)
         self._seconds = {"acting": 0.0, "waiting for games": 0.0, "held back": 0.0, "writing": 0.0}
 
-    def turn(self, timeout: float | None) -> None:
-        """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver."""
+    def turn(self, timeout: float | None) -> bool:
+        """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver.
+
+        Returns:
+            Whether they have delivered anything within `timeout` seconds.
+        """
         start = time.perf_counter()
         held = False
         for name, channel in self.channels.items():
@@ -348,6 +352,7 @@ class Collector:
             self._seconds["acting"] += acted - start
             self._seconds["held back" if held else "waiting for games"] += received - acted
             self._seconds["writing"] += time.perf_counter() - received
+        return bool(ready)
 
     @property
     def held(self) -> bool:

@@ -17,8 +17,8 @@ from trainer.limiter import Limiter
 from trainer.shared import BEFORE, DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
-PREPARED_AT_ONCE = 20
-"""Updates before the first sample between two looks at what else is to be done."""
+PREPARED_AT_ONCE, PREPARED_SECONDS = 20, 0.5
+"""Updates before the first sample, or seconds of them, between two looks at what else is to be done."""
 
 
 class Learner:
@@ -54,6 +54,8 @@ class Learner:
         start = time.perf_counter()
         for _ in range(min(cloning.updates_left, PREPARED_AT_ONCE)):
             cloning.update()
+            if time.perf_counter() > start + PREPARED_SECONDS:
+                break
         self.seconds += time.perf_counter() - start
         if not cloning.updates_left:
             self.publish()

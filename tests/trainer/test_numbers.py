@@ -14,7 +14,7 @@ import algorithms.sac
 from algorithms.sac import SAC
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
-from tests.trainer.test_faults import ORACLE, audit, saved_rows
+from tests.trainer.started import ORACLE, audit, saved_rows
 from tests.trainer.tiny_runs import SAC as TINY
 from tests.trainer.tiny_runs import newest, summary
 from trainer.__main__ import main
