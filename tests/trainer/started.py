@@ -43,6 +43,14 @@ class Started:
         self.seen.update(found)
         return found
 
+    def words(self) -> list[str]:
+        """The command lines of all its processes."""
+        lines = []
+        for process in self.family():
+            with suppress(psutil.Error):
+                lines.append(" ".join(process.cmdline()))
+        return lines
+
     @property
     def collector(self) -> psutil.Process:
         (found,) = [child for child in psutil.Process(self.process.pid).children() if child.children()]
