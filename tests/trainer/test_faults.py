@@ -149,6 +149,16 @@ def test_an_error_of_ours_replaces_the_collector_until_the_budget_is_spent(
     audit(tmp_path)
 
 
+@pytest.mark.parametrize("mode", ["async", "inline"])
+def test_instances_are_left_out_until_too_few_live(
+    tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = ["env=gym", "env.id=tests.toys:Faulty-v0", "env.kwargs.fault=step", "env.restarts=0"]
+    assert in_process(tmp_path, *faulty, "env.min_instances=2", f"run.mode={mode}", "env.workers=3") == 2
+    assert "failed once more than its 0 restarts (env.restarts) allow:" in capsys.readouterr().err
+    assert (tmp_path / "train.log").read_text().count("and is left out; the other 2 go on") == 1
+
+
 def test_a_collector_that_never_delivers_is_not_replaced_for_ever(tmp_path: Path) -> None:
     with pytest.raises(CollectorLost, match=r"more than 2 restarts allow: its process ended \(exit status 5\)"):
         in_process(tmp_path, *ORACLE, f"{CUSTOM}Dies")
