@@ -160,10 +160,16 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
-    """The best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for."""
+    """The best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
+
+    Damaged ones are named in the log and passed over.
+
+    Raises:
+        UserError: there is none that can be loaded.
+    """
     store = CheckpointStore(Path(folder) / "checkpoints")
-    best = store.best() if which is Which["best"] else None
-    return store.load(best) if best else store.load_latest()
+    best = store.load_best() if which is Which["best"] else None
+    return best or store.load_latest()
 
 
 @dataclass
