@@ -151,10 +151,16 @@ def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSp
 
 def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
     """Raises UserError if `saved` is of a behavior with another name or spec."""
-    behaviors = saved.state["behaviors"]
+    behaviors = saved.state.get("behaviors")
+    if not isinstance(behaviors, dict):
+        raise UserError(f"{saved.path} says nothing of behaviors: it was saved by another version")
     if spec.name not in behaviors:
         raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {', '.join(sorted(behaviors))}")
-    difference = spec.difference(BehaviorSpec.from_dict(behaviors[spec.name]["spec"]))
+    try:
+        known = BehaviorSpec.from_dict(behaviors[spec.name]["spec"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
+    difference = spec.difference(known)
     if difference:
         raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
 
