@@ -225,7 +225,7 @@ def _played() -> Rows:
 def _png_bytes(height: int, width: int, mode: str = "RGB") -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
-    Image.fromarray(pixels, mode).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
@@ -312,7 +312,7 @@ def _draw_messages(random: Random) -> list[bytes]:
 
 def _take_messages(said: list[bytes]) -> None:
     """As a player's server does, up to the arrays that a collector gets."""
-    decoder, channels = Decoder("2.3.0"), _channels()
+    decoder, listening = Decoder("2.3.0"), channels()
     rosters: dict[str, Roster] = {}
     for content in said:
         output = raw_message_class().FromString(content).unity_output
@@ -321,10 +321,11 @@ def _take_messages(said: list[bytes]) -> None:
             decisions = roster.take(0, agents).decisions
             continuous, discrete = roster.continuous[decisions.agent], roster.discrete[decisions.agent]
             roster.act(decisions.agent, continuous, discrete)
-        channels.incoming(output.rl_output.side_channel)
+        listening.incoming(output.rl_output.side_channel)
 
 
-def _channels() -> Channels:
+def channels() -> Channels:
+    """A player's, as by default."""
     return Channels(Engine(), {"speed": 1.0}, (), 0)
 
 
@@ -338,7 +339,7 @@ def _statistic(name: str, value: float, aggregation: int) -> bytes:
 
 
 def _known_channels() -> list[int]:
-    return [int.from_bytes(each.bytes_le, "little") for each in _channels()._channels]
+    return [int.from_bytes(each.bytes_le, "little") for each in channels()._channels]
 
 
 _SIDE_CHANNELS = [
@@ -359,7 +360,7 @@ def _draw_side_channel(random: Random) -> bytes:
 def _take_side_channel(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of channels that are not known
-        _channels().incoming(data)
+        channels().incoming(data)
 
 
 _SAID = [[_said(True, agents), _said(False, agents), _said(False, agents)] for agents in (1, 3, 12)]

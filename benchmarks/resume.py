@@ -1,8 +1,8 @@
 """`python -m benchmarks.resume --json`: what a run earns before it is resumed, and after, with and without its replay.
 
-SAC on the bubble shooter, asynchronous as by default. A run trains, saves and ends. It is resumed twice from there: as it
-is, and from a checkpoint with the same networks, optimisers and counters but no replay. What is compared is the mean
-reward of the episodes that began in a stretch of samples.
+An experiment of SAC, asynchronous as by default and without step times. A run trains, saves and ends. It is resumed
+twice from there: as it is, and from a checkpoint with the same networks, optimisers and counters but no replay. What is
+compared is the mean reward of the episodes that began in a stretch of samples.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     runs = [_run(seed, options) for seed in range(options.seeds)]
     result = {
-        "experiment": "snoopy_sac",
+        "experiment": options.experiment,
         "time_scale": 0,
         "overrides": options.overrides,
         **{name: getattr(options, name) for name in ("samples", "stretch", "stretches", "seeds")},
@@ -60,23 +60,22 @@ def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Mean rewards: before the resume, and by stretch after it in both ways."""
     with tempfile.TemporaryDirectory() as parent:
         first = Path(parent) / "first"
-        chosen = ["+experiment=snoopy_sac", "goal.metric=null", "goal.at_most=null", "env.time_scale=0"]
+        chosen = [f"+experiment={options.experiment}", "goal.metric=null", "goal.at_most=null", "env.time_scale=0"]
         chosen += ["run.picture_minutes=0", *options.overrides, f"seed={seed}", f"stop.samples={options.samples}"]
         train(chosen, first)
         size, more = options.stretch, options.stretches + 1  # whose last is for episodes that began before
-        begun, earned = _episodes(first)
         now = _head(first)
-        found = {"seed": seed, "before": _mean(begun, earned, now - 2 * size, now - size)}
+        found: dict[str, Any] = {"seed": seed, "before": _mean(*_episodes(first, 0), now - 2 * size, now - size)}
         for way in _WAYS:
             folder = Path(parent) / way
             shutil.copytree(first, folder)
             if way == "without":
                 _leave_out_replay(folder)
             resume(folder, [f"stop.samples={options.samples + more * size}"])
-            begun, earned = _episodes(folder)
             start = now if way == "with" else 0
-            edges = [start + size * i for i in range(options.stretches + 1)]
-            found[way] = [_mean(begun, earned, low, high) for low, high in zip(edges, edges[1:])]
+            begun, earned = _episodes(folder, start)
+            lows = [start + size * i for i in range(options.stretches)]
+            found[way] = [_mean(begun, earned, low, low + size) for low in lows]
         return found
 
 
@@ -93,8 +92,11 @@ def _head(folder: Path) -> int:
     return int(saved.index["head"])
 
 
-def _episodes(folder: Path) -> tuple[list[int], list[float]]:
-    """Of each episode in the newest checkpoint that has ended: number of its first row, and what it earned."""
+def _episodes(folder: Path, resumed: int) -> tuple[list[int], list[float]]:
+    """Of each episode in the newest checkpoint that has ended: number of its first row, and what it earned.
+
+    Those that were open after row `resumed` never end: a resumed run begins others.
+    """
     checkpoint = CheckpointStore(folder / "checkpoints").load_latest()
     ((name, saved),) = checkpoint.replay.items()
     layout = Layout(BehaviorSpec.from_dict(checkpoint.state["behaviors"][name]["spec"]))
@@ -108,6 +110,8 @@ def _episodes(folder: Path) -> tuple[list[int], list[float]]:
     for number, (agent, reward, terminated, truncated, final) in enumerate(
         zip(*(each.tolist() for each in columns)), 1
     ):
+        if number == resumed + 1:
+            running.clear()
         if final:
             continue
         first, so_far = running.pop(agent, (number, 0.0))
@@ -129,13 +133,16 @@ def _text(result: dict[str, Any]) -> str:
     rows: list[list[object]] = [["before", means["before"], means["before"]]]
     for i, pair in enumerate(zip(means["with"], means["without"])):
         rows.append([f"{i * size:,} to {(i + 1) * size:,} samples after", *pair])
-    title = f"snoopy_sac, no step times, resumed after {result['samples']:,} samples; {result['seeds']} seeds"
+    title = (
+        f"{result['experiment']}, no step times, resumed after {result['samples']:,} samples; {result['seeds']} seeds"
+    )
     shown = table(["mean reward of episodes begun", "with the replay", "without"], rows)
     return f"{title}\n{machine_line()}\n\n{shown}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.resume", description="Reward before and after a resume.")
+    parser.add_argument("--experiment", default="basic_sac", help="in conf/experiment, of one behavior (basic_sac)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, each with a seed of its own from 0 on (3)")
     parser.add_argument("--samples", type=int, default=10_000, help="before the run is resumed (10000)")
     parser.add_argument("--stretch", type=int, default=500, help="samples of a stretch (500)")
