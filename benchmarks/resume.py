@@ -1,7 +1,7 @@
 """`python -m benchmarks.resume --json`: what a run earns before it is resumed, and after, with and without its replay.
 
-An experiment of SAC, asynchronous as by default and without step times. A run trains, saves and ends. It is resumed
-twice from there: as it is, and from a checkpoint with the same networks, optimisers and counters but no replay. What is
+SAC, asynchronous as by default, on an environment without step times. A run trains, saves and ends. It is resumed twice
+from there: as it is, and from a checkpoint with the same networks, optimisers and counters but no replay. What is
 compared is the mean reward of the episodes that began in a stretch of samples.
 """
 
@@ -25,6 +25,8 @@ from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import CheckpointStore
 
 _WAYS = ("with", "without")
+_RUN = ["env=gym", "env.id=Pendulum-v1", "env.time_scale=0", "algorithm=sac", "algorithm.network.hidden=[64,64]"]
+_RUN += ["algorithm.batch_size=64", "algorithm.start_samples=200", "algorithm.learning_rate=1e-3"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     runs = [_run(seed, options) for seed in range(options.seeds)]
     result = {
-        "experiment": options.experiment,
-        "time_scale": 0,
-        "overrides": options.overrides,
+        "run": options.run,
         **{name: getattr(options, name) for name in ("samples", "stretch", "stretches", "seeds")},
         "machine": machine(),
         "runs": runs,
@@ -60,8 +60,7 @@ def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Mean rewards: before the resume, and by stretch after it in both ways."""
     with tempfile.TemporaryDirectory() as parent:
         first = Path(parent) / "first"
-        chosen = [f"+experiment={options.experiment}", "goal.metric=null", "goal.at_most=null", "env.time_scale=0"]
-        chosen += ["run.picture_minutes=0", *options.overrides, f"seed={seed}", f"stop.samples={options.samples}"]
+        chosen = [*options.run, "run.picture_minutes=0", f"seed={seed}", f"stop.samples={options.samples}"]
         train(chosen, first)
         size, more = options.stretch, options.stretches + 1  # whose last is for episodes that began before
         now = _head(first)
@@ -133,21 +132,18 @@ def _text(result: dict[str, Any]) -> str:
     rows: list[list[object]] = [["before", means["before"], means["before"]]]
     for i, pair in enumerate(zip(means["with"], means["without"])):
         rows.append([f"{i * size:,} to {(i + 1) * size:,} samples after", *pair])
-    title = (
-        f"{result['experiment']}, no step times, resumed after {result['samples']:,} samples; {result['seeds']} seeds"
-    )
+    title = f"resumed after {result['samples']:,} samples, {result['seeds']} seeds; {' '.join(result['run'])}"
     shown = table(["mean reward of episodes begun", "with the replay", "without"], rows)
     return f"{title}\n{machine_line()}\n\n{shown}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.resume", description="Reward before and after a resume.")
-    parser.add_argument("--experiment", default="basic_sac", help="in conf/experiment, of one behavior (basic_sac)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, each with a seed of its own from 0 on (3)")
     parser.add_argument("--samples", type=int, default=10_000, help="before the run is resumed (10000)")
     parser.add_argument("--stretch", type=int, default=500, help="samples of a stretch (500)")
     parser.add_argument("--stretches", type=int, default=4, help="looked at after the resume (4)")
-    parser.add_argument("--overrides", nargs="*", default=[], help="of the runs, such as algorithm.start_samples=50")
+    parser.add_argument("--run", nargs="+", default=_RUN, help="overrides that say what is trained (Pendulum-v1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 
