@@ -25,6 +25,11 @@ def train(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     return summary
 
 
+def resume(folder: Path, overrides: Sequence[str]) -> None:
+    """Goes on with the run in `folder`, with its output on stderr. Raises RuntimeError if it failed."""
+    _run("trainer", f"resume={folder}", *overrides)
+
+
 def record(env: Sequence[str], player: str, episodes: int, to: Path, seed: int) -> None:
     """Records demonstrations, with output on stderr; `env` are overrides. Raises RuntimeError if that failed."""
     _run("trainer.record", *env, f"player={player}", f"episodes={episodes}", f"seed={seed}", f"to={to}")

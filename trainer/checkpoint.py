@@ -2,6 +2,7 @@
 
 A checkpoint is a folder of safetensors and JSON files, and `manifest.json`, which lists them with their SHA-256. Chunks
 of the replay that did not change since the checkpoint before are hard links to its files: a folder is whole by itself.
+It bears its name only once all that is in it, and where it lies, would outlast a power cut; older ones go after that.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from buffers.snapshot import Snapshot
@@ -46,7 +51,7 @@ class SavedReplay:
     def chunks(self) -> Iterator[tuple[int, dict[str, Array]]]:
         """The chunks, read one at a time: number, arrays by field."""
         for number, file in self.files.items():
-            yield number, safetensors.load(file.read_bytes())
+            yield number, _load_arrays(file)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class CheckpointStore:
         self.folder = folder
         self._keep = keep
         self._base: Path | None = None
-        """What this run last saved or loaded: only its chunks are sure to hold the same rows."""
+        """What this run last saved or went on from: only its chunks are sure to hold the same rows."""
+        self._damaged: set[Path] = set()
+        """Found to be so: they do not count among the newest `keep`."""
 
     def save(
         self,
@@ -88,39 +95,38 @@ class CheckpointStore:
         Raises:
             OSError: the disk refuses; the checkpoints before are untouched.
         """
-        self._remove_leftovers()
-        newest = self.latest()
-        number = _number(newest) + 1 if newest else 1
-        aside = self._aside(number)
-        files = _write_parts(aside, tensors, state)
-        saved = [self._write_replay(aside, files, place, item) for place, item in enumerate((replay or {}).items())]
-        self._base = self._publish(aside, f"{number:06d}-{name}", files, saved)
-        for old in self.all()[: -self._keep]:
-            self._remove(old)
+        number = _next(self.all())
+        with self._aside() as aside:
+            files = _write_parts(aside, tensors, state)
+            saved = [self._write_replay(aside, files, place, item) for place, item in enumerate((replay or {}).items())]
+            self._base = self._publish(aside, f"{number:06d}-{name}", files, saved)
+        sound = [path for path in self.all() if path not in self._damaged]
+        for old in self.all():
+            if _number(old) < _number(sound[-self._keep :][0]):
+                _remove(old)
         return self._base
 
     def save_best(self, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
         """Writes the best weights so far, in place of those before."""
-        self._remove_leftovers()
-        before = self.best()
-        number = _number(before) + 1 if before else 1
-        aside = self._aside(number)
-        path = self._publish(aside, f"{_BEST}{number:06d}", _write_parts(aside, tensors, state), [])
-        if before:
-            self._remove(before)
+        before = self._bests()
+        with self._aside() as aside:
+            name = f"{_BEST}{_next(before):06d}"
+            path = self._publish(aside, name, _write_parts(aside, tensors, state), [])
+        for old in before:
+            _remove(old)
         return path
 
     def all(self) -> list[Path]:
         """The checkpoints, oldest first, without the best."""
-        return sorted(p for p in self.folder.glob("[0-9]*-*") if p.is_dir())
+        return self._folders(r"[0-9]+-.*")
 
     def latest(self) -> Path | None:
         """The newest checkpoint, unverified."""
-        return next(iter(reversed(self.all())), None)
+        return next(reversed(self.all()), None)
 
     def best(self) -> Path | None:
         """The best checkpoint, which holds weights only, unverified."""
-        return next(iter(sorted(self.folder.glob(f"{_BEST}*"), reverse=True)), None)
+        return next(reversed(self._bests()), None)
 
     def load(self, path: Path) -> Checkpoint:
         """Reads and verifies a checkpoint.
@@ -132,27 +138,48 @@ class CheckpointStore:
         manifest = _read_manifest(path)
         for file, expected in manifest["files"].items():
             _verify(path, file, expected)
-        tensors = safetensors.load((path / _TENSORS).read_bytes())
-        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        with _reading(path / _STATE):
+            state = json.loads(_contents(path / _STATE))
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds {type(state).__name__}, not an object")
         replay = {}
         for saved in manifest["replay"]:
             chunks = {int(number): path / file for number, file in saved["chunks"].items()}
-            replay[saved["behavior"]] = SavedReplay(safetensors.load((path / saved["index"]).read_bytes()), chunks)
-        self._base = path
-        return Checkpoint(path, tensors, state, replay)
+            replay[saved["behavior"]] = SavedReplay(_load_arrays(path / saved["index"]), chunks)
+        return Checkpoint(path, _load_arrays(path / _TENSORS), state, replay)
 
     def load_latest(self) -> Checkpoint:
-        """The newest checkpoint that is not damaged; a damaged one is named in the log.
+        """The newest checkpoint that is not damaged; damaged ones are named in the log.
 
         Raises:
             UserError: there is none.
         """
-        for path in reversed(self.all()):
+        checkpoint = self._load_newest(self.all())
+        if checkpoint is None:
+            raise UserError(f"{self.folder} holds no checkpoint that can be loaded")
+        self._base = checkpoint.path
+        return checkpoint
+
+    def load_best(self) -> Checkpoint | None:
+        """The best weights, if there are any that are not damaged; damaged ones are named in the log."""
+        return self._load_newest(self._bests())
+
+    def _load_newest(self, paths: Sequence[Path]) -> Checkpoint | None:
+        for path in reversed(paths):
             try:
                 return self.load(path)
             except DamagedCheckpoint as error:
-                _log.warning("%s; taking the checkpoint before it", error)
-        raise UserError(f"{self.folder} holds no checkpoint that can be loaded")
+                self._damaged.add(path)
+                _log.warning("%s; it is passed over, for one before it if there is one", error)
+        return None
+
+    def _bests(self) -> list[Path]:
+        """Two for a moment, and where a kill fell into it."""
+        return self._folders(rf"{_BEST}[0-9]+")
+
+    def _folders(self, pattern: str) -> list[Path]:
+        found = (path for path in self.folder.glob("*") if re.fullmatch(pattern, path.name) and path.is_dir())
+        return sorted(found, key=_number)
 
     def _write_replay(self, aside: Path, files: dict[str, Any], place: int, item: tuple[str, Snapshot]) -> Any:
         """Writes the chunks that changed and links the others; returns the manifest's entry."""
@@ -175,24 +202,42 @@ class CheckpointStore:
             "head": snapshot.head,
             "chunk_rows": snapshot.chunk_rows,
             "index": index,
-            "chunks": chunks,
+            # As text: sorted as numbers, they would have another sum than those that are read again.
+            "chunks": {str(number): file for number, file in chunks.items()},
         }
 
     def _chunks_before(self, behavior: str, chunk_rows: int) -> tuple[int, dict[int, tuple[Path, Any]]]:
         """Head of the checkpoint before this one, and its chunks: number to file and manifest's entry of the file."""
-        if self._base is None or not self._base.is_dir():
+        if self._base is None:
             return 0, {}
-        manifest = _read_manifest(self._base)
-        for saved in manifest["replay"]:
-            if saved["behavior"] == behavior and saved["chunk_rows"] == chunk_rows:
-                chunks = saved["chunks"].items()
-                return saved["head"], {int(n): (self._base / f, manifest["files"][f]) for n, f in chunks}
+        with suppress(DamagedCheckpoint):  # somebody was at it: then all is written anew
+            manifest = _read_manifest(self._base)
+            for saved in manifest["replay"]:
+                if saved["behavior"] == behavior and saved["chunk_rows"] == chunk_rows:
+                    chunks = {int(n): (self._base / f, manifest["files"][f]) for n, f in saved["chunks"].items()}
+                    if all(file.is_file() for file, _ in chunks.values()):
+                        return saved["head"], chunks
         return 0, {}
 
-    def _aside(self, number: int) -> Path:
-        aside = self.folder / f"{_ASIDE}{number}"
-        aside.mkdir(parents=True)
-        return aside
+    @contextmanager
+    def _aside(self) -> Iterator[Path]:
+        """An empty folder, removed again if the disk refuses what is written there: others need the room.
+
+        What an earlier save or a kill has left goes first.
+        """
+        for left in self.folder.glob(f"{_ASIDE}*"):
+            _remove(left)
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            _flush_folder(self.folder.parent)
+        aside = self.folder / f"{_ASIDE}new"
+        aside.mkdir()
+        try:
+            yield aside
+        except OSError:
+            if aside.exists():
+                _remove(aside)
+            raise
 
     def _publish(self, aside: Path, name: str, files: dict[str, Any], replay: list[Any]) -> Path:
         body = {"format": FORMAT, "files": files, "replay": replay}
@@ -203,15 +248,21 @@ class CheckpointStore:
         _flush_folder(self.folder)
         return path
 
-    def _remove(self, path: Path) -> None:
-        """Renamed first, so that a kill leaves no half of a checkpoint under its name."""
-        aside = path.with_name(_ASIDE + path.name)
-        path.rename(aside)
-        shutil.rmtree(aside)
 
-    def _remove_leftovers(self) -> None:
-        for path in self.folder.glob(f"{_ASIDE}*"):
-            shutil.rmtree(path)
+def _remove(path: Path) -> None:
+    """Removes a folder, or a link in its place. One that cannot be removed is told of, and stays until the next save.
+
+    Renamed first, so that a kill leaves no half of a checkpoint under its name.
+    """
+    aside = path.with_name(_ASIDE + path.name.removeprefix(_ASIDE))
+    try:
+        path.rename(aside)
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+    except OSError as error:
+        _log.warning("%s could not be removed: %s", path, error)
 
 
 def _write_parts(aside: Path, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +293,7 @@ def _link(source: Path, path: Path) -> None:
         os.link(source, path)
     except OSError:
         # Not every file system has hard links.
-        shutil.copy2(source, path)
+        _write(path, source.read_bytes())
 
 
 def _flush_folder(path: Path) -> None:
@@ -256,18 +307,38 @@ def _flush_folder(path: Path) -> None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    with _reading(path / _MANIFEST):
+        manifest: dict[str, Any] = json.loads(_contents(path / _MANIFEST))
         body = {key: value for key, value in manifest.items() if key != "sha256"}
         if manifest["sha256"] != _digest(body):
-            raise DamagedCheckpoint(f"checkpoint {path} is damaged: {_MANIFEST} was changed")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {_MANIFEST} cannot be read ({error})") from error
-    if manifest["format"] > FORMAT:
+            raise ValueError("it was changed since it was written")
+        newer = manifest["format"] > FORMAT
+        if not newer:
+            _check_manifest(manifest)
+    if newer:
         raise UserError(
             f"checkpoint {path} is of format {manifest['format']}, this version reads up to {FORMAT}: update outstep"
         )
     return manifest
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Raises one of `_UNREADABLE` if it says what none of ours would: the sum beside it is no secret."""
+    files, used = manifest["files"], [_TENSORS, _STATE]
+    for saved in manifest["replay"]:
+        if not isinstance(saved["behavior"], str) or not saved["head"] >= 0 or not saved["chunk_rows"] > 0:
+            raise ValueError(f"it has rows of {saved['behavior']!r}, {saved['chunk_rows']} to a chunk")
+        used += [saved["index"], *saved["chunks"].values()]
+        for number in saved["chunks"]:
+            int(number)
+    for file in used:
+        if file not in files:
+            raise ValueError(f"it does not list {file}")
+    for file, expected in files.items():
+        if not re.fullmatch(r"\w[\w.-]*", file):
+            raise ValueError(f"it lists {file!r}, which is no name of a file beside it")
+        if not expected["bytes"] >= 0 or "sha256" not in expected:
+            raise ValueError(f"it does not say how {file} was written")
 
 
 def _digest(body: Mapping[str, Any]) -> str:
@@ -275,17 +346,53 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _verify(path: Path, file: str, expected: Mapping[str, Any]) -> None:
+    with _reading(path / file):
+        data = _contents(path / file, expected["bytes"])
+        if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+            raise ValueError("it was changed since it was written")
+
+
+def _load_arrays(file: Path) -> dict[str, Array]:
+    with _reading(file):
+        arrays: dict[str, Array] = safetensors.load(_contents(file))
+        return arrays
+
+
+def _contents(file: Path, size: int | None = None) -> bytes:
+    """What is in a file of `size` bytes; ValueError if it is none, for a device or a pipe may have no end."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no file")
+    if size is not None and size != found.st_size:
+        raise ValueError(f"it has {found.st_size} bytes, not the {size} that were written")
+    return file.read_bytes()
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Makes what is wrong with a file a damaged checkpoint."""
     try:
-        data = (path / file).read_bytes()
-    except OSError as error:
-        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {file} cannot be read ({error.strerror})") from error
-    if len(data) != expected["bytes"]:
-        raise DamagedCheckpoint(
-            f"checkpoint {path} is damaged: {file} has {len(data)} bytes, not the {expected['bytes']} that were written"
-        )
-    if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {file} was changed since it was written")
+        yield
+    except _UNREADABLE as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DamagedCheckpoint(f"checkpoint {file.parent} is damaged: {file.name}: {why}") from error
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    SafetensorError,
+)
 
 
 def _number(path: Path) -> int:
     return int(path.name.removeprefix(_BEST).partition("-")[0])
+
+
+def _next(paths: Sequence[Path]) -> int:
+    return _number(paths[-1]) + 1 if paths else 1

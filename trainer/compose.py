@@ -109,7 +109,10 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
 
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    with (folder / "config.yaml").open("w", encoding="utf-8") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        file.flush()
+        os.fsync(file.fileno())  # checkpoints that outlast a power cut are of no use without
 
 
 def load_config(folder: str | Path) -> TrainConfig:

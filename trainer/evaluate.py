@@ -151,19 +151,31 @@ def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSp
 
 def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
     """Raises UserError if `saved` is of a behavior with another name or spec."""
-    behaviors = saved.state["behaviors"]
+    behaviors = saved.state.get("behaviors")
+    if not isinstance(behaviors, dict):
+        raise UserError(f"{saved.path} says nothing of behaviors: it was saved by another version")
     if spec.name not in behaviors:
         raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {', '.join(sorted(behaviors))}")
-    difference = spec.difference(BehaviorSpec.from_dict(behaviors[spec.name]["spec"]))
+    try:
+        known = BehaviorSpec.from_dict(behaviors[spec.name]["spec"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
+    difference = spec.difference(known)
     if difference:
         raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
 
 
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
-    """The best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for."""
+    """The best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
+
+    Damaged ones are named in the log and passed over.
+
+    Raises:
+        UserError: there is none that can be loaded.
+    """
     store = CheckpointStore(Path(folder) / "checkpoints")
-    best = store.best() if which is Which["best"] else None
-    return store.load(best) if best else store.load_latest()
+    best = store.load_best() if which is Which["best"] else None
+    return best or store.load_latest()
 
 
 @dataclass

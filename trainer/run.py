@@ -75,9 +75,8 @@ class Run:
             for name, saved in checkpoint.state["behaviors"].items():
                 self._shared.claim(name)
                 self._shared.counters(name)[SAMPLES] = saved["samples"]
-            if store.best():
-                with suppress(UserError):  # a damaged one is replaced
-                    self._best = load_checkpoint(str(folder)).state["mean"]
+            if best := store.load_best():
+                self._best = best.state["mean"]
         now = time.monotonic()
         self._checkpoint_at = now + config.checkpoint.every_seconds
         self._picture_at = now
@@ -214,7 +213,7 @@ class Run:
         if saved is not None and known:
             try:
                 learner.load_state_dict(_tensors(saved, name))
-            except (KeyError, RuntimeError) as error:
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
                 reason = f"was it saved by another version? {error}"
                 raise UserError(f"{saved.path} does not fit the run's settings: {reason}") from error
             if name not in saved.replay:

@@ -52,6 +52,8 @@ class Engine:
                 raise UserError(f"env.{name}={value} must be a whole number, {least} or more, or null")
 
 
+_MOST_TOLD = 16
+"""Unknown channels that are told of, of a player that makes up ever new ones."""
 _LEAST = {"width": 1, "height": 1, "quality_level": 0, "target_frame_rate": -1, "capture_frame_rate": 0}
 
 
@@ -130,7 +132,7 @@ class Channels:
                 raise PlayerFault(
                     f"{name} could not take a message of {len(payload)} bytes: {type(error).__name__}: {error}"
                 ) from error
-        elif channel_id not in self._unknown:
+        elif channel_id not in self._unknown and len(self._unknown) < _MOST_TOLD:
             self._unknown.add(channel_id)
             warnings.warn(
                 f"the player sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "

@@ -83,7 +83,7 @@ class Decoder:
         if unity_output.HasField("rl_initialization_output"):
             for parameters in unity_output.rl_initialization_output.brain_parameters:
                 self._parameters[parameters.brain_name] = parameters
-        agents = {}
+        agents, size = {}, 0
         listed = unity_output.rl_output.agentInfos
         for behavior_id in sorted(listed):  # the map itself has no order
             infos = listed[behavior_id]
@@ -94,7 +94,14 @@ class Decoder:
                     raise PlayerFault(
                         f"it sent agents of behavior {behavior_id!r}, but never that behavior's parameters"
                     )
-                agents[behavior_id] = self._readers[behavior_id].read(infos)
+                reader = self._readers[behavior_id]
+                size += len(infos.value) * agent_bytes(reader.spec)
+                if size > _MOST_BYTES:
+                    raise PlayerFault(
+                        f"behavior {behavior_id!r}: with its {len(infos.value)} agents the message would take "
+                        f"{size // 2**20:,} MiB, not at most {_MOST_BYTES // 2**20:,}"
+                    )
+                agents[behavior_id] = reader.read(infos)
         return agents
 
     def _meet(self, behavior_id: str, info: Any) -> None:
@@ -271,6 +278,12 @@ class AgentReader:
             raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
 
 
+def agent_bytes(spec: BehaviorSpec) -> int:
+    """What the observations and the mask of one agent take in `Agents`."""
+    observed = sum(prod(each.shape) * np.dtype(each.dtype).itemsize for each in spec.observations)
+    return observed + spec.mask_size
+
+
 def behavior_name(behavior_id: str) -> str:
     """The name in a full behavior id: `Striker` of `Striker?team=1`."""
     return behavior_id.partition("?")[0]
@@ -308,6 +321,8 @@ _MOST_VALUES = 2**24
 """In one observation: more is a mistake, and would take the machine's memory before anyone could say so."""
 _MOST_CHOICES = 2**14
 """Of one agent: a mask of more would outweigh all observations."""
+_MOST_BYTES = 2**30
+"""That the arrays of one message may take: a few bytes of it can stand for many (PNGs, masks that are left out)."""
 
 
 class _Layout(NamedTuple):

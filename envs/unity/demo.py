@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from buffers.memory import available_memory
 from envs.spec import Array, BehaviorSpec, Demonstration, UserError, joined
-from envs.unity.decoding import AgentFault, AgentReader, Agents
+from envs.unity.decoding import AgentFault, AgentReader, Agents, agent_bytes
 from envs.unity.messages import message, raw_class
 
 PARAMETERS_AT = 33
@@ -70,8 +70,6 @@ _BATCH = 512
 _LONGEST_VARINT = 10
 _COPIES = 2
 """Of all arrays, for a moment: batch by batch, and joined."""
-_MOST_PNG_CHANNELS = 4
-"""For each channel of an observation: an RGBA picture whose mean is one grey channel."""
 _MIB = 2**20
 _POSITIONS = (PARAMETERS_AT, 32)
 """Where parameters are looked for: others have taken the 32 bytes that ML-Agents speaks of for the whole header."""
@@ -211,25 +209,13 @@ def _pair(data: bytes, number: int, span: tuple[int, int]) -> Any:
 
 def _check_memory(records: int, spec: BehaviorSpec) -> None:
     """Raises UserError if the arrays would not fit: a file says in a few bytes what takes many (PNGs, masks)."""
-    record = sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in spec.observations)
-    record += spec.mask_size + 4 * (spec.continuous_size + len(spec.branches))
+    record = agent_bytes(spec) + 4 * (spec.continuous_size + len(spec.branches))
     wanted, available = _COPIES * records * record, available_memory()
     if wanted > available:
         raise UserError(
             f"its {records} records would take {wanted // _MIB:,} MiB of memory, but {available // _MIB:,} MiB are "
             "available: free memory, or leave this file out"
         )
-
-
-def _check_mappings(number: int, info: Any, spec: BehaviorSpec) -> None:
-    """Raises UserError if a picture comes in more PNGs than could belong to it: all would be decompressed."""
-    for observation, kind in zip(info.observations, spec.observations):
-        entries, most = len(observation.compressed_channel_mapping), _MOST_PNG_CHANNELS * kind.shape[-1]
-        if entries > most:
-            raise UserError(
-                f"record {number}: observation {kind.name!r} has a channel mapping of {entries} entries, "
-                f"not at most {most}"
-            )
 
 
 def _parts(data: bytes, records: Sequence[tuple[int, int]], reader: AgentReader) -> Iterator[tuple[Agents, _Actions]]:
@@ -239,7 +225,6 @@ def _parts(data: bytes, records: Sequence[tuple[int, int]], reader: AgentReader)
         pairs = [_pair(data, number, records[number - 1]) for number in numbers]
         listed = raw_class("UnityRLOutputProto.ListAgentInfoProto")()
         for number, pair in zip(numbers, pairs):
-            _check_mappings(number, pair.agent_info, reader.spec)
             pair.agent_info.id = number
             listed.value.add().CopyFrom(pair.agent_info)
         agents = reader.read(listed)

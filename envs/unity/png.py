@@ -29,12 +29,14 @@ def read_pngs(data: bytes, shape: Sequence[int], mapping: Sequence[int]) -> Arra
         ValueError: in words that go on from "it sent …".
     """
     height, width, channels = shape
+    mapping = list(mapping)
+    if len(mapping) > _MOST_PNG_CHANNELS * channels:  # all that it is for would be decompressed
+        raise ValueError(f"a channel mapping of {len(mapping)} entries, not at most {_MOST_PNG_CHANNELS * channels}")
     files = _split(data)
     for file in files:
         if (file.height, file.width) != (height, width):
             raise ValueError(f"a PNG of {file.height} x {file.width} pixels")
     total = sum(file.channels for file in files)
-    mapping = list(mapping)
     if mapping and len(mapping) != total:
         raise ValueError(f"a channel mapping of {len(mapping)} entries for {total} PNG channels")
     if mapping and {target for target in mapping if target >= 0} != set(range(channels)):
@@ -50,6 +52,8 @@ def read_pngs(data: bytes, shape: Sequence[int], mapping: Sequence[int]) -> Arra
     return _map(planes, mapping, channels) if mapping else np.ascontiguousarray(planes[..., :channels])
 
 
+_MOST_PNG_CHANNELS = 4
+"""For each channel of an observation: an RGBA picture whose mean is one grey channel."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {2: 3, 6: 4}
 """By the colour type that a PNG declares: RGB and RGBA."""
