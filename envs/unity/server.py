@@ -316,6 +316,12 @@ _LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 """Players dial `localhost`, which may be either."""
 
 
+def check_port(port: int) -> None:
+    """Raises UserError if a server could not listen there."""
+    for listener in _listen(port)[0]:
+        listener.close()
+
+
 def _listen(port: int) -> tuple[list[socket.socket], int]:
     """Sockets that listen on both loopback addresses (as far as there are both), and their port."""
     reason = None
