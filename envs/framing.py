@@ -1,4 +1,7 @@
-"""Whole Python objects over a socket between parent and child, received without ever blocking the parent."""
+"""Whole Python objects over a socket between parent and child, received without ever blocking the parent.
+
+They are pickled, which is fit for a socket pair alone: it has no name, so nobody else can speak over it.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,16 +44,21 @@ class GymEnv:
         """Refuses what can be refused without making the env.
 
         Raises:
-            UserError: an unknown id, a module or wrapper that cannot be imported, a missing optional library.
+            UserError: an unknown id, a module or wrapper that cannot be imported, a missing optional library, keyword
+                arguments that are not taken.
         """
         spec = self._spec()
-        if isinstance(spec.entry_point, str):
+        creator: Any = spec.entry_point
+        if isinstance(creator, str):
             try:
-                load_env_creator(spec.entry_point)
+                creator = load_env_creator(creator)
             except (ImportError, AttributeError, gymnasium.error.DependencyNotInstalled) as error:
                 raise UserError(f"Environment {self.id!r} cannot be loaded: {error}.") from error
+        if callable(creator):
+            _check_call(f"Environment {self.id!r} (env.kwargs)", creator, (), {**spec.kwargs, **self.kwargs})
         for wrapper in self.wrappers:
-            _wrapper(wrapper)
+            wrap, kwargs = _wrapper(wrapper)
+            _check_call(f"Wrapper {wrapper!r} (env.wrappers)", wrap, (None,), kwargs)
 
     def make(self, render: bool = False) -> Env:
         """A new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
@@ -157,7 +163,8 @@ def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
 
 def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
     """The callable that an entry of `wrappers` names, and its keyword arguments."""
-    path, kwargs = (entry, {}) if isinstance(entry, str) else (entry.get("path", ""), entry.get("kwargs") or {})
+    path, kwargs = (entry.get("path", ""), entry.get("kwargs") or {}) if isinstance(entry, Mapping) else (entry, {})
+    path = str(path)
     module, _, name = path.rpartition(":" if ":" in path else ".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -168,3 +175,15 @@ def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
     if not callable(found):
         raise UserError(f"Wrapper {path!r} is {type(found).__name__}, not a class or function that takes an env.")
     return found, dict(kwargs)
+
+
+def _check_call(what: str, called: Callable[..., Any], given: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuses arguments that `called` does not take, where its signature is known."""
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*given, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{what} cannot be made: {error}; it takes {signature}") from error

@@ -42,7 +42,7 @@ class News(NamedTuple):
     """Something that the user should hear of."""
 
     kind: str
-    """`fault` or `restart`."""
+    """`fault`, `restart`, `stranger` (somebody else at a player's port), or `note`, which is nothing bad."""
     instance: int
     text: str
 

@@ -143,6 +143,12 @@ class Mixed(gymnasium.Env):
         return {"action_mask": (self.allowed, np.ones(2, bool), np.ones(2, bool))}
 
 
+class Wordy(Oracle):
+    """Observes text, which no policy reads."""
+
+    observation_space = spaces.Text(9)
+
+
 def never_wraps(env):
     """A wrapper that is a function, and does nothing."""
     return env
@@ -206,5 +212,5 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
-for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Odd, Asleep):
+for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Odd, Asleep):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

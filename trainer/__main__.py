@@ -18,6 +18,7 @@ from envs.spec import UserError
 from trainer.checks import check_train
 from trainer.compose import run_command, save_config
 from trainer.config import TrainConfig
+from trainer.occupied import occupied
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,13 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(config: TrainConfig) -> int:
-    # torch takes seconds to import, and bad input should be refused at once.
-    from trainer.run import train
-
     if config.resume is not None:
-        return train(config, Path(config.resume), Path(config.resume))
-    config = replace(config, run=replace(config.run, name=_name(config)))
-    return train(config, _new_folder(config), None)
+        folder, resume_from = Path(config.resume), Path(config.resume)
+    else:
+        config = replace(config, run=replace(config.run, name=_name(config)))
+        folder, resume_from = _new_folder(config), None
+    with occupied(folder):
+        # torch takes seconds to import, and bad input should be refused at once.
+        from trainer.run import train
+
+        return train(config, folder, resume_from)
 
 
 def _name(config: TrainConfig) -> str:
@@ -51,8 +55,6 @@ def _new_folder(config: TrainConfig) -> Path:
                 count += 1
                 folder = first.with_name(f"{first.name}_{count}")
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
-        if (folder / "config.yaml").exists():  # of an earlier one of several runs
-            raise UserError(f"run.dir={folder} holds a run already: several runs need folders of their own")
         save_config(config, folder)
     except OSError as error:
         raise UserError(

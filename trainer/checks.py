@@ -1,9 +1,8 @@
-"""What makes sense: checks of a training run's configuration that need no process and leave nothing behind."""
+"""What makes sense: checks of a training run's configuration, which leave no process and no file behind."""
 
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import numpy as np
 from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
 from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
 from buffers.memory import reckon
-from envs.gymnasium import GymEnv, behavior_spec
-from envs.probe import INSTANCES_PER_WORKER
+from envs.probe import INSTANCES_PER_WORKER, probe
 from envs.spec import BehaviorSpec, UserError
-from trainer.checkpoint import CheckpointStore
+from envs.supervision import START_SECONDS
+from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.compose import load_config
 from trainer.config import (
     DEFAULT_BEHAVIOR,
@@ -39,8 +38,8 @@ def check_train(config: TrainConfig) -> None:
     """Refuses what could not run.
 
     Raises:
-        UserError: the first thing that is wrong: an unknown environment, a number out of range, a missing library or
-            device, a run folder that is not one, a buffer larger than memory.
+        UserError: the first thing that is wrong: an unknown environment or one that fails, a number out of range, a
+            missing library or device, a run folder that is not one, a buffer larger than memory.
     """
     _check_numbers(config)
     _check_goal(config.goal)
@@ -52,12 +51,12 @@ def check_train(config: TrainConfig) -> None:
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
     check_env(config.env)
-    _check_networks(config)
-    _check_demos(config)
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
-    _check_own_algorithm(config)
+    _check_demos(config)
+    if isinstance(config.env, GymConfig):  # else what its behaviors are is only known once players run
+        _check_behavior(config, config.env)
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
@@ -100,6 +99,12 @@ def _check_numbers(config: TrainConfig) -> None:
             raise UserError(f"{key}={value} must be 0 or more")
     if env.min_instances > env.instances:
         raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
+    for key, value in {"stop.reward": stop.reward, **_bounds(config.goal)}.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{key}={value} must be a finite number")
+    for key, number, most in (("env.instances", env.instances, _MOST_INSTANCES), ("seed", config.seed, _LARGEST_SEED)):
+        if number > most:
+            raise UserError(f"{key}={number} must be at most {most}")
     if not isinstance(env, GymConfig) or env.workers is None:
         return
     if env.workers > env.instances:
@@ -118,9 +123,18 @@ def _positive_for_unity(env: EnvConfig) -> dict[str, float]:
     return {f"env.{key}": getattr(env, key) for key in keys}
 
 
+_MOST_INSTANCES = 2**16
+"""More is a slip of the finger: memory would be gone, or processes, before anyone could say so."""
+_LARGEST_SEED = 2**63 - 1
+"""That torch takes."""
+
+
+def _bounds(goal: GoalConfig) -> dict[str, float | None]:
+    return {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
+
+
 def _check_goal(goal: GoalConfig) -> None:
-    bounds = {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
-    given = [f"{key}={value}" for key, value in bounds.items() if value is not None]
+    given = [f"{key}={value}" for key, value in _bounds(goal).items() if value is not None]
     if goal.metric is None and given:
         raise UserError(f"{given[0]} needs goal.metric: what is to be reached")
     if goal.metric is not None and len(given) != 1:
@@ -140,62 +154,43 @@ def _check_algorithm(settings: object, prefix: str) -> None:
         raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
 
 
-def _check_networks(config: TrainConfig) -> None:
-    """Makes networks that may not fit what is observed, where that is known before games start."""
-    if not isinstance(config.env, GymConfig):
-        return
-    recipe = gym_env(config.env)
+def _check_demos(config: TrainConfig) -> None:
+    """Reads all demonstrations once."""
+    env = config.env
+    for name in [gym_env(env).behavior] if isinstance(env, GymConfig) else config.behaviors or [DEFAULT_BEHAVIOR]:
+        for path, key in demos_of(config, name).items():
+            read_demos(path, key)
+
+
+def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
+    """Makes the environment once, in a process of its own, and fits to it whatever has to fit."""
+    recipe = gym_env(env)
     settings, _ = settings_of(config, recipe.behavior)
-    if settings.network.custom is None and settings.network.encoder is Images["simple"]:
-        return
-    if spec := _spec_of(recipe):
+    spec = probe(recipe, config.seed, env.step_timeout + START_SECONDS).spec
+    for key in ("resume", "init"):
+        if folder := getattr(config, key):
+            check_spec(spec, _saved(folder, key))
+    for path, key in demos_of(config, recipe.behavior).items():
+        load_demonstrations(path, key, spec)
+    if isinstance(settings, CustomSettings):
+        _check_own_algorithm(config, spec, settings)
+    elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
         from trainer.behavior import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
 
-def _check_demos(config: TrainConfig) -> None:
-    """Reads all demonstrations once, and fits them to the behavior where that is known before games start."""
-    if isinstance(config.env, GymConfig):
-        recipe = gym_env(config.env)
-        demos = demos_of(config, recipe.behavior)
-        if demos and (spec := _spec_of(recipe)):
-            for path, key in demos.items():
-                load_demonstrations(path, key, spec)
-        return
-    for name in config.behaviors or [DEFAULT_BEHAVIOR]:
-        for path, key in demos_of(config, name).items():
-            read_demos(path, key)
+def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: CustomSettings) -> None:
+    """Makes an algorithm of the user's own once."""
+    import torch  # takes seconds, and only such algorithms need it here
 
+    from algorithms.algorithm import make_algorithm
+    from trainer.behavior import divide_arena, make_policy
 
-def _check_own_algorithm(config: TrainConfig) -> None:
-    """Makes an algorithm of the user's own once, where its behavior is known before games start."""
-    if not isinstance(config.env, GymConfig):
-        return
-    recipe = gym_env(config.env)
-    settings, rewards = settings_of(config, recipe.behavior)
-    if isinstance(settings, CustomSettings) and (spec := _spec_of(recipe)):
-        import torch  # takes seconds, and only such algorithms need it here
-
-        from algorithms.algorithm import make_algorithm
-        from trainer.behavior import divide_arena, make_policy
-
-        arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
-        _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)
-        demos, _ = load_demos(config, spec)
-        make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, rewards, demos)
-
-
-def _spec_of(recipe: GymEnv) -> BehaviorSpec | None:
-    """The spec of an environment; None if it cannot be made: the first worker tells what is wrong with it."""
-    with ExitStack() as ends:
-        try:
-            env = recipe.make()
-            ends.callback(env.close)
-            _, info = env.reset()
-        except Exception:
-            return None
-        return behavior_spec(env, recipe.behavior, "action_mask" in info)
+    arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
+    _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)
+    demos, _ = load_demos(config, spec)
+    make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, settings_of(config, spec.name)[1], demos)
 
 
 def _check_device(device: Device) -> None:
@@ -212,30 +207,21 @@ def _check_device(device: Device) -> None:
 
 def _check_folders(config: TrainConfig) -> None:
     if config.resume is not None:
-        _check_saved(config.resume, "resume", config)
+        _saved(config.resume, "resume")
         return
     if config.init is not None:
         load_config(config.init)
-        _check_saved(config.init, "init", config)
+        _saved(config.init, "init")
     if config.run.dir is not None:
         _check_new(config.run)
 
 
-def _check_saved(folder: str, key: str, config: TrainConfig) -> None:
+def _saved(folder: str, key: str) -> Checkpoint:
+    """What a run resumes or begins with."""
     store = CheckpointStore(Path(folder) / "checkpoints")
     if store.latest() is None and (key == "resume" or store.best() is None):
         raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it anew, or name another")
-    saved = load_checkpoint(folder, Which["last" if key == "resume" else "best"])
-    if not isinstance(config.env, GymConfig):
-        return  # what its behaviors are is only known once players run
-    recipe = gym_env(config.env)
-    known = saved.state["behaviors"].get(recipe.behavior, {})
-    try:
-        env = recipe.make()
-    except Exception:  # the first worker tells what is wrong with the environment
-        return
-    check_spec(behavior_spec(env, recipe.behavior, known.get("spec", {}).get("masked", False)), saved)
-    env.close()
+    return load_checkpoint(folder, Which["last" if key == "resume" else "best"])
 
 
 def _check_new(run: RunConfig) -> None:

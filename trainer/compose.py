@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -27,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.spec import UserError
 from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, RecordConfig, TrainConfig, UnityConfig
-from trainer.refusals import refusal, unknown_key
+from trainer.refusals import misused, refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 """Where the YAML files lie: beside this package, whatever the working directory holds."""
@@ -51,6 +52,8 @@ MAY_MOVE = ("reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos")
 
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """Where a command is given the run whose env it uses unless it is given another."""
+_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",)}
+"""Where a command is given what it writes."""
 
 C = TypeVar("C")
 
@@ -68,9 +71,11 @@ def run_command(
         not 0, or 0.
     """
     argv = [_readable(argument, schema) for argument in argv]
-    args = get_args_parser().parse_intermixed_args(argv)
-    name = args.config_name or config_name
+    parser = get_args_parser()
+    parser.error = misused  # type: ignore[method-assign]
     try:
+        args = parser.parse_intermixed_args(argv)
+        name = args.config_name or config_name
         if args.config_path or args.experimental_rerun:
             raise UserError("--config-path and --experimental-rerun do not work here: use --config-dir, or resume=")
         overrides = [*args.overrides, *_search_path(args.config_dir)]
@@ -83,6 +88,7 @@ def run_command(
         configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
             check(config)
+        _refuse_shared(configs, _WRITTEN.get(schema, ()))
         return next((status for config in configs if (status := run(config))), 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -248,6 +254,8 @@ def _may_be_given(key: str, before: Any, given: Any) -> bool:
 
 
 def _saved(folder: str | Path) -> DictConfig:
+    if not str(folder):
+        raise UserError("the folder of the run is empty: give one such as runs/<experiment>/<time>")
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         what = "has no config.yaml" if Path(folder).is_dir() else "does not exist"
@@ -340,6 +348,14 @@ def _search_path(folder: str | None) -> list[str]:
     if not Path(folder).is_dir():
         raise UserError(f"--config-dir {folder} is not a folder")
     return [f"hydra.searchpath=['file://{Path(folder).resolve()}']"]
+
+
+def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
+    """Refuses several runs that would write to one place; resumed ones go on in theirs."""
+    for key in keys:
+        places = [attrgetter(key)(config) for config in configs if not getattr(config, "resume", None)]
+        if shared := next((place for place in places if place and places.count(place) > 1), None):
+            raise UserError(f"{key}={shared}: {len(places)} runs need one each")
 
 
 def _show(argv: list[str], schema: type, config_name: str) -> int:

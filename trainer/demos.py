@@ -14,6 +14,7 @@ import numpy as np
 from envs.spec import UserError
 from envs.unity.demo import Demo, read_demo
 from trainer.demonstrations import find_demos
+from trainer.refusals import misused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="tell what .demo files hold", description="Tells what .demo files hold.")
     show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")
     show.add_argument("--json", action="store_true", help="print a list of one object for each file")
-    args = parser.parse_args(argv)
+    parser.error = show.error = misused  # type: ignore[method-assign]
     told: list[dict[str, Any]] = []
     try:
+        args = parser.parse_args(argv)
         files = [file for given in args.file for file in find_demos(given, "file")]
         for file in files:
             about = describe(file, read_demo(file))

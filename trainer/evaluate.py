@@ -194,6 +194,8 @@ _NEWS_SECONDS = 1.0
 def _check(config: EvaluateConfig) -> None:
     if config.episodes < 1:
         raise UserError(f"episodes={config.episodes} must be at least 1")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} must be 0 or more")
     saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env

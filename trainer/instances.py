@@ -105,7 +105,19 @@ def check_env(env: EnvConfig) -> None:
         raise UserError(f"env.manifest={env.manifest} needs env.registry: which of its builds to play")
     if not env.time_scale > 0:
         raise UserError(f"env.time_scale={env.time_scale} must be above 0 for Unity: 1 is real time, 20 is usual")
-    unity_env(env).check(env.instances)
+    recipe = unity_env(env)
+    recipe.check(env.instances)
+    if recipe.player is not None:
+        from envs.unity.player.options import parse
+
+        try:
+            parse(recipe.player).env.check()
+        except UserError as error:
+            raise UserError(f"env.player={env.player}: {error}") from error
+    elif recipe.editor:
+        from envs.unity.server import check_port
+
+        check_port(recipe.port)
 
 
 def gym_env(env: GymConfig) -> GymEnv:
@@ -142,5 +154,8 @@ def unity_env(env: UnityConfig) -> UnityEnv:
     }
     if env.registry is not None:
         return UnityEnv.from_registry(env.registry, env.manifest, **settings)
-    player = None if env.player is None else tuple(shlex.split(env.player))
+    try:
+        player = None if env.player is None else tuple(shlex.split(env.player))
+    except ValueError as error:
+        raise UserError(f"env.player={env.player} cannot be read as words: {error}") from error
     return UnityEnv(executable=env.executable, player=player, **settings)

@@ -145,7 +145,10 @@ def _make_gym(config: GymConfig, record: RecordConfig, stack: ExitStack) -> tupl
     stack.callback(env.close)
     if human and env.render_mode != "rgb_array":
         raise UserError(f"player=human needs pictures, and {config.id!r} does not render rgb_array")
-    _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
+    try:
+        _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
+    except Exception as error:  # whatever its code does
+        raise UserError(f"environment {config.id!r} cannot be reset: {one_line(error)}") from error
     return env, behavior_spec(env, recipe.behavior, "action_mask" in info)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
@@ -37,6 +38,11 @@ def missing(key: str) -> UserError:
     """That a value has to be given."""
     example = {"env.id": "CartPole-v1", "run": "runs/..."}.get(key, "...")
     return UserError(f"{key} is missing: give it, for example {key}={example}")
+
+
+def misused(message: str) -> NoReturn:
+    """Stands in for `ArgumentParser.error`, which prints the usage and leaves."""
+    raise UserError(f"{message}; --help tells what there is")
 
 
 def one_line(error: BaseException) -> str:

@@ -67,8 +67,7 @@ class Decoder:
     def __init__(self, package_version: str = "") -> None:
         self.specs: dict[str, BehaviorSpec] = {}
         """By behavior name, grown as behaviors appear."""
-        major = package_version.partition(".")[0]
-        self._channels_first = not major.isdecimal() or int(major) >= 3
+        self._channels_first = package_version.partition(".")[0] not in ("0", "1", "2")
         self._parameters: dict[str, Any] = {}
         """By full behavior id: BrainParametersProto that no agent has come with yet."""
         self._readers: dict[str, AgentReader] = {}

@@ -35,15 +35,18 @@ class Connection:
     """One client's connection.
 
     Args:
-        limit: bytes that a message may have; it can be raised later.
+        limit: bytes that a message, or all that have begun, may have; it can be raised later.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.out = bytearray(_GREETING)
         """What is to be sent; take from it what was."""
+        self.greeted = False
+        """Whether the client has said that it speaks HTTP/2."""
         self._in = bytearray()
-        self._greeted = False
+        self._small_frames = 0
+        """Since the last answer."""
         self._received: dict[int, bytearray] = {}
         """By stream: what has come of a request that is not whole yet."""
         self._consumed = 0
@@ -64,12 +67,12 @@ class Connection:
         buffer = self._in
         buffer += data
         at = 0
-        if not self._greeted:
+        if not self.greeted:
             if not _PREFACE.startswith(buffer[: len(_PREFACE)]):
                 raise ProtocolError("no HTTP/2 client")
             if len(buffer) < len(_PREFACE):
                 return []
-            self._greeted, at = True, len(_PREFACE)
+            self.greeted, at = True, len(_PREFACE)
         events: list[Request | Cancelled] = []
         while len(buffer) - at >= _HEADER.size:
             high, low, kind, flags, stream = _HEADER.unpack_from(buffer, at)
@@ -79,6 +82,10 @@ class Connection:
             end = at + _HEADER.size + size
             if len(buffer) < end:
                 break
+            if kind != _DATA or size < _SMALL_BYTES:
+                self._small_frames += 1
+                if self._small_frames > _SMALL_FRAMES:
+                    raise ProtocolError(f"{_SMALL_FRAMES} frames without a message to answer")
             self._take(kind, flags, stream, buffer[at + _HEADER.size : end], events)
             at = end
         del buffer[:at]
@@ -88,6 +95,7 @@ class Connection:
         """Answers a request, unless it was cancelled."""
         if stream not in self._stream_windows:
             return
+        self._small_frames = 0
         self.out += _frame(_HEADERS, _END_HEADERS, stream, _RESPONSE)
         self._blocked.append((stream, b"\0" + len(content).to_bytes(4, "big") + content))
         self._send_blocked()
@@ -138,7 +146,7 @@ class Connection:
         if flags & _PADDED and payload:
             payload = payload[1 : len(payload) - payload[0]]
         received += payload
-        if len(received) > self.limit + _PREFIX:
+        if sum(map(len, self._received.values())) > self.limit + _PREFIX:  # of all streams together
             del self._received[stream]
             self.refuse(stream, RESOURCE_EXHAUSTED, f"a message may have {self.limit} bytes")
         elif flags & _END_STREAM:
@@ -201,6 +209,8 @@ _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
 _SMALLEST_FRAME = 2**14  # of the largest that a client may ask for
 _LARGEST_FRAME = 2**20
 _STREAMS = 16
+_SMALL_BYTES, _SMALL_FRAMES = 2**10, 10_000
+"""A client that only ever sends pings, settings, resets or crumbs costs 1 us a frame: it is left after so many."""
 _LARGEST_WINDOW = 2**31 - 1
 _CREDIT = 2**24
 """The client is given back what it has sent after so many bytes."""

@@ -25,7 +25,7 @@ from envs.supervision import FIRST_BACKOFF_SECONDS, Budget, News
 from envs.unity.channels import Channels
 from envs.unity.decoding import encode_reply
 from envs.unity.recipe import UnityEnv
-from envs.unity.server import Arrived, Connected, Event, Failed, PlayerServer, Refused
+from envs.unity.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, Stranger
 from envs.warden import Ended, Launched, Warden
 
 
@@ -253,6 +253,10 @@ class Players:
             player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
         elif isinstance(event, Refused):
             raise event.error
+        elif isinstance(event, Stranger):
+            text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
+            text += f" and was refused ({event.why}); the player is waited for as before."
+            self._news.append(News("stranger", player.instance, f"Instance {player.instance}: {text}"))
         elif isinstance(event, Failed) and event.left and player.pid is not None:
             player.leaving = event.why
             player.deadline = time.monotonic() + _EXIT_SECONDS

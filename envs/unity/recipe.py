@@ -108,7 +108,7 @@ class UnityEnv:
             known = sorted(registry)
         except Exception as error:  # the library lets pass whatever its parser or the network raises
             what = f"env.manifest={manifest}" if manifest else "ML-Agents' registry"
-            raise UserError(f"{what} cannot be read: {error}") from error
+            raise UserError(f"{what} cannot be read: {' '.join(str(error).split())}") from error
         if name not in known:
             raise UserError(f"env.registry={name}: there is no such entry, but {', '.join(known) or 'none at all'}")
         entry = registry[name]

@@ -55,11 +55,22 @@ class Refused(NamedTuple):
     error: UserError
 
 
-Event = Connected | Arrived | Failed | Refused
+class Stranger(NamedTuple):
+    """Somebody else has connected, and was refused; the player is waited for as before. Told of the first one only."""
+
+    address: str
+    why: str
+    """`no HTTP/2 client`, …"""
+
+
+Event = Connected | Arrived | Failed | Refused | Stranger
 
 
 class PlayerServer:
     """Listens on loopback, lets exactly one player in, and exchanges messages with it.
+
+    The protocol has no key, so the player is whoever first introduces itself as one. Until then strangers may come:
+    each can hold and send little, and the longest silent one makes room for the next. From then on nobody listens.
 
     Args:
         port: 0 for one that the system picks.
@@ -87,6 +98,7 @@ class PlayerServer:
         self._listeners, self.port = _listen(port)
         self._clients: list[_Client] = []
         self._player: _Client | None = None
+        self._met_stranger = False
         self._exchanges = 0
         self._waiting: int | None = None
         """Stream of the message that has no answer yet."""
@@ -96,8 +108,8 @@ class PlayerServer:
 
     @property
     def occupied(self) -> bool:
-        """Whether anyone is connected."""
-        return bool(self._clients)
+        """Whether the player is connected."""
+        return self._player in self._clients
 
     def reply(self, answer: bytes) -> None:
         """Answers the message that arrived last."""
@@ -120,24 +132,27 @@ class PlayerServer:
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            sock, _ = listener.accept()
+            sock, (host, port, *_) = listener.accept()
             if len(self._clients) >= _STRANGERS:
-                sock.close()
-                return
+                silent = [client for client in self._clients if not client.connection.greeted]
+                self._refuse((silent or self._clients)[0], f"it did not introduce itself, as {_STRANGERS - 1} others")
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = _Client(sock, self._selector, self._read)
+            client = _Client(sock, f"{host} port {port}", self._selector, self._read)
             self._clients.append(client)
             client.flush()
 
     def _read(self, client: _Client) -> None:
         try:
-            data = client.sock.recv(_CHUNK_BYTES)
+            data = client.sock.recv(min(_CHUNK_BYTES, client.connection.limit))
             at = time.perf_counter()
             events = client.connection.receive(data)
         except BlockingIOError:
             return
-        except (OSError, ProtocolError):
+        except ProtocolError as error:
+            self._refuse(client, str(error))
+            return
+        except OSError:
             data = b""
         if not data:
             self._drop(client)
@@ -177,12 +192,13 @@ class PlayerServer:
     def _shake_hands(self, client: _Client, request: Request, incoming: Any) -> bytes | None:
         if incoming is None or not incoming.unity_output.HasField("rl_initialization_output"):
             client.connection.refuse(request.stream, PERMISSION_DENIED, "this is no player's first message")
-            return None  # a stranger: the player may still come
+            self._tell_stranger(client, "it sent another message than a player's first")
+            return None
         about = incoming.unity_output.rl_initialization_output
         version = about.communication_version
         if version.partition(".")[0] != API_VERSION.partition(".")[0]:
             return self._fail(
-                f"it speaks version {version or '(none)'} of the ML-Agents protocol, and Outstep {API_VERSION}: "
+                f"it speaks version {version[:_SHOWN]!r} of the ML-Agents protocol, and Outstep {API_VERSION}: "
                 "build it with a release of the ML-Agents package whose protocol is 1.x (1.0 or newer)"
             )
         self._player = client
@@ -216,6 +232,19 @@ class PlayerServer:
         self._tell(Failed(why, left))
         return _closing_message()
 
+    def _refuse(self, client: _Client, why: str) -> None:
+        """Ends the connection of a client that does what it may not."""
+        if client is not self._player:
+            self._tell_stranger(client, why)
+        elif not self._closing:
+            self._fail(f"it broke the protocol ({why})")
+        self._drop(client)
+
+    def _tell_stranger(self, client: _Client, why: str) -> None:
+        if not self._met_stranger:
+            self._met_stranger = True
+            self._tell(Stranger(client.address, why))
+
     def _drop(self, client: _Client) -> None:
         """Ends a connection; the player's is its end."""
         if client in self._clients:
@@ -235,24 +264,32 @@ class _Client:
     """A connected socket, and what is spoken over it."""
 
     def __init__(
-        self, sock: socket.socket, selector: selectors.BaseSelector, read: Callable[[_Client], object]
+        self, sock: socket.socket, address: str, selector: selectors.BaseSelector, read: Callable[[_Client], object]
     ) -> None:
         self.sock = sock
+        self.address = address
         self.connection = Connection(_STRANGERS_BYTES)
         self._selector = selector
         self._read = read
-        self._writing = False
-        selector.register(sock, selectors.EVENT_READ, self._turn)
+        self._events = selectors.EVENT_READ
+        selector.register(sock, self._events, self._turn)
 
     def flush(self) -> None:
-        """Sends what there is to send, as far as there is room; the rest as soon as there is."""
+        """Sends what there is to send, as far as there is room; the rest as soon as there is.
+
+        Who does not read what it is sent is not listened to either, else its answers would pile up here.
+        """
         out = self.connection.out
         if out:
-            with contextlib.suppress(OSError):  # no room; or gone, which reading tells
+            try:
                 del out[: self.sock.send(out)]
-        if bool(out) != self._writing and self.sock.fileno() >= 0:
-            self._writing = bool(out)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
+            except BlockingIOError:
+                pass  # no room
+            except OSError:  # it has gone, which reading tells
+                out.clear()
+        events = (selectors.EVENT_WRITE if out else 0) | (selectors.EVENT_READ if len(out) < _UNREAD_BYTES else 0)
+        if events != self._events and self.sock.fileno() >= 0:
+            self._events = events
             self._selector.modify(self.sock, events, self._turn)
 
     def close(self) -> None:
@@ -261,9 +298,9 @@ class _Client:
         self.sock.close()
 
     def _turn(self) -> None:
-        if self._writing:
+        if self._events & selectors.EVENT_WRITE:
             self.flush()
-        if self.sock.fileno() >= 0:
+        if self._events & selectors.EVENT_READ and self.sock.fileno() >= 0:
             self._read(self)
 
 
@@ -271,10 +308,18 @@ _OK, _CLOSE = 200, 400
 _PACKAGE_VERSION = "1.1.0"  # some C# releases refuse Python packages that they think too new
 _MESSAGE_BYTES = 256 * 2**20
 _STRANGERS, _STRANGERS_BYTES = 16, 2**16  # clients, and bytes of a message, before the player is there
+_UNREAD_BYTES = 2**16
+_SHOWN = 20  # characters of what a client may have made up
 _CHUNK_BYTES = 2**20  # read at most so much at once: a large message must not hold up the others
 _ATTEMPTS = 20
 _LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 """Players dial `localhost`, which may be either."""
+
+
+def check_port(port: int) -> None:
+    """Raises UserError if a server could not listen there."""
+    for listener in _listen(port)[0]:
+        listener.close()
 
 
 def _listen(port: int) -> tuple[list[socket.socket], int]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
-from tests.trainer.imitation_toys import BASIC, family, write_demo
-from trainer.__main__ import main
+from tests.trainer.imitation_toys import BASIC, write_demo
 from trainer.checks import check_train
 from trainer.compose import compose, run_command
 from trainer.config import TrainConfig
@@ -17,26 +16,6 @@ from trainer.config import TrainConfig
 PPO, SAC = ["env=basic", "algorithm=ppo"], ["env=basic", "algorithm=sac"]
 KEYS = ["reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos"]
 EVERY_KEY = pytest.mark.parametrize("key", KEYS)
-
-
-@pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
-    """Runs a command line that has to be refused, in an empty folder; returns the message."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*argv: str) -> str:
-        before = family()
-        assert main(list(argv)) == 2
-        out, error = capsys.readouterr()
-        assert error.startswith("error: ")
-        assert error.count("\n") == 1
-        assert not out
-        assert not list((tmp_path / "here").iterdir())
-        assert family() == before
-        return error[len("error: ") : -1]
-
-    return run
 
 
 def another(size: int = 20, more: int = 0, continuous: int = 0, branches: tuple[int, ...] = (3,)) -> BehaviorSpec:

@@ -14,68 +14,6 @@ from trainer.compose import CONF, load_config
 from trainer.config import TrainConfig
 
 ENV = ["env.id=CartPole-v1"]
-BAD_INPUT: list[tuple[list[str], str]] = [
-    ([], "env.id is missing: give it, for example env.id=CartPole-v1"),
-    (["+experiment=snoopy_sack"], "unknown experiment 'snoopy_sack'; did you mean snoopy_sac? there is basic_ppo,"),
-    (["experiment=snoopy_sac"], "+experiment=snoopy_sac"),
-    (["env=gim"], "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, gym"),
-    (["algorithm=td3"], "unknown algorithm 'td3'; there is custom, ppo, sac"),
-    (["reward=gail"], "unknown reward 'gail'; there is extrinsic"),
-    (["env=3"], "env=3: a config group takes the name of one of its choices"),
-    (["env=null"], "env=null: a config group takes the name of one of its choices"),
-    ([*ENV, "evn.id=x"], "unknown key evn; did you mean env?"),
-    ([*ENV, "env.instnces=3"], "unknown key env.instnces; did you mean env.instances?"),
-    ([*ENV, "+env.instnces=3"], "unknown key env.instnces; did you mean env.instances?"),
-    ([*ENV, "++env.instnces=3"], "unknown key env.instnces; did you mean env.instances?"),
-    ([*ENV, "+algorithm.lerning_rate=1"], "unknown key algorithm.lerning_rate; did you mean algorithm.learning_rate?"),
-    ([*ENV, "+algorithm.network.hiden=[1]"], "algorithm.network.hiden; did you mean algorithm.network.hidden?"),
-    ([*ENV, "+experimnt=snoopy_sac"], "unknown key experimnt; did you mean experiment?"),
-    ([*ENV, "algorithm.batch_size=3"], "unknown key algorithm.batch_size; did you mean algorithm."),
-    ([*ENV, "+xyz=3"], "unknown key xyz; the configuration holds env, algorithm,"),
-    ([*ENV, "env.instances=abc"], "env.instances=abc: expected an integer, not 'abc'"),
-    ([*ENV, "env.instances=1.5"], "env.instances=1.5: expected an integer, not '1.5'"),
-    ([*ENV, "env.time_scale=fast"], "env.time_scale=fast: expected a number"),
-    ([*ENV, "algorithm.network.normalize=7up"], "algorithm.network.normalize=7up: expected true or false"),
-    ([*ENV, "env.stepping=sync"], "env.stepping=sync: expected one of async, lockstep"),
-    ([*ENV, "device=gpu"], "device=gpu: expected one of auto, cpu, cuda"),
-    ([*ENV, "run.mode=fast"], "run.mode=fast: expected one of async, inline"),
-    ([*ENV, "algorithm.network.hidden=[a]"], "algorithm.network.hidden=[a]: expected an integer"),
-    ([*ENV, "algorithm.network.hidden=64"], "algorithm.network.hidden=64: expected a list, such as [1,2]"),
-    ([*ENV, "seed=null"], "seed=null: it needs a value"),
-    ([*ENV, "run=4"], "run=4: it holds keys of its own"),
-    ([*ENV, "seed=1,2"], "seed=1,2"),
-    ([*ENV, "seed=${sed}"], "Interpolation key 'sed' not found"),
-    ([*ENV, "seed"], "cannot read 'seed': write key=value"),
-    ([*ENV, "run.name=a=b"], "cannot read 'run.name=a=b'"),
-    ([*ENV, "env.instances=0"], "env.instances=0 must be above 0"),
-    ([*ENV, "env.min_instances=0"], "env.min_instances=0 must be above 0"),
-    ([*ENV, "env.min_instances=17"], "env.min_instances=17 is more than env.instances=16"),
-    ([*ENV, "env.workers=17"], "env.workers=17 is more than env.instances=16"),
-    ([*ENV, "env.time_scale=-1"], "env.time_scale=-1.0 must be 0 or more"),
-    ([*ENV, "env.step_timeout=nan"], "env.step_timeout=nan must be above 0"),
-    ([*ENV, "stop.samples=-5"], "stop.samples=-5 must be above 0"),
-    ([*ENV, "checkpoint.keep=0"], "checkpoint.keep=0 must be above 0"),
-    ([*ENV, "goal.also_window_samples=[0]"], "goal.also_window_samples[0]=0 must be above 0"),
-    ([*ENV, "seed=-1"], "seed=-1 must be 0 or more"),
-    ([*ENV, "algorithm.discount=1.5"], "algorithm.discount=1.5 must lie between 0 and 1"),
-    ([*ENV, "algorithm=sac", "algorithm.batch_size=0"], "algorithm.batch_size=0 must be at least 1"),
-    ([*ENV, "algorithm.name=sac"], "algorithm.name=sac does not fit"),
-    ([*ENV, "reward.extrinsic.strength=-1"], "reward.extrinsic.strength=-1.0 must be at least 0"),
-    ([*ENV, "goal.metric=x"], "goal.metric=x needs one of goal.at_most and goal.at_least; there is neither"),
-    ([*ENV, "goal.metric=x", "goal.at_most=1", "goal.at_least=1"], "there is goal.at_most=1.0 and goal.at_least=1.0"),
-    ([*ENV, "goal.at_most=1"], "goal.at_most=1.0 needs goal.metric"),
-    (["env.id=Cartpole-v1"], "CartPole-v1"),
-    (["env.id=no_such_module:Game-v0"], "no_such_module"),
-    ([*ENV, "env.wrappers=[no.such:Wrapper]"], "no.such"),
-    ([*ENV, "algorithm.buffer_memory_mib=100000000"], "the buffer (algorithm.buffer_memory_mib) 97656.25 GiB"),
-    (["resume=nowhere"], "nowhere is not a run's folder, it does not exist"),
-    (["resume=."], ". is not a run's folder, it has no config.yaml"),
-    ([*ENV, "init=nowhere"], "nowhere is not a run's folder, it does not exist"),
-    ([*ENV, "run.dir="], "run.dir is empty"),
-    ([*ENV, "--config-dir", "nowhere"], "--config-dir nowhere is not a folder"),
-    ([*ENV, "--config-path", "nowhere"], "--config-path"),
-    ([*ENV, "--config-name", "nowhere"], "nowhere"),
-]
 
 
 class Trained:
@@ -99,20 +37,6 @@ class Trained:
 def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     monkeypatch.chdir(tmp_path)
     return Trained(monkeypatch)
-
-
-@pytest.mark.parametrize(("argv", "message"), BAD_INPUT, ids=[" ".join(argv) or "nothing" for argv, _ in BAD_INPUT])
-def test_bad_input_is_one_message_and_status_2_and_nothing_begins(
-    argv: list[str], message: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command.main(argv) == 2
-    out, err = capsys.readouterr()
-    assert message in err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert out == ""
-    assert not trained.calls
-    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_gpu_cuda_is_refused(

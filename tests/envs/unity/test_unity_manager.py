@@ -237,7 +237,7 @@ def test_a_second_client_is_refused_and_the_first_goes_on(port, manager, client)
 
 def test_another_version_of_the_protocol_is_named(port, manager):
     client = Client(port, manager)
-    with pytest.raises(UserError, match=r"version 2\.0\.0 .* Outstep 1\.5\.0"):
+    with pytest.raises(UserError, match=r"version '2\.0\.0' .* Outstep 1\.5\.0"):
         client.introduce("2.0.0")
     client.close()
 

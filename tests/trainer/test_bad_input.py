@@ -1,0 +1,249 @@
+"""Command lines that cannot be: exit status 2, one message with the key, the value seen and what would be right.
+
+Nothing is started or lost: see the fixture `refused`.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from trainer import demos, evaluate, record
+
+GYM, UNITY, TOYS = "env.id=CartPole-v1", "env=unity env.player=env=basic", "env.id=tests.toys:"
+SHORT = {"GYM": GYM, "UNITY": UNITY, "SAC": f"{GYM} algorithm=sac"}
+"""What a table's rows begin with."""
+CONFIG = [
+    ("", "env.id is missing: give it, for example env.id=CartPole-v1"),
+    ("+experiment=snoopy_sack", "unknown experiment 'snoopy_sack'; did you mean snoopy_sac? there is basic_ppo,"),
+    ("experiment=snoopy_sac", "+experiment=snoopy_sac"),
+    ("env=gim", "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, gym"),
+    ("algorithm=td3", "unknown algorithm 'td3'; there is custom, ppo, sac"),
+    ("reward=gail", "unknown reward 'gail'; there is extrinsic"),
+    ("env=3", "env=3: a config group takes the name of one of its choices"),
+    ("env=null", "env=null: a config group takes the name of one of its choices"),
+    ("GYM evn.id=x", "unknown key evn; did you mean env?"),
+    ("GYM env.instnces=3", "unknown key env.instnces; did you mean env.instances?"),
+    ("GYM +env.instnces=3", "unknown key env.instnces; did you mean env.instances?"),
+    ("GYM ++env.instnces=3", "unknown key env.instnces; did you mean env.instances?"),
+    ("GYM +algorithm.lerning_rate=1", "unknown key algorithm.lerning_rate; did you mean algorithm.learning_rate?"),
+    ("GYM +algorithm.network.hiden=[1]", "algorithm.network.hiden; did you mean algorithm.network.hidden?"),
+    ("GYM +experimnt=snoopy_sac", "unknown key experimnt; did you mean experiment?"),
+    ("GYM algorithm.batch_size=3", "unknown key algorithm.batch_size; did you mean algorithm."),
+    ("GYM +xyz=3", "unknown key xyz; the configuration holds env, algorithm,"),
+    ("GYM env.instances=abc", "env.instances=abc: expected an integer, not 'abc'"),
+    ("GYM env.instances=1.5", "env.instances=1.5: expected an integer, not '1.5'"),
+    ("GYM env.time_scale=fast", "env.time_scale=fast: expected a number"),
+    ("GYM algorithm.network.normalize=7up", "algorithm.network.normalize=7up: expected true or false"),
+    ("GYM env.stepping=sync", "env.stepping=sync: expected one of async, lockstep"),
+    ("GYM device=gpu", "device=gpu: expected one of auto, cpu, cuda"),
+    ("GYM run.mode=fast", "run.mode=fast: expected one of async, inline"),
+    ("GYM algorithm.network.hidden=[a]", "algorithm.network.hidden=[a]: expected an integer"),
+    ("GYM algorithm.network.hidden=64", "algorithm.network.hidden=64: expected a list, such as [1,2]"),
+    ("GYM seed=null", "seed=null: it needs a value"),
+    ("GYM run=4", "run=4: it holds keys of its own"),
+    ("GYM seed=1,2", "seed=1,2"),
+    ("GYM seed=${sed}", "Interpolation key 'sed' not found"),
+    ("GYM seed", "cannot read 'seed': write key=value"),
+    ("GYM run.name=a=b", "cannot read 'run.name=a=b'"),
+    ("GYM env.instances=0", "env.instances=0 must be above 0"),
+    ("GYM env.workers=17", "env.workers=17 is more than env.instances=16"),
+    ("GYM env.min_instances=0", "env.min_instances=0 must be above 0"),
+    ("GYM env.min_instances=17", "env.min_instances=17 is more than env.instances=16"),
+    ("GYM env.time_scale=-1", "env.time_scale=-1.0 must be 0 or more"),
+    ("GYM env.step_timeout=nan", "env.step_timeout=nan must be above 0"),
+    ("GYM stop.samples=-5", "stop.samples=-5 must be above 0"),
+    ("GYM checkpoint.keep=0", "checkpoint.keep=0 must be above 0"),
+    ("GYM goal.also_window_samples=[0]", "goal.also_window_samples[0]=0 must be above 0"),
+    ("GYM seed=-1", "seed=-1 must be 0 or more"),
+    ("GYM algorithm.discount=1.5", "algorithm.discount=1.5 must lie between 0 and 1"),
+    ("GYM algorithm=sac algorithm.batch_size=0", "algorithm.batch_size=0 must be at least 1"),
+    ("GYM algorithm.name=sac", "algorithm.name=sac does not fit"),
+    ("GYM reward.extrinsic.strength=-1", "reward.extrinsic.strength=-1.0 must be at least 0"),
+    ("GYM goal.metric=x", "goal.metric=x needs one of goal.at_most and goal.at_least; there is neither"),
+    ("GYM goal.metric=x goal.at_most=1 goal.at_least=1", "there is goal.at_most=1.0 and goal.at_least=1.0"),
+    ("GYM goal.at_most=1", "goal.at_most=1.0 needs goal.metric"),
+    ("env.id=Cartpole-v1", "CartPole-v1"),
+    ("env.id=no_such_module:Game-v0", "no_such_module"),
+    ("GYM env.wrappers=[no.such:Wrapper]", "no.such"),
+    ("GYM algorithm.buffer_memory_mib=100000000", "the buffer (algorithm.buffer_memory_mib) 97656.25 GiB"),
+    ("resume=nowhere", "nowhere is not a run's folder, it does not exist"),
+    ("resume=.", ". is not a run's folder, it has no config.yaml"),
+    ("GYM init=nowhere", "nowhere is not a run's folder, it does not exist"),
+    ("GYM run.dir=", "run.dir is empty"),
+    ("GYM --config-dir nowhere", "--config-dir nowhere is not a folder"),
+    ("GYM --config-path nowhere", "--config-path"),
+    ("GYM --config-name nowhere", "nowhere"),
+    ("GYM --nonsense", "unrecognized arguments: --nonsense; --help tells what there is"),
+    ("GYM ~env", "env is missing: give it, for example env=..."),
+    ("GYM env.id=null", "env.id=null: it needs a value"),
+    ("GYM run.log_seconds=0", "run.log_seconds=0.0 must be above 0"),
+    ("GYM run.picture_minutes=-1", "run.picture_minutes=-1.0 must be 0 or more"),
+    ("GYM stop.seconds=nan", "stop.seconds=nan must be above 0"),
+    ("GYM stop.reward=nan", "stop.reward=nan must be a finite number"),
+    ("GYM goal.metric=reward goal.at_least=inf", "goal.at_least=inf must be a finite number"),
+    ("GYM goal.window_samples=0", "goal.window_samples=0 must be above 0"),
+    ("GYM checkpoint.every_seconds=inf", "checkpoint.every_seconds=inf must be above 0"),
+    ("GYM env.restarts=-1", "env.restarts=-1 must be 0 or more"),
+    ("GYM env.instances=100000", "env.instances=100000 must be at most 65536"),
+    ("GYM env.workers=0", "env.workers=0 must be above 0"),
+    ("GYM env.workers=1 env.instances=300", "env.workers=1 are too few for env.instances=300"),
+    ("GYM seed=9223372036854775808", "seed=9223372036854775808 must be at most 9223372036854775807"),
+    ("GYM seed=1e5", "seed=1e5: expected an integer"),
+    ("GYM algorithm.clip=0", "algorithm.clip=0.0 must be above 0"),
+    ("GYM algorithm.epochs=0", "algorithm.epochs=0 must be at least 1"),
+    ("GYM algorithm.gae_lambda=-0.1", "algorithm.gae_lambda=-0.1 must lie between 0 and 1"),
+    ("GYM algorithm.max_lag=-1", "algorithm.max_lag=-1 must be at least 0"),
+    ("GYM algorithm.minibatch_size=9999", "is larger than algorithm.rollout_size=2048"),
+    ("GYM algorithm.learning_rate=inf", "algorithm.learning_rate=inf must be above 0 and finite"),
+    ("GYM algorithm.learning_rate_end=1e-5", "needs algorithm.schedule_samples: when it is to be reached"),
+    ("GYM algorithm.schedule_samples=0", "algorithm.schedule_samples=0 must be at least 1"),
+    ("GYM algorithm.buffer_memory_mib=0", "algorithm.buffer_memory_mib=0 must be at least 1"),
+    ("GYM algorithm.buffer_capacity=1", "algorithm.buffer_capacity=1 has to be 12288 or more here"),
+    ("GYM algorithm.network.hidden=[0]", "algorithm.network.hidden=[0]: every layer needs at least 1 unit"),
+    ("GYM algorithm.network.encoder=big", "encoder=big: expected one of simple, nature, impala"),
+    ("GYM algorithm.network.custom=nowhere:Net", "nowhere:Net cannot be imported"),
+    ("GYM algorithm.network.memory.sequence_length=1", "memory.sequence_length=1 must be at least 2"),
+    ("SAC algorithm.target_rate=2", "algorithm.target_rate=2.0 must not be above 1"),
+    ("SAC algorithm.temperature=0", "algorithm.temperature=0.0 must be above 0"),
+    ("SAC algorithm.steps=0", "algorithm.steps=0 must be at least 1"),
+    ("SAC algorithm.updates_per_sample=0", "algorithm.updates_per_sample=0.0 must be above 0"),
+    ("SAC algorithm.buffer_capacity=3", "algorithm.buffer_capacity=3 has to be 2000 or more here"),
+    ("GYM algorithm=custom", "algorithm.path is missing: name your class"),
+    ("GYM algorithm=custom algorithm.path=os:path", "algorithm.path: os:path must be a class"),
+    ("GYM algorithm=custom algorithm.path=x", "'x' is no import path: write package.module:Class"),
+    ("GYM reward.curiosity.strength=-1", "reward.curiosity.strength=-1.0 must be at least 0"),
+    ("GYM reward.curiosity.forward_share=1", "reward.curiosity.forward_share=1.0 must lie between 0 and 1"),
+    ("GYM reward.rnd.encoding_size=1", "reward.rnd.encoding_size=1 must be at least 2"),
+    ("GYM reward.rnd.strength=0.1 algorithm.discount=1", "algorithm.discount=1.0 with reward.rnd"),
+    ("GYM behaviors.A=null", "'CartPole-v1' appeared, but behaviors names only 'A'"),
+    ("GYM behaviors.A=3", "behaviors.A=3: it holds keys of its own and takes no value"),
+    ("-m GYM seed=1,-1", "seed=-1 must be 0 or more"),
+    ("-m GYM seed=range(0,x)", "cannot read 'seed=range(0,x)'"),
+    ("-m GYM algorithm=ppo,dqn", "unknown algorithm 'dqn'; there is custom, ppo, sac"),
+    ("-m GYM seed=1,2 run.dir=a", "run.dir=a: 2 runs need one each"),
+]
+ENVS = [
+    ("GYM env.kwargs=3", "env.kwargs=3: it holds keys of its own"),
+    (
+        "GYM env.kwargs.sise=1",
+        "(env.kwargs) cannot be made: got an unexpected keyword argument 'sise'; it takes",
+    ),
+    ("GYM env.wrappers=[3]", "Wrapper '3' cannot be imported"),
+    ("GYM env.wrappers=tests.toys:Flags", "env.wrappers=tests.toys:Flags: expected a list"),
+    ("GYM env.wrappers=[tests.toys:Flagz]", "module 'tests.toys' has no attribute 'Flagz'"),
+    ("GYM env.wrappers=[tests.toys:sys]", "Wrapper 'tests.toys:sys' is module, not a class or function"),
+    (
+        "GYM env.wrappers=[gymnasium.wrappers:TimeLimit]",
+        "missing a required argument: 'max_episode_steps'",
+    ),
+    ("GYM env.wrappers=[{path:tests.toys:AddSteps,kwargs:{bonuz:1}}]", "unexpected keyword argument 'bonuz'; it takes"),
+    (f"{TOYS}Wordy-v0", "Text"),
+]
+UNITYS = [
+    ("UNITY env.executable=a/b", "env.executable=a/b and env.player=env=basic: a player comes from one of them"),
+    ("UNITY env.registry=Basic", "env.registry=Basic and env.player=env=basic: "),
+    ("UNITY env.manifest=a.yaml", "env.manifest=a.yaml needs env.registry"),
+    ("UNITY env.time_scale=0", "env.time_scale=0.0 must be above 0 for Unity"),
+    ("UNITY env.instances=0", "env.instances=0 must be above 0"),
+    ("UNITY env.num_areas=0", "env.num_areas=0 must be above 0"),
+    ("UNITY env.connect_timeout=0", "env.connect_timeout=0.0 must be above 0"),
+    ("UNITY env.width=0", "env.width=0 must be above 0"),
+    ("UNITY env.quality_level=-1", "env.quality_level=-1 must be a whole number, 0 or more, or null"),
+    ("UNITY env.target_frame_rate=-2", "env.target_frame_rate=-2 must be a whole number, -1 or more, or null"),
+    ("UNITY run.mode=inline", "run.mode=inline is for reproducing a run exactly"),
+    ("UNITY behaviors.A.algorithm.discount=2", "behaviors.A.algorithm.discount=2.0 must lie between 0 and 1"),
+    ("UNITY behaviors.A.reward.extrinsic.strength=-1", "behaviors.A.reward.extrinsic.strength=-1.0 must be at least 0"),
+    (
+        "UNITY behaviors.A.algorithm.name=sac behaviors.A.algorithm.batch_size=0",
+        "behaviors.A.algorithm.batch_size=0 must be at least 1",
+    ),
+    ("UNITY env.id=x", "unknown key env.id; env holds instances, "),
+    ("UNITY env.args=x", "env.args=x: expected a list"),
+    ("UNITY env.parameters.a=text", "env.parameters.a=text must be a number, or a sampler: {sampler: uniform, min"),
+    ("UNITY env.parameters.a=nan", "env.parameters.a=nan must be a number"),
+    ("UNITY env.parameters.a={sampler:normal}", "env.parameters.a={'sampler': 'normal'} is no sampler"),
+    ("UNITY env.parameters.a={sampler:uniform,min:2,max:1}", "[2, 1] has its least value above its greatest"),
+    ("UNITY env.parameters.a={sampler:gaussian,mean:0,deviation:-1}", "a.deviation=-1 must not be negative"),
+    ("UNITY env.parameters.a={sampler:multi_range,intervals:[]}", "a.intervals=[] must be a list of pairs"),
+    ("UNITY env.channels=[nowhere:X]", "env.channels: nowhere:X cannot be imported"),
+    ("UNITY env.channels=[os:getcwd]", "os:getcwd must be a subclass of mlagents_envs.side_channel.SideChannel"),
+    ("env=unity env.executable=nowhere", "env.executable=nowhere does not exist (seen from "),
+    ("env=unity env.executable=.", "env.executable=. is a folder: name the build's executable in it"),
+    ("env=unity env.instances=2", "env.instances=2, but the Unity Editor plays one game"),
+    ("env=unity env.port=70000", "env.port=70000 must lie between 1 and 65535; the Editor uses 5004"),
+    ("env=unity env.registry=X env.manifest=nowhere.yaml", "env.manifest=nowhere.yaml: there is no such file"),
+]
+PLAYERS = [
+    ("", "No env was given. Write env=basic"),
+    ("basic", "'basic' is neither key=value nor a flag"),
+    ("env=Nope-v0", "Unknown environment id 'Nope-v0'"),
+    ("env=basic agents=0", "agents=0: it has to be a whole number, 1 or more"),
+    ("env=basic agent=2", "Unknown key 'agent' (=2). Known are: env, "),
+    ("env=basic kwargs.x=1", "(env.kwargs) cannot be made: got an unexpected keyword argument 'x'"),
+    ('env=basic x="', "cannot be read as words: No closing quotation"),
+]
+BOT = "env=basic player=bot to=new.demo"
+COMMANDS = [
+    (record, "env=basic to=a.demo", "player is missing: give player=bot"),
+    (record, "env=basic player=bot", "to is missing: give the file to write"),
+    (record, "player=bot to=a.demo", "env is missing: give it, for example env=bubble_shooter"),
+    (record, f"{BOT} episodes=0", "episodes=0 must be at least 1"),
+    (record, f"{BOT} seed=-1", "seed=-1 must be 0 or more"),
+    (record, f"{BOT} fps=nan", "fps=nan must be above 0"),
+    (record, f"{BOT} to=a.txt", "to=a.txt must end in .demo"),
+    (record, f"{BOT} player=nobody", "player=nobody is unknown: give player=bot"),
+    (record, f"{BOT} player=nowhere:x", "player=nowhere:x cannot be imported (No module named 'nowhere')"),
+    (record, f"{BOT} player=os:sep", "player=os:sep is str, not a function or class that makes a bot"),
+    (record, f"{BOT} env.instances=0", "env.instances=0 must be above 0"),
+    (record, f"-m {BOT} seed=1,2", "to=new.demo: 2 runs need one each"),
+    (record, f"env=gym {GYM} player=bot to=a.demo", "CartPole-v1 has no bot of its own (make_bot)"),
+    (record, f"env=gym {TOYS}Faulty-v0 env.kwargs.fault=make player=bot to=a.demo", "cannot be made: no licence"),
+    (record, f"env=gym {TOYS}Faulty-v0 env.kwargs.fault=always player=bot to=a.demo", "cannot be reset: the level is"),
+    (record, "env=unity player=bot to=a.demo", "player=bot plays Gymnasium environments"),
+    (evaluate, "", "run is missing: give it, for example run=runs/..."),
+    (evaluate, "run=", "the folder of the run is empty"),
+    (evaluate, "run=nowhere", "nowhere is not a run's folder, it does not exist"),
+    (evaluate, "run=nowhere episodes=0", "episodes=0 must be at least 1"),
+    (evaluate, "run=nowhere seed=-1", "seed=-1 must be 0 or more"),
+    (evaluate, "run=nowhere checkpoint=worst", "checkpoint=worst: expected one of best, last"),
+    (evaluate, "run=nowhere env=nothing", "unknown env 'nothing'; there is basic"),
+    (evaluate, "run=nowhere evn=1", "unknown key evn; did you mean env?"),
+    (demos, "", "the following arguments are required: command; --help tells what there is"),
+    (demos, "show", "the following arguments are required: file"),
+    (demos, "hide x", "argument command: invalid choice: 'hide'"),
+    (demos, "show --jsn x", "unrecognized arguments: --jsn"),
+    (demos, "show nowhere.demo", "file=nowhere.demo does not exist"),
+    (demos, "show .", "file=.: the folder holds no .demo file"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), CONFIG + ENVS + UNITYS, ids=lambda each: each[:60] or "nothing")
+def test_a_run_that_cannot_be_is_refused(refused, line, message):
+    told = refused(*(word for part in line.split() for word in SHORT.get(part, part).split()))
+    assert message in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(("command", "line", "message"), COMMANDS)
+def test_what_a_command_cannot_do_is_refused(refused, command, line, message):
+    told = refused(*line.split(), main=command.main)
+    assert message in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [("make", "no licence for this game"), ("always", "the level is missing")]
+)
+def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, message):
+    told = refused(f"{TOYS}Faulty-v0", f"env.kwargs.fault={fault}")
+    assert told.startswith("Environment 'tests.toys:Faulty-v0' could not be made or reset:\n")
+    assert f"\nRuntimeError: {message}" in told
+
+
+def test_the_editors_port_is_found_in_use_before_anything_begins(refused):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        told = refused("env=unity", f"env.port={port}")
+    assert told.startswith(f"port {port} is in use: another run, or ML-Agents' own trainer, waits for the Unity Editor")

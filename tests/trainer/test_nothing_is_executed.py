@@ -1,0 +1,64 @@
+"""What comes from a file or a socket is data: nothing in the packages could make code of it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ["algorithms", "buffers", "envs", "trainer"]
+MAKES_CODE = {
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "marshal.load", "shelve.open"),
+    *("torch.load", "torch.jit.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+    *("eval", "exec", "compile", "os.system", "os.popen", "hydra.utils.instantiate"),
+}
+OURS = {("envs/framing.py", "pickle.loads")}
+"""Over a socket pair between a process and its own child, which has no name that anybody could connect to."""
+
+IMPORTS = {"importlib.import_module", "imported", "load_env_creator", "__import__", "hydra.utils.get_class"}
+"""What turns a name into code."""
+NAMED_BY_THE_USER = {
+    "algorithms/algorithm.py",  # algorithm.path
+    "algorithms/custom.py",  # algorithm.network.custom
+    "envs/gymnasium.py",  # env.id, env.wrappers
+    "envs/imports.py",
+    "envs/unity/channels.py",  # env.channels
+    "envs/unity/messages.py",  # the modules of mlagents-envs
+    "trainer/record.py",  # player
+}
+"""A run's configuration is its user's own, also when it is resumed. What reads checkpoints and demonstrations is not
+here."""
+
+
+def calls(tree):
+    """Each call in a file, by its dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@pytest.fixture(scope="module")
+def called():
+    """(file, name, keywords) of every call in the packages."""
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    return [
+        (file.relative_to(ROOT).as_posix(), name, {option.arg for option in node.keywords})
+        for file in files
+        for name, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+
+
+def test_only_what_our_own_processes_say_is_unpickled(called):
+    given = {"allow_pickle", "shell"}
+    assert {(file, name) for file, name, options in called if name in MAKES_CODE or options & given} == OURS
+
+
+def test_only_the_users_configuration_names_code(called):
+    assert {file for file, name, _ in called if name in IMPORTS} == NAMED_BY_THE_USER
+
+
+@pytest.mark.parametrize("name", sorted(MAKES_CODE | IMPORTS))
+def test_a_call_that_makes_code_of_data_would_be_found(name):
+    assert [found for found, _ in calls(ast.parse(f"x = {name}(data)"))] == [name]

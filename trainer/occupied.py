@@ -1,0 +1,46 @@
+"""One process a run: a lock on its folder that no kill leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from envs.spec import UserError
+
+_FILE = "in_use"
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Keeps a run's folder to this process. The system gives it up when the process ends, in whatever way.
+
+    Raises:
+        UserError: another process trains there, or nothing can be written there.
+    """
+    try:
+        file = (folder / _FILE).open("a+b")
+    except OSError as error:
+        raise UserError(f"the run's folder {folder} cannot be written ({error.strerror}): make it writable") from error
+    with file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise UserError(
+                f"the run in {folder} is still going on, in another process: wait for its end or end it, or begin "
+                f"another run from its weights with init={folder}"
+            ) from error
+        yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
