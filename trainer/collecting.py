@@ -28,6 +28,7 @@ from trainer.behavior import divide_arena, make_policy
 from trainer.collector import Channel, Collector
 from trainer.config import Mode, Stepping, TrainConfig, settings_of
 from trainer.instances import make_manager
+from trainer.profile import tracer
 from trainer.shared import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, Link, Message, Shared, link_pair
 from trainer.weights import WeightsReader
 
@@ -357,14 +358,14 @@ def _collect(
         side = _Side(config, folder, shared, link.send, lambda: link.unread, resume)
         with side.open() as collector:
             side.instances.watch(link.fileobj)
-            _turns(side, collector, link, shared.flags)
+            _turns(side, collector, link, shared.flags, tracer(config.run, folder, "collector"))
     except Exception as error:  # whatever it was, the learner has to know
         if side is not None:
             link.send("state", content={"manager": side.instances.state()})
         link.send("failed", content=error if isinstance(error, UserError) else CollectorLost(traceback.format_exc()))
 
 
-def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:
+def _turns(side: _Side, collector: Collector, link: Link, flags: Array, turned: Callable[[], None]) -> None:
     while True:
         for message in link.receive():
             if message.kind == "stop":
@@ -378,3 +379,4 @@ def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:
         if flags[LEARNER_WAITS] and any(channel.may_update() for channel in collector.channels.values()):
             link.wake()
         side.report()
+        turned()

@@ -25,6 +25,7 @@ from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Learner
+from trainer.profile import tracer
 from trainer.progress import log
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
@@ -65,6 +66,7 @@ class Run:
         self._expected = Expected(config)
         self._shared = Shared(*expected_memory(config))
         self._device = _device(config.device)
+        self._updated = tracer(config.run, folder, "learner")
         self._best: float | None = None
         if checkpoint is not None:
             for name, saved in checkpoint.state["behaviors"].items():
@@ -118,6 +120,7 @@ class Run:
             if learner.due():
                 learner.update()
                 self._collecting.updated()
+                self._updated()
         if self._report.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
@@ -129,9 +132,11 @@ class Run:
         if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collecting.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
+        start = time.perf_counter()
         self._collecting.advance(
             lambda: bool(self._preparing) or any(learner.due() for learner in self._learners.values())
         )
+        self._report.waited += time.perf_counter() - start
 
     def _receive(self) -> None:
         for message in self._collecting.receive():
