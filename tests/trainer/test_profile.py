@@ -2,19 +2,20 @@
 
 import gzip
 import json
-import signal
-import subprocess
-import sys
-import time
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.trainer.tiny_runs import SAC
 from trainer import profile
+from trainer.__main__ import main
+from trainer.collecting import _turns
 from trainer.config import RunConfig
 from trainer.profile import tracer
+from trainer.shared import Message
 
 ASKED = RunConfig(profile=True)
 
@@ -68,15 +69,22 @@ def test_nothing_is_traced_unasked(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_run_leaves_traces_of_learner_and_collector(tmp_path):
-    words = [*SAC, "env=gym", "env.id=CartPole-v1", "run.profile=true", f"run.dir={tmp_path}"]
-    files = [tmp_path / "profile" / f"{process}.pt.trace.json.gz" for process in ("learner", "collector")]
-    with subprocess.Popen([sys.executable, "-m", "trainer", *words]) as run:
-        while not all(file.exists() for file in files) and run.poll() is None:
-            time.sleep(0.1)
-        run.terminate()
-    assert run.returncode == 128 + signal.SIGTERM
-    learner, collector = map(traced, files)
-    assert any(name.startswith("aten::") for name in learner)
-    assert any("learner.py" in name and name.endswith(": update") for name in learner)
-    assert any("collector.py" in name and name.endswith(": turn") for name in collector)
+def test_run_is_traced_from_updates_down_to_operations(tmp_path, monkeypatch):
+    monkeypatch.setattr(profile, "_WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr(profile, "_TURNS", 3)
+    words = [*SAC, "env=gym", "env.id=CartPole-v1", "run.mode=inline", "run.profile=true", "stop.samples=60"]
+    assert main([*words, f"run.dir={tmp_path}"]) == 0
+    names = traced(tmp_path / "profile" / "learner.pt.trace.json.gz")
+    assert sum("learner.py" in name and name.endswith(": update") for name in names) == 3
+    assert any("collector.py" in name and name.endswith(": turn") for name in names)
+    assert any(name.startswith("aten::") for name in names)
+
+
+def test_every_turn_of_a_collector_is_one_of_its_trace():
+    told = [[], [], [Message("stop", "", None)]]
+    link = SimpleNamespace(receive=lambda: told.pop(0))
+    collector = SimpleNamespace(held=False, turn=lambda timeout: None, channels={})
+    turns = []
+    side = SimpleNamespace(report=lambda: turns.append("reported"))
+    _turns(side, collector, link, defaultdict(int), lambda: turns.append("traced"))
+    assert turns == ["reported", "traced"] * 2
