@@ -82,8 +82,8 @@ TASKS = {
         *("ppo", "Pendulum-v1", -250.0, 20_000, 180.0, 4),
         ours=(
             *(_SMALL, "algorithm.rollout_size=1024", "algorithm.minibatch_size=64", "algorithm.epochs=10"),
-            *("algorithm.learning_rate=1e-3", "algorithm.entropy=0", "algorithm.discount=0.9"),
-            "reward.extrinsic.strength=0.1",
+            *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=60000"),
+            *("algorithm.entropy=0", "algorithm.discount=0.9", "reward.extrinsic.strength=0.1"),
         ),
         theirs=Theirs(
             100_000,
