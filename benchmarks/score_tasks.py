@@ -60,7 +60,8 @@ TASKS = {
         *("ppo", "CartPole-v1", 475.0, 20_000, 120.0, 8),
         ours=(
             *(_SMALL, "algorithm.rollout_size=256", "algorithm.minibatch_size=256", "algorithm.epochs=20"),
-            *("algorithm.learning_rate=1e-3", "algorithm.entropy=0", "algorithm.discount=0.98"),
+            *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-5", "algorithm.clip_end=0.02"),
+            *("algorithm.schedule_samples=100000", "algorithm.entropy=0", "algorithm.discount=0.98"),
             "algorithm.gae_lambda=0.8",
         ),
         theirs=Theirs(
