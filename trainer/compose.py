@@ -44,6 +44,7 @@ MAY_DIFFER = (
     "env.min_instances",
     "run.log_seconds",
     "run.picture_minutes",
+    "run.profile",
     "resume",
 )
 """What a resumed run may be given anew; everything else stays as the run was started."""

@@ -125,6 +125,8 @@ class RunConfig:
     """Seconds between two lines of progress and two points in TensorBoard."""
     picture_minutes: float = 5.0
     """Minutes between two pictures of play in TensorBoard; 0 = none."""
+    profile: bool = False
+    """Whether a short stretch of learner and collector is traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
     """The config groups that were chosen; filled in by the trainer."""
 

@@ -23,6 +23,7 @@ from trainer.collecting import REPORT_SECONDS, Side
 from trainer.collector import Collector, Statistics
 from trainer.config import TrainConfig
 from trainer.instances import begun_before, saved_state
+from trainer.profile import tracer
 from trainer.shared import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
 
 RESTARTS = 10
@@ -220,14 +221,14 @@ def _collect(
         side = Side(config, folder, shared, link.send, lambda: link.unread, None)
         with side.open() as collector:
             side.instances.watch(link.fileobj)
-            _turns(side, collector, link, shared.flags)
+            _turns(side, collector, link, shared.flags, tracer(config.run, folder, "collector"))
     except Exception as error:  # whatever it was, the learner has to know
         if side is not None:
             side.tell_news()
         link.send("failed", content=error if isinstance(error, UserError) else traceback.format_exc())
 
 
-def _turns(side: Side, collector: Collector, link: Link, flags: Array) -> None:
+def _turns(side: Side, collector: Collector, link: Link, flags: Array, turned: Callable[[], None]) -> None:
     while True:
         flags[TURNS] += 1
         for message in link.receive():
@@ -242,3 +243,4 @@ def _turns(side: Side, collector: Collector, link: Link, flags: Array) -> None:
         if flags[LEARNER_WAITS] and any(channel.may_update() for channel in collector.channels.values()):
             link.wake()
         side.report()
+        turned()

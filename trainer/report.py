@@ -41,6 +41,8 @@ class Report:
         self._samples_before = samples
         self._began = time.monotonic()
         self._statistics = Statistics.none()
+        self.waited = 0.0
+        """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._board: TensorBoard | None = TensorBoard(folder, samples)
         self._skipped: dict[tuple[str, str], float] = defaultdict(float)
         """By behavior and name: updates left out, as last told."""
@@ -107,7 +109,7 @@ class Report:
             self._log_at = now + self._config.run.log_seconds
             self._progress.line(status)
             self._record(samples, *self._points(status, learners))
-            self._logged = now, samples, self._statistics, _learner_seconds(learners)
+            self._logged = now, samples, self._statistics, self._learner_seconds(learners)
         return logs
 
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
@@ -210,7 +212,8 @@ class Report:
         recent = self._statistics.since(statistics)
         counted, supply = recent.supply()
         shares = {word: seconds / max(recent.elapsed, 1e-9) for word, seconds in recent.seconds.items()}
-        updating = sum(_learner_seconds(learners).values()) - sum(learning.values())
+        for word, seconds in self._learner_seconds(learners).items():
+            shares[word] = (seconds - learning.get(word, 0.0)) / interval
         goal = None
         if self._goal is not None and self._goal.target is not None:
             goal = self._goal.metric, self._goal.means[self._goal.window_samples], self._goal.target
@@ -221,9 +224,16 @@ class Report:
             supply_fraction=counted / supply if supply else None,
             reward=self._episodes.mean("reward"),
             goal=goal,
-            shares={**shares, "updating": updating / interval},
+            shares=shares,
             seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
         )
+
+    def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
+        """Where the learner's time went so far; the rest is spent on reports and checkpoints."""
+        return {
+            "updating": sum(learner.seconds for learner in learners.values()),
+            "waiting for samples": self.waited,
+        }
 
     def _points(
         self, status: Status, learners: Mapping[str, Learner]
@@ -257,10 +267,6 @@ class Report:
 
 
 _SHARES_SHOWN = 64
-
-
-def _learner_seconds(learners: Mapping[str, Learner]) -> dict[str, float]:
-    return {name: learner.seconds for name, learner in learners.items()}
 
 
 def _learner_scalars(learner: Learner) -> dict[str, float]:

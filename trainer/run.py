@@ -23,6 +23,7 @@ from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.interrupt import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.learner import Learner
+from trainer.profile import tracer
 from trainer.progress import log
 from trainer.remote import Remote
 from trainer.report import Report
@@ -70,6 +71,7 @@ class Run:
         self._expected = Expected(config)
         self._shared = Shared(*expected_memory(config), instances=config.env.instances)
         self._device = _device(config.device)
+        self._updated = tracer(config.run, folder, "learner")
         self._best: float | None = None
         if checkpoint is not None:
             for name, saved in checkpoint.state["behaviors"].items():
@@ -131,6 +133,7 @@ class Run:
                 with self._interrupt.breakable():
                     learner.update()
                 self._collecting.updated()
+                self._updated()
         if self._report.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
@@ -142,9 +145,11 @@ class Run:
         if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collecting.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
+        start = time.perf_counter()
         self._collecting.advance(
             lambda: bool(self._preparing) or any(learner.due() for learner in self._learners.values())
         )
+        self._report.waited += time.perf_counter() - start
 
     def _receive(self) -> None:
         for message in self._collecting.receive():
