@@ -29,7 +29,12 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.trial import INSTANCES, Trial
 from envs.spec import Array, UserError
 
-RUNS = ("gym", "unity")
+LEARNERS = {
+    "gym": ["algorithm=sac", "algorithm.batch_size=64", "algorithm.updates_per_sample=0.1"],
+    "unity": ["algorithm=ppo"],
+}
+RUNS = tuple(LEARNERS)
+"""Kinds of instances, and what learns from them."""
 _CALM_SECONDS = 12.0
 """Before its end a run is left alone, so that its last checkpoint is written."""
 _TURN_SECONDS = 60.0
@@ -159,12 +164,8 @@ def _fraction(steps: Array, instances: int, spans: list[tuple[float, float]]) ->
 
 
 def _overrides(kind: str, options: argparse.Namespace) -> list[str]:
-    learner = {
-        "gym": ["algorithm=sac", "algorithm.batch_size=64", "algorithm.updates_per_sample=0.1"],
-        "unity": ["algorithm=ppo"],
-    }[kind]
     return [
-        *learner,
+        *LEARNERS[kind],
         "algorithm.network.hidden=[64,64]",
         f"algorithm.buffer_memory_mib={_buffer_mib(options)}",
         f"env.step_timeout={STEP_TIMEOUT}",

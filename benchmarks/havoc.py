@@ -25,17 +25,17 @@ DISK_SECONDS = 1.5 * CHECKPOINT_SECONDS
 _FILE_BYTES = 4096
 
 WEIGHTS = {
-    "kill": 4,
-    "stop": 2,
-    "pause": 2,
-    "nan": 4,
-    "hang": 2,
-    "slow": 2,
-    "kill_warden": 1,
-    "kill_collector": 1,
-    "stop_collector": 1,
-    "pause_collector": 1,
-    "disk": 2,
+    "kill": 8,
+    "stop": 5,
+    "pause": 4,
+    "nan": 8,
+    "hang": 5,
+    "slow": 4,
+    "kill_warden": 2,
+    "kill_collector": 2,
+    "stop_collector": 0.5,  # half a minute passes before it is given up
+    "pause_collector": 2,
+    "disk": 4,
 }
 """Kinds of faults, and how often each is drawn."""
 KINDS = {
@@ -115,7 +115,7 @@ class Havoc:
 
     def _someone(self) -> Life | None:
         playing = [life for life in self._trial.playing() if life.pid not in self._pids and not life.told]
-        playing = [life for life in playing if len(life.records())]
+        playing = [life for life in playing if life.steps]
         return playing[self._rng.integers(len(playing))] if playing else None
 
     def _signal_player(self, number: signal.Signals, lasting: bool = True) -> str | None:

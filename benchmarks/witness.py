@@ -38,7 +38,7 @@ RECORD = np.dtype(
 )
 NAN_OBSERVATION, NAN_REWARD, NAP = 1, 2, 3
 """What a life can be told to do in its next step; a nap lasts `Life.tell`'s seconds."""
-_PID, _PARENT, _CLOSED, _COMMAND, _NAP_MICROSECONDS = range(5)
+_PID, _PARENT, _CLOSED, _COMMAND, _NAP_MICROSECONDS, _STEPS = range(6)
 _HEADER_BYTES = 4096
 
 
@@ -78,6 +78,11 @@ class Life:
     def closed(self) -> bool:
         """Whether its env was closed."""
         return bool(self._header[_CLOSED])
+
+    @property
+    def steps(self) -> int:
+        """How many steps it has completed."""
+        return int(self._header[_STEPS])
 
     @property
     def told(self) -> bool:
@@ -156,6 +161,7 @@ class Witness(gymnasium.Env[Array, Any]):
         if self._records is not None:
             row = (time.monotonic(), duration, reward, self._episode, step, int(action), flags)
             os.write(self._records, np.array(row, RECORD).tobytes())
+        self._header[_STEPS] += 1
         return seen, reward, terminated, truncated, {"duration": duration}
 
     def close(self) -> None:
