@@ -24,7 +24,7 @@ from buffers.rows import Layout, Rows, Writer
 from envs.gymnasium import GymEnv
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.collector import Channel
-from trainer.shared import SPAWN
+from trainer.shared import COUNTERS, SPAWN
 
 _CAPACITY = 100_000  # rows
 
@@ -84,7 +84,7 @@ class Acting(Ours):
         policy = Policy(spec, self._network, "ppo")
         layout = Layout(spec, policy.memory_size)
         self._rows = Rows(layout, SPAWN.RawArray("B", layout.memory_bytes(_CAPACITY)), _CAPACITY)
-        return Channel(spec, _Actor(policy, self._watched), Writer(self._rows), np.zeros(3, np.int64))
+        return Channel(spec, _Actor(policy, self._watched), Writer(self._rows), np.zeros(COUNTERS, np.int64))
 
 
 class _Actor:

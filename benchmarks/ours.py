@@ -22,7 +22,7 @@ from envs.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Ready
 from trainer.collector import Channel, Collector, Manager
 from trainer.limiter import Limiter
-from trainer.shared import SPAWN
+from trainer.shared import COUNTERS, SPAWN
 
 _CAPACITY = 100_000  # rows
 _EPISODES_KEPT = 1000
@@ -81,7 +81,7 @@ class Ours:
         layout = Layout(spec)
         self._rows = Rows(layout, SPAWN.RawArray("B", layout.memory_bytes(_CAPACITY)), _CAPACITY)
         actor = RandomActor(spec, self._watched, RandomActions(spec.branches, self._task.instances, self._task.seed))
-        return Channel(spec, actor, Writer(self._rows), np.zeros(3, np.int64))
+        return Channel(spec, actor, Writer(self._rows), np.zeros(COUNTERS, np.int64))
 
 
 class Watched:

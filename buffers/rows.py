@@ -165,19 +165,14 @@ class Rows:
 
     def restore_counters(self, head: int, drawable: int, drawable_now: int, samples: int) -> None:
         """Set the counters of rows whose fields have been restored."""
-        self.header[[_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES]] = (
-            head,
-            head,
-            drawable,
-            drawable - drawable_now,
-            samples,
-        )
+        self.header[:] = (head, head, drawable, drawable - drawable_now, samples, drawable, samples)
 
 
 class Writer:
     """Appends completed rows and links each agent's rows. One for each block, in one thread.
 
-    Where an earlier writer died in an append, the new one goes on behind the rows that were not finished.
+    Where an earlier writer died in an append, the new one goes on behind the rows that were not finished. It links no
+    row of the earlier one.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -188,10 +183,7 @@ class Writer:
         inputs += [fields["memory"], fields["position"]] if rows.layout.memory else []
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
-        unfinished = rows.slots(np.arange(rows.head + 1, rows.reserved + 1, dtype=np.int64))
-        fields["next"][unfinished] = -1
-        fields["final"][unfinished] = True  # neither drawn nor waited for
-        rows.header[_HEAD] = rows.reserved
+        self._recover()
 
     def append(
         self,
@@ -265,9 +257,11 @@ class Writer:
             self._last[agent[terminated | truncated]] = 0
 
         header = rows.header
-        header[_HEAD] = newest
-        header[_SAMPLES] += count
-        header[_DRAWABLE] += linked + ending + cut  # after `head`: a row that is counted can be found
+        samples, drawable = header[_SAMPLES] + count, header[_DRAWABLE] + linked + ending + cut
+        header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE] = samples, drawable
+        header[_HEAD] = newest  # from here on the append counts, even if the writer dies
+        header[_SAMPLES] = samples
+        header[_DRAWABLE] = drawable  # after `head`: a row that is counted can be found
 
     def forget(self, agents: Array) -> None:
         """Leave the last rows of `agents` unlinked for ever, because their instance failed."""
@@ -280,6 +274,22 @@ class Writer:
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Go on linking where the writer that gave `state` stood."""
         self._last = np.array(state["last"], np.int64)
+
+    def _recover(self) -> None:
+        """Finishes or gives up what an earlier writer has left half done, so that all counters are exact."""
+        rows, header, links = self.rows, self.rows.header, self.rows.fields["next"]
+        head, reserved = rows.head, rows.reserved
+        if head < reserved:
+            unfinished = rows.slots(np.arange(head + 1, reserved + 1, dtype=np.int64))
+            links[unfinished] = -1
+            rows.fields["final"][unfinished] = True  # neither drawn nor waited for
+            # Links to them were set last, so what these lead to is whole: walks end there as at a last observation.
+            header[_NEXT_DRAWABLE] = header[_DRAWABLE] + np.count_nonzero(links > head)
+            header[_NEXT_SAMPLES] = header[_SAMPLES]
+            header[_HEAD] = reserved
+        header[_SAMPLES], header[_DRAWABLE] = header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE]
+        held = rows.slots(np.arange(max(0, rows.overwritten) + 1, reserved + 1, dtype=np.int64))
+        header[_EVICTED] = header[_DRAWABLE] - np.count_nonzero(links[held] >= 0)
 
     def _reserve(self, head: int, newest: int) -> None:
         """Announce that slots up to that of `newest` are overwritten, and count the drawable rows lost thereby."""
@@ -341,8 +351,9 @@ def observation_names(spec: BehaviorSpec) -> tuple[str, ...]:
 _ALIGNMENT = 64
 _HEADER_BYTES = 64
 _LEAST_CAPACITY = 16
-_COUNTERS = 5
-_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES = range(_COUNTERS)
+_COUNTERS = 7
+_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES, _NEXT_DRAWABLE, _NEXT_SAMPLES = range(_COUNTERS)
+"""The last two: what `drawable` and `samples` are once `head` is that of the append under way."""
 
 
 def _aligned(size: int) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
 from envs.spaces import ActionCodec, follow, observation_parts, write_mask
@@ -85,6 +87,13 @@ class GymEnv:
             ) from error
 
 
+class NotFinite(UserError):
+    """An env gave NaN or infinity, which nothing can be learned from."""
+
+    def __init__(self, behavior: str, field: str, value: Any) -> None:
+        super().__init__(f"behavior {behavior!r}: {field} is {value}, where only finite numbers can be learned from")
+
+
 class GymAdapter:
     """Drives one env with arrays of a spec: observations and masks into rows, rows of actions into its own."""
 
@@ -100,9 +109,16 @@ class GymAdapter:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec."""
+        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
+
+        Raises:
+            NotFinite: a number of it is none.
+        """
         for part, row in zip(self._parts, rows):
             part.write(follow(observation, part.path) if part.path else observation, row)
+            # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
+            if part.spec.dtype == "float32" and not math.isfinite(np.vdot(row, row)):
+                self._look_closely(part.spec.name, row)
 
     def mask(self, info: Mapping[str, Any], row: Array) -> None:
         """Writes the action mask of `info` into `row` (A,); all is allowed where the spec has one and `info` has none.
@@ -118,6 +134,12 @@ class GymAdapter:
             write_mask(info["action_mask"], self._spec.branches, row)
         else:
             row[...] = True
+
+    def _look_closely(self, name: str, row: Array) -> None:
+        finite = np.isfinite(row)
+        if not finite.all():
+            index = [int(i) for i in np.unravel_index(int(finite.argmin()), row.shape)]
+            raise NotFinite(self._spec.name, f"observation {name!r} at {index}", row[tuple(index)])
 
 
 def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:

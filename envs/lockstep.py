@@ -31,6 +31,8 @@ class Asynchronous(Protocol):
     @property
     def layout(self) -> str: ...  # noqa: D102
     @property
+    def left_out(self) -> Array: ...  # noqa: D102
+    @property
     def news(self) -> deque[News]: ...  # noqa: D102
 
     def start(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
@@ -64,10 +66,10 @@ class LockstepManager:
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
         """All instances' decisions and closings, in the order of instances; `{}` if `timeout` seconds were not enough.
 
-        An instance that fails meanwhile is waited for until it has been restarted.
+        An instance that fails meanwhile is waited for until it has been restarted, unless it is left out.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while not self._ready.all():
+        while not (self._ready | self.manager.left_out).all():
             arrived = self.manager.recv(None if timeout is None else max(0.0, until - time.monotonic()))
             if not arrived:
                 return {}  # the time is up, or what is watched calls

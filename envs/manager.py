@@ -50,6 +50,8 @@ class EnvManager:
         workers: processes to drive them; None chooses by what a first look at the env finds.
         step_timeout: seconds after which an instance that does not answer counts as failed.
         restarts: failures of one instance that are forgiven; one more every ten minutes.
+        min_instances: one that fails more often is left out while so many others live; None = all have to.
+        begun: (I,) int64, how many episodes each instance has begun: counted on in this very array. None = zeros.
         record_actions: keep the actions of open episodes, so that `state` can resume them.
         resume: what `state` returned: episodes go on from there.
     """
@@ -63,6 +65,8 @@ class EnvManager:
         workers: int | None = None,
         step_timeout: float = 60.0,
         restarts: int = 10,
+        min_instances: int | None = None,
+        begun: Array | None = None,
         record_actions: bool = False,
         resume: ManagerState | None = None,
     ) -> None:
@@ -84,9 +88,10 @@ class EnvManager:
         self.picture: Path | None = None
         """File of the moving picture that `request_picture` asked for, once it is there."""
         self._workers, self._step_timeout, self._restarts = workers, step_timeout, restarts
+        self._min_instances = instances if min_instances is None else min_instances
         self._record_actions = record_actions
         self._resume = resume
-        self._episodes: Array = np.zeros(instances, np.int64)
+        self._begun: Array = np.zeros(instances, np.int64) if begun is None else begun
         self._alive: Array = np.zeros(instances, bool)
         self._waiting: Array = np.zeros(instances, bool)
         self._recorded: dict[int, Actions] = {}
@@ -119,10 +124,12 @@ class EnvManager:
         self.specs = {found.spec.name: found.spec}
         block = allocate(found.spec, self.instances)
         self._slots = Slots(found.spec, self.instances, block)
-        self._slots.episode[:] = -1
         self._no_finals = tuple(field[:0].copy() for field in self._slots.final_observations)
         replay = self._take_up(self._resume) if self._resume else {}
-        self._episodes[:] = self._slots.episode + 1
+        self._slots.episode[:] = self._begun - 1
+        for instance in replay:  # its open episode is begun again
+            self._slots.episode[instance] -= 1
+            self._alive[instance] = True  # should that fail, what it came from is lost
         bounds = np.linspace(0, self.instances, workers + 1).astype(int).tolist()
         plans = []
         for first, stop in itertools.pairwise(bounds):
@@ -131,7 +138,13 @@ class EnvManager:
         if self._record_actions:
             self._recorded = {i: replay.get(i, Actions([], [])) for i in range(self.instances)}
         self._fleet = Fleet(
-            plans, block, self._selector, step_timeout=self._step_timeout, restarts=self._restarts, news=self.news
+            plans,
+            block,
+            self._selector,
+            step_timeout=self._step_timeout,
+            restarts=self._restarts,
+            min_instances=self._min_instances,
+            news=self.news,
         )
         return self.specs
 
@@ -141,7 +154,7 @@ class EnvManager:
         Also `{}` once what `watch` was given becomes readable.
 
         Raises:
-            InstanceFailed: an instance failed once more than its budget allows.
+            InstanceFailed: an instance failed once more than its budget allows, and too few others live.
         """
         fleet = self._started()
         until = math.inf if timeout is None else time.monotonic() + timeout
@@ -179,6 +192,11 @@ class EnvManager:
             self._film_wanted = file
 
     @property
+    def left_out(self) -> Array:
+        """(I,) bool: instances that have failed for good."""
+        return self._started().budget.left_out
+
+    @property
     def busy_seconds(self) -> Array:
         """(I,) float64: how long steps and resets have taken since the start, as the workers measured or waited."""
         busy: Array = self._slots.busy.copy()
@@ -190,7 +208,7 @@ class EnvManager:
         if self._record_actions:
             recorded = [self._recorded[instance] for instance in range(self.instances)]
             actions = [Actions(list(kept.continuous), list(kept.discrete)) for kept in recorded]
-        return {"episodes": self._episodes.tolist(), "actions": actions}
+        return {"episodes": np.maximum(self._begun - 1, 0).tolist(), "actions": actions}
 
     def close(self) -> None:
         """Ends all processes. Calling it again does nothing."""
@@ -208,14 +226,11 @@ class EnvManager:
         return self._fleet
 
     def _take_up(self, resume: ManagerState) -> dict[int, Actions]:
-        """Sets the episode counters back to where they were; returns the actions to be driven through, by instance."""
+        """Sets the counts of episodes to where they were; returns the actions to be driven through, by instance."""
         known = min(self.instances, len(resume["episodes"]))
-        episodes = np.asarray(resume["episodes"][:known], np.int64)
-        self._slots.episode[:known] = episodes
+        self._begun[:known] = np.add(resume["episodes"][:known], 1)
         if resume["actions"] is None:
             return {}
-        self._slots.episode[:known] -= 1  # the open episodes are begun again
-        self._alive[:known] = True  # should that fail, what they came from is lost
         return {i: Actions(*resume["actions"][i]) for i in range(known)}
 
     def _ready(self, fleet: Fleet, index: Array) -> Ready:
@@ -228,7 +243,7 @@ class EnvManager:
             terminated, truncated = np.zeros(len(index), bool), np.zeros(len(index), bool)
         else:
             self._alive[index] = True
-            self._episodes[index] = slots.episode.take(index)
+            self._begun[index] = slots.episode.take(index) + 1
             closing = (flags & CLOSING) != 0
             closed, flags = index[closing], flags[closing]
             terminated, truncated = (flags & TERMINATED) != 0, (flags & TRUNCATED) != 0
@@ -283,7 +298,7 @@ class EnvManager:
             self._recorded.pop(instance, None)
 
     def _film(self, actions: Actions, file: Path) -> None:
-        episode = int(self._episodes[0]) - 1
+        episode = int(self._begun[0]) - 2
         shown = Actions(actions.continuous[:MAX_FRAMES], actions.discrete[:MAX_FRAMES])
         self._filming = Filming(self.env, self._spec, episode_seed(self.seed, 0, episode), shown, file)
         self._selector.register(self._filming.inbox.socket, selectors.EVENT_READ, self._take_picture)

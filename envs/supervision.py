@@ -48,10 +48,16 @@ class News(NamedTuple):
 
 
 class Budget:
-    """Restarts that each instance may still take: `restarts` at first, one more every `REFILL_SECONDS` up to that."""
+    """Restarts that each instance may still take: `restarts` at first, one more every `REFILL_SECONDS` up to that.
 
-    def __init__(self, restarts: int, instances: int) -> None:
-        self._restarts = restarts
+    An instance that needs more is left out, as long as at least `min_instances` others live.
+    """
+
+    def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
+        self.restarts = restarts
+        self.left_out: Array = np.zeros(instances, bool)
+        """(I,) instances that have failed for good."""
+        self._min_instances = min_instances
         self._spent = np.zeros(instances)
         self._since = np.zeros(instances)
 
@@ -60,10 +66,23 @@ class Budget:
         refilled = self._spent[instance] - (now - self._since[instance]) / REFILL_SECONDS
         spent = max(0.0, refilled) + 1.0
         self._spent[instance], self._since[instance] = spent, now
-        if spent > self._restarts:
+        if spent > self.restarts:
             return None
         number = int(np.ceil(spent))
         return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
+
+    def leave_out(self, instance: int, why: str) -> News:
+        """Goes on without an instance whose budget is spent, and tells so.
+
+        Raises:
+            InstanceFailed: too few others live.
+        """
+        self.left_out[instance] = True
+        others = int(np.count_nonzero(~self.left_out))
+        spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
+        if others < self._min_instances:
+            raise InstanceFailed(f"{spent}:\n{why}")
+        return News("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
 
 
 class Link:
@@ -86,7 +105,6 @@ class Link:
         signals.close()
         control.close()
         self.signals.setblocking(False)
-        self.command(bytes(range(plan.count)))
 
     def command(self, local: bytes | bytearray) -> None:
         """Lets these local indices go on. A dead worker is noticed when its end of the socket is read."""
@@ -111,6 +129,7 @@ class Fleet:
         selector: where the workers' sockets are watched; the data of every key in it is a function to call.
         step_timeout: seconds that an instance has to answer.
         restarts: budget of each instance.
+        min_instances: how many have to live for one whose budget is spent to be left out.
         news: where faults and restarts are told.
     """
 
@@ -122,6 +141,7 @@ class Fleet:
         *,
         step_timeout: float,
         restarts: int,
+        min_instances: int,
         news: deque[News],
     ) -> None:
         instances = plans[0].instances
@@ -131,7 +151,7 @@ class Fleet:
         """By instance: metrics whose closing has not been delivered yet."""
         self._news = news
         self._block, self._selector, self._step_timeout = block, selector, step_timeout
-        self._restarts, self._budget = restarts, Budget(restarts, instances)
+        self.budget = Budget(restarts, instances, min_instances)
         self._worker_of = np.repeat(np.arange(len(plans)), [plan.count for plan in plans])
         self._local_of = np.concatenate([np.arange(plan.count) for plan in plans]).astype(np.uint8)
         self._deadline = np.full(instances, np.inf)
@@ -196,9 +216,11 @@ class Fleet:
 
     def _launch(self, plan: Plan) -> Link:
         link = Link(plan, self._block)
+        playing = np.flatnonzero(~self.budget.left_out[link.instances])
+        link.command(playing.astype(np.uint8).tobytes())
         self._selector.register(link.signals, selectors.EVENT_READ, partial(self._read_signals, link))
         self._selector.register(link.inbox.socket, selectors.EVENT_READ, partial(self._read_reports, link))
-        self._deadline[link.instances] = time.monotonic() + self._step_timeout + START_SECONDS
+        self._deadline[link.instances[playing]] = time.monotonic() + self._step_timeout + START_SECONDS
         return link
 
     def _read_signals(self, link: Link) -> Array | None:
@@ -269,9 +291,9 @@ class Fleet:
 
     def _lose_instance(self, link: Link, instance: int, error: str) -> None:
         self._last_error[instance] = error.rstrip()
-        told = "the same as before." if error in self._seen else f"\n{error.rstrip()}\n"
+        told = "the same as before." if error in self._seen else f"{error.rstrip()}\n"
         self._seen.add(error)
-        self._schedule(link, instance, [instance], f"Instance {instance}: its env raised {told}")
+        self._schedule(link, instance, [instance], f"Instance {instance}: {told}")
 
     def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
         """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""
@@ -280,14 +302,14 @@ class Fleet:
         self.failed += lost
         for one in lost:
             self._metrics.pop(one, None)
-        budgets = [self._budget.spend(one, now) for one in lost]
-        for one, budget in zip(lost, budgets):
-            if budget is None:
-                last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
-                raise InstanceFailed(
-                    f"Instance {one} failed once more than its {self._restarts} restarts (env.restarts) allow:\n{last}"
-                )
-        number, delay = max(budget for budget in budgets if budget is not None)
+        budgets = {one: self.budget.spend(one, now) for one in lost if not self.budget.left_out[one]}
+        for one in [one for one, budget in budgets.items() if budget is None]:
+            last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
+            self._news.append(self.budget.leave_out(one, last))
+        left = [budget for budget in budgets.values() if budget is not None]
+        if not left:
+            return
+        number, delay = max(left)
         heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
         self._check_at = min(self._check_at, now + delay)
-        self._news.append(News("fault", lost[0], f"{text} Restart {number} of {self._restarts} in {delay:g} s."))
+        self._news.append(News("fault", lost[0], f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))

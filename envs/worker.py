@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.framing import send_object
-from envs.gymnasium import Env, GymAdapter, GymEnv
+from envs.gymnasium import Env, GymAdapter, GymEnv, NotFinite
 from envs.processes import follow_parent
 from envs.seeding import episode_seed
 from envs.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots
@@ -59,7 +59,7 @@ class Report(NamedTuple):
     """What goes over the control socket."""
 
     kind: str
-    """`metrics` (content: dict), `fault` (content: traceback text)."""
+    """`metrics` (content: dict), `fault` (content: text, what its env did)."""
     instance: int
     content: Any
 
@@ -128,7 +128,9 @@ class Worker:
     def _fail(self, local: int, error: BaseException) -> None:
         seat = self._seats[local]
         frames = error.__traceback__.tb_next if error.__traceback__ else None  # leaves this file's own frame out
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        text = "its env raised\n" + "".join(traceback.format_exception(type(error), error, frames))
+        if isinstance(error, NotFinite):
+            text = str(error)
         seat.close()
         self._report(Report("fault", seat.instance, text))
 
@@ -156,6 +158,8 @@ class Seat:
             self._adapter.action(self._continuous, self._discrete)
         )
         slots, instance = self._slots, self.instance
+        if not abs(reward) <= _LARGEST:
+            raise self._not_finite("its reward", reward)
         slots.reward[instance] = reward
         duration = info.get("duration")
         flags = CLOSING
@@ -168,6 +172,9 @@ class Seat:
                 self._adapter.mask(info, slots.final_mask[instance])
             metrics = scalar_metrics(info)
             if metrics:
+                for name, value in metrics.items():
+                    if not math.isfinite(value):
+                        raise self._not_finite(f"info[{name!r}]", value)
                 flags |= METRICS
                 self._report(Report("metrics", instance, metrics))
             observation, info = self._reset(self._env)
@@ -219,11 +226,17 @@ class Seat:
         return observation, info
 
     def _scaled(self, duration: float | None) -> float | None:
-        if duration is None or not self._plan.env.time_scale:
+        if duration is None:
             return None
         if not 0.0 <= duration < math.inf:
             raise ValueError(f"info['duration'] is {duration}; it has to be seconds, 0 or more")
-        return float(duration) / self._plan.env.time_scale
+        return float(duration) / self._plan.env.time_scale if self._plan.env.time_scale else None
+
+    def _not_finite(self, field: str, value: Any) -> NotFinite:
+        return NotFinite(self._plan.spec.name, field, value)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket, tie: bool) -> None:

@@ -168,5 +168,36 @@ class Flags(gymnasium.ObservationWrapper):
         return np.zeros(3, np.int8)
 
 
-for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed):
+class Odd(Oracle):
+    """An oracle in whose episodes of odd seeds a number is none: `where` says which, `value` what it is instead."""
+
+    def __init__(self, where="reward", value="nan", **kwargs):
+        super().__init__(**kwargs)
+        self.where, self.value = where, float(value)
+        self.spared = multiprocessing.current_process().name == "probe"
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed, options=options)
+        if self.seed % 2 and not self.spared and self.where == "reset":
+            observation[2] = self.value
+        return observation, info
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.seed % 2 and not self.spared:
+            over = terminated or truncated
+            if self.where == "observation" and not over:
+                observation[1] = self.value
+            if self.where == "final" and truncated:
+                observation[3] = self.value
+            if self.where == "reward":
+                reward = self.value
+            if self.where == "metrics" and over:
+                info["steps"] = self.value
+            if self.where == "duration":
+                info["duration"] = self.value
+        return observation, reward, terminated, truncated, info
+
+
+for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Odd):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

@@ -74,6 +74,7 @@ def _check_numbers(config: TrainConfig) -> None:
     env, run, stop, checkpoint = config.env, config.run, config.stop, config.checkpoint
     positive = {
         "env.instances": env.instances,
+        "env.min_instances": env.min_instances,
         "env.workers": env.workers if isinstance(env, GymConfig) else None,
         "env.step_timeout": env.step_timeout,
         "run.log_seconds": run.log_seconds,
@@ -97,6 +98,8 @@ def _check_numbers(config: TrainConfig) -> None:
     for key, value in not_negative.items():
         if not (value >= 0 and math.isfinite(value)):
             raise UserError(f"{key}={value} must be 0 or more")
+    if env.min_instances > env.instances:
+        raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
     if not isinstance(env, GymConfig) or env.workers is None:
         return
     if env.workers > env.instances:

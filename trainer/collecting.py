@@ -1,17 +1,11 @@
-"""Where a collector runs: in a process of its own, or inline in the learner's. Both sides of either are here."""
+"""A collector as the learner sees it, what it is made of wherever it runs, and the one that runs inline."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import socket
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,19 +16,18 @@ from algorithms.policy import Acted, Policy
 from buffers.rows import Writer
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
-from envs.processes import follow_parent
-from envs.spec import Array, BehaviorSpec, UserError
+from envs.spec import Array, BehaviorSpec
 from trainer.behavior import divide_arena, make_policy
 from trainer.collector import Channel, Collector
 from trainer.config import Mode, Stepping, TrainConfig, settings_of
 from trainer.instances import make_manager
-from trainer.shared import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, Link, Message, Shared, link_pair
+from trainer.shared import Message, Shared
 from trainer.weights import WeightsReader
 
 PLAYERS = "players"
 """Where, in a run's folder, Unity players log."""
-_REPORT_SECONDS = 0.5
-_CLOSE_SECONDS = 10.0
+REPORT_SECONDS = 0.5
+"""Between two looks at what there is to tell."""
 
 
 class PolicyActor:
@@ -83,7 +76,7 @@ class Collecting(Protocol):
     """Whether `state` can be resumed from."""
 
     def receive(self) -> list[Message]:
-        """What the collector has to tell: `spec`, `episodes`, `statistics`, `game`, `news`, `picture`."""
+        """What there is to tell: `spec`, `episodes`, `statistics`, `game`, `news`, `picture`, or its end: `lost`."""
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
@@ -101,7 +94,7 @@ class Collecting(Protocol):
         """Ends the collector and everything below it."""
 
 
-class _Side:
+class Side:
     """The collector's side: a collector, what it reports, and what it is asked for."""
 
     def __init__(
@@ -121,6 +114,8 @@ class _Side:
             config.env,
             config.seed,
             folder / PLAYERS,
+            min_instances=config.env.min_instances,
+            begun=shared.begun,
             record_actions=self._inline,
             resume=self._resume.get("manager"),
         )
@@ -143,15 +138,15 @@ class _Side:
             self.collector.channel(message.behavior).limiter = message.content
         elif message.kind == "picture":
             self.instances.request_picture(message.content)
-        elif message.kind == "state":
+        elif message.kind == "report":
             self.report(at_once=True)
-            self._send("state", content=self.state())
+            self._send("reported")
 
     def report(self, at_once: bool = False) -> None:
         """Tells what has come up, now and then or `at_once`."""
         now = time.monotonic()
         # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
-        due = at_once or (now >= self._reported + _REPORT_SECONDS and not self._crowded())
+        due = at_once or (now >= self._reported + REPORT_SECONDS and not self._crowded())
         if due and not isinstance(self.instances, EnvManager) and (sent := self.instances.take_statistics()):
             # Before the episodes: what a goal looks for may be among them.
             self._send("game", content=[(each.key, each.value, each.aggregation) for each in sent])
@@ -171,11 +166,9 @@ class _Side:
         self._send("statistics", content=self.collector.statistics())
 
     def state(self) -> dict[str, Any]:
-        """Episode counters; in inline mode, all that the next turn depends on."""
-        state: dict[str, Any] = {"manager": self.collector.manager.state()}
-        if self._inline:
-            state["channels"] = {name: channel.state() for name, channel in self.collector.channels.items()}
-        return state
+        """All that the next turn depends on."""
+        channels = {name: channel.state() for name, channel in self.collector.channels.items()}
+        return {"manager": self.collector.manager.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
         shared, name = self._shared, spec.name
@@ -200,7 +193,7 @@ class Inline:
 
     def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._messages: list[Message] = []
-        self._side = _Side(config, folder, shared, self._keep, lambda: False, resume)
+        self._side = Side(config, folder, shared, self._keep, lambda: False, resume)
         self._opened = self._side.open()
         self._collector = self._opened.__enter__()
 
@@ -230,151 +223,3 @@ class Inline:
 
     def close(self) -> None:  # noqa: D102
         self._opened.__exit__(None, None, None)
-
-
-class CollectorLost(RuntimeError):
-    """The collector ended by an error of ours, or without a word."""
-
-
-class Remote:
-    """The collector in a process of its own, so that learning never slows acting down."""
-
-    intact = True
-
-    def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
-        self._flags = shared.flags
-        self._link, ends = link_pair(shared)
-        tie = threading.current_thread() is threading.main_thread()
-        self._process = SPAWN.Process(
-            target=_collect, args=(config, folder, shared, ends, resume, tie), name="collector"
-        )
-        with one_thread():
-            self._process.start()
-        for end in ends:
-            end.close()
-        self._kept: list[Message] = []
-        self._state = resume or {}
-        self._asked = False
-        self._failure: Exception | None = None
-
-    def receive(self) -> list[Message]:  # noqa: D102
-        self._take()
-        messages, self._kept = self._kept, []
-        if not messages and self._failure is not None:
-            raise self._failure
-        return messages
-
-    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
-        with contextlib.suppress(OSError):  # it has ended; what it has to say of that is on its way
-            self._link.send(kind, behavior, content)
-
-    def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
-        if due():
-            return
-        self._flags[LEARNER_WAITS] = 1
-        if not due():  # once more: a sample may have come before the flag stood
-            self._wait()
-        self._flags[LEARNER_WAITS] = 0
-
-    def updated(self) -> None:  # noqa: D102
-        if self._flags[GAMES_HELD]:
-            with contextlib.suppress(OSError):
-                self._link.wake()
-
-    def state(self) -> dict[str, Any]:  # noqa: D102
-        self._asked = True
-        self.send("state")
-        while self._asked and self._failure is None:
-            self._take()
-            if self._asked:
-                self._wait()
-        return self._state
-
-    def close(self) -> None:  # noqa: D102
-        self.send("stop")
-        self._process.join(_CLOSE_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()  # its workers see its pipes close, and end
-            self._process.join()
-
-    def _take(self) -> None:
-        """Keeps what has arrived, but for states and failures, which are noted."""
-        try:
-            messages = self._link.receive()
-        except (EOFError, OSError):
-            self._note_end()
-            return
-        for message in messages:
-            if message.kind == "state":
-                self._state, self._asked = message.content, False
-            elif message.kind == "failed":
-                self._failure = message.content
-            else:
-                self._kept.append(message)
-
-    def _wait(self) -> None:
-        try:
-            self._link.wait(_REPORT_SECONDS)
-        except (EOFError, OSError):
-            if not self._link.pending:
-                self._note_end()
-
-    def _note_end(self) -> None:
-        if self._failure is None:
-            self._process.join(_CLOSE_SECONDS)
-            self._failure = CollectorLost(f"the collector's process ended, exit status {self._process.exitcode}")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Processes that start meanwhile, and theirs, do numpy's linear algebra in one thread, if nobody asked for more.
-
-    Its libraries read that when they are loaded, too early for the process itself; without, they start a thread a core.
-    """
-    added = [name for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def _collect(
-    config: TrainConfig,
-    folder: Path,
-    shared: Shared,
-    ends: tuple[Connection, socket],
-    resume: dict[str, Any] | None,
-    tie: bool,
-) -> None:
-    """The collector's process: ends when it is told to, or with its parent."""
-    follow_parent(tie)
-    torch.set_num_threads(1)
-    link = Link(*ends, shared, TO_COLLECTOR)
-    side = None
-    try:
-        side = _Side(config, folder, shared, link.send, lambda: link.unread, resume)
-        with side.open() as collector:
-            side.instances.watch(link.fileobj)
-            _turns(side, collector, link, shared.flags)
-    except Exception as error:  # whatever it was, the learner has to know
-        if side is not None:
-            link.send("state", content={"manager": side.instances.state()})
-        link.send("failed", content=error if isinstance(error, UserError) else CollectorLost(traceback.format_exc()))
-
-
-def _turns(side: _Side, collector: Collector, link: Link, flags: Array) -> None:
-    while True:
-        for message in link.receive():
-            if message.kind == "stop":
-                return
-            side.handle(message)
-        held = collector.held
-        flags[GAMES_HELD] = held
-        if held and not collector.held:  # an update came before the flag stood
-            flags[GAMES_HELD] = 0
-        collector.turn(_REPORT_SECONDS)
-        if flags[LEARNER_WAITS] and any(channel.may_update() for channel in collector.channels.values()):
-            link.wake()
-        side.report()

@@ -16,7 +16,7 @@ import numpy as np
 from buffers.rows import Writer, observation_names
 from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, joined
 from trainer.limiter import Limiter
-from trainer.shared import DROPPED, SAMPLES, UPDATES
+from trainer.shared import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 
 
 class Manager(Protocol):
@@ -93,6 +93,8 @@ class Channel:
         self._pending: list[Decisions] = []
         self._open: dict[str, Array] = {}
         self._grow(16)
+        counters[OPEN] = 0
+        self._count()
 
     @property
     def pending(self) -> bool:
@@ -143,6 +145,8 @@ class Channel:
             held["continuous"][agents] = continuous
         if discrete.shape[1]:
             held["discrete"][agents] = discrete
+        held["acting"][agents] = True
+        self._counters[OPEN] += len(agents)
         held["log_prob"][agents] = log_prob
         held["version"][agents] = self.actor.version
         return agents, continuous, discrete
@@ -169,6 +173,10 @@ class Channel:
     def _usable(self) -> int:
         return self._writer.rows.drawable - int(self._counters[DROPPED])
 
+    def _count(self) -> None:
+        """Not counted on from before: that may be behind the rows, where an earlier collector died."""
+        self._counters[SAMPLES] = self._counters[BEFORE] + self._writer.rows.samples
+
     def _close(self, closings: Closings, metrics: dict[int, dict[str, float]]) -> None:
         agents, held = closings.agent, self._open
         self._writer.append(
@@ -188,7 +196,9 @@ class Channel:
             held["length"].take(agents),
             held["memory_after"].take(agents[closings.truncated], axis=0),
         )
-        self._counters[SAMPLES] += len(agents)
+        self._count()
+        self._counters[OPEN] -= len(agents)
+        held["acting"][agents] = False
         held["reward"][agents] += closings.reward
         held["length"][agents] += 1
         if np.count_nonzero(closings.terminated) or np.count_nonzero(closings.truncated):
@@ -201,6 +211,8 @@ class Channel:
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
         known = lost[lost < len(self._open["reward"])]
+        self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
+        self._open["acting"][known] = False
         self._open["reward"][known] = 0
         self._open["length"][known] = 0
         self._open["memory_after"][known] = 0
@@ -218,6 +230,7 @@ class Channel:
             "version": ((), "int64"),
             "memory": ((self._memory_size,), "float32"),
             "memory_after": ((self._memory_size,), "float32"),
+            "acting": ((), "bool"),
             "reward": ((), "float64"),
             "length": ((), "int64"),
         }
@@ -248,6 +261,20 @@ class Statistics:
         """Before there are any."""
         nothing = np.zeros(0)
         return Statistics(nothing, nothing, nothing, 0.0, {}, "")
+
+    def after(self, before: Statistics) -> Statistics:
+        """The figures of both: of a collector, and of those before it in the same run."""
+        if not len(before.samples):
+            return self
+        seconds = {word: value + before.seconds.get(word, 0.0) for word, value in self.seconds.items()}
+        return Statistics(
+            self.samples + before.samples,
+            self.spans + before.spans,
+            self.busy + before.busy,
+            self.elapsed + before.elapsed,
+            seconds,
+            self.layout,
+        )
 
     def since(self, before: Statistics) -> Statistics:
         """The figures of the time after `before`."""

@@ -35,7 +35,16 @@ ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings, "custom":
 """The settings of each algorithm, by the `name` that they bear."""
 ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
 """The schema of each kind of environment."""
-MAY_DIFFER = ("stop", "checkpoint", "device", "env.instances", "run.log_seconds", "run.picture_minutes", "resume")
+MAY_DIFFER = (
+    "stop",
+    "checkpoint",
+    "device",
+    "env.instances",
+    "env.min_instances",
+    "run.log_seconds",
+    "run.picture_minutes",
+    "resume",
+)
 """What a resumed run may be given anew; everything else stays as the run was started."""
 MAY_MOVE = ("reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos")
 """Paths, a behavior's too, that a resumed run may be given anew where it has them: files move."""

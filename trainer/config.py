@@ -42,7 +42,9 @@ class EnvConfig:
     step_timeout: float = 60.0
     """Seconds after which an instance that does not answer is restarted."""
     restarts: int = 10
-    """Restarts that each instance may have before the run ends."""
+    """Restarts that each instance may have at once; one more comes back every ten minutes."""
+    min_instances: int = 1
+    """One that needs more restarts is left out as long as so many others live; else the run ends."""
 
 
 @dataclass

@@ -38,9 +38,10 @@ class Expected:
         """Behaviors that have appeared, in their order."""
 
     def appeared(self, name: str, now: float) -> None:
-        """Notes that a behavior has appeared, at `now` seconds."""
+        """Notes that a behavior has appeared, at `now` seconds, perhaps again."""
         self._first = now if self._first is None else self._first
-        self.seen.append(name)
+        if name not in self.seen:
+            self.seen.append(name)
 
     def overdue(self, now: float) -> str | None:
         """Words for those that have not appeared in time: once."""

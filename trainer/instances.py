@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import numpy as np
+
 from envs.gymnasium import GymEnv
 from envs.manager import EnvManager
-from envs.spec import UserError
+from envs.spec import Array, UserError
 from trainer.config import EnvConfig, GymConfig, UnityConfig
 
 # Whatever serves Unity is imported where it is used: mlagents-envs takes a while to import.
@@ -21,7 +24,14 @@ Instances: TypeAlias = "EnvManager | UnityManager"
 
 
 def make_manager(
-    env: EnvConfig, seed: int, logs: Path, *, record_actions: bool = False, resume: Any = None
+    env: EnvConfig,
+    seed: int,
+    logs: Path,
+    *,
+    min_instances: int | None = None,
+    begun: Array | None = None,
+    record_actions: bool = False,
+    resume: Any = None,
 ) -> Instances:
     """The manager of the instances that `env` describes, not started.
 
@@ -29,6 +39,8 @@ def make_manager(
         env: composed and checked.
         seed: of the episodes.
         logs: folder for what Unity players log.
+        min_instances: one that fails for good is left out while so many others live; None = all have to.
+        begun: (I,) int64, episodes or starts of each instance so far, counted on in this very array; None = zeros.
         record_actions: for inline mode, of Gymnasium environments.
         resume: what the manager's `state` returned.
 
@@ -43,6 +55,8 @@ def make_manager(
             workers=env.workers,
             step_timeout=env.step_timeout,
             restarts=env.restarts,
+            min_instances=min_instances,
+            begun=begun,
             record_actions=record_actions,
             resume=resume,
         )
@@ -55,8 +69,22 @@ def make_manager(
         logs=logs,
         step_timeout=env.step_timeout,
         restarts=env.restarts,
+        min_instances=min_instances,
+        begun=begun,
         resume=resume,
     )
+
+
+def saved_state(env: EnvConfig, begun: Array) -> dict[str, Any]:
+    """What `make_manager` resumes from if it is to begin new episodes; `begun` as there."""
+    if isinstance(env, GymConfig):
+        return {"episodes": np.maximum(begun - 1, 0).tolist(), "actions": None}
+    return {"launches": begun.tolist()}
+
+
+def begun_before(state: Mapping[str, Any]) -> list[int]:
+    """What `saved_state`, or a manager's `state`, was told of: episodes or starts of each instance."""
+    return state["launches"] if "launches" in state else [number + 1 for number in state["episodes"]]
 
 
 def check_env(env: EnvConfig) -> None:

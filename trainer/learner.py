@@ -13,7 +13,7 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot
 from envs.spec import Array, BehaviorSpec
 from trainer.limiter import Limiter
-from trainer.shared import DROPPED, SAMPLES, UPDATES
+from trainer.shared import BEFORE, DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
 PREPARED_AT_ONCE = 20
@@ -34,11 +34,11 @@ class Learner:
         self.limiter = Limiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
         self._weights = weights
         self._counters = counters
-        self._samples_without_rows = int(counters[SAMPLES]) - rows.samples
+        counters[BEFORE] = counters[SAMPLES] - rows.samples
 
     def samples(self, snapshot: Snapshot | None = None) -> int:
         """Samples in all, those of earlier parts of a resumed run included: now, or when `snapshot` was taken."""
-        return self._samples_without_rows + (self.rows if snapshot is None else snapshot).samples
+        return int(self._counters[BEFORE]) + (self.rows if snapshot is None else snapshot).samples
 
     @property
     def usable_samples(self) -> int:

@@ -19,13 +19,14 @@ from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import Collecting, Inline, Remote
+from trainer.collecting import Collecting, Inline
 from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Learner
 from trainer.progress import log
+from trainer.remote import Remote
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
 from trainer.weights import WeightsWriter
@@ -63,7 +64,7 @@ class Run:
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
-        self._shared = Shared(*expected_memory(config))
+        self._shared = Shared(*expected_memory(config), instances=config.env.instances)
         self._device = _device(config.device)
         self._best: float | None = None
         if checkpoint is not None:
@@ -148,6 +149,8 @@ class Run:
             self._report.statistics(message.content)
         elif message.kind == "picture":
             self._report.picture(self._shared.samples, message.content)
+        elif message.kind == "lost":
+            log.warning(message.content)
         else:
             log.log(logging.INFO if message.content.kind == "note" else logging.WARNING, message.content.text)
 
@@ -167,8 +170,10 @@ class Run:
         self._shared.assign(name, place)
         if name not in self._learners:
             self._learn(spec)
-        elif self._checkpoint is not None:
-            check_spec(spec, self._checkpoint)
+        elif difference := spec.difference(self._learners[name].spec):
+            raise UserError(
+                f"behavior {name!r} is not what it was before in this run: the environment has {difference}"
+            )
         self._preparing.add(name)
         self._expected.appeared(name, time.monotonic())
 

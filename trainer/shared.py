@@ -27,9 +27,10 @@ SPAWN = multiprocessing.get_context("spawn")
 TO_LEARNER, TO_COLLECTOR = 0, 1  # messages sent, by receiver
 _RECEIVED = 2  # added to these: messages received
 LEARNER_WAITS, GAMES_HELD = 4, 5  # flags: wake me
-_COMMON = 6
-SAMPLES, UPDATES, DROPPED = 0, 1, 2  # of each behavior
-_EACH = 3
+TURNS = 6  # of the collector: shows that it lives
+_COMMON = 7
+SAMPLES, OPEN, UPDATES, DROPPED, BEFORE = range(5)  # of each behavior
+COUNTERS = 5
 _MIB = 2**20
 
 
@@ -45,13 +46,16 @@ class Shared:
     """Memory of a run: byte arenas, each claimed by one behavior, and counters.
 
     Arenas of behaviors that are known are claimed at once, so that memory which is missing is missed before anything
-    starts. Spare ones take no memory before a behavior that appears claims one.
+    starts. Spare ones take no memory before a behavior that appears claims one. A collector that takes the place of one
+    that has died finds all as that has left it.
     """
 
-    def __init__(self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0) -> None:
+    def __init__(
+        self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0, instances: int = 0
+    ) -> None:
         sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
         self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
-        self._counters = SPAWN.RawArray("q", _COMMON + _EACH * len(sizes))
+        self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(sizes) + instances)
         # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
         self._arenas: list[Arena] = []
         for place, size in enumerate(sizes):
@@ -93,12 +97,33 @@ class Shared:
     @property
     def samples(self) -> int:
         """Of all behaviors."""
-        return int(np.frombuffer(self._counters, np.int64)[_COMMON + SAMPLES :: _EACH].sum())
+        return int(self._each[:, SAMPLES].sum())
+
+    @property
+    def open_rows(self) -> int:
+        """Steps of agents of all behaviors whose outcome the collector does not know yet."""
+        return int(self._each[:, OPEN].sum())
 
     def counters(self, behavior: str) -> Array:
-        """The behavior's counters: `SAMPLES` written by the collector, `UPDATES` and `DROPPED` by the learner."""
-        position = _COMMON + _EACH * self._places[behavior]
-        return np.frombuffer(self._counters, np.int64)[position : position + _EACH]
+        """The behavior's counters.
+
+        The collector writes `SAMPLES`, those of earlier parts of a resumed run included, and `OPEN`: steps under way;
+        the learner `UPDATES`, `DROPPED`, and `BEFORE`: samples that the rows do not count, as they were not restored.
+        """
+        counters: Array = self._each[self._places[behavior]]
+        return counters
+
+    @property
+    def begun(self) -> Array:
+        """(I,) by instance: episodes, or starts of a Unity player, that the collector has begun; seeds follow them."""
+        return np.frombuffer(self._counters, np.int64)[_COMMON + COUNTERS * len(self._arenas) :]
+
+    @property
+    def _each(self) -> Array:
+        """(behaviors, counters)."""
+        return np.frombuffer(self._counters, np.int64)[_COMMON : _COMMON + COUNTERS * len(self._arenas)].reshape(
+            -1, COUNTERS
+        )
 
     def _check_room(self, behavior: str, arena: Arena) -> None:
         """Before it is written to: what shared memory cannot hold would end the process without a word."""
@@ -143,7 +168,12 @@ class Link:
         """The messages that have arrived; raises EOFError or OSError when the other side is gone."""
         messages = []
         while self.pending:
-            messages.append(self._pipe.recv())
+            try:
+                messages.append(self._pipe.recv())
+            except (EOFError, OSError):
+                if not messages:
+                    raise
+                break  # the next call will raise
             self._seen += 1
             self._flags[self._receives + _RECEIVED] = self._seen
         return messages
@@ -163,6 +193,11 @@ class Link:
         if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65536):
             raise EOFError
 
+    def close(self) -> None:
+        """Closes this end."""
+        self._pipe.close()
+        self._socket.close()
+
     @property
     def fileobj(self) -> socket.socket:
         """The socket to wait on, for a selector of one's own."""
@@ -170,7 +205,11 @@ class Link:
 
 
 def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:
-    """The learner's link, and what the collector makes its own from: `Link(*ends, shared, TO_COLLECTOR)`."""
+    """The learner's link, and what the collector makes its own from: `Link(*ends, shared, TO_COLLECTOR)`.
+
+    An earlier link must not be used any more, at neither end.
+    """
+    shared.flags[:] = 0
     ours, theirs = SPAWN.Pipe()
     wake_ours, wake_theirs = socket.socketpair()
     return Link(ours, wake_ours, shared, TO_LEARNER), (theirs, wake_theirs)

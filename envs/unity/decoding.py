@@ -223,7 +223,8 @@ class AgentReader:
             values = np.frombuffer(bytearray().join(chunks), _FLOAT)
             if not np.isfinite(values).all():
                 wrong = int(np.isfinite(values).argmin())
-                self._refuse(infos[wrong * 4 // size], i, f"the value {values[wrong]}")
+                row, place = divmod(4 * wrong, size)
+                self._refuse(infos[row], i, f"the value {values[wrong]} as number {place // 4}")
             arrays[i] = values.reshape(-1, *shape)
         return arrays
 

@@ -47,6 +47,8 @@ class UnityManager:
         logs: folder for the players' logs.
         step_timeout: seconds after which a player that does not answer counts as failed.
         restarts: failures of one instance that are forgiven; one more every ten minutes.
+        min_instances: one that fails more often is left out while so many others live; None = all have to.
+        begun: (I,) int64, how often each instance was started: counted on in this very array. None = zeros.
         resume: what `state` returned.
     """
 
@@ -62,6 +64,8 @@ class UnityManager:
         logs: Path,
         step_timeout: float = 60.0,
         restarts: int = 10,
+        min_instances: int | None = None,
+        begun: Array | None = None,
         resume: UnityState | None = None,
     ) -> None:
         env.check(instances)
@@ -76,7 +80,10 @@ class UnityManager:
         self.news: deque[News] = deque(maxlen=_KEPT_NEWS)
         """What the user should hear of, the oldest first; empty it now and then."""
         self._logs = logs
-        launches = list(resume["launches"][:instances]) if resume else []
+        launches = np.zeros(instances, np.int64) if begun is None else begun
+        if resume:
+            known = resume["launches"][:instances]
+            launches[: len(known)] = known
         self._players = Players(
             env,
             instances,
@@ -85,7 +92,8 @@ class UnityManager:
             step_timeout=step_timeout,
             restarts=restarts,
             news=self.news,
-            launches=launches + [0] * (instances - len(launches)),
+            min_instances=instances if min_instances is None else min_instances,
+            launches=launches,
         )
         self._rosters: dict[str, Roster] = {}
         self._turns: list[list[Turn]] = [[] for _ in range(instances)]
@@ -128,7 +136,7 @@ class UnityManager:
         Also `{}` once what `watch` was given becomes readable.
 
         Raises:
-            InstanceFailed: an instance failed once more than its budget allows.
+            InstanceFailed: an instance failed once more than its budget allows, and too few others live.
             UserError: no player could be started, or players serve what cannot be trained on.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
@@ -167,6 +175,11 @@ class UnityManager:
     def request_picture(self, file: Path) -> None:
         """None comes: the game draws on its own screen."""
 
+    @property
+    def left_out(self) -> Array:
+        """(I,) bool: instances that have failed for good."""
+        return self._players.budget.left_out
+
     def take_statistics(self) -> list[Statistic]:
         """What games have sent through ML-Agents' statistics channel since the last call."""
         taken, self._statistics = self._statistics, []
@@ -174,7 +187,7 @@ class UnityManager:
 
     def state(self) -> UnityState:
         """For `resume`."""
-        return {"launches": list(self._players.launches)}
+        return {"launches": self._players.launches.tolist()}
 
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""

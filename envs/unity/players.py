@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from envs.seeding import episode_seed
-from envs.spec import UserError
-from envs.supervision import FIRST_BACKOFF_SECONDS, Budget, InstanceFailed, News
+from envs.spec import Array, UserError
+from envs.supervision import FIRST_BACKOFF_SECONDS, Budget, News
 from envs.unity.channels import Channels
 from envs.unity.decoding import encode_reply
 from envs.unity.recipe import UnityEnv
@@ -67,8 +67,9 @@ class Players:
         logs: folder for the players' logs.
         step_timeout: seconds that a player has to answer.
         restarts: budget of each instance.
+        min_instances: how many have to live for one whose budget is spent to be left out.
         news: where faults and restarts are told.
-        launches: how often each instance was started before.
+        launches: (I,) int64, how often each instance was started; counted on.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class Players:
         *,
         step_timeout: float,
         restarts: int,
+        min_instances: int,
         news: deque[News],
-        launches: list[int],
+        launches: Array,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         """The data of every key in it is a function to call."""
@@ -92,7 +94,7 @@ class Players:
         """Instances that have failed since the manager last took note."""
         self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
         self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
-        self._restarts, self._budget, self._news = restarts, Budget(restarts, instances), news
+        self.budget, self._news = Budget(restarts, instances, min_instances), news
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
         self._keys = itertools.count()
@@ -111,7 +113,7 @@ class Players:
             UserError: the Editor's port is taken.
         """
         env = self._env
-        seed = episode_seed(self._seed, instance, self.launches[instance]) & 0x7FFF_FFFF
+        seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
         channels = Channels(env.engine, env.parameters, env.channels, seed)
         key = next(self._keys)
@@ -206,15 +208,14 @@ class Players:
             self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
             self._news.append(News("fault", instance, f"The Unity Editor: {why}."))
             return
-        budget = self._budget.spend(instance, now)
+        budget = self.budget.spend(instance, now)
         if budget is None:
-            raise InstanceFailed(
-                f"Instance {instance} failed once more than its {self._restarts} restarts (env.restarts) allow:\n{text}"
-            )
+            self._news.append(self.budget.leave_out(instance, text))
+            return
         number, delay = budget
         heapq.heappush(self._due, (now + delay, instance))
         self.check_at = min(self.check_at, now + delay)
-        self._news.append(News("fault", instance, f"{text} Restart {number} of {self._restarts} in {delay:g} s."))
+        self._news.append(News("fault", instance, f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))
 
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""

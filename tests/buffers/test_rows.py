@@ -1,5 +1,6 @@
 """Rows, their layout and their writer."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from buffers_oracle import SPEC, Players, make_rows
 
 from buffers.replay import Replay
+from buffers.rollout import Rollout
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
@@ -163,6 +165,71 @@ def test_a_new_writer_goes_on_where_another_died_in_an_append(place, monkeypatch
     append_one(writer, 3)
     append_one(writer, 3)
     assert rows.gather(np.array([rows.head - 1]), ("next",))[0] == rows.head
+
+
+@pytest.mark.parametrize("capacity", [64, 2000])
+def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice(capacity):
+    places = 0
+    for line in itertools.count(1):
+        players = Players(make_rows(capacity), agents=12, seed=line)
+        rows, rollout = players.rows, Rollout(players.rows, 20)
+        for _ in range(60):
+            players.append()
+        drained = drain_all(rollout)
+        if not dies_at(line, players.append):
+            break  # an append has no more lines than that
+        places += 1
+        numbers = drain_all(rollout)
+        heir = Players(rows, agents=12, seed=line)
+        links, final = rows.gather(held(rows), ("next", "final"))
+        assert rows.head == rows.reserved
+        assert rows.drawable_now == np.count_nonzero(links >= 0)
+        if capacity > rows.head:
+            assert rows.drawable == np.count_nonzero(links >= 0)
+            assert rows.samples == np.count_nonzero(~final)
+        for _ in range(60):
+            heir.append()
+            numbers += drain_all(rollout)
+        assert len(set(drained + numbers)) == len(drained + numbers)
+        assert rollout.waiting < 20
+        (links,) = rows.gather(held(rows), ("next",))
+        assert rows.drawable_now == np.count_nonzero(links >= 0)
+    assert places > 40
+
+
+def held(rows):
+    return np.arange(max(0, rows.head - rows.capacity) + 1, rows.head + 1)
+
+
+def dies_at(line, append):
+    """Whether `append` dies, as it does where the `line`-th line of rows.py is run; False if it has fewer."""
+    left = line
+
+    def trace(frame, event, _):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("buffers/rows.py"):
+            return None
+        left -= event == "line"
+        if not left:
+            raise SystemExit
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        append()
+    except SystemExit:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def drain_all(rollout):
+    numbers = []
+    while drain := rollout.drain(0, 100):
+        numbers += drain.numbers.tolist()
+    return numbers
 
 
 def play_on(players):

@@ -37,6 +37,17 @@ def test_an_instance_that_fails_is_waited_for():
         assert rounds[1].closings.instance.tolist() == [0, 2]
 
 
+def test_an_instance_that_is_left_out_is_not_waited_for():
+    env = GymEnv("tests.toys:Faulty-v0", {"fault": "kill"})
+    with LockstepManager(EnvManager(env, 3, 7, workers=3, restarts=0, min_instances=1)) as manager:
+        manager.start()
+        once = [1]
+        audit = Audit(manager, 7, lambda agent, step: 4 if agent in once and not once.clear() else 2)
+        rounds = [audit.turn()["Faulty-v0"].decisions.instance.tolist() for _ in range(20)]
+        assert rounds == [[0, 1, 2]] + [[0, 2]] * 19
+        assert audit.lost == [1]
+
+
 def test_time_that_runs_out_loses_nothing():
     with LockstepManager(EnvManager(oracles(length=50), 3, 7)) as manager:
         manager.start()
@@ -78,6 +89,7 @@ def test_what_a_failed_agent_said_in_this_round_goes_with_it():
 def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
     class Script:
         instances = 3
+        left_out = np.zeros(3, bool)
         parts = iter(
             [
                 _ready([1, 0], [False, False], going_on=[1, 0]),
@@ -102,6 +114,7 @@ def test_an_episode_that_ended_in_this_round_stays_and_its_agents_number_is_not_
 
     class Script:
         instances = 2
+        left_out = np.zeros(2, bool)
         parts = iter([_ready([1], [False]), _ready([], [], lost=[1]), _ready([0, 1], [False, False], going_on=[0, 1])])
 
         def recv(self, timeout):

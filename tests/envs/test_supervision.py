@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 
@@ -99,6 +100,23 @@ def test_a_traceback_is_told_in_full_only_once():
         assert "Restart 2 of 10 in 0.5 s." in faults[1]
 
 
+def test_a_number_that_is_none_restarts_its_instance_alone_by_name():
+    env = GymEnv("tests.toys:Odd-v0", {"where": "observation"})
+    with EnvManager(env, 2, 7, workers=2, restarts=100) as manager:
+        manager.start()
+        lost = 0
+        while lost < 3:
+            ready = manager.recv(10.0)["Odd-v0"]
+            lost += len(ready.lost)
+            agents = ready.decisions.agent
+            assert np.isfinite(ready.decisions.observations[0]).all()
+            manager.send("Odd-v0", agents, np.zeros((len(agents), 0)), np.zeros((len(agents), 1), np.int32))
+        texts = [news.text for news in manager.news if news.kind == "fault"]
+        assert "behavior 'Odd-v0': observation 'observation' at [1] is nan, where only finite" in texts[0]
+        assert texts[0].startswith("Instance ")
+        assert "Traceback" not in texts[0]
+
+
 @pytest.mark.parametrize(("fault", "words"), [("step", "the game has crashed"), ("kill", "exit status 7")])
 def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
     with EnvManager(faulty(fault), 2, 7, workers=2, restarts=1) as manager:
@@ -110,12 +128,53 @@ def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
         assert audit.counts[0] > 0
 
 
+@pytest.mark.parametrize(("fault", "workers", "gone"), [("step", 2, [1]), ("kill", 4, [1])])
+def test_an_instance_beyond_its_budget_is_left_out_while_enough_others_live(fault, workers, gone):
+    with EnvManager(faulty(fault), 4, 7, workers=workers, restarts=1, min_instances=2) as manager:
+        manager.start()
+        audit = Audit(manager, 7, Trigger(1, 1))
+        audit.until(lambda: manager.left_out.any())
+        assert np.flatnonzero(manager.left_out).tolist() == gone
+        others = [agent for agent in range(4) if agent not in gone]
+        before = dict(audit.counts)
+        audit.until(lambda: min(audit.counts[agent] - before[agent] for agent in others) >= 100)
+        assert [audit.counts[agent] for agent in gone] == [before[agent] for agent in gone]
+        assert sorted(audit.lost) == sorted(2 * gone)
+        told = [news.text for news in manager.news if "is left out" in news.text]
+        assert len(told) == len(gone)
+        assert "Instance 1 failed once more than its 1 restarts (env.restarts) allow, and is left out" in told[-1]
+        assert f"the other {len(others)} go on" in told[-1]
+
+
+def test_instances_that_die_with_their_worker_once_too_often_are_left_out_with_it():
+    with EnvManager(faulty("kill"), 4, 7, workers=2, restarts=1, min_instances=2) as manager:
+        manager.start()
+        trigger, delivered = Trigger(1, 1), 0
+        while delivered < 100:
+            agents = manager.recv(10.0)["Faulty-v0"].decisions.agent
+            actions = np.array([[trigger(agent, 0)] for agent in agents.tolist()], np.int32).reshape(-1, 1)
+            manager.send("Faulty-v0", agents, np.zeros((len(agents), 0), np.float32), actions)
+            delivered += len(agents) if manager.left_out.any() else 0
+        assert manager.left_out.tolist() == [True, True, False, False]
+        assert [link.process.is_alive() for link in manager._fleet._links] == [False, True]
+
+
+def test_too_few_that_live_end_the_run():
+    with EnvManager(faulty("step"), 3, 7, workers=3, restarts=0, min_instances=2) as manager:
+        manager.start()
+        audit = Audit(manager, 7, Trigger(1))
+        audit.until(lambda: manager.left_out.any())
+        audit.choose = Trigger(2)
+        with pytest.raises(InstanceFailed, match="Instance 2 failed once more than its 0 restarts"):
+            audit.until(lambda: False)
+
+
 def test_a_budget_backs_off_and_refills_slowly():
-    budget = Budget(5, 2)
+    budget = Budget(5, 2, 2)
     assert [budget.spend(0, 0.0) for _ in range(6)] == [(1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 4.0), None]
     assert budget.spend(1, 0.0) == (1, 0.25)
     assert budget.spend(1, REFILL_SECONDS) == (1, 0.25)
-    budget = Budget(50, 1)
+    budget = Budget(50, 1, 1)
     assert [budget.spend(0, 0.0) for _ in range(10)][-1] == (10, 10.0)
 
 

@@ -201,6 +201,47 @@ def test_recorded_actions_lead_to_the_same_decision():
     np.testing.assert_array_equal(again.slots.observations[0], first.slots.observations[0])
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("reset", "observation 'observation' at [2] is"),
+        ("observation", "observation 'observation' at [1] is"),
+        ("final", "observation 'observation' at [3] is"),
+        ("reward", "its reward is"),
+        ("metrics", "info['steps'] is"),
+    ],
+)
+def test_a_number_that_is_none_is_a_fault_by_name_and_reaches_no_one(where, named, value):
+    bench = Bench(GymEnv("tests.toys:Odd-v0", {"where": where, "value": value}), 1)
+    bench.worker.pump(b"\0")
+    faults = 0
+    for _ in range(300):
+        for event in bench.take():
+            if event == b"\0":
+                assert all(np.isfinite(field).all() for field in bench.slots.observations)
+                assert np.isfinite(bench.slots.reward[0])
+                if bench.slots.flags[0] & TRUNCATED:
+                    assert np.isfinite(bench.slots.final_observations[0]).all()
+            elif event.kind == "metrics":
+                assert all(np.isfinite(value) for value in event.content.values())
+            else:
+                assert event.content.startswith(f"behavior 'Odd-v0': {named} {value}")
+                faults += 1
+        bench.act({0: 1})
+    assert faults > 5
+
+
+def test_numbers_whose_squares_do_not_fit_are_numbers():
+    bench = Bench(GymEnv("tests.toys:Odd-v0", {"where": "observation", "value": "-3e38"}), 1)
+    least = 0.0
+    for _ in range(50):
+        bench.act({0: 1})
+        least = min(least, bench.slots.observations[0].min())
+    assert least == np.float32(-3e38)
+    assert bench.take().count(b"\0") == 50
+
+
 def test_an_env_that_does_not_do_the_same_again_is_a_fault_once():
     bench = Bench(oracle(length=2), 1, replay={0: Actions([[]] * 3, [[3], [1], [2]])})
     bench.worker.pump(b"\0")

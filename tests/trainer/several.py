@@ -35,6 +35,7 @@ class Several:
         self.layout = "2 toys"
         self.news: deque = deque()
         self.picture = None
+        self.left_out = np.zeros(2, bool)
         self.steps = 0
         self.closed = False
         self._late, self._statistics = late, statistics

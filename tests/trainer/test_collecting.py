@@ -18,9 +18,10 @@ from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.several import Sent, Several
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import PolicyActor, one_thread
+from trainer.collecting import PolicyActor
 from trainer.compose import compose
 from trainer.config import TrainConfig
+from trainer.remote import one_thread
 from trainer.run import train
 from trainer.weights import WeightsReader, WeightsWriter, weights_bytes
 

@@ -9,9 +9,9 @@ import pytest
 
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
-from trainer.collector import Channel, Collector
+from trainer.collector import Channel, Collector, Statistics
 from trainer.limiter import Limiter
-from trainer.shared import SAMPLES, UPDATES
+from trainer.shared import BEFORE, COUNTERS, OPEN, SAMPLES, UPDATES
 
 SPEC = BehaviorSpec("toy", (ObservationSpec("x", (1,), "float32"),), branches=(3,))
 NOBODY = np.zeros(0, np.int64)
@@ -94,7 +94,7 @@ class Counting:
 def setting():
     layout = Layout(SPEC)
     rows = Rows(layout, bytearray(layout.memory_bytes(100)), 100)
-    counters, manager, actor = np.zeros(3, np.int64), ByHand(), Counting()
+    counters, manager, actor = np.zeros(COUNTERS, np.int64), ByHand(), Counting()
     collector = Collector(manager, lambda spec: Channel(spec, actor, Writer(rows), counters))
     collector.channel("toy").limiter = Limiter(1.0, 0, 50)
     return collector, manager, actor, rows, counters
@@ -155,17 +155,20 @@ def test_games_are_held_only_while_the_learner_is_behind(setting) -> None:
 
 
 def test_a_lost_agent_loses_its_open_row_and_its_decision_and_nothing_else(setting) -> None:
-    collector, manager, _, rows, _ = setting
+    collector, manager, _, rows, counters = setting
     channel = collector.channel("toy")
     manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(closings([0], [1.0]), decisions([0], 3.0))]
     collector.turn(0)
     collector.turn(0)
+    assert counters[OPEN] == 1
     channel.limiter = None  # held: decisions wait
     manager.inbox += [ready(lost=[0, 1]), ready(asking=decisions([1], 5.0))]
     collector.turn(0)
     collector.turn(0)
+    assert counters[OPEN] == 0
     channel.limiter = Limiter(1.0, 0, 50)
     collector.turn(0)
+    assert counters[OPEN] == 1
     assert manager.sent == [[0, 1], [1]]
     manager.inbox.append(ready(closings([1], [7.0], terminated=[1]), decisions([1], 6.0)))
     collector.turn(0)
@@ -207,3 +210,26 @@ def test_supply_counts_from_each_instances_first_completion(setting) -> None:
     samples, supply = figures.supply()
     assert samples == 2
     assert supply == pytest.approx(2 * figures.spans[0] / 2e-6)
+
+
+def test_a_channel_in_place_of_one_that_died_counts_what_is_in_the_rows(setting) -> None:
+    collector, manager, actor, rows, counters = setting
+    counters[BEFORE] = 1000
+    manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(closings([0], [1.0]), decisions([0], 3.0))]
+    collector.turn(0)
+    collector.turn(0)
+    assert counters[SAMPLES] == 1001
+    counters[SAMPLES] -= 1  # it died between the append and the count
+    Channel(SPEC, actor, Writer(rows), counters)
+    assert counters[SAMPLES] == 1001
+    assert counters[OPEN] == 0
+
+
+def test_figures_of_collectors_one_after_another_add_up() -> None:
+    one = Statistics(np.array([3, 0]), np.array([4.0, 0.0]), np.array([2.0, 0.0]), 5.0, {"acting": 1.0}, "a")
+    two = Statistics(np.array([1, 2]), np.array([1.0, 1.0]), np.array([0.5, 1.0]), 2.0, {"acting": 0.5}, "b")
+    both = two.after(one)
+    assert (both.samples.tolist(), both.spans.tolist(), both.busy.tolist()) == ([4, 2], [5.0, 1.0], [2.5, 1.0])
+    assert (both.elapsed, both.seconds, both.layout) == (7.0, {"acting": 1.5}, "b")
+    assert two.after(Statistics.none()) is two
+    assert both.since(one).samples.tolist() == two.samples.tolist()

@@ -48,6 +48,8 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     ([*ENV, "seed"], "cannot read 'seed': write key=value"),
     ([*ENV, "run.name=a=b"], "cannot read 'run.name=a=b'"),
     ([*ENV, "env.instances=0"], "env.instances=0 must be above 0"),
+    ([*ENV, "env.min_instances=0"], "env.min_instances=0 must be above 0"),
+    ([*ENV, "env.min_instances=17"], "env.min_instances=17 is more than env.instances=16"),
     ([*ENV, "env.workers=17"], "env.workers=17 is more than env.instances=16"),
     ([*ENV, "env.time_scale=-1"], "env.time_scale=-1.0 must be 0 or more"),
     ([*ENV, "env.step_timeout=nan"], "env.step_timeout=nan must be above 0"),

@@ -195,20 +195,6 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_nothing_behind(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_a_killed_collector_costs_neither_what_was_learned_nor_the_episode_counters(tmp_path: Path) -> None:
-    run, family = started(tmp_path)
-    (collector,) = [child for child in psutil.Process(run.pid).children() if child.children()]
-    before = newest(tmp_path)
-    collector.kill()
-    assert run.wait(60) == 1
-    saved = newest(tmp_path)
-    assert summary(tmp_path)["stopped_by"] == "error"
-    assert saved.path != before.path
-    assert saved.state["collector"]["manager"]["episodes"] >= before.state["collector"]["manager"]["episodes"]
-    assert not psutil.wait_procs(family, timeout=20)[1]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
     run, family = started(tmp_path)
     run.kill()

@@ -11,6 +11,7 @@ from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
 from trainer.collector import Channel
 from trainer.limiter import Limiter
+from trainer.shared import COUNTERS
 
 SPEC = BehaviorSpec("wanderers", (ObservationSpec("seen", (3,), "float32"),), 1, (3,))
 AGENTS = 4
@@ -43,7 +44,7 @@ class Wanderers:
     def __init__(self, policy: Policy, capacity: int = 2000, seed: int = 0) -> None:
         layout = Layout(SPEC, policy.memory_size)
         self.rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
-        self.channel = Channel(SPEC, Acting(policy), Writer(self.rows), np.zeros(3, np.int64))
+        self.channel = Channel(SPEC, Acting(policy), Writer(self.rows), np.zeros(COUNTERS, np.int64))
         self.channel.limiter = Limiter(1.0, 0, 10**9)
         self.rng = np.random.default_rng(seed)
         self.acting = np.zeros(AGENTS, bool)

@@ -153,7 +153,7 @@ def bad_record(**changes):
         ({"observations": []}, "it has 0 observations, not 1"),
         ({"observations": [floats([1, 2, 3])]}, "'sensor' has 3 floats of shape [3], not 2 finite floats of shape [2]"),
         ({"observations": [floats([[1, 2]])]}, "'sensor' has 2 floats of shape [1, 2], not 2 finite"),
-        ({"observations": [floats([1, np.nan])]}, "observation 'sensor' has the value nan, not 2 finite"),
+        ({"observations": [floats([1, np.nan])]}, "observation 'sensor' has the value nan as number 1, not 2 finite"),
         ({"reward": np.inf}, "its reward is inf"),
         ({"group_reward": -np.inf}, "its reward is -inf"),
         ({"discrete": []}, "it has 0 discrete actions, not 1"),

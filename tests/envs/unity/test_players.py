@@ -130,6 +130,25 @@ def test_the_budget_of_restarts_ends_the_run_by_name(tmp_path):
             turns(manager)
 
 
+def test_a_player_beyond_its_budget_is_left_out_while_enough_others_live(tmp_path):
+    words = (BASIC, "fault=die:20", f"once={tmp_path / 'claimed'}")
+    env = UnityEnv(player=words)
+    with UnityManager(env, 2, 0, logs=tmp_path / "logs", restarts=0, min_instances=1) as manager:
+        manager.start()
+        while not manager.left_out.any():
+            turn(manager)
+        gone = int(manager.left_out.argmax())
+        before = manager.samples.copy()
+        while manager.samples[1 - gone] - before[1 - gone] < 50:
+            turn(manager)
+        assert manager.samples[gone] == before[gone]
+        assert players_of(manager)[0] is not None
+        assert len(players_of(manager)) == 1
+        (told,) = faults(manager)
+        assert f"Instance {gone} failed once more than its 0 restarts" in told
+        assert "is left out; the other 1 go on" in told
+
+
 def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):
     states = []
     for _ in range(2):
