@@ -11,6 +11,7 @@ import itertools
 import mmap
 import multiprocessing
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,9 @@ class Witness(gymnasium.Env[Array, Any]):
             self._records = None
 
     def _begin_life(self) -> None:
+        # Whoever is started while the disk refuses inherits that; the game's own record is not to suffer from it.
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         for number in itertools.count(len(os.listdir(self._folder)) + 1):
             with contextlib.suppress(FileExistsError):
                 file = os.open(_file(self._folder, number), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND)
