@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -14,24 +15,41 @@ T = TypeVar("T")
 
 
 class Averages:
-    """Means of named numbers over updates, summed on the device and read once per logging interval."""
+    """Means of named numbers over updates, summed on the device and read once per logging interval.
+
+    What was NaN or infinite in any update, be it one that was skipped, is named when they are read.
+    """
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
         self._names = list(names)
-        self._sums = torch.zeros(len(names), device=device)
+        self._sums, self._nothing = torch.zeros(2, len(names), device=device)
         self._count = torch.zeros((), device=device)
+        self._every = torch.zeros(len(names), device=device)  # sums over all updates: a bad number never leaves them
 
+    @torch.no_grad()
     def add(self, values: Tensor, finite: Tensor) -> None:
         """Takes one update's (M,) values in, unless that update was not `finite` and therefore skipped."""
-        self._sums += torch.where(finite, values.detach(), 0.0)
+        self._sums += torch.where(finite, values, self._nothing)
         self._count += finite
+        self._every += values
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading; nothing if there was no update. Waits for the device."""
-        *sums, count = torch.cat([self._sums, self._count[None]]).tolist()
+        """Means since the last reading; nothing if there was no update. Waits for the device.
+
+        And 1 for each name behind `NOT_FINITE` that was not finite.
+        """
+        *sums, count = torch.cat([self._every, self._sums, self._count[None]]).tolist()
+        self._every.zero_()
         self._sums.zero_()
         self._count.zero_()
-        return {name: total / count for name, total in zip(self._names, sums)} if count else {}
+        every, sums = sums[: len(self._names)], sums[len(self._names) :]
+        bad = {f"{NOT_FINITE}{name}": 1.0 for name, total in zip(self._names, every) if not math.isfinite(total)}
+        return bad | ({name: total / count for name, total in zip(self._names, sums)} if count else {})
+
+
+NOT_FINITE = "not_finite/"
+SKIPPED = "skipped_non_finite"
+"""Last word of the names under which optimisers tell how many steps they have left out."""
 
 
 def mean(values: Tensor, counted: Tensor | None) -> Tensor:

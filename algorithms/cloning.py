@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from algorithms.bookkeeping import below, load_torch_state, mean
+from algorithms.bookkeeping import SKIPPED, below, load_torch_state, mean
 from algorithms.demonstrations import Demonstrations
 from algorithms.flat import FlatAdam
 from algorithms.policy import ActionDistribution, Policy
@@ -78,7 +78,7 @@ class Cloning:
     def metrics(self) -> dict[str, float]:
         """The latest loss, unweighted, and its weight. Waits for the device."""
         loss, weight = torch.stack([self._loss, self._weight]).tolist()
-        return {"cloning/loss": loss, "cloning/weight": weight}
+        return {"cloning/loss": loss, "cloning/weight": weight, f"cloning/{SKIPPED}": self._optimizer.skipped()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from algorithms.action_inputs import ActionInputs
 from algorithms.batches import OwnBatches
-from algorithms.bookkeeping import Averages, below, load_torch_state, seeded
+from algorithms.bookkeeping import SKIPPED, Averages, below, load_torch_state, seeded
 from algorithms.demonstrations import Demonstrations, Steps
 from algorithms.encoders import initialize, is_image
 from algorithms.flat import FlatAdam, place
@@ -124,7 +124,7 @@ class GAIL:
 
     def metrics(self) -> dict[str, float]:
         """Means over the discriminator's gradient steps since the last reading."""
-        return self._averages.read()
+        return {**self._averages.read(), f"gail/{SKIPPED}": self._optimizer.skipped()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.batches import OwnBatches
-from algorithms.bookkeeping import Averages, below, seeded
+from algorithms.bookkeeping import SKIPPED, Averages, below, seeded
 from algorithms.demonstrations import Steps
 from algorithms.encoders import initialize
 from algorithms.flat import FlatAdam, place
@@ -66,6 +66,7 @@ class Novelty:
         """`make` makes the model, on the CPU; `name` is where the settings stand below `reward`."""
         device = policy.flat.device
         self.settings = settings
+        self._name = name
         self._policy = policy
         self._model = seeded(make, seed).to(device)
         parameters = list(self._model.parameters())
@@ -101,7 +102,7 @@ class Novelty:
 
     def metrics(self) -> dict[str, float]:
         """Means over the model's gradient steps since the last reading."""
-        return self._averages.read()
+        return {**self._averages.read(), f"{self._name}/{SKIPPED}": self._optimizer.skipped()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""

@@ -158,7 +158,8 @@ class Seat:
             self._adapter.action(self._continuous, self._discrete)
         )
         slots, instance = self._slots, self.instance
-        if not abs(reward) <= _LARGEST:
+        reward = float(reward)
+        if not -_LARGEST <= reward <= _LARGEST:
             raise self._not_finite("its reward", reward)
         slots.reward[instance] = reward
         duration = info.get("duration")

@@ -168,6 +168,13 @@ class Flags(gymnasium.ObservationWrapper):
         return np.zeros(3, np.int8)
 
 
+class Asleep(Oracle):
+    """An oracle that takes an hour to make."""
+
+    def __init__(self):
+        time.sleep(3600)
+
+
 class Odd(Oracle):
     """An oracle in whose episodes of odd seeds a number is none: `where` says which, `value` what it is instead."""
 
@@ -199,5 +206,5 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
-for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Odd):
+for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Odd, Asleep):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

@@ -210,9 +210,9 @@ class Inline:
     def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
         if not due():
             self.intact = False  # an error leaves steps half done
-            self._collector.turn(None)
+            answered = self._collector.turn(REPORT_SECONDS)
             self._side.report()
-            self.intact = True
+            self.intact = answered  # else more turns have to come
 
     def updated(self) -> None:  # noqa: D102
         pass

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from buffers.rows import Writer, observation_names
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, joined
+from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError, joined
 from trainer.limiter import Limiter
 from trainer.shared import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 
@@ -134,6 +134,9 @@ class Channel:
         held = self._open
         memory = held["memory_after"].take(agents, axis=0)
         continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, memory)
+        # 1 us. Squares may overflow, so a closer look decides.
+        if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous)):
+            self._look_closely({"the continuous action": continuous, "the log-probability": log_prob}, agents)
         if self._memory_size:
             held["memory"][agents] = memory
             held["memory_after"][agents] = after
@@ -169,6 +172,17 @@ class Channel:
         memories = state.get("memories", [])  # checkpoints of before there was memory have none
         self._open["memory_after"][: len(memories)] = memories
         self._writer.load_state(state["writer"])
+
+    def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
+        """Raises UserError for the first number that is NaN or infinite: no game has seen it, nor has the buffer."""
+        for what, values in given.items():
+            rows = np.flatnonzero(~np.isfinite(values.reshape(len(agents), -1)).all(axis=1))
+            if len(rows):
+                raise UserError(
+                    f"behavior {self.spec.name!r}: its policy (version {self.actor.version} of the weights) gave agent "
+                    f"{agents[rows[0]]} {what} {values[rows[0]].tolist()}, which no game can take: is the network, or "
+                    "the algorithm, your own?"
+                )
 
     def _usable(self) -> int:
         return self._writer.rows.drawable - int(self._counters[DROPPED])
@@ -313,8 +327,12 @@ class Collector:
         self._unseen = len(manager.samples)
         self._seconds = {"acting": 0.0, "waiting for games": 0.0, "held back": 0.0, "writing": 0.0}
 
-    def turn(self, timeout: float | None) -> None:
-        """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver."""
+    def turn(self, timeout: float | None) -> bool:
+        """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver.
+
+        Returns:
+            Whether they have delivered anything within `timeout` seconds.
+        """
         start = time.perf_counter()
         held = False
         for name, channel in self.channels.items():
@@ -334,6 +352,7 @@ class Collector:
             self._seconds["acting"] += acted - start
             self._seconds["held back" if held else "waiting for games"] += received - acted
             self._seconds["writing"] += time.perf_counter() - received
+        return bool(ready)
 
     @property
     def held(self) -> bool:

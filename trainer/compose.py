@@ -87,6 +87,8 @@ def run_command(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before a run answers signals itself, or in a command that does not
+        return 130
 
 
 def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from algorithms.algorithm import Algorithm
 from buffers.rows import Rows
 from buffers.snapshot import Snapshot
-from envs.spec import Array, BehaviorSpec
+from envs.spec import Array, BehaviorSpec, UserError
 from trainer.limiter import Limiter
 from trainer.shared import BEFORE, DROPPED, SAMPLES, UPDATES
 from trainer.weights import WeightsWriter
 
-PREPARED_AT_ONCE = 20
-"""Updates before the first sample between two looks at what else is to be done."""
+PREPARED_AT_ONCE, PREPARED_SECONDS = 20, 0.5
+"""Updates before the first sample, or seconds of them, between two looks at what else is to be done."""
 
 
 class Learner:
@@ -53,6 +54,8 @@ class Learner:
         start = time.perf_counter()
         for _ in range(min(cloning.updates_left, PREPARED_AT_ONCE)):
             cloning.update()
+            if time.perf_counter() > start + PREPARED_SECONDS:
+                break
         self.seconds += time.perf_counter() - start
         if not cloning.updates_left:
             self.publish()
@@ -74,9 +77,26 @@ class Learner:
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Hands the policy to the actors, as version `updates` + 1."""
+        """Hands the policy to the actors, as version `updates` + 1.
+
+        Raises:
+            UserError: a weight is NaN or infinite; actors keep what they have.
+        """
         self._count()
-        self._weights.publish(self.algorithm.policy.flat.detach().cpu().numpy(), self.algorithm.updates + 1)
+        flat = self._flat()
+        if not (finite := np.isfinite(flat)).all():
+            place = int(finite.argmin())
+            raise UserError(
+                f"behavior {self.spec.name!r}: weight {place} of its policy is {flat[place]} after "
+                f"{self.algorithm.updates} updates, so it cannot act any more: lower algorithm.learning_rate, or mend "
+                "the algorithm if it is your own"
+            )
+        self._weights.publish(flat, self.algorithm.updates + 1)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights of the policy are numbers."""
+        return bool(np.isfinite(self._flat()).all())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The algorithm's, and what actors have: not always the newest, as not every update is published."""
@@ -97,6 +117,10 @@ class Learner:
     def restart_counting(self) -> None:
         """After a resume without the replay: the rows fill anew, and nothing is owed for those that are gone."""
         self.limiter = replace(self.limiter, origin_samples=self.usable_samples, origin_updates=self.algorithm.updates)
+
+    def _flat(self) -> Array:
+        flat: Array = self.algorithm.policy.flat.detach().cpu().numpy()
+        return flat
 
     def _count(self) -> None:
         self._counters[DROPPED] = self.algorithm.dropped

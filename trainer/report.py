@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from algorithms.bookkeeping import NOT_FINITE, SKIPPED
 from trainer.collector import Episode, Statistics
 from trainer.config import TrainConfig, UnityConfig
 from trainer.goal import PATIENCE, Goal
@@ -42,7 +43,8 @@ class Report:
         self._began = time.monotonic()
         self._statistics = Statistics.none()
         self._board: TensorBoard | None = TensorBoard(folder, samples)
-        self._skipped = 0.0
+        self._skipped: dict[tuple[str, str], float] = defaultdict(float)
+        """By behavior and name: updates left out, as last told."""
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
         self._logged = self._began, samples, self._statistics, dict[str, float]()
@@ -173,10 +175,6 @@ class Report:
                 )
 
     def _record(self, samples: int, scalars: dict[str, float], histograms: dict[str, list[float]]) -> None:
-        skipped = sum(value for key, value in scalars.items() if key.endswith("update/skipped_non_finite"))
-        if skipped > self._skipped:
-            log.warning(f"{skipped - self._skipped:.0f} updates were skipped: their gradient was not finite")
-        self._skipped = skipped
         if self._board is None:
             return
         try:
@@ -186,6 +184,21 @@ class Report:
         except OSError as error:  # its writer is lost with that
             self._board = None
             log.warning(f"TensorBoard's events cannot be written any more: {error}")
+
+    def _tell_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
+        """Warns of updates that were left out since the last reading, and of what in them was not finite."""
+        bad = ", ".join(key.removeprefix(NOT_FINITE) for key in scalars if key.startswith(NOT_FINITE))
+        counts = {key: value for key, value in scalars.items() if key.endswith(f"/{SKIPPED}")}
+        for key, skipped in counts.items():
+            new = skipped - self._skipped[behavior, key]
+            self._skipped[behavior, key] = skipped
+            if new:
+                part = key.removesuffix(f"/{SKIPPED}")
+                whose = "updates" if part == "update" else f"updates of {part}"
+                log.warning(
+                    f"behavior {behavior!r}: {whose} skipped: {new:.0f}, as the gradient was not finite"
+                    + (f"; nor was {bad}" if bad else "")
+                )
 
     def _supply(self) -> tuple[float, float]:
         """Samples counted and what could have been delivered meanwhile, over all parts of the run."""
@@ -237,7 +250,9 @@ class Report:
             scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
         named = self._unity or len(learners) > 1
         for name, learner in learners.items():
-            scalars |= {f"{name}/{key}" if named else key: value for key, value in _learner_scalars(learner).items()}
+            own = _learner_scalars(learner)
+            self._tell_of_skipped(name, own)
+            scalars |= {f"{name}/{key}" if named else key: value for key, value in own.items()}
         for name, episodes in self._by_behavior.items() if named else ():
             scalars |= {f"{name}/{key}": value for key, value in episodes.scalars().items()}
         return scalars, histograms

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +21,7 @@ from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
+from trainer.interrupt import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.learner import Learner
 from trainer.progress import log
 from trainer.remote import Remote
@@ -46,8 +44,8 @@ def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) ->
     torch.set_num_threads(1)
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if resume_from else None
-    with _Interrupt() as interrupt, Run(config, folder, store, checkpoint) as run:
-        run.go(lambda: interrupt.signal is not None)
+    with Interrupt() as interrupt, suppress(Interrupted), Run(config, folder, store, checkpoint, interrupt) as run:
+        run.go()
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
@@ -55,9 +53,15 @@ class Run:
     """The learner's side of a run: updates, checkpoints, and what is told of them. Leaving it ends every process."""
 
     def __init__(
-        self, config: TrainConfig, folder: Path, store: CheckpointStore, checkpoint: Checkpoint | None
+        self,
+        config: TrainConfig,
+        folder: Path,
+        store: CheckpointStore,
+        checkpoint: Checkpoint | None,
+        interrupt: Interrupt,
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
+        self._interrupt = interrupt
         self._learners: dict[str, Learner] = {}
         self._demos: dict[str, Digests] = {}
         """By behavior, what it learns from."""
@@ -89,7 +93,8 @@ class Run:
                 self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
             collecting = Inline if config.run.mode is Mode["inline"] else Remote
             resume = checkpoint.state["collector"] if checkpoint else None
-            self._collecting: Collecting = collecting(config, self._folder, self._shared, resume)
+            with self._interrupt.breakable():  # inline, it waits for games to start
+                self._collecting: Collecting = collecting(config, self._folder, self._shared, resume)
             ends.callback(self._collecting.close)
             self._ends = ends.pop_all()
         return self
@@ -97,11 +102,14 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def go(self, interrupted: Callable[[], bool]) -> None:
-        """Trains until the goal, a limit or `interrupted`; saves at the end, and also when something fails."""
+    def go(self) -> None:
+        """Trains until the goal, a limit or a signal; saves at the end, and also when something fails."""
         try:
-            while (reason := self._ended(interrupted())) is None:
+            while (reason := self._ended()) is None:
                 self._advance()
+        except Interrupted:
+            log.warning(f"An update was broken off, as it took more than {PATIENCE_SECONDS:g} s after the signal.")
+            reason = "interrupted"
         except Exception:
             try:
                 self._finish("error")
@@ -117,14 +125,15 @@ class Run:
             self._let_act(name)
         for learner in self._learners.values():
             if learner.due():
-                learner.update()
+                with self._interrupt.breakable():
+                    learner.update()
                 self._collecting.updated()
         if self._report.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
         if late := self._expected.overdue(now):
             log.warning(late)
-        if now >= self._checkpoint_at and self._expected.seen:
+        if now >= self._checkpoint_at and self._expected.seen and self._collecting.intact:
             self._save()
             self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
         if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
@@ -214,7 +223,7 @@ class Run:
 
     def _keep_best(self) -> None:
         mean = self._report.reward_mean
-        if mean is None or (self._best is not None and mean <= self._best):
+        if mean is None or (self._best is not None and mean <= self._best) or not self._finite:
             return
         try:
             self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
@@ -222,10 +231,14 @@ class Run:
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are still there.")
 
-    def _ended(self, interrupted: bool) -> str | None:
-        """What ends the run, if anything does."""
+    def _ended(self) -> str | None:
+        """What ends the run, if anything does. Steps that are half done are waited for, if that does not take long."""
         stop, report = self._config.stop, self._report
-        if interrupted:
+        if self._interrupt.late:
+            return "interrupted"
+        if not self._collecting.intact:
+            return None
+        if self._interrupt.signal is not None:
             return "interrupted"
         if report.goal_reached:
             return "goal"
@@ -243,7 +256,11 @@ class Run:
         A disk that refuses is told of, and does not end the run.
         """
         if not self._collecting.intact:
-            return self._shared.samples  # steps are half done: only the checkpoint before can be resumed exactly
+            log.warning("No checkpoint is written, as steps are half done. The one before is still there.")
+            return self._shared.samples
+        if not self._finite:
+            log.warning("No checkpoint is written, as weights are not finite. The one before is still there.")
+            return self._shared.samples
         replay = {name: Snapshot(learner.rows) for name, learner in self._learners.items()}
         behaviors = self._known(replay)
         samples: int = sum(each["samples"] for each in behaviors.values())
@@ -265,6 +282,10 @@ class Run:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
         return samples
 
+    @property
+    def _finite(self) -> bool:
+        return all(learner.finite for learner in self._learners.values())
+
     def _weights(self) -> dict[str, torch.Tensor]:
         return {
             f"{name}/{key}": value
@@ -281,29 +302,6 @@ class Run:
             }
             for name, learner in self._learners.items()
         }
-
-
-class _Interrupt:
-    """Ctrl+C, SIGTERM or a closed terminal: the run saves and leaves. Ctrl+C twice: it leaves at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __enter__(self) -> _Interrupt:
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # What is ignored stays so: nohup is meant to outlive the terminal.
-        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._note) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            os._exit(128 + number)  # the collector sees it, and ends with its workers
-        self.signal = number
 
 
 def _device(device: Device) -> torch.device:

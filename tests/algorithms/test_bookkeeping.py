@@ -18,8 +18,14 @@ def test_averages_leave_skipped_updates_out_and_start_afresh_when_read():
     averages.add(torch.tensor([1.0, 2.0]), YES)
     averages.add(torch.tensor([float("nan"), 0.0]), NO)
     averages.add(torch.tensor([3.0, 4.0]), YES)
-    assert averages.read() == {"a": 2.0, "b": 3.0}
+    assert averages.read() == {"a": 2.0, "b": 3.0, "not_finite/a": 1.0}
     assert averages.read() == {}
+
+
+def test_what_was_not_finite_in_skipped_updates_alone_is_named():
+    averages = Averages(["a", "b"], torch.device("cpu"))
+    averages.add(torch.tensor([1.0, float("-inf")]), NO)
+    assert averages.read() == {"not_finite/b": 1.0}
 
 
 def test_seeded_modules_repeat_and_leave_the_global_state_alone():

@@ -102,6 +102,16 @@ def test_a_batch_that_is_not_finite_is_left_out(bad):
     assert torch.equal(novelty._scale.numbers, before)
 
 
+def test_steps_left_out_are_counted_and_what_was_not_finite_is_named():
+    novelty = make_rnd(RNDSettings(strength=1.0, batch_size=4, updates_per_sample=1.0), policy_of(HYBRID), seed=0)
+    with torch.no_grad():
+        next(novelty._model.parameters()).fill_(float("nan"))
+    novelty.learn(steps_of(HYBRID, 8), 1)
+    told = novelty.metrics()
+    assert told["rnd/skipped_non_finite"] == 1
+    assert told["not_finite/rnd/loss"] == 1
+
+
 def test_errors_of_nothing_at_all_do_not_stop_the_scale_for_ever():
     scale, all_of_them = Scale(5.0, 0.1, CPU), torch.ones(2, dtype=torch.bool)
     scale.merge(torch.zeros(2), all_of_them, YES)
@@ -162,10 +172,10 @@ def test_losses_fall_and_metrics_tell_of_it(make, settings_type):
     name = "curiosity" if make is make_curiosity else "rnd"
     losses = {"curiosity": ["loss_forward", "loss_inverse"], "rnd": ["loss"]}[name]
     steps = steps_of(HYBRID, 32)
-    assert novelty.metrics() == {}
+    assert novelty.metrics() == {f"{name}/skipped_non_finite": 0}
     novelty.learn(steps, 1)
     first = novelty.metrics()
-    assert list(first) == [f"{name}/{key}" for key in (*losses, "error_scale", "reward_mean")]
+    assert list(first) == [f"{name}/{key}" for key in (*losses, "error_scale", "reward_mean", "skipped_non_finite")]
     novelty.learn(steps, 300)
     novelty.metrics()
     novelty.learn(steps, 1)

@@ -159,7 +159,10 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     before = ppo.policy.flat.clone()
     ppo.update()
     assert torch.equal(ppo.policy.flat, before)
-    assert ppo.metrics() == {"update/skipped_non_finite": 6}
+    told = ppo.metrics()
+    assert told.pop("update/skipped_non_finite") == 6
+    assert {"not_finite/loss/policy", "not_finite/loss/value"} <= set(told)
+    assert all(key.startswith("not_finite/") for key in told)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 import trainer.shared
 from envs.spec import UserError
-from trainer.shared import SAMPLES, SPAWN, Shared
+from trainer.shared import OPEN, SAMPLES, SPAWN, TO_COLLECTOR, Link, Shared, link_pair
 
 MIB = 2**20
 
@@ -50,6 +50,34 @@ def test_arenas_do_not_overlap_and_have_the_size_of_their_entry() -> None:
     assert [len(shared.arena(name)) for name in "abc"] == [1000, 5000, 3000]
     assert [set(shared.arena(name)) for name in "abc"] == [{1}, {2}, {3}]
     assert shared.samples == 6
+
+
+def test_counts_of_instances_and_of_behaviors_lie_apart() -> None:
+    shared = Shared({"a": 1000}, 1, 1000, instances=3)
+    shared.claim("b")
+    shared.begun[:] = [5, 6, 7]
+    shared.counters("a")[OPEN], shared.counters("b")[OPEN] = 2, 3
+    shared.counters("b")[SAMPLES] = 4
+    assert (shared.open_rows, shared.samples, shared.begun.tolist()) == (5, 4, [5, 6, 7])
+
+
+def test_what_a_side_has_sent_before_it_died_is_received_and_a_new_link_begins_anew() -> None:
+    shared = Shared({"a": 1000})
+    link, ends = link_pair(shared)
+    other = Link(*ends, shared, TO_COLLECTOR)
+    for number in range(3):
+        other.send("news", content=number)
+    shared.flags[0] += 1  # it dies while it sends a fourth
+    other.close()
+    assert [message.content for message in link.receive()] == [0, 1, 2]
+    with pytest.raises((EOFError, OSError)):
+        link.receive()
+    link.close()
+    link, ends = link_pair(shared)
+    other = Link(*ends, shared, TO_COLLECTOR)
+    assert not link.pending
+    other.send("news", content=4)
+    assert [message.content for message in link.receive()] == [4]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
