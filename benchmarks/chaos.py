@@ -123,7 +123,7 @@ def _ending(trial: Trial) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     status, stopped_by = trial.process.returncode, summary.get("stopped_by")
     return {
-        "ended_as_planned": status == 0 and stopped_by == "seconds",
+        "ended_as_planned": status == 0 and stopped_by in ("seconds", "samples"),
         "status": status,
         "stopped_by": stopped_by,
         "samples": summary.get("samples"),
@@ -143,7 +143,7 @@ def _compared(trial: Trial, failed: set[int], at_end: set[int], begun: float, tu
     figures = {"clean": found.clean, **asdict(found)}
     steps = delivered(rows, records)
     firsts = sorted(each["time"][0] for each in records.values() if len(each))
-    if len(firsts) < trial.instances:
+    if len(firsts) < trial.instances or not len(steps):
         return figures | {"supply_fraction": None}
     began, ended = firsts[trial.instances - 1], steps["time"].max()
     figures["supply_fraction"] = _fraction(steps, trial.instances, [(began, ended)])
@@ -172,9 +172,14 @@ def _overrides(kind: str, options: argparse.Namespace) -> list[str]:
         f"checkpoint.every_seconds={CHECKPOINT_SECONDS}",
         "checkpoint.keep=2",
         "run.picture_minutes=0",
-        f"stop.seconds={options.seconds}",
+        *_stop(options),
         f"seed={options.seed}",
     ]
+
+
+def _stop(options: argparse.Namespace) -> list[str]:
+    """When the run is to end."""
+    return [f"stop.seconds={options.seconds}"]
 
 
 def _buffer_mib(options: argparse.Namespace) -> int:
