@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import threading
+from importlib import import_module
 from multiprocessing import parent_process
+from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
@@ -25,6 +27,15 @@ def follow_parent(tie: bool) -> None:
     wait_precisely()
     if tie:  # a step that holds Python's lock stops the thread above, not the kernel
         end_with_launcher()
+
+
+def run_following(tie: bool, module: str, name: str, *arguments: Any) -> None:
+    """Main function of a process that takes long to import what it runs: it follows its parent from before that on.
+
+    Calls the function `name` of `module` with `arguments`; `tie` as for `follow_parent`.
+    """
+    follow_parent(tie)
+    getattr(import_module(module), name)(*arguments)
 
 
 def wait_precisely() -> None:

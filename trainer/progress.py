@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -101,7 +102,8 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "status", False):
             style = "yellow" if record.levelno >= logging.WARNING else ""
-            self._console.print(Text(record.getMessage(), style=style))
+            with contextlib.suppress(OSError):  # it may be a file on a disk that is full: no reason to end the run
+                self._console.print(Text(record.getMessage(), style=style))
 
 
 def _line(status: Status) -> str:

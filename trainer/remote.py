@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from envs.processes import follow_parent
+from envs.processes import run_following
 from envs.spec import Array, UserError
 from envs.supervision import START_SECONDS, Budget
 from trainer.collecting import REPORT_SECONDS, Side
@@ -109,8 +109,9 @@ class Remote:
     def _launch(self) -> None:
         link, ends = link_pair(self._shared)
         tie = threading.current_thread() is threading.main_thread()
-        args = (self._config, self._folder, self._shared, ends, tie)
-        self._process = SPAWN.Process(target=_collect, args=args, name="collector")
+        # By name, as importing this file, and torch with it, takes a while, in which this process may be killed.
+        args = (tie, __name__, "collect", self._config, self._folder, self._shared, ends)
+        self._process = SPAWN.Process(target=run_following, args=args, name="collector")
         with one_thread():
             self._process.start()
         for end in ends:
@@ -205,15 +206,8 @@ def one_thread() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _collect(
-    config: TrainConfig,
-    folder: Path,
-    shared: Shared,
-    ends: tuple[Connection, socket],
-    tie: bool,
-) -> None:
-    """The collector's process: ends when it is told to, or with its parent."""
-    follow_parent(tie)
+def collect(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Connection, socket]) -> None:
+    """Main function of the collector's process: ends when it is told to."""
     torch.set_num_threads(1)
     link = Link(*ends, shared, TO_COLLECTOR)
     side = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ class Report:
     def close(self) -> None:
         """Ends display and event files."""
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):  # a disk that is full, with what was written last
+                self._board.close()
         self._progress.__exit__(None, None, None)
 
     def _approach(self, goal: Goal, samples: int, values: Mapping[str, float]) -> None:
@@ -182,8 +184,8 @@ class Report:
             self._board.histograms(samples, histograms)
             self._board.flush()
         except OSError as error:  # its writer is lost with that
-            log.warning(f"TensorBoard's events cannot be written any more: {error}")
             self._board = None
+            log.warning(f"TensorBoard's events cannot be written any more: {error}")
 
     def _tell_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
         """Warns of updates that were left out since the last reading, and of what in them was not finite."""

@@ -66,6 +66,17 @@ def test_the_log_file_has_lines_and_messages_either_way(tmp_path: Path, stream: 
     assert [line.split(" ", 2)[2] for line in lines] == [f"INFO {LINE}", "WARNING instance 3 restarted"] * 2
 
 
+def test_a_stream_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with Progress("title", tmp_path, Full()) as progress:
+        progress.line(STATUS)
+        log.warning("instance 3 restarted")
+    assert "instance 3 restarted" in (tmp_path / "train.log").read_text()
+
+
 def test_logging_is_as_before_once_the_run_is_over(tmp_path: Path) -> None:
     before = list(log.handlers), log.propagate
     with Progress("title", tmp_path, io.StringIO()):

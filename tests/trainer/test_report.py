@@ -1,4 +1,4 @@
-"""What a run tells of where its time goes."""
+"""What a run tells: where its time goes, and what it does on a disk that refuses."""
 
 from types import SimpleNamespace
 
@@ -27,3 +27,29 @@ def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(repor
     assert report._status(began + 15, 0, learners).shares == pytest.approx(
         {"updating": 0.2, "waiting for samples": 0.3}, rel=1e-3
     )
+
+
+class FullDisk:
+    """What stands in for TensorBoard on a disk that refuses."""
+
+    def scalars(self, samples, values):
+        raise OSError(28, "No space left on device")
+
+    close = flush = lambda self: self.scalars(0, {})
+
+
+def test_events_that_cannot_be_written_do_not_end_a_run(tmp_path):
+    report = Report(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    report._board.close()
+    report._board = FullDisk()
+    report.finish(0, {}, "samples")
+    report.close()
+    assert (tmp_path / "summary.json").exists()
+    assert "events cannot be written any more" in (tmp_path / "train.log").read_text()
+
+
+def test_events_that_cannot_be_finished_do_not_end_a_run(tmp_path):
+    report = Report(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    report._board.close()
+    report._board = FullDisk()
+    report.close()
