@@ -19,11 +19,12 @@ from torch import nn
 import trainer.remote
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
-from tests.trainer.started import ORACLE, PLAYERS, Started, audit, saved_samples
+from tests.trainer.started import ORACLE, PLAYERS, Started, audit, saved_samples, start
 from tests.trainer.tiny_runs import SAC, newest, summary
 from trainer.__main__ import main
 from trainer.remote import CollectorLost
 
+__all__ = ["start"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
