@@ -175,10 +175,12 @@ class Flags(gymnasium.ObservationWrapper):
 
 
 class Asleep(Oracle):
-    """An oracle that takes an hour to make."""
+    """An oracle that takes an hour to make, but for a first look."""
 
     def __init__(self):
-        time.sleep(3600)
+        super().__init__()
+        if multiprocessing.current_process().name != "probe":
+            time.sleep(3600)
 
 
 class Odd(Oracle):
