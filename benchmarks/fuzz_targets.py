@@ -292,7 +292,7 @@ def _said(first: bool, agents: int) -> bytes:
                 picture = info.observations.add(shape=[5, 4, 3], dimension_properties=[2, 2, 1], name="camera")
                 picture.compression_type, picture.compressed_data = 1, _PNGS[0]
     output.rl_output.side_channel = _SIDE_CHANNELS[-1]
-    serialized: bytes = said.SerializeToString()
+    serialized: bytes = said.SerializeToString(deterministic=True)  # else maps have no order
     return serialized
 
 

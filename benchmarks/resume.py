@@ -26,7 +26,7 @@ from trainer.checkpoint import CheckpointStore
 
 _WAYS = ("with", "without")
 _RUN = ["env=gym", "env.id=Pendulum-v1", "env.time_scale=0", "algorithm=sac", "algorithm.network.hidden=[64,64]"]
-_RUN += ["algorithm.batch_size=64", "algorithm.start_samples=200", "algorithm.learning_rate=1e-3"]
+_RUN += ["env.instances=4", "algorithm.batch_size=64", "algorithm.start_samples=200", "algorithm.learning_rate=1e-3"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -139,10 +139,12 @@ def _text(result: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.resume", description="Reward before and after a resume.")
-    parser.add_argument("--seeds", type=int, default=3, help="runs, each with a seed of its own from 0 on (3)")
-    parser.add_argument("--samples", type=int, default=10_000, help="before the run is resumed (10000)")
-    parser.add_argument("--stretch", type=int, default=500, help="samples of a stretch (500)")
-    parser.add_argument("--stretches", type=int, default=4, help="looked at after the resume (4)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs, each with a seed of its own from 0 on (5)")
+    parser.add_argument("--samples", type=int, default=8000, help="before the run is resumed (8000)")
+    parser.add_argument(
+        "--stretch", type=int, default=800, help="of a stretch, in samples: an episode of each instance (800)"
+    )
+    parser.add_argument("--stretches", type=int, default=5, help="looked at after the resume (5)")
     parser.add_argument("--run", nargs="+", default=_RUN, help="overrides that say what is trained (Pendulum-v1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser

@@ -55,12 +55,18 @@ class BehaviorSpec:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
-        """The spec that `to_dict` wrote."""
+        """The spec that `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, OverflowError: it is another's.
+        """
         observations = tuple(
-            ObservationSpec(o["name"], tuple(o["shape"]), o["dtype"], o["scale"]) for o in data["observations"]
+            ObservationSpec(str(o["name"]), tuple(map(int, o["shape"])), str(o["dtype"]), float(o["scale"]))
+            for o in data["observations"]
         )
+        branches = tuple(map(int, data["branches"]))
         return BehaviorSpec(
-            data["name"], observations, data["continuous_size"], tuple(data["branches"]), data["masked"]
+            str(data["name"]), observations, int(data["continuous_size"]), branches, bool(data["masked"])
         )
 
     def difference(self, other: BehaviorSpec) -> str | None:

@@ -158,7 +158,7 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
         raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {', '.join(sorted(behaviors))}")
     try:
         known = BehaviorSpec.from_dict(behaviors[spec.name]["spec"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
     difference = spec.difference(known)
     if difference:
