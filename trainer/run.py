@@ -25,6 +25,7 @@ from trainer.demonstrations import Digests, changed_demos, load_demos
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.learner import Learner
+from trainer.models import Models
 from trainer.progress import log
 from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
@@ -57,6 +58,7 @@ class Run:
         self, config: TrainConfig, folder: Path, store: CheckpointStore, checkpoint: Checkpoint | None
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
+        self._models = Models(config, folder / "models")
         self._learners: dict[str, Learner] = {}
         self._demos: dict[str, Digests] = {}
         """By behavior, what it learns from."""
@@ -214,6 +216,7 @@ class Run:
         try:
             self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
             self._best = mean
+            self._models.write_best(self._learners)
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are still there.")
 
@@ -258,6 +261,8 @@ class Run:
             self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
+        else:
+            self._models.write_newest(self._learners, self._store)
         return samples
 
     def _weights(self) -> dict[str, torch.Tensor]:
