@@ -32,14 +32,15 @@ class ImageEncoder(nn.Module):
         channels, height, width = _channels_first(observation.shape)
         if min(height, width) < LEAST_SIDES[encoder]:
             raise UserError(_too_small(observation, encoder, min(height, width)))
-        self._permute = (channels, height, width) != observation.shape
+        self.permutes = (channels, height, width) != observation.shape
+        """Whether images come as (H, W, C)."""
         self._scale = observation.scale
         self.network = _NETWORKS[encoder](channels, height, width)
         self.features = self.network.features
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, F) of raw images."""
-        if self._permute:
+        if self.permutes:
             images = images.permute(0, 3, 1, 2)
         features: Tensor = self.network(images.float() * self._scale)
         return features

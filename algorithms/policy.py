@@ -72,16 +72,18 @@ class Policy(nn.Module):
 
     shift: Tensor
     scale: Tensor
+    images: list[bool]
+    """For each observation, whether it goes through a CNN."""
     normalized: list[bool]
     """For each observation, whether it is shifted and scaled; these come first in a network's input. No images are."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: Kind) -> None:
         super().__init__()
         self.spec, self.network, self.kind = spec, settings, kind
-        self._images = [is_image(observation, settings.encoder) for observation in spec.observations]
+        self.images = [is_image(observation, settings.encoder) for observation in spec.observations]
         self.normalized = [
             settings.normalize and observation.dtype == "float32" and not image
-            for observation, image in zip(spec.observations, self._images)
+            for observation, image in zip(spec.observations, self.images)
         ]
         self.normalized_size = sum(
             math.prod(o.shape) for o, normalized in zip(spec.observations, self.normalized) if normalized
@@ -121,7 +123,7 @@ class Policy(nn.Module):
             joined = normalized[0] if len(normalized) == 1 else torch.cat(normalized, dim=-1)
             vectors.append(((joined - self.shift) * self.scale).clamp(-LARGEST_INPUT, LARGEST_INPUT))
         for i, observation in enumerate(self.spec.observations):
-            if self._images[i]:
+            if self.images[i]:
                 images.append(observations[i])
             elif not self.normalized[i]:
                 vectors.append(observations[i].flatten(1).float() * observation.scale)

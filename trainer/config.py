@@ -216,6 +216,34 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """`python -m trainer.export`."""
+
+    run: str = field(default=MISSING, metadata={"path": True})
+    """Folder of the run."""
+    to: str = field(default=MISSING, metadata={"path": True})
+    """The `.onnx` file to write, or a folder for a file of each behavior; what is there is replaced."""
+    checkpoint: Which = Which["best"]
+    """`best` or `last`."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """`python -m trainer.serve`."""
+
+    model: str = field(default=MISSING, metadata={"path": True})
+    """The `.onnx` file that `trainer.export` wrote."""
+    host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` lets every machine in that reaches this one."""
+    port: int = 8080
+    """The port to listen on; 0 = one that the system picks."""
+    max_body_mib: float = 8.0
+    """MiB of the largest request."""
+    request_seconds: float = 10.0
+    """Seconds that a request may take to arrive."""
+
+
+@dataclass(frozen=True)
 class RecordConfig:
     """`python -m trainer.record`."""
 

@@ -36,7 +36,7 @@ def unknown_key(key: str, known: Sequence[str]) -> UserError:
 
 def missing(key: str) -> UserError:
     """That a value has to be given."""
-    example = {"env.id": "CartPole-v1", "run": "runs/..."}.get(key, "...")
+    example = {"env.id": "CartPole-v1", "run": "runs/...", "to": "Game.onnx", "model": "Game.onnx"}.get(key, "...")
     return UserError(f"{key} is missing: give it, for example {key}={example}")
 
 

@@ -23,6 +23,7 @@ from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected, expected_memory
 from trainer.interrupt import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.learner import Learner
+from trainer.models import Models
 from trainer.profile import tracer
 from trainer.progress import log
 from trainer.remote import Remote
@@ -63,6 +64,7 @@ class Run:
     ) -> None:
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
         self._interrupt = interrupt
+        self._models = Models(config, folder / "models")
         self._learners: dict[str, Learner] = {}
         self._demos: dict[str, Digests] = {}
         """By behavior, what it learns from."""
@@ -236,6 +238,7 @@ class Run:
         try:
             self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
             self._best = mean
+            self._models.write_best(self._learners)
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are still there.")
 
@@ -288,6 +291,8 @@ class Run:
             self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
+        else:
+            self._models.write_newest(self._learners, self._store)
         return samples
 
     @property

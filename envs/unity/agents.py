@@ -91,12 +91,12 @@ class Roster:
         )
 
     def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
-        """Notes actions of any agents (N,) that wait; ValueError if some do not."""
+        """Notes actions of any agents (N,) that wait, continuous ones clipped to [-1, 1]; ValueError if some do not."""
         if not self._waiting[agents].all():
             raise ValueError(f"agents {agents[~self._waiting[agents]].tolist()} do not wait for an action")
         self._waiting[agents] = False
         self._acting.update(agents.tolist())
-        self.continuous[agents] = continuous
+        self.continuous[agents] = continuous.clip(-1, 1)
         self.discrete[agents] = discrete
 
     def lose(self, instance: int) -> list[int]:

@@ -90,3 +90,17 @@ class NoParameters(nn.Module):
 
     def forward(self, inputs):
         return inputs[0]
+
+
+class Baked(Trunk):
+    """Depends on its inputs in a way that a traced graph does not hold."""
+
+    def forward(self, inputs):
+        return super().forward(inputs) * (2.0 if float(inputs[0].sum()) > 0 else 1.0)
+
+
+class Exotic(Trunk):
+    """Has an operator that ONNX lacks."""
+
+    def forward(self, inputs):
+        return torch.special.i0e(super().forward(inputs))

@@ -61,6 +61,16 @@ def test_actions_come_back_in_the_order_in_which_agents_asked(manager, client):
     assert answer.actions(ONE) == [[0], [1], [2]]
 
 
+def test_continuous_actions_reach_the_game_within_minus_one_and_one(manager, client):
+    answer = client.say({ONE: [info(7, [1.0])]}, [parameters(ONE, branches=(), continuous=3)])
+    ready = manager.recv(10)["Walker"]
+    drawn = np.array([[-1.5, 0.25, 3.0]], np.float32)  # PPO's Gaussian is unbounded
+    manager.send("Walker", ready.decisions.agent, drawn, np.zeros((1, 0), np.int32))
+    (action,) = answer.get().unity_input.rl_input.agent_actions[ONE].value
+    assert list(action.continuous_actions) == [-1, 0.25, 1]
+    assert drawn.tolist() == [[-1.5, 0.25, 3.0]]
+
+
 def test_an_instance_goes_on_once_every_agent_of_every_behavior_has_an_action(manager, client):
     answer = client.say(
         {ONE: [info(1, [1.0]), info(2, [1.0])], TWO: [info(3, [1.0])]}, [parameters(ONE), parameters(TWO)]
