@@ -18,12 +18,13 @@ class Averages:
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
         self._names = list(names)
-        self._sums = torch.zeros(len(names), device=device)
+        self._sums, self._nothing = torch.zeros(2, len(names), device=device)
         self._count = torch.zeros((), device=device)
 
+    @torch.no_grad()
     def add(self, values: Tensor, finite: Tensor) -> None:
         """Takes one update's (M,) values in, unless that update was not `finite` and therefore skipped."""
-        self._sums += torch.where(finite, values.detach(), 0.0)
+        self._sums += torch.where(finite, values, self._nothing)
         self._count += finite
 
     def read(self) -> dict[str, float]:

@@ -6,12 +6,13 @@ Shapes: N rows, D numbers, F features, S stacked copies.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from algorithms.encoders import ImageEncoder, initialize, is_image
 from algorithms.settings import NetworkSettings
@@ -49,12 +50,15 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of inputs (N, D)."""
         for layer in self.layers:
-            x = torch.relu(layer(x))
+            x = layer(x).relu_()
         return x
 
 
 class StackedMLP(nn.Module):
     """Several MLPs of one shape in one batched pass; layer norm before each ReLU keeps critics from diverging."""
+
+    ones: Tensor
+    zeros: Tensor
 
     def __init__(self, copies: int, inputs: int, hidden: Sequence[int], outputs: int) -> None:
         super().__init__()
@@ -63,17 +67,87 @@ class StackedMLP(nn.Module):
             torch.empty(copies, ahead, behind).uniform_(-1, 1) / math.sqrt(ahead) for ahead, behind in pairwise(sizes)
         )
         self.biases = nn.ParameterList(torch.zeros(copies, 1, behind) for behind in sizes[1:])
-        self._copies = copies
+        # Scale and shift of layer norms: learned by nobody, but torch's kernel takes half the time if they are there.
+        self.register_buffer("ones", torch.ones(max(hidden, default=0)), persistent=False)
+        self.register_buffer("zeros", torch.zeros(max(hidden, default=0)), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs (S, N, O) of inputs (N, D)."""
-        x = x.expand(self._copies, *x.shape)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = torch.baddbmm(bias, x, weight)
-            if i < last:
-                x = torch.relu(F.layer_norm(x, x.shape[-1:]))
-        return x
+    def forward(self, features: Tensor, others: Tensor) -> Tensor:
+        """Outputs (S, N, O) of inputs (N, D) that are given in two parts."""
+        norm = (self.ones, self.zeros)
+        outputs: Tensor = _Stacked.apply(features, others, norm, *self.weights, *self.biases)  # type: ignore[no-untyped-call]
+        return outputs
+
+
+class _Stacked(torch.autograd.Function):
+    """The pass of `StackedMLP` and its gradient by hand: only what somebody asks for, in the products that are fast.
+
+    Microseconds at 2 x 256 and batch 256 on one core, from autograd's to these: the gradient of 6 actions beside 17
+    observed numbers 245 to 41; a last layer of one output 95 to 24, its weights' gradient 187 to 7, its inputs' 75 to 5.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, others: Tensor, norm: _Norm, *parameters: Tensor) -> Tensor:
+        ctx.norm, ctx.split, ctx.layers = norm, features.shape[1], len(parameters) // 2
+        weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
+        x = torch.cat([features, others], dim=-1) if others.shape[1] else features
+        x = x.expand(len(weights[0]), *x.shape)
+        kept = [x]
+        for weight, bias in zip(weights[:-1], biases[:-1]):
+            raw = torch.baddbmm(bias, x, weight)
+            x, mean, scale = torch.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
+            kept += [raw, mean, scale, x.relu_()]
+        ctx.save_for_backward(*weights, *kept)
+        return torch.baddbmm(biases[-1].mT, weights[-1].mT, x.mT).mT
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        weights, kept = saved[: ctx.layers], saved[ctx.layers :]
+        to_features, to_others, _, *to_parameters = ctx.needs_input_grad
+        of_weights: list[Tensor | None] = [None] * ctx.layers
+        of_biases: list[Tensor | None] = [None] * ctx.layers
+        for i in reversed(range(ctx.layers)):
+            x = kept[4 * i]
+            if to_parameters[i]:
+                few = gradient.shape[-1] < x.shape[-1]
+                of_weights[i] = torch.bmm(gradient.mT, x).mT if few else torch.bmm(x.mT, gradient)
+                of_biases[i] = gradient.sum(1, keepdim=True)
+            if i:
+                gradient = _before_norm(_times(gradient, weights[i].mT), ctx.norm, *kept[4 * i - 3 : 4 * i + 1])
+        of_features = of_others = None
+        if to_features:
+            of_inputs = _times(gradient, weights[0].mT).sum(0)
+            of_features, of_others = of_inputs[:, : ctx.split], of_inputs[:, ctx.split :]
+        elif to_others:
+            of_others = _times(gradient, weights[0][:, ctx.split :].mT).sum(0)
+        return of_features, of_others, None, *of_weights, *of_biases
+
+
+_Norm = tuple[Tensor, Tensor]
+
+
+def _sized(norm: _Norm, x: Tensor) -> Iterable[Tensor]:
+    """Scale and shift (H,) of a layer norm over x (..., H), of those for the widest."""
+    size = x.shape[-1]
+    return norm if len(norm[0]) == size else (part[:size] for part in norm)
+
+
+def _times(gradient: Tensor, weight: Tensor) -> Tensor:
+    """(S, N, D) of (S, N, O) and (S, O, D): of one output an outer product, for which `bmm` takes ten times as long."""
+    return gradient * weight if gradient.shape[-1] == 1 else torch.bmm(gradient, weight)
+
+
+def _before_norm(gradient: Tensor, norm: _Norm, raw: Tensor, mean: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """The gradient of what a layer norm and a ReLU made `out` (S, N, H) of."""
+    gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+    results = torch.ops.aten.native_layer_norm_backward(
+        gradient, raw, raw.shape[-1:], mean, scale, *_sized(norm, raw), [True, False, False]
+    )
+    return results[0]  # type: ignore[no-any-return]
+
+
+NORM_EPSILON = 1e-5
 
 
 def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:

@@ -158,8 +158,7 @@ class Critic(nn.Module):
 
     def forward(self, features: Tensor, continuous: Tensor) -> Tensor:
         """Heads (S, N, B, K) or (S, N, 1) from features (N, F) and continuous actions (N, C)."""
-        x = torch.cat([features, continuous], dim=-1) if continuous.shape[1] else features
-        return self.stack(x).view(2, len(features), *self._heads)  # type: ignore[no-any-return]
+        return self.stack(features, continuous).view(2, len(features), *self._heads)  # type: ignore[no-any-return]
 
 
 class SAC:
