@@ -62,19 +62,24 @@ class StackedMLP(nn.Module):
 
     def __init__(self, copies: int, inputs: int, hidden: Sequence[int], outputs: int) -> None:
         super().__init__()
-        sizes = [inputs, *hidden, outputs]
+        sizes = [inputs, *hidden]
+        shapes = [*pairwise(sizes), (outputs, sizes[-1])]
         self.weights = nn.ParameterList(
-            torch.empty(copies, ahead, behind).uniform_(-1, 1) / math.sqrt(ahead) for ahead, behind in pairwise(sizes)
+            torch.empty(copies, *shape).uniform_(-1, 1) / math.sqrt(ahead) for shape, ahead in zip(shapes, sizes)
         )
-        self.biases = nn.ParameterList(torch.zeros(copies, 1, behind) for behind in sizes[1:])
+        self.biases = nn.ParameterList(torch.zeros(copies, *shape) for shape in [(1, n) for n in hidden] + [(outputs, 1)])
         # Scale and shift of layer norms: learned by nobody, but torch's kernel takes half the time if they are there.
         self.register_buffer("ones", torch.ones(max(hidden, default=0)), persistent=False)
         self.register_buffer("zeros", torch.zeros(max(hidden, default=0)), persistent=False)
 
-    def forward(self, features: Tensor, others: Tensor) -> Tensor:
-        """Outputs (S, N, O) of inputs (N, D) that are given in two parts."""
+    def forward(self, features: Tensor, others: Tensor, judged: Tensor | None = None) -> Tensor:
+        """Outputs (S, O, N) of inputs (N, D), `features` beside `others`.
+
+        Behind them (S, O, 2 * N) those of `features` beside `judged`, whose gradient goes to `judged` alone: to no weights
+        and no features.
+        """
         norm = (self.ones, self.zeros)
-        outputs: Tensor = _Stacked.apply(features, others, norm, *self.weights, *self.biases)  # type: ignore[no-untyped-call]
+        outputs: Tensor = _Stacked.apply(features, others, judged, norm, *self.weights, *self.biases)  # type: ignore[no-untyped-call]
         return outputs
 
 
@@ -86,10 +91,14 @@ class _Stacked(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, others: Tensor, norm: _Norm, *parameters: Tensor) -> Tensor:
-        ctx.norm, ctx.split, ctx.layers = norm, features.shape[1], len(parameters) // 2
+    def forward(
+        ctx: Any, features: Tensor, others: Tensor, judged: Tensor | None, norm: _Norm, *parameters: Tensor
+    ) -> Tensor:
+        ctx.norm, ctx.rows, ctx.split, ctx.layers = norm, len(features), features.shape[1], len(parameters) // 2
         weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
         x = torch.cat([features, others], dim=-1) if others.shape[1] else features
+        if judged is not None:
+            x = torch.cat([x, torch.cat([features, judged], dim=-1)])
         x = x.expand(len(weights[0]), *x.shape)
         kept = [x]
         for weight, bias in zip(weights[:-1], biases[:-1]):
@@ -97,31 +106,44 @@ class _Stacked(torch.autograd.Function):
             x, mean, scale = torch.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
             kept += [raw, mean, scale, x.relu_()]
         ctx.save_for_backward(*weights, *kept)
-        return torch.baddbmm(biases[-1].mT, weights[-1].mT, x.mT).mT
+        return torch.baddbmm(biases[-1], weights[-1], x.mT)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        weights, kept = saved[: ctx.layers], saved[ctx.layers :]
-        to_features, to_others, _, *to_parameters = ctx.needs_input_grad
+        weights, kept = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
+        to_features, to_others, to_judged, _, *to_parameters = ctx.needs_input_grad
         of_weights: list[Tensor | None] = [None] * ctx.layers
         of_biases: list[Tensor | None] = [None] * ctx.layers
-        for i in reversed(range(ctx.layers)):
-            x = kept[4 * i]
-            if to_parameters[i]:
-                few = gradient.shape[-1] < x.shape[-1]
-                of_weights[i] = torch.bmm(gradient.mT, x).mT if few else torch.bmm(x.mT, gradient)
-                of_biases[i] = gradient.sum(1, keepdim=True)
-            if i:
-                gradient = _before_norm(_times(gradient, weights[i].mT), ctx.norm, *kept[4 * i - 3 : 4 * i + 1])
-        of_features = of_others = None
-        if to_features:
-            of_inputs = _times(gradient, weights[0].mT).sum(0)
-            of_features, of_others = of_inputs[:, : ctx.split], of_inputs[:, ctx.split :]
-        elif to_others:
-            of_others = _times(gradient, weights[0][:, ctx.split :].mT).sum(0)
-        return of_features, of_others, None, *of_weights, *of_biases
+        learned = _part(gradient.mT, ctx.rows)
+        if to_parameters[0]:
+            of_weights[-1] = torch.bmm(learned.mT, _part(kept[-1], ctx.rows))
+            of_biases[-1] = learned.sum(1)[..., None]
+        gradient, first = gradient.mT, weights[0]
+        for i in reversed(range(ctx.layers - 1)):
+            back = weights[i + 1] if i == ctx.layers - 2 else weights[i + 1].mT
+            x, *kept_between = kept[4 * i : 4 * i + 5]
+            gradient = _before_norm(_times(gradient, back), ctx.norm, *kept_between)
+            if to_parameters[0]:
+                learned = _part(gradient, ctx.rows)
+                of_weights[i] = torch.bmm(_part(x, ctx.rows).mT, learned)
+                of_biases[i] = learned.sum(1, keepdim=True)
+            first = weights[0].mT
+        behind = first[..., ctx.split :]
+        learned = _part(gradient, ctx.rows)
+        return (
+            torch.bmm(learned, first[..., : ctx.split]).sum(0) if to_features else None,
+            torch.bmm(learned, behind).sum(0) if to_others else None,
+            torch.bmm(gradient[:, ctx.rows :], behind).sum(0) if to_judged else None,
+            None,
+            *of_weights,
+            *of_biases,
+        )
+
+
+def _part(x: Tensor, rows: int) -> Tensor:
+    """The first rows of (S, N, ...)."""
+    return x if x.shape[1] == rows else x[:, :rows]
 
 
 _Norm = tuple[Tensor, Tensor]
@@ -139,7 +161,7 @@ def _times(gradient: Tensor, weight: Tensor) -> Tensor:
 
 
 def _before_norm(gradient: Tensor, norm: _Norm, raw: Tensor, mean: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """The gradient of what a layer norm and a ReLU made `out` (S, N, H) of."""
+    """The gradient of what a layer norm and a ReLU made `out` (S, N, H) of: of `raw`."""
     gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
     results = torch.ops.aten.native_layer_norm_backward(
         gradient, raw, raw.shape[-1:], mean, scale, *_sized(norm, raw), [True, False, False]

@@ -26,21 +26,25 @@ def separate(stack, x):
     outputs = []
     for copy in range(2):
         y = x
-        for i, (weight, bias) in enumerate(zip(stack.weights, stack.biases)):
-            y = y @ weight[copy] + bias[copy]
-            if i < len(stack.weights) - 1:
-                y = F.relu(F.layer_norm(y, y.shape[-1:]))
-        outputs.append(y)
+        *hidden, (weight, bias) = zip(stack.weights, stack.biases)
+        for w, b in hidden:
+            y = y @ w[copy] + b[copy]
+            y = F.relu(F.layer_norm(y, y.shape[-1:]))
+        outputs.append(weight[copy] @ y.T + bias[copy])
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("outputs", [1, 3, 12])
-@pytest.mark.parametrize("hidden", [[8, 7], [8], []])
-def test_stacked_mlps_and_their_gradients_equal_separate_ones(hidden, outputs):
+def random_stack(hidden, outputs):
     stack = StackedMLP(2, 6, hidden, outputs).double()
     for bias in stack.biases:
         torch.nn.init.normal_(bias)
-    features, others = (torch.randn(5, size, dtype=torch.double, requires_grad=True) for size in (4, 2))
+    return stack, *(torch.randn(5, size, dtype=torch.double, requires_grad=True) for size in (4, 2, 2))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("hidden", [[8, 7], [8], []])
+def test_stacked_mlps_and_their_gradients_equal_separate_ones(hidden, outputs):
+    stack, features, others, _ = random_stack(hidden, outputs)
     ours, theirs = stack(features, others), separate(stack, torch.cat([features, others], dim=-1))
     torch.testing.assert_close(ours, theirs)
     assert not torch.allclose(ours[0], ours[1])
@@ -51,9 +55,26 @@ def test_stacked_mlps_and_their_gradients_equal_separate_ones(hidden, outputs):
             torch.testing.assert_close(mine, expected)
 
 
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("hidden", [[8, 7], [8], []])
+def test_what_is_judged_beside_gets_the_gradient_of_what_it_is_worth_and_nothing_else_does(hidden, outputs):
+    stack, features, others, judged = random_stack(hidden, outputs)
+    both = stack(features, others, judged)
+    taken = separate(stack, torch.cat([features, others], dim=-1))
+    worth = separate(stack, torch.cat([features, judged], dim=-1))
+    torch.testing.assert_close(both, torch.cat([taken, worth], dim=-1))
+    weights, of_worth = torch.randn_like(taken), torch.randn_like(worth)
+    asked = [features, others, *stack.parameters(), judged]
+    ours = torch.autograd.grad((both * torch.cat([weights, of_worth], dim=-1)).sum(), asked)
+    expected = torch.autograd.grad((taken * weights).sum(), asked[:-1], retain_graph=True)
+    expected += torch.autograd.grad((worth * of_worth).sum(), [judged])
+    for mine, theirs in zip(ours, expected):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_stack_makes_no_gradient_that_nobody_asks_for():
-    stack = StackedMLP(2, 6, [8, 7], 1).requires_grad_(False)
-    features, others = torch.randn(5, 4), torch.randn(5, 2, requires_grad=True)
+    stack, features, others, judged = random_stack([8, 7], 1)
+    stack.requires_grad_(False)
     made = []
 
     class Watch(TorchDispatchMode):
@@ -62,9 +83,9 @@ def test_stack_makes_no_gradient_that_nobody_asks_for():
             made.append(tuple(result.shape) if isinstance(result, torch.Tensor) else None)
             return result
 
-    outputs = stack(features, others)
+    outputs = stack(features.detach(), others.detach(), judged)
     with Watch():
-        torch.autograd.grad(outputs.sum(), others)
+        torch.autograd.grad(outputs.sum(), judged)
     assert not {(2, 6, 8), (2, 8, 7)} & {*made}, "weights"
     assert (2, 5, 2) in made
-    assert (2, 5, 6) not in made, "what the others stand beside"
+    assert not {(2, 5, 6), (2, 10, 6), (2, 10, 2)} & {*made}, "what it stands beside, and what was done"

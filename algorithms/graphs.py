@@ -1,0 +1,79 @@
+"""Functions of tensors that CUDA replays as one graph: one launch instead of hundreds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Inputs = TypeVar("Inputs", bound=tuple[Any, ...])
+_log = logging.getLogger("outstep")
+
+
+class Graphed(Generic[Inputs]):
+    """Calls `function`, whose results are what it changes in place: on CUDA, after a few calls, by replaying a graph.
+
+    The function waits for nothing, draws no random numbers, and its inputs, tensors in tuples, have the same shapes in
+    all calls. It sees the inputs of the first replay for ever; those of later ones are copied into them, unless they
+    are the same tensors. Numbers are those of plain calls. What cannot be captured goes on in plain calls.
+    """
+
+    def __init__(self, function: Callable[[Inputs], None], device: torch.device) -> None:
+        self._function = function
+        self._plain_calls = WARM_UP if device.type == "cuda" else None
+        """How many are left; None = all are."""
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, inputs: Inputs) -> None:
+        """One call, or one replay."""
+        if self._plain_calls is None:
+            self._function(inputs)
+        elif self._plain_calls:
+            self._plain_calls -= 1
+            self._call_aside(inputs)
+        elif self._graph is not None or self._capture(inputs):
+            self._replay(inputs)
+
+    def _call_aside(self, inputs: Inputs) -> None:
+        """In another stream, as captures ask of the calls before them: libraries set themselves up there."""
+        ours, other = torch.cuda.current_stream(), torch.cuda.Stream()
+        other.wait_stream(ours)
+        with torch.cuda.stream(other):
+            self._function(inputs)
+        ours.wait_stream(other)
+
+    def _capture(self, inputs: Inputs) -> bool:
+        """Records a call without making it; makes it at once, and tells so, if it cannot be recorded."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._function(inputs)
+        except RuntimeError as error:
+            _log.warning("updates run without a CUDA graph, which is slower: %s", str(error).strip().splitlines()[0])
+            self._plain_calls = None
+            self._function(inputs)
+            return False
+        self._graph, self._inputs = graph, inputs
+        return True
+
+    def _replay(self, inputs: Inputs) -> None:
+        for static, given in zip(_tensors(self._inputs), _tensors(inputs)):
+            if static is not given:
+                static.copy_(given)
+        assert self._graph is not None
+        self._graph.replay()
+
+
+WARM_UP = 3
+"""Plain calls before a capture."""
+
+
+def _tensors(inputs: Any) -> Iterator[Tensor]:
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, tuple):
+        for each in inputs:
+            yield from _tensors(each)
