@@ -171,8 +171,8 @@ class _Squashed(torch.autograd.Function):
         raw = mean + moved
         actions = raw.tanh()
         ctx.save_for_backward(moved, actions)
-        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)) stays finite for large x.
-        slope = F.softplus(raw * -2).add_(raw)
+        # log(1 - tanh(x)^2) = 2 (log 2 - x - log(1 + e^(-2 x))) stays finite for large x; beta divides the logarithm.
+        slope = torch.sub(raw, F.softplus(raw, beta=-2), alpha=2)
         surprise = torch.addcmul(log_std, noise, noise, value=0.5).sub_(slope, alpha=2).sum(-1)
         return actions, torch.rsub(surprise, -noise.shape[-1] * (LOG_ROOT + 2 * math.log(2)))
 

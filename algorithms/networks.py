@@ -72,15 +72,14 @@ class StackedMLP(nn.Module):
         self.register_buffer("ones", torch.ones(max(hidden, default=0)), persistent=False)
         self.register_buffer("zeros", torch.zeros(max(hidden, default=0)), persistent=False)
 
-    def forward(self, features: Tensor, others: Tensor, judged: Tensor | None = None) -> Tensor:
-        """Outputs (S, O, N) of inputs (N, D), `features` beside `others`.
+    def forward(self, features: Tensor, others: Tensor, judged: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Outputs (S, O, N) of inputs (N, D), which are `features` beside `others`, and of `features` beside `judged`.
 
-        Behind them (S, O, 2 * N) those of `features` beside `judged`, whose gradient goes to `judged` alone: to no weights
-        and no features.
+        The gradient of the latter goes to `judged` alone: to no weights and no features.
         """
-        norm = (self.ones, self.zeros)
-        outputs: Tensor = _Stacked.apply(features, others, judged, norm, *self.weights, *self.biases)  # type: ignore[no-untyped-call]
-        return outputs
+        parameters = (*self.weights, *self.biases)
+        outputs, beside = _Stacked.apply(features, others, judged, (self.ones, self.zeros), *parameters)  # type: ignore[no-untyped-call]
+        return outputs, beside
 
 
 class _Stacked(torch.autograd.Function):
@@ -93,7 +92,7 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, features: Tensor, others: Tensor, judged: Tensor | None, norm: _Norm, *parameters: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         ctx.norm, ctx.rows, ctx.split, ctx.layers = norm, len(features), features.shape[1], len(parameters) // 2
         weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
         x = torch.cat([features, others], dim=-1) if others.shape[1] else features
@@ -106,20 +105,21 @@ class _Stacked(torch.autograd.Function):
             x, mean, scale = torch.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
             kept += [raw, mean, scale, x.relu_()]
         ctx.save_for_backward(*weights, *kept)
-        return torch.baddbmm(biases[-1], weights[-1], x.mT)
+        outputs = torch.baddbmm(biases[-1], weights[-1], x.mT)
+        return (outputs, None) if judged is None else (outputs[..., : ctx.rows], outputs[..., ctx.rows :])
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, learned: Tensor, beside: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
         to_features, to_others, to_judged, _, *to_parameters = ctx.needs_input_grad
         of_weights: list[Tensor | None] = [None] * ctx.layers
         of_biases: list[Tensor | None] = [None] * ctx.layers
-        learned = _part(gradient.mT, ctx.rows)
         if to_parameters[0]:
-            of_weights[-1] = torch.bmm(learned.mT, _part(kept[-1], ctx.rows))
-            of_biases[-1] = learned.sum(1)[..., None]
-        gradient, first = gradient.mT, weights[0]
+            of_weights[-1] = torch.bmm(learned, _part(kept[-1], ctx.rows))
+            of_biases[-1] = learned.sum(-1, keepdim=True)
+        gradient = (learned if beside is None else torch.cat([learned, beside], dim=-1)).mT
+        first = weights[0]
         for i in reversed(range(ctx.layers - 1)):
             back = weights[i + 1] if i == ctx.layers - 2 else weights[i + 1].mT
             x, *kept_between = kept[4 * i : 4 * i + 5]

@@ -149,13 +149,14 @@ class Policy(nn.Module):
         size, choices = self.spec.continuous_size, self.branches.count * self.branches.width
         if not size:
             return ActionDistribution(None, self.branches.categorical(outputs, mask))
-        mean, log_std, logits = outputs.split([size, outputs.shape[1] - size - choices, choices], dim=-1)
+        sizes = [size, outputs.shape[1] - size - choices, choices]
+        mean, log_std, *logits = outputs.split(sizes if choices else sizes[:2], dim=-1)
         continuous: Gaussian | SquashedGaussian
         if self.log_std is not None:
             continuous = Gaussian(mean, self.log_std)
         else:  # a hard tanh is a clamp whose gradient is one operation
             continuous = SquashedGaussian(mean, F.hardtanh(log_std, *LOG_STD_RANGE))
-        return ActionDistribution(continuous, self.branches.categorical(logits, mask) if choices else None)
+        return ActionDistribution(continuous, self.branches.categorical(logits[0], mask) if choices else None)
 
     def forward(self, inputs: Sequence[Tensor], mask: Tensor, memory: Tensor) -> ActionDistribution:
         """Distribution of the actions from prepared inputs, as for `features`."""

@@ -113,13 +113,18 @@ class Critic(nn.Module):
         features: Tensor = self.encoder(inputs)
         return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
 
-    def forward(self, features: Tensor, continuous: Tensor, judged: Tensor | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor, continuous: Tensor, judged: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Values (S, N, B, K) or (S, N) from features (N, F) and continuous actions (N, C).
 
-        Behind them those of other actions `judged`, (S, 2 * N, ...), whose gradient goes to these actions alone.
+        Then those of other actions, `judged`, whose gradient goes to these actions alone.
         """
-        values: Tensor = self.stack(features, continuous, judged)
-        return values.mT.unflatten(-1, self._heads) if self._heads else values[:, 0]
+        values, worth = self.stack(features, continuous, judged)
+        return self._by_head(values), None if worth is None else self._by_head(worth)
+
+    def _by_head(self, outputs: Tensor) -> Tensor:
+        return outputs.mT.unflatten(-1, self._heads) if self._heads else outputs.squeeze(1)
 
 
 class SAC:
@@ -152,6 +157,7 @@ class SAC:
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
+        self._one = torch.ones((), device=self.device)  # the gradient of a loss by itself
         self._staging = Staging(self.device)
         self._replayed = Graphed(self._learn, self.device)
         self._build_networks(seed)
@@ -356,15 +362,15 @@ class SAC:
         sampled, following = self._sample(at_steps, at_ends, batch).split(count)
         features = _features(self._critic, at_steps, batch, slice(count))
         # Critics and policy step together, so the critics that judge the policy are those that learn.
-        q = self._critic(features, batch.continuous, sampled.continuous if self._spec.continuous_size else None)
+        judged = sampled.continuous if self._spec.continuous_size else None
+        q, worth = self._critic(features, batch.continuous, judged)
         targets = self._targets(at_ends, batch, following, temperatures)
-        loss_critic = critic_loss(chosen_values(q[:, :count], batch.discrete), targets, counted)
-        judged = q[:, count:] if self._spec.continuous_size else q.detach()
-        loss_policy = -mean(soft_values(sampled, judged, temperatures), counted)
-        loss = loss_critic + loss_policy
+        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
+        loss_policy = -mean(soft_values(sampled, q.detach() if worth is None else worth, temperatures), counted)
+        losses = [loss_critic, loss_policy]
         if self.cloning is not None and self.cloning.active:
-            loss = loss + self.cloning.loss()
-        gradients = list(torch.autograd.grad(loss, self._parameters))
+            losses.append(self.cloning.loss())
+        gradients = list(torch.autograd.grad(losses, self._parameters, [self._one] * len(losses)))
 
         with torch.no_grad():
             entropies = block_entropies(sampled, counted)
@@ -400,7 +406,7 @@ class SAC:
     def _targets(self, at_ends: Inputs, batch: Batch, following: Sampled, temperatures: Tensor) -> Tensor:
         """(N,) n-step soft targets of the critics, of what the policy does at the ends."""
         features = _features(self._target, at_ends, batch, slice(len(batch.returns), None))
-        q = self._target(features, following.continuous)
+        q, _ = self._target(features, following.continuous)
         return batch.returns + batch.next_discount * soft_values(following, q, temperatures)
 
     def _target_entropies(self, batch: Batch) -> Tensor:

@@ -45,7 +45,7 @@ def random_stack(hidden, outputs):
 @pytest.mark.parametrize("hidden", [[8, 7], [8], []])
 def test_stacked_mlps_and_their_gradients_equal_separate_ones(hidden, outputs):
     stack, features, others, _ = random_stack(hidden, outputs)
-    ours, theirs = stack(features, others), separate(stack, torch.cat([features, others], dim=-1))
+    (ours, _), theirs = stack(features, others), separate(stack, torch.cat([features, others], dim=-1))
     torch.testing.assert_close(ours, theirs)
     assert not torch.allclose(ours[0], ours[1])
     weights = torch.randn_like(ours)
@@ -59,7 +59,7 @@ def test_stacked_mlps_and_their_gradients_equal_separate_ones(hidden, outputs):
 @pytest.mark.parametrize("hidden", [[8, 7], [8], []])
 def test_what_is_judged_beside_gets_the_gradient_of_what_it_is_worth_and_nothing_else_does(hidden, outputs):
     stack, features, others, judged = random_stack(hidden, outputs)
-    both = stack(features, others, judged)
+    both = torch.cat(stack(features, others, judged), dim=-1)
     taken = separate(stack, torch.cat([features, others], dim=-1))
     worth = separate(stack, torch.cat([features, judged], dim=-1))
     torch.testing.assert_close(both, torch.cat([taken, worth], dim=-1))
@@ -83,9 +83,9 @@ def test_stack_makes_no_gradient_that_nobody_asks_for():
             made.append(tuple(result.shape) if isinstance(result, torch.Tensor) else None)
             return result
 
-    outputs = stack(features.detach(), others.detach(), judged)
+    _, worth = stack(features.detach(), others.detach(), judged)
     with Watch():
-        torch.autograd.grad(outputs.sum(), judged)
+        torch.autograd.grad(worth.sum(), judged)
     assert not {(2, 6, 8), (2, 8, 7)} & {*made}, "weights"
     assert (2, 5, 2) in made
     assert not {(2, 5, 6), (2, 10, 6), (2, 10, 2)} & {*made}, "what it stands beside, and what was done"
