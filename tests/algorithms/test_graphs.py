@@ -17,7 +17,7 @@ from buffers.rows import Writer
 
 
 class Recorded:
-    """A function that notes its inputs' numbers, and what stands in for CUDA: a graph calls it with the same tensors."""
+    """A function that notes its inputs' numbers, and what stands in for CUDA: a graph calls it with its first tensors."""
 
     def __init__(self, monkeypatch, captures=True):
         self.seen, self.recording, self.captures = [], False, captures
