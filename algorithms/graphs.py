@@ -24,8 +24,8 @@ class Graphed(Generic[Inputs]):
     def __init__(self, function: Callable[[Inputs], None], device: torch.device) -> None:
         self._function = function
         self._plain_calls = WARM_UP if device.type == "cuda" else None
-        """How many are left; None = all are."""
-        self._graph: torch.cuda.CUDAGraph | None = None
+        """How many are left; None = all calls are."""
+        self._replay: Callable[[Inputs], None] | None = None
 
     def __call__(self, inputs: Inputs) -> None:
         """One call, or one replay."""
@@ -34,7 +34,9 @@ class Graphed(Generic[Inputs]):
         elif self._plain_calls:
             self._plain_calls -= 1
             self._call_aside(inputs)
-        elif self._graph is not None or self._capture(inputs):
+        else:
+            if self._replay is None:
+                self._replay = self._captured(inputs)
             self._replay(inputs)
 
     def _call_aside(self, inputs: Inputs) -> None:
@@ -45,26 +47,23 @@ class Graphed(Generic[Inputs]):
             self._function(inputs)
         ours.wait_stream(other)
 
-    def _capture(self, inputs: Inputs) -> bool:
-        """Records a call without making it; makes it at once, and tells so, if it cannot be recorded."""
+    def _captured(self, first: Inputs) -> Callable[[Inputs], None]:
+        """What replays a call, which is recorded here without being made; the function itself if it cannot be."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                self._function(inputs)
+                self._function(first)
         except RuntimeError as error:
             _log.warning("updates run without a CUDA graph, which is slower: %s", str(error).strip().splitlines()[0])
-            self._plain_calls = None
-            self._function(inputs)
-            return False
-        self._graph, self._inputs = graph, inputs
-        return True
+            return self._function
 
-    def _replay(self, inputs: Inputs) -> None:
-        for static, given in zip(_tensors(self._inputs), _tensors(inputs)):
-            if static is not given:
-                static.copy_(given)
-        assert self._graph is not None
-        self._graph.replay()
+        def replay(inputs: Inputs) -> None:
+            for static, given in zip(_tensors(first), _tensors(inputs)):
+                if static is not given:
+                    static.copy_(given)
+            graph.replay()
+
+        return replay
 
 
 WARM_UP = 3

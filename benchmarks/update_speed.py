@@ -128,7 +128,7 @@ def device_mib(experiment: str, device: str) -> float:
     """The most MiB of the GPU that tensors took in a short run of an experiment."""
     torch.cuda.reset_peak_memory_stats()
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        status = train([f"experiment={experiment}", *_SHORT, f"device={device}", f"run.dir={folder}"])
+        status = train([f"+experiment={experiment}", *_SHORT, f"device={device}", f"run.dir={folder}"])
     if status:
         raise RuntimeError(f"{experiment} ended with status {status}")
     return torch.cuda.max_memory_allocated() / 2**20
