@@ -46,4 +46,4 @@ class Critic(nn.Module):
         return self._by_head(values), None if worth is None else self._by_head(worth)
 
     def _by_head(self, outputs: Tensor) -> Tensor:
-        return outputs.mT.unflatten(-1, self._heads) if self._heads else outputs.squeeze(1)
+        return outputs.mT.reshape(len(outputs), -1, *self._heads) if self._heads else outputs.squeeze(1)

@@ -177,7 +177,7 @@ class _Squashed(torch.autograd.Function):
         return actions, torch.rsub(surprise, -noise.shape[-1] * (LOG_ROOT + 2 * math.log(2)))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_actions: Tensor, of_log_prob: Tensor) -> tuple[Tensor, Tensor, None]:
         moved, actions = ctx.saved_tensors
         of_log_prob = of_log_prob[:, None]

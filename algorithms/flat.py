@@ -50,7 +50,7 @@ class FlatAdam:
         """One step along gradients given in the vector's order; returns whether they were finite, () bool."""
         gradient = self._gradient
         if not self._parts:
-            flat = gradient.split([part.numel() for part in gradients])
+            flat = torch.split(gradient, [part.numel() for part in gradients])
             self._parts = [view.view(part.shape) for view, part in zip(flat, gradients)]
         gradient.zero_()
         torch._foreach_add_(self._parts, list(gradients))

@@ -41,7 +41,7 @@ class Graphed(Generic[Inputs]):
 
     def _call_aside(self, inputs: Inputs) -> None:
         """In another stream, as captures ask of the calls before them: libraries set themselves up there."""
-        ours, other = torch.cuda.current_stream(), torch.cuda.Stream()
+        ours, other = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         other.wait_stream(ours)
         with torch.cuda.stream(other):
             self._function(inputs)

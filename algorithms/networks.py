@@ -104,14 +104,14 @@ class _Stacked(torch.autograd.Function):
         kept = [x]
         for weight, bias in zip(weights[:-1], biases[:-1]):
             raw = torch.baddbmm(bias, x, weight)
-            x, mean, scale = torch.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
+            x, mean, scale = torch.ops.aten.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
             kept += [raw, mean, scale, x.relu_()]
         ctx.save_for_backward(*weights, *kept)
         outputs = torch.baddbmm(biases[-1], weights[-1], x.mT)
         return (outputs, None) if judged is None else (outputs[..., : ctx.rows], outputs[..., ctx.rows :])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, learned: Tensor, beside: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
         to_features, to_others, to_judged, _, *to_parameters = ctx.needs_input_grad

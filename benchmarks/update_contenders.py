@@ -97,7 +97,9 @@ class OurSAC:
         rows = filled_rows(random_data(REPLAY_ROWS // AGENTS))
         self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
         if compiled:
-            self._sac._replayed = torch.compile(self._sac._learn)
+            learn: Any = self._sac._learn
+            learn = torch.compile(learn)
+            self._sac._replayed = learn
 
     def refill(self) -> None:
         """Nothing."""
