@@ -7,11 +7,12 @@ after another); B branches as they are chosen (D, or 1 if together), K choices o
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -149,17 +150,40 @@ class SquashedGaussian(NamedTuple):
 
     def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """Actions (N, C) and their log-probabilities (N,), both differentiable."""
-        noise = _noise_like(self.mean, generator)
-        raw = torch.addcmul(self.mean, self.log_std.exp(), noise)
-        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)) stays finite for large x.
-        slope = raw + F.softplus(raw * -2)
-        surprise = torch.addcmul(torch.sub(self.log_std, slope, alpha=2), noise, noise, value=0.5)
-        constant = noise.shape[-1] * (LOG_ROOT + 2 * math.log(2))
-        return raw.tanh(), -(surprise.sum(-1) + constant)
+        return self.actions(_noise_like(self.mean, generator))
+
+    def actions(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of standard normal noise (N, C)."""
+        actions, log_prob = _Squashed.apply(self.mean, self.log_std, noise)  # type: ignore[no-untyped-call]
+        return actions, log_prob
 
     def mode(self) -> Tensor:
         """(N, C)."""
         return self.mean.tanh()
+
+
+class _Squashed(torch.autograd.Function):
+    """Actions and log-probabilities of a squashed Gaussian; gradients by hand take 5 operations instead of 20."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        moved = log_std.exp().mul_(noise)
+        raw = mean + moved
+        actions = raw.tanh()
+        ctx.save_for_backward(moved, actions)
+        # log(1 - tanh(x)^2) = 2 (log 2 - x - log(1 + e^(-2 x))) stays finite for large x; beta divides the logarithm.
+        slope = torch.sub(raw, F.softplus(raw, beta=-2), alpha=2)
+        surprise = torch.addcmul(log_std, noise, noise, value=0.5).sub_(slope, alpha=2).sum(-1)
+        return actions, torch.rsub(surprise, -noise.shape[-1] * (LOG_ROOT + 2 * math.log(2)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_actions: Tensor, of_log_prob: Tensor) -> tuple[Tensor, Tensor, None]:
+        moved, actions = ctx.saved_tensors
+        of_log_prob = of_log_prob[:, None]
+        # A log-probability grows by 2 tanh(x) with x, and falls with the logarithm of the deviation.
+        of_raw = torch.ops.aten.tanh_backward(of_actions, actions).addcmul_(actions, of_log_prob, value=2)
+        return of_raw, (of_raw * moved).sub_(of_log_prob), None
 
 
 FORBIDDEN = -1e9

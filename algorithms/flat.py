@@ -6,6 +6,7 @@ Shapes: P parameters in all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,43 +37,37 @@ class FlatAdam:
         self.vector = vector
         self.mean = torch.zeros_like(vector)
         self.square = torch.zeros_like(vector)
-        self.steps = torch.zeros((), dtype=torch.float64, device=device)
-        self.learning_rate = torch.tensor(learning_rate, dtype=torch.float64, device=device)
-        self.attempts = 0
+        self.steps, self.skips = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.learning_rate = torch.tensor(learning_rate, device=device)
         self._max_gradient_norm = max_gradient_norm
-        self._betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=device)
-        self._weights = (1 - self._betas).float()
-        self._gradient, self._scratch = torch.empty_like(vector), torch.empty_like(vector)
+        self._apply = _fused_step if _can_fuse(device) else _plain_step
+        self._gradient = torch.empty_like(vector)
+        self._parts: list[Tensor] = []
+        self._skip = torch.zeros((), device=device)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> Tensor:
         """One step along gradients given in the vector's order; returns whether they were finite, () bool."""
-        self.attempts += 1
-        # Everything of the vector's size happens in two buffers that stay: fresh memory costs more than the arithmetic.
-        gradient, scratch = self._gradient, self._scratch
-        torch.cat([part.reshape(-1) for part in gradients], out=gradient)
+        gradient = self._gradient
+        if not self._parts:
+            flat = torch.split(gradient, [part.numel() for part in gradients])
+            self._parts = [view.view(part.shape) for view, part in zip(flat, gradients)]
+        gradient.zero_()
+        torch._foreach_add_(self._parts, list(gradients))
         norm = gradient.norm()
         # NaN compares false, so this catches both kinds of bad numbers.
         finite: Tensor = norm < torch.inf
+        torch.logical_not(finite, out=self._skip)
+        self.steps.add_(finite)
+        self.skips.add_(self._skip)
         if self._max_gradient_norm is not None:
             gradient.mul_(self._max_gradient_norm / norm.clamp(min=self._max_gradient_norm))
-        gradient.masked_fill_(~finite, 0.0)
-        # With zero weights the moments stay exactly as they are.
-        weights = (1 - self._betas) * finite
-        self.mean.lerp_(gradient, weights[0].float())
-        self.square.lerp_(gradient.square_(), weights[1].float())
-        self.steps += finite
-        bias = 1 - self._betas.pow(self.steps.clamp(min=1))
-        root = bias[1].sqrt()
-        step_size = self.learning_rate * root / bias[0] * finite
-        # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
-        denominator = torch.sqrt(self.square, out=gradient).add_(root * EPSILON)
-        self.vector.addcdiv_(torch.mul(self.mean, -step_size, out=scratch), denominator)
+        self._apply(self.vector, gradient, self.mean, self.square, self.steps, self.learning_rate, self._skip)
         return finite
 
     def skipped(self) -> int:
         """Steps left out because their gradient was not finite. Waits for the device."""
-        return self.attempts - int(self.steps.item())
+        return int(self.skips.item())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and step counts, read back by `load_state_dict`."""
@@ -80,7 +75,7 @@ class FlatAdam:
             "mean": self.mean.cpu().clone(),
             "square": self.square.cpu().clone(),
             "steps": self.steps.cpu().clone(),
-            "attempts": torch.tensor(self.attempts),
+            "skips": self.skips.cpu().clone(),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -88,7 +83,61 @@ class FlatAdam:
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])
         self.steps.copy_(state["steps"])
-        self.attempts = int(state["attempts"])
+        # An earlier version saved the steps tried instead.
+        self.skips.copy_(state["skips"] if "skips" in state else state["attempts"] - state["steps"])
 
 
+BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+
+
+def _fused_step(
+    vector: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, steps: Tensor, learning_rate: Tensor, skip: Tensor
+) -> None:
+    """One step by torch's own kernel, which reads and writes each number once: a quarter of the plain step's time."""
+    torch.ops.aten._fused_adam_.tensor_lr(
+        [vector],
+        [gradient],
+        [mean],
+        [square],
+        [],
+        [steps],
+        lr=learning_rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=0.0,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=None,
+        found_inf=skip,
+    )
+
+
+def _plain_step(
+    vector: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, steps: Tensor, learning_rate: Tensor, skip: Tensor
+) -> None:
+    """The same in few operations. The gradient's memory is used up: fresh memory costs more than the arithmetic."""
+    done = 1 - skip
+    gradient.nan_to_num_(0.0, 0.0, 0.0)
+    # With zero weights the moments stay exactly as they are.
+    mean.lerp_(gradient, done * (1 - BETAS[0]))
+    square.lerp_(gradient.square_(), done * (1 - BETAS[1]))
+    taken = steps.double().clamp(min=1)
+    root = (1 - BETAS[1] ** taken).sqrt()
+    step_size = done * learning_rate * root / (1 - BETAS[0] ** taken)
+    # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
+    denominator = torch.sqrt(square, out=gradient).add_(root * EPSILON)
+    vector.addcdiv_(mean * -step_size, denominator)
+
+
+@cache
+def _can_fuse(device: torch.device) -> bool:
+    """Whether this torch has that kernel for the device, with a learning rate that graphs see change (not in 2.0)."""
+    vectors = torch.zeros(4, 1, device=device)
+    numbers = torch.zeros(3, device=device)
+    try:
+        _fused_step(*vectors, *numbers)
+    except (AttributeError, RuntimeError):
+        return False
+    return True

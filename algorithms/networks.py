@@ -6,12 +6,13 @@ Shapes: N rows, D numbers, F features, S stacked copies.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from algorithms.encoders import ImageEncoder, initialize, is_image
 from algorithms.settings import NetworkSettings
@@ -49,31 +50,128 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of inputs (N, D)."""
         for layer in self.layers:
-            x = torch.relu(layer(x))
+            x = layer(x).relu_()
         return x
 
 
 class StackedMLP(nn.Module):
     """Several MLPs of one shape in one batched pass; layer norm before each ReLU keeps critics from diverging."""
 
+    ones: Tensor
+    zeros: Tensor
+
     def __init__(self, copies: int, inputs: int, hidden: Sequence[int], outputs: int) -> None:
         super().__init__()
-        sizes = [inputs, *hidden, outputs]
+        sizes = [inputs, *hidden]
+        shapes = [*pairwise(sizes), (outputs, sizes[-1])]
         self.weights = nn.ParameterList(
-            torch.empty(copies, ahead, behind).uniform_(-1, 1) / math.sqrt(ahead) for ahead, behind in pairwise(sizes)
+            torch.empty(copies, *shape).uniform_(-1, 1) / math.sqrt(ahead) for shape, ahead in zip(shapes, sizes)
         )
-        self.biases = nn.ParameterList(torch.zeros(copies, 1, behind) for behind in sizes[1:])
-        self._copies = copies
+        self.biases = nn.ParameterList(
+            torch.zeros(copies, *shape) for shape in [(1, n) for n in hidden] + [(outputs, 1)]
+        )
+        # Scale and shift of layer norms: learned by nobody, but torch's kernel takes half the time if they are there.
+        self.register_buffer("ones", torch.ones(max(hidden, default=0)), persistent=False)
+        self.register_buffer("zeros", torch.zeros(max(hidden, default=0)), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs (S, N, O) of inputs (N, D)."""
-        x = x.expand(self._copies, *x.shape)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = torch.baddbmm(bias, x, weight)
-            if i < last:
-                x = torch.relu(F.layer_norm(x, x.shape[-1:]))
-        return x
+    def forward(self, features: Tensor, others: Tensor, judged: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Outputs (S, O, N) of inputs (N, D), which are `features` beside `others`, and of `features` beside `judged`.
+
+        The gradient of the latter goes to `judged` alone: to no weights and no features.
+        """
+        parameters = (*self.weights, *self.biases)
+        outputs, beside = _Stacked.apply(features, others, judged, (self.ones, self.zeros), *parameters)  # type: ignore[no-untyped-call]
+        return outputs, beside
+
+
+class _Stacked(torch.autograd.Function):
+    """The pass of `StackedMLP` and its gradient by hand: only what somebody asks for, in the products that are fast.
+
+    Microseconds at 2 x 256 and batch 256 on one core, from autograd's to these: the gradient of 6 actions beside 17
+    observed numbers 245 to 41; a last layer of one output 95 to 24, of its weights 187 to 7, of its inputs 75 to 5.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, others: Tensor, judged: Tensor | None, norm: _Norm, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.norm, ctx.rows, ctx.split, ctx.layers = norm, len(features), features.shape[1], len(parameters) // 2
+        weights, biases = parameters[: ctx.layers], parameters[ctx.layers :]
+        x = torch.cat([features, others], dim=-1) if others.shape[1] else features
+        if judged is not None:
+            x = torch.cat([x, torch.cat([features, judged], dim=-1)])
+        x = x.expand(len(weights[0]), *x.shape)
+        kept = [x]
+        for weight, bias in zip(weights[:-1], biases[:-1]):
+            raw = torch.baddbmm(bias, x, weight)
+            x, mean, scale = torch.ops.aten.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
+            kept += [raw, mean, scale, x.relu_()]
+        ctx.save_for_backward(*weights, *kept)
+        outputs = torch.baddbmm(biases[-1], weights[-1], x.mT)
+        return (outputs, None) if judged is None else (outputs[..., : ctx.rows], outputs[..., ctx.rows :])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, learned: Tensor, beside: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights, kept = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
+        to_features, to_others, to_judged, _, *to_parameters = ctx.needs_input_grad
+        of_weights: list[Tensor | None] = [None] * ctx.layers
+        of_biases: list[Tensor | None] = [None] * ctx.layers
+        if to_parameters[0]:
+            of_weights[-1] = torch.bmm(learned, _part(kept[-1], ctx.rows))
+            of_biases[-1] = learned.sum(-1, keepdim=True)
+        gradient = (learned if beside is None else torch.cat([learned, beside], dim=-1)).mT
+        first = weights[0]
+        for i in reversed(range(ctx.layers - 1)):
+            back = weights[i + 1] if i == ctx.layers - 2 else weights[i + 1].mT
+            x, *kept_between = kept[4 * i : 4 * i + 5]
+            gradient = _before_norm(_times(gradient, back), ctx.norm, *kept_between)
+            if to_parameters[0]:
+                learned = _part(gradient, ctx.rows)
+                of_weights[i] = torch.bmm(_part(x, ctx.rows).mT, learned)
+                of_biases[i] = learned.sum(1, keepdim=True)
+            first = weights[0].mT
+        behind = first[..., ctx.split :]
+        learned = _part(gradient, ctx.rows)
+        return (
+            torch.bmm(learned, first[..., : ctx.split]).sum(0) if to_features else None,
+            torch.bmm(learned, behind).sum(0) if to_others else None,
+            torch.bmm(gradient[:, ctx.rows :], behind).sum(0) if to_judged else None,
+            None,
+            *of_weights,
+            *of_biases,
+        )
+
+
+def _part(x: Tensor, rows: int) -> Tensor:
+    """The first rows of (S, N, ...)."""
+    return x if x.shape[1] == rows else x[:, :rows]
+
+
+_Norm = tuple[Tensor, Tensor]
+
+
+def _sized(norm: _Norm, x: Tensor) -> Iterable[Tensor]:
+    """Scale and shift (H,) of a layer norm over x (..., H), of those for the widest."""
+    size = x.shape[-1]
+    return norm if len(norm[0]) == size else (part[:size] for part in norm)
+
+
+def _times(gradient: Tensor, weight: Tensor) -> Tensor:
+    """(S, N, D) of (S, N, O) and (S, O, D): of one output an outer product, for which `bmm` takes ten times as long."""
+    return gradient * weight if gradient.shape[-1] == 1 else torch.bmm(gradient, weight)
+
+
+def _before_norm(gradient: Tensor, norm: _Norm, raw: Tensor, mean: Tensor, scale: Tensor, out: Tensor) -> Tensor:
+    """The gradient of what a layer norm and a ReLU made `out` (S, N, H) of: of `raw`."""
+    gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+    results = torch.ops.aten.native_layer_norm_backward(
+        gradient, raw, raw.shape[-1:], mean, scale, *_sized(norm, raw), [True, False, False]
+    )
+    return results[0]  # type: ignore[no-any-return]
+
+
+NORM_EPSILON = 1e-5
 
 
 def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:

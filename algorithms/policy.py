@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from algorithms.bookkeeping import mean
 from algorithms.custom import make_body
@@ -147,16 +148,17 @@ class Policy(nn.Module):
     def distribution(self, features: Tensor, mask: Tensor) -> ActionDistribution:
         """Distribution of the actions from features (N, F) under a mask (N, A), A = 0 for none."""
         outputs = self.head(features)
-        size = self.spec.continuous_size
-        continuous: Gaussian | SquashedGaussian | None = None
-        if size and self.log_std is not None:
-            continuous = Gaussian(outputs[:, :size], self.log_std)
-        elif size:
-            continuous = SquashedGaussian(outputs[:, :size], outputs[:, size : 2 * size].clamp(*LOG_STD_RANGE))
-        if not self.branches.count:
-            return ActionDistribution(continuous, None)
-        logits = outputs[:, -self.branches.count * self.branches.width :] if size else outputs
-        return ActionDistribution(continuous, self.branches.categorical(logits, mask))
+        size, choices = self.spec.continuous_size, self.branches.count * self.branches.width
+        if not size:
+            return ActionDistribution(None, self.branches.categorical(outputs, mask))
+        sizes = [size, outputs.shape[1] - size - choices, choices]
+        mean, log_std, *logits = outputs.split(sizes if choices else sizes[:2], dim=-1)
+        continuous: Gaussian | SquashedGaussian
+        if self.log_std is not None:
+            continuous = Gaussian(mean, self.log_std)
+        else:  # a hard tanh is a clamp whose gradient is one operation
+            continuous = SquashedGaussian(mean, F.hardtanh(log_std, *LOG_STD_RANGE))
+        return ActionDistribution(continuous, self.branches.categorical(logits[0], mask) if choices else None)
 
     def forward(self, inputs: Sequence[Tensor], mask: Tensor, memory: Tensor) -> ActionDistribution:
         """Distribution of the actions from prepared inputs, as for `features`."""

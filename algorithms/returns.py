@@ -64,8 +64,11 @@ def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:
 
 
 def n_step_returns(rewards: Tensor, valid: Tensor, discounts: Tensor) -> Tensor:
-    """(B, S - n + 1) sums over n steps from each one on, of rewards (B, S) of valid (B, S) steps, by discounts (n,)."""
+    """(B * (S - n + 1),) sums over n steps from each one on, of rewards (B, S) of valid (B, S) steps.
+
+    `discounts` (n,) weight the steps of a sum.
+    """
     earned = rewards * valid
     if earned.shape[1] == len(discounts):
-        return (earned @ discounts)[:, None]
-    return earned.unfold(1, len(discounts), 1) @ discounts
+        return earned @ discounts
+    return (earned.unfold(1, len(discounts), 1) @ discounts).flatten()

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from algorithms.bookkeeping import (
     Averages,
@@ -35,17 +33,23 @@ from algorithms.bookkeeping import (
     numpy_state,
     seeded,
 )
-from algorithms.custom import make_encoder
+from algorithms.critic import Critic
 from algorithms.demonstrations import Steps
-from algorithms.distributions import Categorical, chosen_branches
+from algorithms.distributions import SquashedGaussian
 from algorithms.flat import FlatAdam, place
-from algorithms.memory import make_memory
-from algorithms.networks import StackedMLP
+from algorithms.graphs import Graphed
 from algorithms.normalizer import Normalizer
-from algorithms.policy import ActionDistribution, Policy
+from algorithms.policy import Policy
 from algorithms.returns import n_step_returns
+from algorithms.sac_losses import (
+    Sampled,
+    block_entropies,
+    chosen_values,
+    critic_loss,
+    soft_values,
+    temperature_gradient,
+)
 from algorithms.settings import (
-    NetworkSettings,
     RewardSettings,
     SACSettings,
     batch_walks,
@@ -55,6 +59,7 @@ from algorithms.settings import (
     sequence_length,
 )
 from algorithms.signals import Demos, make_cloning, make_rewards
+from algorithms.staging import Part, Staging
 from buffers.replay import Batch as Walks
 from buffers.replay import Replay
 from buffers.rows import Rows
@@ -62,104 +67,29 @@ from envs.spec import Array, BehaviorSpec
 
 
 class Batch(NamedTuple):
-    """What one update learns from, on the device; observations are prepared."""
+    """What one update learns from, on the device."""
 
-    inputs: tuple[Tensor, ...]
+    observations: tuple[Tensor, ...]
     """All places, walk by walk (W * P, ...); without memory steps, then ends (2 * N, ...)."""
     memory: Tensor
     """(W, R) of the policy before each walk."""
-    steps: Tensor | slice
-    """(N,) int64: where in the inputs the steps to learn from are."""
-    ends: Tensor | slice
-    """(N,) int64: where that is what lies behind the return that begins at each."""
+    places: Tensor | None
+    """(2 * N,) int64, with a memory: of the steps to learn from, and of what lies behind the return that begins at each
+    (its end)."""
+    noise: Tensor
+    """(2 * N, C) standard normal, from which actions at steps and ends are drawn."""
     mask: Tensor
-    """(N, A)."""
+    """(2 * N, A) at steps, then at ends."""
     continuous: Tensor
     """(N, C)."""
     discrete: Tensor
     """(N, B) int64, as they are chosen."""
     returns: Tensor
     """(N,) n-step."""
-    next_mask: Tensor
-    """(N, A) at the ends of returns."""
     next_discount: Tensor
     """(N,) weight of the value behind a return, 0 where the episode terminated."""
     counted: Tensor | None
     """(N,) float32, 0 where padded or replayed for the memory alone; None if all count."""
-
-
-class Sampled(NamedTuple):
-    """One action of a policy for each row: the continuous part drawn, the branches as whole distributions."""
-
-    continuous: Tensor
-    """(N, C)."""
-    log_prob: Tensor
-    """(N,) of the continuous part."""
-    discrete: Categorical | None
-
-
-def chosen_values(q: Tensor, discrete: Tensor) -> Tensor:
-    """(S, N) values of the choices taken, from heads q (S, N, B, K) or (S, N, 1)."""
-    if q.dim() == 3:
-        return q[..., 0]
-    choices = discrete[None, ..., None].expand(len(q), -1, -1, 1)
-    return q.gather(-1, choices)[..., 0].sum(-1)
-
-
-def soft_values(sampled: Sampled, q: Tensor, temperatures: Tensor) -> Tensor:
-    """(N,) expected value plus entropy of a policy, from its heads q (S, N, B, K) or (S, N, 1)."""
-    smaller = q.min(0).values
-    if sampled.discrete is None:
-        return smaller[:, 0] - temperatures[0] * sampled.log_prob
-    log_probs = sampled.discrete.log_probs
-    branches = log_probs.shape[1]
-    values = (log_probs.exp() * (smaller - temperatures[-branches:, None] * log_probs)).sum((-2, -1))
-    if sampled.continuous.shape[1]:
-        values = values - temperatures[0] * sampled.log_prob
-    return values
-
-
-def critic_loss(values: Tensor, targets: Tensor, counted: Tensor | None = None) -> Tensor:
-    """() mean squared error of both critics' values (S, N) against targets (N,)."""
-    if counted is None:
-        return F.mse_loss(values, targets.expand_as(values))
-    return mean((values - targets).square(), counted)
-
-
-def temperature_loss(log_temperatures: Tensor, entropies: Tensor, target_entropies: Tensor) -> Tensor:
-    """() whose gradient raises a block's temperature (T,) while its entropy is below its target."""
-    return (log_temperatures * (entropies - target_entropies).detach()).sum()
-
-
-def block_entropies(sampled: Sampled, counted: Tensor | None = None) -> Tensor:
-    """(T,) mean entropy of each action block."""
-    parts = [-mean(sampled.log_prob, counted)[None]] if sampled.continuous.shape[1] else []
-    if sampled.discrete is not None:
-        parts.append(column_mean(sampled.discrete.entropy(), counted))
-    return torch.cat(parts)
-
-
-class Critic(nn.Module):
-    """Twin critics in one batched pass over one encoder, and a memory of their own if the policy has one."""
-
-    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
-        super().__init__()
-        self.encoder = make_encoder(spec, settings)
-        self.memory = make_memory(self.encoder.features, settings.memory)
-        branches = chosen_branches(spec.branches, settings.joint_choices)
-        self._heads = (len(branches), max(branches)) if branches else (1,)
-        features = self.encoder.features if self.memory is None else self.memory.features
-        self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, math.prod(self._heads))
-
-    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Policy.features`, of which only the number of sequences is taken: a critic begins each with nothing."""
-        features: Tensor = self.encoder(inputs)
-        return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
-
-    def forward(self, features: Tensor, continuous: Tensor) -> Tensor:
-        """Heads (S, N, B, K) or (S, N, 1) from features (N, F) and continuous actions (N, C)."""
-        x = torch.cat([features, continuous], dim=-1) if continuous.shape[1] else features
-        return self.stack(x).view(2, len(features), *self._heads)  # type: ignore[no-any-return]
 
 
 class SAC:
@@ -192,6 +122,9 @@ class SAC:
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
+        self._one = torch.ones((), device=self.device)  # the gradient of a loss by itself
+        self._staging = Staging(self.device)
+        self._replayed = Graphed(self._learn, self.device)
         self._build_networks(seed)
         self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
         self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
@@ -222,7 +155,9 @@ class SAC:
         if self._rewards.look and own.learned.any():
             self._rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
         if learned.any():
-            self._learn(self._to_device(drawn))
+            batch = self._to_device(drawn)
+            # Cloning draws random numbers as it goes, and comes and goes itself.
+            (self._learn if self.cloning is not None and self.cloning.active else self._replayed)(batch)
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -249,7 +184,7 @@ class SAC:
             "weights/policy": self.policy.flat.cpu().clone(),
             "weights/critic": self._critic_vector.cpu().clone(),
             "weights/target": self._target_vector.cpu().clone(),
-            "weights/temperatures": self._log_temperatures.detach().cpu().clone(),
+            "weights/temperatures": self._log_temperatures.cpu().clone(),
             "weights/normalizer": self._normalizer.state(),
         }
 
@@ -258,7 +193,7 @@ class SAC:
         self.policy.flat.copy_(state["weights/policy"])
         self._critic_vector.copy_(state["weights/critic"])
         self._target_vector.copy_(state["weights/target"])
-        self._log_temperatures.data.copy_(state["weights/temperatures"])
+        self._log_temperatures.copy_(state["weights/temperatures"])
         self._normalizer.load_state(state["weights/normalizer"])
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -294,8 +229,9 @@ class SAC:
         self.policy, self._critic = seeded(
             lambda: (Policy(spec, settings.network, "sac"), Critic(spec, settings.network)), seed
         )
+        self._critic.to(self.device)
         blocks = (spec.continuous_size > 0) + self.policy.branches.count
-        self._log_temperatures = nn.Parameter(torch.full((blocks,), math.log(settings.temperature)))
+        self._log_temperatures = torch.full((blocks,), math.log(settings.temperature))
         published, critics = self.policy.flat.numel(), sum(p.numel() for p in self._critic.parameters())
         storage = torch.empty(published + critics + blocks, device=self.device)
         self._critic_vector = storage[published : published + critics]
@@ -306,15 +242,8 @@ class SAC:
         self._target_vector = self._critic_vector.clone()
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         place(self._target.parameters(), self._target_vector)
-        # The same weights once more, to which the policy's loss sends no gradient.
-        self._frozen = copy.deepcopy(self._critic).requires_grad_(False)
-        place(self._frozen.parameters(), self._critic_vector)
-
         self._parameters = [*self.policy.parameters(), *self._critic.parameters()]
-        end = published + critics
-        if settings.learn_temperature:
-            self._parameters.append(self._log_temperatures)
-            end += blocks
+        end = published + critics + (blocks if settings.learn_temperature else 0)
         learned = storage[self.policy.parameter_start : end]
         self._optimizer = FlatAdam(learned, settings.learning_rate, settings.max_gradient_norm)
         self._normalizer = Normalizer(self.policy.normalized_size)
@@ -343,105 +272,124 @@ class SAC:
         return Steps(observations, mask, continuous, discrete.long(), terminated, following)
 
     def _to_device(self, drawn: Walks) -> Batch:
-        move = self._move
+        """A batch, overwritten by the next one of the same shapes."""
         walks, places = drawn.mask.shape[:2]
         length = drawn.learned.shape[1]
         observations = [x.reshape(walks * places, *x.shape[2:]) for x in drawn.observations]
         first = places * np.arange(walks)[:, None]
-        steps, ends = (first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()
-        if self.policy.memory is None:
-            observations = [x[np.concatenate((steps, ends))] for x in observations]
-        actions = (x[:, :length].reshape(walks * length, -1) for x in (drawn.mask, drawn.continuous, drawn.discrete))
-        mask, continuous, discrete = (move(x) for x in actions)
-        valid = move(drawn.valid)
-        looked_at = counted = None
+        both = np.concatenate(((first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()))
+        looked_at = both if self.policy.memory is None else None
+        mask, continuous, discrete, memory, rewards, valid, next_discount, end_discount, learned, where, *seen = (
+            self._staging.move(
+                [
+                    Part(drawn.mask.reshape(walks * places, -1), both),
+                    Part(drawn.continuous[:, :length].reshape(walks * length, -1)),
+                    Part(drawn.discrete[:, :length].reshape(walks * length, -1), dtype=np.int64),
+                    Part(drawn.memory),
+                    Part(drawn.rewards),
+                    Part(drawn.valid),
+                    Part(drawn.bootstrap_discount.ravel()),
+                    Part(drawn.end_discount.ravel()),
+                    Part(drawn.learned.ravel(), dtype=np.float32),
+                    Part(both),
+                    *(Part(x, looked_at) for x in observations),
+                ]
+            )
+        )
+        steps = counted = None
         if self._rewards.look:
-            looked_at = self._steps(drawn, np.ones_like(drawn.valid))
+            steps = self._steps(drawn, np.ones_like(drawn.valid))
             counted = valid.clone()
             counted[walks - self._demo_walks :] = False  # demonstrated
-        scores = self._rewards.score(move(drawn.rewards), looked_at, counted)
-        returns = n_step_returns(scores.rewards, valid, self._discounts).view(-1)
+        scores = self._rewards.score(rewards, steps, counted)
+        returns = n_step_returns(scores.rewards, valid, self._discounts)
         if self._rewards.look:  # what follows an end pays for ever
-            returns += move(drawn.end_discount.ravel()) * scores.absorbing / (1 - self.settings.discount)
+            returns += end_discount * scores.absorbing / (1 - self.settings.discount)
         return Batch(
-            inputs=self.policy.prepare([move(x) for x in observations]),
-            memory=move(drawn.memory),
-            steps=slice(0, len(steps)) if self.policy.memory is None else move(steps),
-            ends=slice(len(steps), None) if self.policy.memory is None else move(ends),
+            observations=tuple(seen),
+            memory=memory,
+            places=None if self.policy.memory is None else where,
+            noise=torch.randn(len(where), continuous.shape[1], generator=self._generator, device=self.device),
             mask=mask,
             continuous=continuous,
-            discrete=self.policy.branches.index(discrete.long()),
+            discrete=self.policy.branches.index(discrete),
             returns=returns,
-            next_mask=move(drawn.mask.reshape(walks * places, -1)[ends]),
-            next_discount=move(drawn.bootstrap_discount.ravel()),
-            counted=None if length == 1 else move(drawn.learned.ravel()).float(),
+            next_discount=next_discount,
+            counted=None if length == 1 else learned,
         )
 
     def _learn(self, batch: Batch) -> None:
         """One update on the device: static shapes, and nothing waits for a result."""
-        counted = batch.counted
-        temperatures = self._log_temperatures.detach().exp()
-        features = _features(self._critic, batch, batch.steps)
-        q = self._critic(features, batch.continuous)
-        seen, seen_next = self._seen(batch)
-        targets = self._targets(batch, seen_next, temperatures)
-        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
-
-        sampled = self._sample(self.policy.distribution(seen, batch.mask))
-        # Critics and policy step together, so the critics that judge the policy are those just evaluated.
-        judged = self._frozen(features.detach(), sampled.continuous) if self._spec.continuous_size else q.detach()
-        loss_policy = -mean(soft_values(sampled, judged, temperatures), counted)
-        loss = loss_critic + loss_policy
-        entropies = block_entropies(sampled, counted)
-        if self.settings.learn_temperature:
-            loss = loss + temperature_loss(self._log_temperatures, entropies, self._target_entropies(batch))
-        if self.cloning is not None and self.cloning.active:
-            loss = loss + self.cloning.loss()
-
-        finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
-        self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
-        scalars = torch.stack([loss_critic, loss_policy, mean(targets, counted)])
-        self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
-
-    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The policy's features at the steps, and at the ends without gradient: both in one pass if it remembers."""
-        if self.policy.memory is not None:
-            features, _ = self.policy.features(batch.inputs, batch.memory)
-            return features[batch.steps], features[batch.ends].detach()
+        count, counted = len(batch.returns), batch.counted
+        at_steps, at_ends = self._inputs(batch)
         with torch.no_grad():
-            ends = _features(self.policy, batch, batch.ends)
-        return _features(self.policy, batch, batch.steps), ends
+            temperatures = self._log_temperatures.exp()
+        sampled, following = self._sample(at_steps, at_ends, batch).split(count)
+        features = _features(self._critic, at_steps, batch, slice(count))
+        # Critics and policy step together, so the critics that judge the policy are those that learn.
+        judged = sampled.continuous if self._spec.continuous_size else None
+        q, worth = self._critic(features, batch.continuous, judged)
+        targets = self._targets(at_ends, batch, following, temperatures)
+        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
+        loss_policy = -mean(soft_values(sampled, q.detach() if worth is None else worth, temperatures), counted)
+        losses = [loss_critic, loss_policy]
+        if self.cloning is not None and self.cloning.active:
+            losses.append(self.cloning.loss())
+        gradients = list(torch.autograd.grad(losses, self._parameters, [self._one] * len(losses)))
+
+        with torch.no_grad():
+            entropies = block_entropies(sampled, counted)
+            if self.settings.learn_temperature:
+                gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
+            finite = self._optimizer.step(gradients)
+            self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
+            scalars = torch.stack([loss_critic, loss_policy, mean(targets, counted)])
+            self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
+
+    def _inputs(self, batch: Batch) -> tuple[Inputs, Inputs]:
+        """What networks get at steps and at ends: with a memory all places, as it goes through all of them."""
+        inputs = self.policy.prepare(batch.observations)
+        if batch.places is not None:
+            return inputs, inputs
+        count = len(batch.returns)
+        return tuple(x[:count] for x in inputs), tuple(x[count:] for x in inputs)
+
+    def _sample(self, at_steps: Inputs, at_ends: Inputs, batch: Batch) -> Sampled:
+        """(2 * N rows) what the policy does at steps, then at ends, where nobody asks for its gradient."""
+        if batch.places is None:
+            with torch.no_grad():
+                ends, _ = self.policy.features(at_ends, batch.memory)
+            seen = torch.cat([self.policy.features(at_steps, batch.memory)[0], ends])
+        else:
+            seen = _features(self.policy, at_steps, batch, slice(None))
+        distribution = self.policy.distribution(seen, batch.mask)
+        if not isinstance(distribution.continuous, SquashedGaussian):
+            return Sampled(batch.noise, batch.noise.sum(-1), distribution.discrete)
+        return Sampled(*distribution.continuous.actions(batch.noise), distribution.discrete)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, seen: Tensor, temperatures: Tensor) -> Tensor:
-        """(N,) n-step soft targets of the critics, of what the policy sees at the ends."""
-        sampled = self._sample(self.policy.distribution(seen, batch.next_mask))
-        q = self._target(_features(self._target, batch, batch.ends), sampled.continuous)
-        return batch.returns + batch.next_discount * soft_values(sampled, q, temperatures)
-
-    def _sample(self, distribution: ActionDistribution) -> Sampled:
-        if distribution.continuous is None:
-            empty = torch.zeros(1, 0, device=self.device)
-            return Sampled(empty, empty.sum(-1), distribution.discrete)
-        continuous, log_prob = distribution.continuous.sample(self._generator)
-        return Sampled(continuous, log_prob, distribution.discrete)
+    def _targets(self, at_ends: Inputs, batch: Batch, following: Sampled, temperatures: Tensor) -> Tensor:
+        """(N,) n-step soft targets of the critics, of what the policy does at the ends."""
+        features = _features(self._target, at_ends, batch, slice(len(batch.returns), None))
+        q, _ = self._target(features, following.continuous)
+        return batch.returns + batch.next_discount * soft_values(following, q, temperatures)
 
     def _target_entropies(self, batch: Batch) -> Tensor:
         """(T,) what the entropy of each block is held at."""
         if not self._spec.branches:
             return self._continuous_target
-        choices = self.policy.branches.log_choices(batch.mask)
+        choices = self.policy.branches.log_choices(batch.mask[: len(batch.returns)])
         counted = batch.counted if len(choices) > 1 else None
         return torch.cat([self._continuous_target, column_mean(choices, counted) * self.settings.discrete_entropy])
 
 
-def _features(network: Policy | Critic, batch: Batch, places: Tensor | slice) -> Tensor:
-    """(N, F) of a network at (N,) places, where those before them have to be gone through if it remembers."""
-    if network.memory is None:
-        return network.features([x[places] for x in batch.inputs], batch.memory)[0]
-    return network.features(batch.inputs, batch.memory)[0][places]
+def _features(network: Policy | Critic, inputs: Inputs, batch: Batch, rows: slice) -> Tensor:
+    """(N, F) of a network at its inputs, of which these rows of `batch.places` are taken if there is a memory."""
+    features, _ = network.features(inputs, batch.memory)
+    return features if batch.places is None else features[batch.places[rows]]
 
 
+Inputs = tuple[Tensor, ...]
 NORMALIZE_EVERY = 10
 """Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
 TOLERANCE = 1000

@@ -42,12 +42,12 @@ class Contender(Protocol):
         """Learns; how many updates (SAC) or samples (PPO) that were."""
 
 
-def contenders(settings: Settings, device: str) -> dict[str, Contender]:
-    """Ours and, where Stable-Baselines3 is installed, theirs."""
+def contenders(settings: Settings, device: str, compiled: bool = False) -> dict[str, Contender]:
+    """Ours and, where Stable-Baselines3 is installed, theirs; our SAC through `torch.compile` if `compiled`."""
     sides: dict[str, Contender] = {}
     installed = find_spec("stable_baselines3") is not None
     if isinstance(settings, SACSettings):
-        sides["ours"] = OurSAC(settings, device)
+        sides["ours"] = OurSAC(settings, device, compiled)
         if installed:
             sides["theirs"] = TheirSAC(settings, device)
     else:
@@ -93,9 +93,13 @@ class OurSAC:
 
     gradient_steps = _UPDATES
 
-    def __init__(self, settings: SACSettings, device: str) -> None:
+    def __init__(self, settings: SACSettings, device: str, compiled: bool = False) -> None:
         rows = filled_rows(random_data(REPLAY_ROWS // AGENTS))
         self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
+        if compiled:
+            learn: Any = self._sac._learn
+            learn = torch.compile(learn)
+            self._sac._replayed = learn
 
     def refill(self) -> None:
         """Nothing."""

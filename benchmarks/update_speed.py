@@ -15,7 +15,10 @@ normalises advantages for each minibatch.
 Operations are those that torch dispatches for a gradient step, views among them; what comes once an update or now and
 then is shared out. Synchronisations are those of them that wait for the device: a number on it is read, or a copy goes
 from a GPU to the host. `draw` is what it costs, on the CPU, to draw 256 rows of 64 numbers with 3-step returns from our
-replay.
+replay. `memory`, where there is a GPU, is the most device memory that the default experiments' runs took.
+
+On a GPU ours replays an update as one graph; theirs, like ours with `--compile`, launches its operations one by one.
+`--compile` hands our SAC's update to `torch.compile`, to see whether that helps.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ import argparse
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,16 +42,19 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.update_contenders import AGENTS, REPLAY_ROWS, Contender, Settings, contenders, filled_rows, random_data
 from buffers.replay import Replay
 from envs.spec import UserError
+from trainer.__main__ import main as train
 
 CASES: dict[str, Settings] = {
     "sac_64": SACSettings(network=NetworkSettings([64, 64]), batch_size=64),
     "sac_256": SACSettings(network=NetworkSettings([256, 256]), batch_size=256),
     "ppo_64": PPOSettings(network=NetworkSettings([64, 64]), rollout_size=2048, minibatch_size=64, epochs=10),
 }
-DRAW = "draw"
+DRAW, MEMORY = "draw", "memory"
+EXPERIMENTS = ("basic_ppo", "basic_sac", "snoopy_ppo", "snoopy_sac")
 _UNITS = {"sac": "updates", "ppo": "samples"}
 _DRAWN, _DRAWN_NUMBERS, _DRAWN_STEPS = 256, 64, 3
 _DRAWS = 50  # between two looks at the clock
+_SHORT = ("run.mode=inline", "run.picture_minutes=0", "stop.samples=800")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,21 +75,23 @@ def main(argv: list[str] | None = None) -> int:
         "machine": machine(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cases": [
-            {"case": name, **contest(CASES[name], device, options.rounds, options.seconds)}
+            {"case": name, **contest(CASES[name], device, options.rounds, options.seconds, options.compile)}
             for name in options.cases
-            if name != DRAW
+            if name in CASES
             for device in devices
         ],
     }
     if DRAW in options.cases:
         result[DRAW] = draw_microseconds(options.rounds, options.seconds)
+    if MEMORY in options.cases and torch.cuda.is_available():
+        result[MEMORY] = {name: device_mib(name, "cuda") for name in EXPERIMENTS}
     print(json.dumps(result) if options.json else _text(result))
     return 0
 
 
-def contest(settings: Settings, device: str, rounds: int, seconds: float) -> dict[str, Any]:
+def contest(settings: Settings, device: str, rounds: int, seconds: float, compiled: bool = False) -> dict[str, Any]:
     """Lets both sides learn on `device` in turns, for `seconds` each in all; figures of both, and their ratio."""
-    sides = contenders(settings, device)
+    sides = contenders(settings, device, compiled)
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for contender in sides.values():
         contender.refill()
@@ -112,6 +122,16 @@ def draw_microseconds(rounds: int, seconds: float) -> dict[str, float]:
             draws += _DRAWS
         costs.append(busy / draws * 1e6)
     return _spread(costs)
+
+
+def device_mib(experiment: str, device: str) -> float:
+    """The most MiB of the GPU that tensors took in a short run of an experiment."""
+    torch.cuda.reset_peak_memory_stats()
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        status = train([f"+experiment={experiment}", *_SHORT, f"device={device}", f"run.dir={folder}"])
+    if status:
+        raise RuntimeError(f"{experiment} ended with status {status}")
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def _dispatched(contender: Contender, device: str) -> dict[str, float]:
@@ -178,6 +198,8 @@ def _text(result: dict[str, Any]) -> str:
     if DRAW in result:
         draw = result[DRAW]
         lines += ["", f"draw: {draw['median']:.0f} us ({draw['least']:.0f} to {draw['most']:.0f})"]
+    for name, mib in result.get(MEMORY, {}).items():
+        lines.append(f"{name}: at most {mib:.0f} MiB of the GPU")
     return "\n".join(lines)
 
 
@@ -198,10 +220,11 @@ def _beside(ours: dict[str, float], theirs: dict[str, float], key: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.update_speed", description="How fast algorithms learn.")
-    names = [*CASES, DRAW]
+    names = [*CASES, DRAW, MEMORY]
     parser.add_argument("--cases", nargs="+", choices=names, default=names, help="what is measured (all)")
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds for each side of a case in all (10)")
     parser.add_argument("--rounds", type=int, default=5, help="turns that each side's seconds are cut into (5)")
+    parser.add_argument("--compile", action="store_true", help="our SAC's update through torch.compile")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 

@@ -5,12 +5,13 @@ from custom_toys import NoParameters, Trunk
 from loops import make_rows
 
 from algorithms.acting import NumpyActor
+from algorithms.critic import Critic
 from algorithms.custom import CustomNetwork, network_class
 from algorithms.gail import Discriminator
 from algorithms.networks import Encoder
 from algorithms.policy import Policy
 from algorithms.ppo import PPO, Value
-from algorithms.sac import SAC, Critic
+from algorithms.sac import SAC
 from algorithms.settings import GAILSettings, NetworkSettings, PPOSettings, SACSettings
 from algorithms.validation import validate_ppo, validate_sac
 from envs.spec import BehaviorSpec, ObservationSpec, UserError

@@ -76,6 +76,12 @@ def test_squashed_gaussian_agrees_with_the_reference():
     torch.testing.assert_close(log_prob.double(), theirs.log_prob(actions.double()).sum(-1), rtol=1e-3, atol=1e-3)
 
 
+def test_squashed_gradients_agree_with_numeric_ones():
+    mean, log_std, noise = torch.randn(3, 4, 2, dtype=torch.double, generator=generator())
+    inputs = mean.clone().requires_grad_(), log_std.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, s: SquashedGaussian(m, s).actions(noise), inputs)
+
+
 def test_squashed_log_prob_stays_finite_at_the_bounds():
     mean = torch.full((1, 2), 60.0, requires_grad=True)
     _, log_prob = SquashedGaussian(mean, torch.zeros(1, 2)).sample(generator())

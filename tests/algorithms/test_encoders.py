@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from algorithms.critic import Critic
 from algorithms.encoders import ImageEncoder, is_image
 from algorithms.gail import Discriminator
 from algorithms.networks import Encoder
 from algorithms.policy import Policy
-from algorithms.sac import Critic
 from algorithms.settings import GAILSettings, Images, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 

@@ -2,7 +2,17 @@ import pytest
 import torch
 from torch import nn
 
+from algorithms import flat
 from algorithms.flat import FlatAdam, place
+
+
+@pytest.fixture(params=["torch's kernel", "plain operations"], autouse=True)
+def kernel(request, monkeypatch):
+    fuses = flat._can_fuse(torch.device("cpu"))
+    if request.param == "plain operations":
+        monkeypatch.setattr(flat, "_can_fuse", lambda device: False)
+    elif not fuses:
+        pytest.skip("this torch has none for the CPU")
 
 
 def network():
@@ -69,6 +79,14 @@ def test_step_with_a_bad_gradient_changes_nothing_and_is_counted(bad, first):
     assert adam.step(gradients(module, 2))
     assert adam.skipped() == 1
     assert not torch.equal(before[0], vector)
+
+
+def test_count_of_skipped_steps_of_an_earlier_version_is_taken_over():
+    adam = FlatAdam(torch.zeros(3), 1e-2, None)
+    state = {**adam.state_dict(), "steps": torch.tensor(7.0), "attempts": torch.tensor(9)}
+    del state["skips"]
+    adam.load_state_dict(state)
+    assert adam.skipped() == 2
 
 
 def test_restored_adam_goes_on_exactly():

@@ -156,7 +156,7 @@ def test_gradient_steps_follow_the_samples():
     gail = GAIL(GAILSettings(updates_per_sample=0.3), policy_of(SPEC), demonstrated(), seed=0)
     for _ in range(10):
         gail.learn(steps_of(SPEC, 8), samples=4)
-    assert gail._optimizer.attempts == 12
+    assert int(gail._optimizer.steps) == 12
 
 
 def test_strength_decays():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms import distributions
 from algorithms.cloning import Cloning
 from algorithms.memory import Memory
 from algorithms.policy import Policy
@@ -141,9 +140,8 @@ def test_padding_changes_neither_losses_nor_gradients_of_ppo():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_padding_changes_neither_losses_nor_gradients_of_sac(steps, monkeypatch):
-    noise = torch.randn(100, 1)
-    monkeypatch.setattr(distributions, "_noise_like", lambda mean, generator: noise[: len(mean)])
+def test_padding_changes_neither_losses_nor_gradients_of_sac(steps):
+    noise = torch.randn(2, 100, 1)  # at steps, and at ends
     sac, _ = wandered(sac_of(steps=steps))
     while True:
         drawn = sac._draw(sac._replay, 1)
@@ -161,6 +159,7 @@ def test_padding_changes_neither_losses_nor_gradients_of_sac(steps, monkeypatch)
     assert places < drawn.mask.shape[1]
     batches = [sac._to_device(each) for each in (drawn, whole)]
     assert len(batches[1].returns) == length < len(batches[0].returns)
+    batches = [batch._replace(noise=noise[:, : len(batch.returns)].flatten(0, 1)) for batch in batches]
     (ours, losses), (theirs, expected) = (gradients_of(sac, batch) for batch in batches)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
     assert losses == pytest.approx(expected, abs=1e-6)
@@ -208,12 +207,13 @@ def test_the_policy_of_sac_begins_a_sequence_with_what_the_actor_remembered_and_
     drawn = sac._draw(sac._replay, 20)
     assert drawn.memory.any(axis=1).sum() > 5
     batch = sac._to_device(drawn)
-    features, _ = sac.policy.features(batch.inputs, batch.memory)
-    alone, _ = sac.policy.features([x[:1] for x in batch.inputs], batch.memory[:1])
+    inputs = sac.policy.prepare(batch.observations)
+    features, _ = sac.policy.features(inputs, batch.memory)
+    alone, _ = sac.policy.features([x[:1] for x in inputs], batch.memory[:1])
     torch.testing.assert_close(alone[0], features[0])
     critic = sac._critic
-    forgotten, _ = critic.features(batch.inputs, torch.zeros_like(batch.memory))
-    torch.testing.assert_close(critic.features(batch.inputs, batch.memory)[0], forgotten)
+    forgotten, _ = critic.features(inputs, torch.zeros_like(batch.memory))
+    torch.testing.assert_close(critic.features(inputs, batch.memory)[0], forgotten)
 
 
 @CELLS

@@ -103,6 +103,18 @@ def test_both_sides_have_networks_of_one_size():
         assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in other.parameters())
 
 
+def test_device_memory_is_the_most_that_an_experiment_took(monkeypatch, capsys):
+    peaks = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peaks.append(0))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**20)
+    monkeypatch.setattr(update_speed, "_SHORT", ("run.mode=inline", "run.picture_minutes=0", "stop.samples=600"))
+    assert update_speed.device_mib("basic_sac", "cpu") == 7
+    assert peaks == [0]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(RuntimeError, match="ended with status 2"):
+        update_speed.device_mib("none_such", "cpu")
+
+
 @pytest.mark.parametrize(("name", "value"), [("seconds", "0"), ("rounds", "-1")])
 def test_nothing_to_measure_is_refused_by_name(name, value, capsys):
     assert update_speed.main([f"--{name}", value]) == 2

@@ -1,0 +1,49 @@
+"""Critics of actions. Shapes: N rows, F features, S = 2 critics, C continuous actions, B branches as they are chosen, K
+choices of the largest, R numbers of memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.custom import make_encoder
+from algorithms.distributions import chosen_branches
+from algorithms.memory import make_memory
+from algorithms.networks import StackedMLP
+from algorithms.settings import NetworkSettings
+from envs.spec import BehaviorSpec
+
+
+class Critic(nn.Module):
+    """Twin critics in one batched pass over one encoder, and a memory of their own if the policy has one."""
+
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.encoder = make_encoder(spec, settings)
+        self.memory = make_memory(self.encoder.features, settings.memory)
+        branches = chosen_branches(spec.branches, settings.joint_choices)
+        self._heads = (len(branches), max(branches)) if branches else ()
+        features = self.encoder.features if self.memory is None else self.memory.features
+        self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, math.prod(self._heads))
+
+    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Policy.features`, of which only the number of sequences is taken: a critic begins each with nothing."""
+        features: Tensor = self.encoder(inputs)
+        return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
+
+    def forward(
+        self, features: Tensor, continuous: Tensor, judged: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Values (S, N, B, K) or (S, N) from features (N, F) and continuous actions (N, C).
+
+        Then those of other actions, `judged`, whose gradient goes to these actions alone.
+        """
+        values, worth = self.stack(features, continuous, judged)
+        return self._by_head(values), None if worth is None else self._by_head(worth)
+
+    def _by_head(self, outputs: Tensor) -> Tensor:
+        return outputs.mT.reshape(len(outputs), -1, *self._heads) if self._heads else outputs.squeeze(1)
