@@ -32,7 +32,7 @@ WEIGHTS = {
     "hang": 5,
     "slow": 4,
     "kill_warden": 2,
-    "kill_collector": 2,
+    "kill_collector": 1.5,
     "stop_collector": 0.5,  # half a minute passes before it is given up
     "pause_collector": 2,
     "disk": 4,
