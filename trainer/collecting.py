@@ -158,12 +158,16 @@ class Side:
         if not due:
             return
         self._reported = now
-        while self.instances.news:
-            self._send("news", content=self.instances.news.popleft())
+        self.tell_news()
         if self.instances.picture is not None:
             self._send("picture", content=self.instances.picture)
             self.instances.picture = None
         self._send("statistics", content=self.collector.statistics())
+
+    def tell_news(self) -> None:
+        """Tells what has happened to instances."""
+        while self.instances.news:
+            self._send("news", content=self.instances.news.popleft())
 
     def state(self) -> dict[str, Any]:
         """All that the next turn depends on."""
@@ -210,7 +214,11 @@ class Inline:
     def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
         if not due():
             self.intact = False  # an error leaves steps half done
-            answered = self._collector.turn(REPORT_SECONDS)
+            try:
+                answered = self._collector.turn(REPORT_SECONDS)
+            except Exception:
+                self._side.tell_news()
+                raise
             self._side.report()
             self.intact = answered  # else more turns have to come
 

@@ -135,8 +135,9 @@ class Channel:
         memory = held["memory_after"].take(agents, axis=0)
         continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, memory)
         # 1 us. Squares may overflow, so a closer look decides.
-        if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous)):
-            self._look_closely({"the continuous action": continuous, "the log-probability": log_prob}, agents)
+        if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous) + np.vdot(after, after)):
+            given = {"the continuous action": continuous, "the log-probability": log_prob, "the memory": after}
+            self._look_closely(given, agents)
         if self._memory_size:
             held["memory"][agents] = memory
             held["memory_after"][agents] = after

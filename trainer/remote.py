@@ -209,12 +209,15 @@ def collect(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Conne
     """Main function of the collector's process: ends when it is told to."""
     torch.set_num_threads(1)
     link = Link(*ends, shared, TO_COLLECTOR)
+    side = None
     try:
         side = Side(config, folder, shared, link.send, lambda: link.unread, None)
         with side.open() as collector:
             side.instances.watch(link.fileobj)
             _turns(side, collector, link, shared.flags)
     except Exception as error:  # whatever it was, the learner has to know
+        if side is not None:
+            side.tell_news()
         link.send("failed", content=error if isinstance(error, UserError) else traceback.format_exc())
 
 

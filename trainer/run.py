@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,13 @@ class Run:
             samples = self._shared.samples
             self._report = Report(config, self._folder, samples, checkpoint.state["report"] if checkpoint else None)
             ends.callback(self._report.close)
-            for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
-                self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
             collecting = Inline if config.run.mode is Mode["inline"] else Remote
             resume = checkpoint.state["collector"] if checkpoint else None
-            with self._interrupt.breakable():  # inline, it waits for games to start
+            with self._interrupt.breakable():
+                for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
+                    self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
+            # Inline, it waits for games to start. A process that is being started must not be lost sight of.
+            with self._interrupt.breakable() if collecting is Inline else nullcontext():
                 self._collecting: Collecting = collecting(config, self._folder, self._shared, resume)
             ends.callback(self._collecting.close)
             self._ends = ends.pop_all()
@@ -112,6 +114,8 @@ class Run:
             reason = "interrupted"
         except Exception:
             try:
+                with suppress(Exception):  # raised again, or for another reason
+                    self._receive()  # what led to it
                 self._finish("error")
             except Exception:
                 log.exception("What was learned since the last checkpoint could not be saved:")

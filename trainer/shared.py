@@ -31,6 +31,7 @@ TURNS = 6  # of the collector: shows that it lives
 _COMMON = 7
 SAMPLES, OPEN, UPDATES, DROPPED, BEFORE = range(5)  # of each behavior
 COUNTERS = 5
+_ARRIVAL_SECONDS = 0.05
 _MIB = 2**20
 
 
@@ -165,9 +166,12 @@ class Link:
         return bool(self._seen != self._flags[self._receives])
 
     def receive(self) -> list[Message]:
-        """The messages that have arrived; raises EOFError or OSError when the other side is gone."""
+        """The messages that have arrived; raises EOFError or OSError when the other side is gone.
+
+        One that is counted follows at once, unless the other side was stopped in between.
+        """
         messages = []
-        while self.pending:
+        while self.pending and self._pipe.poll(_ARRIVAL_SECONDS):
             try:
                 messages.append(self._pipe.recv())
             except (EOFError, OSError):

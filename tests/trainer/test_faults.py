@@ -19,11 +19,12 @@ from torch import nn
 import trainer.remote
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
-from tests.trainer.started import ORACLE, PLAYERS, Started, audit, saved_samples
+from tests.trainer.started import ORACLE, PLAYERS, Started, audit, saved_samples, start
 from tests.trainer.tiny_runs import SAC, newest, summary
 from trainer.__main__ import main
 from trainer.remote import CollectorLost
 
+__all__ = ["start"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
@@ -147,6 +148,16 @@ def test_an_error_of_ours_replaces_the_collector_until_the_budget_is_spent(
     assert log.count("The collector: the same as before") == 1
     assert summary(tmp_path)["stopped_by"] == "error"
     audit(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["async", "inline"])
+def test_instances_are_left_out_until_too_few_live(
+    tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = ["env=gym", "env.id=tests.toys:Faulty-v0", "env.kwargs.fault=step", "env.restarts=0"]
+    assert in_process(tmp_path, *faulty, "env.min_instances=2", f"run.mode={mode}", "env.workers=3") == 2
+    assert "failed once more than its 0 restarts (env.restarts) allow:" in capsys.readouterr().err
+    assert (tmp_path / "train.log").read_text().count("and is left out; the other 2 go on") == 1
 
 
 def test_a_collector_that_never_delivers_is_not_replaced_for_ever(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import trainer.shared
 from envs.spec import UserError
-from trainer.shared import OPEN, SAMPLES, SPAWN, TO_COLLECTOR, Link, Shared, link_pair
+from trainer.shared import OPEN, SAMPLES, SPAWN, TO_COLLECTOR, Link, Message, Shared, link_pair
 
 MIB = 2**20
 
@@ -78,6 +78,18 @@ def test_what_a_side_has_sent_before_it_died_is_received_and_a_new_link_begins_a
     assert not link.pending
     other.send("news", content=4)
     assert [message.content for message in link.receive()] == [4]
+
+
+def test_a_side_that_is_stopped_between_count_and_message_holds_up_nobody() -> None:
+    shared = Shared({"a": 1000})
+    link, ends = link_pair(shared)
+    other = Link(*ends, shared, TO_COLLECTOR)
+    other.send("news", content=1)
+    shared.flags[0] += 1
+    assert [message.content for message in link.receive()] == [1]
+    assert link.receive() == []
+    ends[0].send(Message("news", "", 2))
+    assert [message.content for message in link.receive()] == [2]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
