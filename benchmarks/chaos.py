@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
+    if options.kills_per_minute is not None:
+        options.faults, options.every = ["kill"], 60 / options.kills_per_minute
     result: dict[str, Any] = {
         "seconds": options.seconds,
         "every": options.every,
@@ -69,7 +71,7 @@ def chaos(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / kind if options.keep is None else Path(options.keep) / kind
         with Trial(kind, folder, _overrides(kind, options), options.instances) as trial:
-            havoc = _havoc(trial, options)
+            havoc = Havoc(trial, options.faults, options.every, options.seed)
             begun, at_end = _wreak(trial, havoc, options)
             left = trial.left(time.monotonic())
             return {
@@ -83,12 +85,6 @@ def chaos(kind: str, options: argparse.Namespace) -> dict[str, Any]:
                 "left": left.words,
                 "events": havoc.log,
             }
-
-
-def _havoc(trial: Trial, options: argparse.Namespace) -> Havoc:
-    if options.kills_per_minute is not None:
-        return Havoc(trial, ["kill"], 60 / options.kills_per_minute, options.seed)
-    return Havoc(trial, options.faults, options.every, options.seed)
 
 
 def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[float, set[int]]:
