@@ -110,6 +110,7 @@ def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[flo
         if seconds > options.seconds + _PATIENCE_SECONDS:
             trial.process.kill()
         time.sleep(0.1)
+    havoc.turn(calm=True)
     return begun or 0.0, at_end
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import time
@@ -86,7 +87,8 @@ class Havoc:
         now = time.monotonic()
         for due, undo in self._undo:
             if calm or due <= now:
-                undo()
+                with contextlib.suppress(ProcessLookupError):  # the run may have ended meanwhile
+                    undo()
         self._undo = [] if calm else [each for each in self._undo if each[0] > now]
         self._due -= 0.0 if calm else now - self._before
         self._before = now
