@@ -3,9 +3,9 @@
 Sixteen instances train with SAC (Gymnasium workers) or PPO (Unity players) while now and then a worker or player is
 killed, stops, hangs or returns NaN. The buffer is full within minutes, so that rows are overwritten for most of the
 time. Every 10 s memory, file handles and threads of all processes are noted. Memory is what no other process shares
-(the unique set size): buffer and weights, which they do share, are claimed at the start, and how a library's pages count
-would depend on whatever else runs. Compared are the medians of the five minutes behind the first ten
-and of the last five, of moments at which all processes were there and none had just started.
+(the unique set size): buffer and weights are claimed at the start, and how a library's pages count would depend on
+whatever else runs. Compared are the medians of the five minutes behind the first ten and of the last five, of moments
+at which all processes were there and none had just started.
 """
 
 from __future__ import annotations
