@@ -95,7 +95,7 @@ def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[flo
     summary = trial.folder / "summary.json"
     while trial.running:
         now = time.monotonic()
-        if begun is None and trial.log():
+        if begun is None and trial.begun:
             begun = now
         if now >= noted + 1.0:
             trial.note()
