@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
+    if options.kills_per_minute is not None:
+        options.faults, options.every = ["kill"], 60 / options.kills_per_minute
     result: dict[str, Any] = {
         "seconds": options.seconds,
         "every": options.every,
@@ -69,7 +71,7 @@ def chaos(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / kind if options.keep is None else Path(options.keep) / kind
         with Trial(kind, folder, _overrides(kind, options), options.instances) as trial:
-            havoc = _havoc(trial, options)
+            havoc = Havoc(trial, options.faults, options.every, options.seed)
             begun, at_end = _wreak(trial, havoc, options)
             left = trial.left(time.monotonic())
             return {
@@ -85,12 +87,6 @@ def chaos(kind: str, options: argparse.Namespace) -> dict[str, Any]:
             }
 
 
-def _havoc(trial: Trial, options: argparse.Namespace) -> Havoc:
-    if options.kills_per_minute is not None:
-        return Havoc(trial, ["kill"], 60 / options.kills_per_minute, options.seed)
-    return Havoc(trial, options.faults, options.every, options.seed)
-
-
 def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[float, set[int]]:
     """Lets the run go on to its end, and faults happen; when training began, and the lives that were played last."""
     at_end: set[int] = set()
@@ -99,7 +95,7 @@ def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[flo
     summary = trial.folder / "summary.json"
     while trial.running:
         now = time.monotonic()
-        if begun is None and trial.log():
+        if begun is None and trial.begun:
             begun = now
         if now >= noted + 1.0:
             trial.note()
@@ -114,6 +110,7 @@ def _wreak(trial: Trial, havoc: Havoc, options: argparse.Namespace) -> tuple[flo
         if seconds > options.seconds + _PATIENCE_SECONDS:
             trial.process.kill()
         time.sleep(0.1)
+    havoc.turn(calm=True)
     return begun or 0.0, at_end
 
 

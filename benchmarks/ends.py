@@ -36,7 +36,9 @@ _END_SECONDS = 60.0
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark and prints a table, or one JSON object."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, by the runs too
+    for number in (signal.SIGINT, signal.SIGHUP):  # what is ignored here, as in the background, the runs ignore too
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     result: dict[str, Any] = {"machine": machine(), "seed": options.seed}
     for kind in RUNS if options.kind == "both" else (options.kind,):
         result[kind] = {end: ended(kind, end, options.seed) for end in options.ends if end in _ends(kind)}

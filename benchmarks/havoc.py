@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import time
@@ -32,7 +33,7 @@ WEIGHTS = {
     "hang": 5,
     "slow": 4,
     "kill_warden": 2,
-    "kill_collector": 2,
+    "kill_collector": 1.5,
     "stop_collector": 0.5,  # half a minute passes before it is given up
     "pause_collector": 2,
     "disk": 4,
@@ -86,7 +87,8 @@ class Havoc:
         now = time.monotonic()
         for due, undo in self._undo:
             if calm or due <= now:
-                undo()
+                with contextlib.suppress(ProcessLookupError):  # the run may have ended meanwhile
+                    undo()
         self._undo = [] if calm else [each for each in self._undo if each[0] > now]
         self._due -= 0.0 if calm else now - self._before
         self._before = now

@@ -2,9 +2,10 @@
 
 Sixteen instances train with SAC (Gymnasium workers) or PPO (Unity players) while now and then a worker or player is
 killed, stops, hangs or returns NaN. The buffer is full within minutes, so that rows are overwritten for most of the
-time. Every 10 s memory, file handles and threads of all processes are noted; memory is the proportional set size, in
-which a page that several processes share counts once. Compared are the medians of the five minutes behind the first ten
-and of the last five, of moments at which all processes were there and none had just started.
+time. Every 10 s memory, file handles and threads of all processes are noted. Memory is what no other process shares
+(the unique set size): buffer and weights are claimed at the start, and how a library's pages count would depend on
+whatever else runs. Compared are the medians of the five minutes behind the first ten and of the last five, of moments
+at which all processes were there and none had just started.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def sample(trial: Trial) -> dict[str, Sample]:
             process = psutil.Process(pid)
             with process.oneshot():
                 age = time.time() - process.create_time()
-                memory = process.memory_full_info().pss
+                memory = process.memory_full_info().uss
                 found[role].append(Sample(1, memory, process.num_fds(), process.num_threads(), age))
     return {role: _sum(each) for role, each in found.items() if each}
 

@@ -97,10 +97,10 @@ class Trial:
         """Those that are played now."""
         return [life for life in self.lives().values() if not life.closed and _runs(life.pid)]
 
-    def log(self) -> str:
-        """What the run has logged so far."""
-        file = self.folder / "train.log"
-        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    @property
+    def begun(self) -> bool:
+        """Whether the clock of `stop.seconds` runs."""
+        return (self.folder / "train.log").exists()
 
     def collector(self) -> psutil.Process | None:
         """The collector's process, if there is one now."""

@@ -55,6 +55,13 @@ def end_with_launcher() -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def release_memory() -> None:
+    """Gives memory that was freed back to the system, where glibc would keep it for later."""
+    if _LIBC is not None:
+        with contextlib.suppress(AttributeError):
+            _LIBC.malloc_trim(0)
+
+
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 # Loaded here, as it may be called between fork and exec, where nothing should be imported any more.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -13,6 +13,7 @@ import torch
 
 from algorithms.algorithm import Algorithm, make_algorithm
 from buffers.snapshot import Snapshot, restore
+from envs.processes import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -143,6 +144,7 @@ class Run:
             log.warning(late)
         if now >= self._checkpoint_at and self._expected.seen and self._collecting.intact:
             self._save()
+            release_memory()  # else the heap keeps what it took, and grew by 0.25 MiB each time
             self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
         if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes

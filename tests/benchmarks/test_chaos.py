@@ -15,8 +15,8 @@ from trainer.config import TrainConfig
 
 @pytest.mark.parametrize("kind", ["gym", "unity"])
 def test_run_goes_on_whatever_happens_and_loses_open_rows_only(kind, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(chaos, "_stop", lambda options: ["stop.samples=600"])  # on a busy machine too
-    argv = ["--every", "2", "--kind", kind, "--instances", "4", "--json", "--keep", str(tmp_path / "runs")]
+    monkeypatch.setattr(chaos, "_stop", lambda options: ["stop.samples=400"])  # on a busy machine too
+    argv = ["--every", "1", "--kind", kind, "--instances", "4", "--json", "--keep", str(tmp_path / "runs")]
     assert main([*argv, "--faults", "kill", "nan", "pause", "kill_collector"]) == 0
     result = json.loads(capsys.readouterr().out)[kind]
     assert result["ended_as_planned"], (tmp_path / "runs" / kind / "output.txt").read_text()
