@@ -180,10 +180,11 @@ class SAC:
 
     def weights(self) -> dict[str, Tensor]:
         """The networks and what they depend on, without the state of learning: for `load_weights`."""
+        # Critics were `weights/critic` and `weights/target` while their last layer lay the other way round.
         return {
             "weights/policy": self.policy.flat.cpu().clone(),
-            "weights/critic": self._critic_vector.cpu().clone(),
-            "weights/target": self._target_vector.cpu().clone(),
+            "weights/critics": self._critic_vector.cpu().clone(),
+            "weights/targets": self._target_vector.cpu().clone(),
             "weights/temperatures": self._log_temperatures.cpu().clone(),
             "weights/normalizer": self._normalizer.state(),
         }
@@ -191,8 +192,8 @@ class SAC:
     def load_weights(self, state: dict[str, Tensor]) -> None:
         """Takes over what `weights` gave."""
         self.policy.flat.copy_(state["weights/policy"])
-        self._critic_vector.copy_(state["weights/critic"])
-        self._target_vector.copy_(state["weights/target"])
+        self._critic_vector.copy_(state["weights/critics"])
+        self._target_vector.copy_(state["weights/targets"])
         self._log_temperatures.copy_(state["weights/temperatures"])
         self._normalizer.load_state(state["weights/normalizer"])
 
