@@ -43,7 +43,7 @@ class Snapshot:
         """Counters and links, for `restore`; to be taken after all chunks."""
         first = max(0, self.rows.overwritten) + 1
         (links,) = self.rows.gather(np.arange(first, self.head + 1, dtype=np.int64), ("next",))
-        oldest = max(0, self.rows.overwritten) + 1
+        oldest = min(max(0, self.rows.overwritten), self.head) + 1  # all may be overwritten meanwhile
         links = links[oldest - first :]
         links[links > self.head] = -1
         counters = {

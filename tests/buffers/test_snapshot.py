@@ -93,6 +93,20 @@ def test_rows_overwritten_while_saving_are_left_out_and_links_beyond_the_snapsho
     assert starts.min() >= oldest
 
 
+def test_a_snapshot_of_which_all_was_overwritten_while_saving_restores_no_row():
+    players = played(150, 100)
+    saved = Snapshot(players.rows)
+    chunks = list(saved.chunks())
+    while players.rows.overwritten <= saved.head + 20:
+        players.append()
+    index = saved.index()
+    assert index["oldest"] == saved.head + 1
+    other = make_rows(150)
+    restore(other, index, chunks)
+    assert other.head == saved.head
+    assert other.drawable_now == 0
+
+
 def test_links_read_from_rows_that_were_just_overwritten_are_left_out(monkeypatch):
     players = played(400, 200)
     saved, gather = Snapshot(players.rows), players.rows.gather
