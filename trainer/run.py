@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,7 @@ class Run:
         try:
             self._store.save_best(self._weights(), {"behaviors": self._known(), "mean": mean})
             self._best = mean
-            self._models.write_best(self._learners)
+            self._write_models(lambda: self._models.write_best(self._learners))
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are still there.")
 
@@ -294,8 +294,14 @@ class Run:
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is still there.")
         else:
-            self._models.write_newest(self._learners, self._store)
+            self._write_models(lambda: self._models.write_newest(self._learners, self._store))
         return samples
+
+    def _write_models(self, write: Callable[[], None]) -> None:
+        """A user's own network may take its time to be exported, which a signal does not wait for."""
+        if not self._interrupt.late:
+            with suppress(Interrupted), self._interrupt.breakable():
+                write()
 
     @property
     def _finite(self) -> bool:
