@@ -27,7 +27,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.spec import UserError
-from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, RecordConfig, TrainConfig, UnityConfig
+from trainer.config import (
+    BehaviorConfig,
+    EvaluateConfig,
+    GymConfig,
+    RecordConfig,
+    TrainConfig,
+    UnityConfig,
+)
 from trainer.refusals import misused, refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -129,6 +136,12 @@ def load_config(folder: str | Path) -> TrainConfig:
         UserError: the folder is no run's, or its configuration cannot be read.
     """
     return cast(TrainConfig, OmegaConf.to_object(_saved(folder)))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A configuration, or a part of one, as JSON can hold it."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    return cast(dict[str, Any], plain)
 
 
 def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictConfig:

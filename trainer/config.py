@@ -211,6 +211,8 @@ class EvaluateConfig:
     """`best` or `last`."""
     deterministic: bool = True
     """Whether the likeliest action is taken, or one is drawn."""
+    video: bool = False
+    """Whether a video of each episode is written; of Gymnasium environments that can draw `rgb_array`."""
     seed: int = 1_000_000
     """Seeds the episodes; far from the seeds of training."""
 
