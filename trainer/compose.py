@@ -32,6 +32,7 @@ from trainer.config import (
     EvaluateConfig,
     GymConfig,
     RecordConfig,
+    ReportConfig,
     TrainConfig,
     UnityConfig,
 )
@@ -60,7 +61,7 @@ MAY_MOVE = ("reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos")
 
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """Where a command is given the run whose env it uses unless it is given another."""
-_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",)}
+_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",)}
 """Where a command is given what it writes."""
 
 C = TypeVar("C")

@@ -218,6 +218,16 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """`python -m trainer.report`."""
+
+    run: str = field(default=MISSING, metadata={"path": True})
+    """Folder of the run."""
+    to: str | None = path_field()
+    """The `.html` file to write, in place of what is there; null = `report.html` in the run's folder."""
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """`python -m trainer.export`."""
 
