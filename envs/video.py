@@ -101,13 +101,13 @@ class _MP4:
 
             self._shape = frame.shape
             size = tuple(side + side % 2 for side in frame.shape[1::-1])
-            # Its threads would wait for one another on the cores that play.
             self._ffmpeg = write_frames(
                 str(self._file),
                 size,
                 fps=self._frames_per_second,
                 macro_block_size=2,
                 ffmpeg_log_level="error",
+                # One thread: more would take cores from those that play. What players need first stands first.
                 output_params=["-threads", "1", "-movflags", "+faststart"],
             )
             self._ffmpeg.send(None)

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.trainer.report.written_runs import CURVES, gif, write_evaluation, written_run
+from tests.trainer.report.written_runs import CURVES, gif, mp4, write_evaluation, written_run
 from trainer.report.page import page_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -30,6 +30,8 @@ onload = () => {
     strokes: [...page.querySelectorAll(".chart path")].map(each => page.defaultView.getComputedStyle(each).stroke),
     letters: [...page.querySelectorAll(".chart text")].map(
       each => parseFloat(page.defaultView.getComputedStyle(each).fontSize) * each.getScreenCTM().a),
+    videos: [...page.querySelectorAll("video")].map(each => each.videoWidth),
+    plays: document.createElement("video").canPlayType('video/mp4; codecs="avc1.64000a"'),
     pictures: [...page.querySelectorAll("img")].map(each => each.naturalWidth),
     figures: [...new Set([...page.querySelectorAll("td.figure")].map(
       each => page.defaultView.getComputedStyle(each).fontVariantNumeric))],
@@ -55,6 +57,17 @@ def test_the_page_is_whole_on_a_phone_and_on_a_screen(tmp_path, width):
     assert {"rgb(37, 99, 235)", "none"} < set(seen["strokes"])
     assert seen["figures"] == ["tabular-nums"]
     assert not re.findall(r"Refused|ERR_|violates", told)
+
+
+def test_videos_play_within_the_page(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    run = written_run(tmp_path / "run")
+    write_evaluation(run, [0.93, 0.92], video=mp4(tmp_path), suffix=".mp4")
+    seen, told = look(page_of(run), tmp_path, 800)
+    if not seen["plays"]:
+        pytest.skip("this Chromium was built without H.264")
+    assert seen["videos"] == [64, 64]
+    assert "Refused" not in told
 
 
 def look(page, folder, width):

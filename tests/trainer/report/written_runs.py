@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from envs.picture import animated_gif
+from envs.video import _MP4
 from trainer.compose import as_dict, compose, save_config
 from trainer.config import TrainConfig
 from trainer.evaluation import Episode, Evaluation, save_evaluation
@@ -64,10 +65,12 @@ def write_summary(folder: Path, samples: int, stopped_by: str, **extra) -> None:
     ).write(folder)  # fmt: skip
 
 
-def write_evaluation(folder: Path, rewards: list[float], *, video: bytes | None = None, **changes) -> Path:
+def write_evaluation(
+    folder: Path, rewards: list[float], *, video: bytes | None = None, suffix: str = ".gif", **changes
+) -> Path:
     """An evaluation with an episode for each reward; `video`, if given, is the file of each."""
     env = as_dict(compose(BASIC, TrainConfig, "config").env)
-    name = None if video is None else "episode-{}.gif"
+    name = None if video is None else "episode-{}" + suffix
     episodes = [Episode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)]
     files = {}
     for episode in episodes:
@@ -76,6 +79,16 @@ def write_evaluation(folder: Path, rewards: list[float], *, video: bytes | None 
             files[episode.video].write_bytes(video)
     given = {"checkpoint": "best-000001", "samples": 900, "deterministic": True, "seed": 7, "env": env} | changes
     return save_evaluation(Evaluation(played_at="2026-01-02T03:04:05+00:00", episodes=episodes, **given), folder, files)
+
+
+def mp4(folder: Path) -> bytes:
+    """The same as MP4, which takes imageio-ffmpeg."""
+    file = folder / "made.mp4"
+    video = _MP4(file, 10)
+    for at in range(3):
+        video.add(np.full((32, 64, 3), 60 * at, np.uint8))
+    video.close()
+    return file.read_bytes()
 
 
 def gif(frames: int = 3) -> bytes:
