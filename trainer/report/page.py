@@ -106,9 +106,9 @@ def _summary(run: Path, events: Events) -> dict[str, Any] | None:
     """What the run left at its end; None if it went on since, and has not ended well."""
     try:
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return summary if summary["samples"] >= events.samples else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return summary if summary["samples"] >= events.samples else None
 
 
 def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -218,7 +218,7 @@ def _moving_pictures(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) 
                 figures = {"reward": episode.reward, "length": episode.length, **episode.metrics}
                 told = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
                 yield f"Evaluation, episode {place}: {told}", folder / episode.video
-    pictures = sorted(run.glob("pictures/*.gif"))
+    pictures = sorted(file for file in run.glob("pictures/*.gif") if file.stem.isdigit())
     for picture in [*pictures[:1], *pictures[1:][-1:]]:
         yield f"In training, after {int(picture.stem):,} samples", picture
 

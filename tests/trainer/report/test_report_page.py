@@ -109,6 +109,20 @@ def test_a_run_that_went_on_after_its_summary_and_was_killed_is_not_told_as_ende
     assert "samples 2,000" in text
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"samples": null}'])
+def test_a_damaged_summary_is_none(tmp_path, content):
+    run = written_run(tmp_path / "run")
+    (run / "summary.json").write_text(content)
+    assert "ended without a summary" in Reader(page_of(run)).text
+
+
+def test_events_that_are_cut_off_are_shown_as_far_as_they_go(tmp_path):
+    run = written_run(tmp_path / "run", stopped_by=None)
+    (events,) = run.glob("events*")
+    events.write_bytes(events.read_bytes()[:-100])
+    assert "samples 1,000" in Reader(page_of(run)).text
+
+
 def test_a_run_without_points_says_so(read):
     text = read(curves={}, stopped_by=None).text
     assert "No curves so far" in text
