@@ -56,9 +56,12 @@ def _finite(curve: Curve) -> Curve:
 
 
 def _stack(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """Draws curves of the same samples one upon another; each value holds from the point before."""
     first = next(iter(curves.values()))
     values = [curve.values for curve in curves.values()]
-    axes.stackplot(first.samples, *values, colors=[colour(place) for place in range(len(values))], linewidth=0)
+    axes.stackplot(
+        first.samples, *values, colors=[colour(place) for place in range(len(values))], linewidth=0, step="pre"
+    )
 
 
 def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:

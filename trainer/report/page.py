@@ -98,8 +98,8 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as people write it, with a digit behind the point where it is small."""
-    return f"{share:.0%}" if share >= 0.1 or not share else f"{share:.1%}"
+    """A share as people write it, with two digits that count where it is small."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _summary(run: Path, events: Events) -> dict[str, Any] | None:
