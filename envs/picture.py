@@ -62,9 +62,7 @@ def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
     """A GIF of `frames`, each (H, W, 3) uint8, that repeats; larger ones are shrunk to 320 pixels."""
     from PIL import Image
 
-    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    for image in images:
-        image.thumbnail((_PIXELS, _PIXELS))
+    images = [Image.fromarray(shrunk(frame)) for frame in frames]
     stream = io.BytesIO()
     # GIFs count in hundredths of a second, and viewers slow down what is faster than two of them.
     milliseconds = max(20, round(1000 / frames_per_second))
@@ -72,6 +70,23 @@ def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
         stream, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
     )
     return stream.getvalue()
+
+
+def shrunk(frame: Array) -> Array:
+    """A frame (H, W, 3) uint8, made smaller if a side has more than 320 pixels."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    image.thumbnail((_PIXELS, _PIXELS))
+    return np.asarray(image)
+
+
+def picture(rendered: Any) -> Array:
+    """What `render()` returned, as a frame (H, W, 3) uint8; ValueError if it is none."""
+    frame = np.asarray(rendered)
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"render() returned {type(rendered).__name__} of shape {frame.shape}, not (H, W, 3)")
+    return frame.astype(np.uint8, copy=False)
 
 
 def _run_filming(
@@ -96,17 +111,10 @@ def _run_filming(
 def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:
     adapter = GymAdapter(env, spec)
     env.reset(seed=seed)
-    yield _picture(env.render())
+    yield picture(env.render())
     for continuous, discrete in zip(*actions):
         action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
         _, _, terminated, truncated, _ = env.step(action)
-        yield _picture(env.render())
+        yield picture(env.render())
         if terminated or truncated:
             break
-
-
-def _picture(rendered: Any) -> Array:
-    picture = np.asarray(rendered)
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"render() returned {type(rendered).__name__} of shape {picture.shape}, not (H, W, 3)")
-    return picture.astype(np.uint8, copy=False)

@@ -27,7 +27,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.spec import UserError
-from trainer.config import BehaviorConfig, EvaluateConfig, GymConfig, RecordConfig, TrainConfig, UnityConfig
+from trainer.config import (
+    BehaviorConfig,
+    EvaluateConfig,
+    GymConfig,
+    RecordConfig,
+    ReportConfig,
+    TrainConfig,
+    UnityConfig,
+)
 from trainer.refusals import misused, refusal, unknown_key
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -53,7 +61,7 @@ MAY_MOVE = ("reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos")
 
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """Where a command is given the run whose env it uses unless it is given another."""
-_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",)}
+_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",)}
 """Where a command is given what it writes."""
 
 C = TypeVar("C")
@@ -129,6 +137,12 @@ def load_config(folder: str | Path) -> TrainConfig:
         UserError: the folder is no run's, or its configuration cannot be read.
     """
     return cast(TrainConfig, OmegaConf.to_object(_saved(folder)))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A configuration, or a part of one, as JSON can hold it."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    return cast(dict[str, Any], plain)
 
 
 def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictConfig:

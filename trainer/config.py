@@ -211,8 +211,20 @@ class EvaluateConfig:
     """`best` or `last`."""
     deterministic: bool = True
     """Whether the likeliest action is taken, or one is drawn."""
+    video: bool = False
+    """Whether a video of each episode is written; of Gymnasium environments that can draw `rgb_array`."""
     seed: int = 1_000_000
     """Seeds the episodes; far from the seeds of training."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """`python -m trainer.report`."""
+
+    run: str = field(default=MISSING, metadata={"path": True})
+    """Folder of the run."""
+    to: str | None = path_field()
+    """The `.html` file to write, in place of what is there; null = `report.html` in the run's folder."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""`python -m trainer.evaluate run=runs/… episodes=5`: plays a trained policy and prints what it scores.
+"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and tells what it scores.
 
 Episodes are shared out evenly over instances beforehand, so that short episodes are not over-represented; resets are
-seeded apart from those of training.
+seeded apart from those of training. `trainer.evaluation` says what it leaves.
 """
 
 from __future__ import annotations
@@ -9,16 +9,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from envs import video
+from envs.lockstep import LockstepManager
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.compose import load_config, run_command
-from trainer.config import EvaluateConfig, GymConfig, TrainConfig, Which, settings_of
+from trainer.compose import as_dict, load_config, run_command
+from trainer.config import EnvConfig, EvaluateConfig, GymConfig, TrainConfig, UnityConfig, Which, settings_of
+from trainer.evaluation import RESULTS, Episode, Evaluation, place_of, save_evaluation, scalars
 from trainer.instances import Instances, check_env, make_manager
+from trainer.metrics import TensorBoard
 
 if TYPE_CHECKING:
     from algorithms.policy import Policy
@@ -47,7 +53,8 @@ def evaluate(
 ) -> list[Played]:
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
-    Gymnasium environments do not wait; Unity plays at its time scale.
+    Gymnasium environments do not wait, and go in lock-step: with one seed, what is drawn is the same each time. Unity
+    plays at its time scale.
 
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
@@ -56,7 +63,8 @@ def evaluate(
     if isinstance(env, GymConfig):
         env = replace(env, time_scale=0)
     players: dict[str, TrainedPlayer] = {}
-    with make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation") as manager:
+    made = make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation")
+    with LockstepManager(made) if isinstance(env, GymConfig) else made as manager:
         manager.start()
 
         def act(behavior: str, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
@@ -68,7 +76,7 @@ def evaluate(
         return play(manager, act, episodes)
 
 
-def play(manager: Instances, act: Act, episodes: int) -> list[Played]:
+def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[Played]:
     """Plays `episodes` episodes of each behavior on a started manager's instances; in order of their ends.
 
     Each instance takes its share: of each behavior the first that begin in it, however many end before these.
@@ -191,6 +199,15 @@ class _Running:
 _NEWS_SECONDS = 1.0
 
 
+def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:
+    """The same environment, whose episodes leave videos in `folder`."""
+    if not isinstance(env, GymConfig):
+        raise UserError("video=true: a Unity player draws in a window of its own, which cannot be filmed from here")
+    wrapper = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
+    kwargs = {**env.kwargs, "render_mode": "rgb_array"}
+    return replace(env, kwargs=kwargs, wrappers=[*env.wrappers, wrapper])
+
+
 def _check(config: EvaluateConfig) -> None:
     if config.episodes < 1:
         raise UserError(f"episodes={config.episodes} must be at least 1")
@@ -201,30 +218,65 @@ def _check(config: EvaluateConfig) -> None:
     env = config.env or saved.env
     if env.instances < 1:
         raise UserError(f"env.instances={env.instances} must be above 0")
-    check_env(env)
+    check_env(_filmed(env, Path()) if config.video else env)
 
 
 def _evaluate(config: EvaluateConfig) -> int:
     checkpoint = load_checkpoint(config.run, config.checkpoint)
     saved = load_config(config.run)
-    saved = replace(saved, env=config.env or saved.env)
-    played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
-    print(f"{checkpoint.path}: {config.episodes} episodes")
-    behaviors = sorted({each.behavior for each in played})
-    for behavior in behaviors:
-        mine = [each for each in played if each.behavior == behavior]
-        if len(behaviors) > 1:
-            print(f"{behavior}: {len(mine)} episodes")
-        _print_figures(mine)
+    env = config.env or saved.env
+    place = place_of(Path(config.run), config.deterministic)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".playing-", dir=place, ignore_cleanup_errors=True) as folder:
+            saved = replace(saved, env=_filmed(env, Path(folder)) if config.video else env)
+            played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
+            evaluation, videos = _evaluation(config, checkpoint, env, played, Path(folder))
+            _print_figures(checkpoint, config.episodes, evaluation)
+            written = save_evaluation(evaluation, Path(config.run), videos)
+        named = isinstance(env, UnityConfig) or len(evaluation.figures) > 1
+        board = TensorBoard(place)
+        board.scalars(evaluation.samples, scalars(evaluation, named))
+        board.close()
+    except OSError as error:
+        raise UserError(f"what the evaluation found cannot be written to {place} ({error.strerror})") from error
+    print(f"{written}: {', '.join([RESULTS, *videos])}")
+    if videos and video.SUFFIX == ".gif":
+        print("For MP4, at any length and in full size: pip install 'outstep[video]'")
     return 0
 
 
-def _print_figures(played: list[Played]) -> None:
-    figures = {"reward": [each.reward for each in played], "length": [float(each.length) for each in played]}
-    for name in sorted({name for each in played for name in each.metrics}):
-        figures[name] = [each.metrics[name] for each in played if name in each.metrics]
-    for name, values in figures.items():
-        print(f"{name:>10}  mean {np.mean(values):.4g}  min {min(values):.4g}  max {max(values):.4g}")
+def _evaluation(
+    config: EvaluateConfig, checkpoint: Checkpoint, env: EnvConfig, played: Sequence[Played], folder: Path
+) -> tuple[Evaluation, dict[str, Path]]:
+    """What was found, and by name the videos, which lie in `folder` so far."""
+    episodes: list[Episode] = []
+    videos: dict[str, Path] = {}
+    for place, each in enumerate(played, start=1):
+        metrics, name = dict(each.metrics), None
+        if config.video:
+            name = f"episode-{place}{video.SUFFIX}"
+            videos[name] = video.video_file(folder, metrics.pop(video.NUMBER))
+        episodes.append(Episode(each.behavior, each.reward, each.length, metrics, name))
+    evaluation = Evaluation(
+        checkpoint=checkpoint.path.name,
+        samples=sum(each["samples"] for each in checkpoint.state["behaviors"].values()),
+        deterministic=config.deterministic,
+        seed=config.seed,
+        played_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        env=as_dict(env),
+        episodes=episodes,
+    )
+    return evaluation, videos
+
+
+def _print_figures(checkpoint: Checkpoint, episodes: int, evaluation: Evaluation) -> None:
+    print(f"{checkpoint.path}: {episodes} episodes")
+    for behavior, figures in evaluation.figures.items():
+        if len(evaluation.figures) > 1:
+            print(f"{behavior}: {episodes} episodes")
+        for name, figure in figures.items():
+            print(f"{name:>10}  mean {figure.mean:.4g}  min {figure.min:.4g}  max {figure.max:.4g}")
 
 
 if __name__ == "__main__":

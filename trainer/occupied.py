@@ -35,6 +35,20 @@ def occupied(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_occupied(folder: Path) -> bool:
+    """Whether a process trains in a run's folder now."""
+    try:
+        file = (folder / _FILE).open("rb")
+    except OSError:
+        return False
+    with file:
+        try:
+            _lock(file)
+        except OSError:
+            return True
+    return False
+
+
 def _lock(file: IO[bytes]) -> None:
     if os.name == "posix":
         import fcntl

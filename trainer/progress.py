@@ -92,6 +92,13 @@ def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_sec
     return max(0.0, min(estimates)) if estimates else None
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints messages above the live display, which shows the status itself."""
 
@@ -114,7 +121,7 @@ def _figures(status: Status) -> list[tuple[str, str]]:
     """Names and values, in the order of interest."""
     figures = [
         ("samples", f"{status.samples:,}"),
-        ("time", _clock(status.seconds)),
+        ("time", clock(status.seconds)),
         ("samples/s", f"{status.samples_per_second:,.1f}"),
     ]
     if status.supply_fraction is not None:
@@ -126,7 +133,7 @@ def _figures(status: Status) -> list[tuple[str, str]]:
         figures.append((metric, f"{'-' if mean is None else f'{mean:.4g}'} (goal {target:.4g})"))
     figures += [(name, f"{share:.0%}") for name, share in status.shares.items()]
     if status.seconds_left is not None:
-        figures.append(("left", _clock(status.seconds_left)))
+        figures.append(("left", clock(status.seconds_left)))
     return figures
 
 
@@ -139,13 +146,7 @@ def _display(title: str, status: Status) -> Group:
     bars = Table.grid(padding=(0, 2))
     for name, share in status.shares.items():
         bars.add_row(Text(name, style="dim"), ProgressBar(total=1, completed=share, width=24), Text(f"{share:.0%}"))
-    left = "" if status.seconds_left is None else f"   {_clock(status.seconds_left)} left"
+    left = "" if status.seconds_left is None else f"   {clock(status.seconds_left)} left"
     sides = Table.grid(padding=(0, 6))
     sides.add_row(table, bars)
     return Group(Text(title + left, style="bold cyan"), sides)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -17,6 +17,7 @@ from envs.processes import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.chronicle import Chronicle
 from trainer.collecting import Collecting, Inline
 from trainer.config import Device, Mode, TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
@@ -28,7 +29,6 @@ from trainer.models import Models
 from trainer.profile import tracer
 from trainer.progress import log
 from trainer.remote import Remote
-from trainer.report import Report
 from trainer.shared import SAMPLES, Message, Shared
 from trainer.weights import WeightsWriter
 
@@ -91,8 +91,10 @@ class Run:
         checkpoint, config = self._checkpoint, self._config
         with ExitStack() as ends:
             samples = self._shared.samples
-            self._report = Report(config, self._folder, samples, checkpoint.state["report"] if checkpoint else None)
-            ends.callback(self._report.close)
+            self._chronicle = Chronicle(
+                config, self._folder, samples, checkpoint.state["report"] if checkpoint else None
+            )
+            ends.callback(self._chronicle.close)
             collecting = Inline if config.run.mode is Mode["inline"] else Remote
             resume = checkpoint.state["collector"] if checkpoint else None
             with self._interrupt.breakable():
@@ -137,7 +139,7 @@ class Run:
                     learner.update()
                 self._collecting.updated()
                 self._updated()
-        if self._report.refresh(self._shared.samples, self._learners):
+        if self._chronicle.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
         if late := self._expected.overdue(now):
@@ -153,7 +155,7 @@ class Run:
         self._collecting.advance(
             lambda: bool(self._preparing) or any(learner.due() for learner in self._learners.values())
         )
-        self._report.waited += time.perf_counter() - start
+        self._chronicle.waited += time.perf_counter() - start
 
     def _receive(self) -> None:
         for message in self._collecting.receive():
@@ -163,13 +165,13 @@ class Run:
         if message.kind == "spec":
             self._begin(*message.content)
         elif message.kind == "episodes":
-            self._report.episodes(message.behavior, message.content)
+            self._chronicle.episodes(message.behavior, message.content)
         elif message.kind == "game":
-            self._report.game(self._shared.samples, message.content)
+            self._chronicle.game(self._shared.samples, message.content)
         elif message.kind == "statistics":
-            self._report.statistics(message.content)
+            self._chronicle.statistics(message.content)
         elif message.kind == "picture":
-            self._report.picture(self._shared.samples, message.content)
+            self._chronicle.picture(self._shared.samples, message.content)
         elif message.kind == "lost":
             log.warning(message.content)
         else:
@@ -183,7 +185,7 @@ class Run:
         samples = self._save()
         if never := self._expected.never():
             log.warning(never)
-        self._report.finish(samples, self._learners, reason)
+        self._chronicle.finish(samples, self._learners, reason)
 
     def _begin(self, spec: BehaviorSpec, place: int) -> None:
         """Makes the learner of a behavior that has appeared, if it has none; its agents act once that is prepared."""
@@ -234,7 +236,7 @@ class Run:
         self._learners[name] = learner
 
     def _keep_best(self) -> None:
-        mean = self._report.reward_mean
+        mean = self._chronicle.reward_mean
         if mean is None or (self._best is not None and mean <= self._best) or not self._finite:
             return
         try:
@@ -246,20 +248,20 @@ class Run:
 
     def _ended(self) -> str | None:
         """What ends the run, if anything does. Steps that are half done are waited for, if that does not take long."""
-        stop, report = self._config.stop, self._report
+        stop, chronicle = self._config.stop, self._chronicle
         if self._interrupt.late:
             return "interrupted"
         if not self._collecting.intact:
             return None
         if self._interrupt.signal is not None:
             return "interrupted"
-        if report.goal_reached:
+        if chronicle.goal_reached:
             return "goal"
         if stop.samples is not None and self._shared.samples >= stop.samples:
             return "samples"
-        if stop.seconds is not None and report.seconds >= stop.seconds:
+        if stop.seconds is not None and chronicle.seconds >= stop.seconds:
             return "seconds"
-        if stop.reward is not None and report.reward_mean is not None and report.reward_mean >= stop.reward:
+        if stop.reward is not None and chronicle.reward_mean is not None and chronicle.reward_mean >= stop.reward:
             return "reward"
         return None
 
@@ -288,7 +290,7 @@ class Run:
             messages = self._collecting.receive()  # the episodes that its state counts
         for message in messages:
             self._handle(message)
-        state["report"] = self._report.state()
+        state["report"] = self._chronicle.state()
         try:
             self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:

@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from trainer import demos, evaluate, record
+from trainer.report import __main__ as report
 
 GYM, UNITY, TOYS = "env.id=CartPole-v1", "env=unity env.player=env=basic", "env.id=tests.toys:"
 SHORT = {"GYM": GYM, "UNITY": UNITY, "SAC": f"{GYM} algorithm=sac"}
@@ -210,6 +211,9 @@ COMMANDS = [
     (evaluate, "run=nowhere checkpoint=worst", "checkpoint=worst: expected one of best, last"),
     (evaluate, "run=nowhere env=nothing", "unknown env 'nothing'; there is basic"),
     (evaluate, "run=nowhere evn=1", "unknown key evn; did you mean env?"),
+    (report, "", "run is missing: give it, for example run=runs/..."),
+    (report, "run=nowhere", "nowhere is not a run's folder, it does not exist"),
+    (report, "rnu=x", "unknown key rnu; did you mean run?"),
     (demos, "", "the following arguments are required: command; --help tells what there is"),
     (demos, "show", "the following arguments are required: file"),
     (demos, "hide x", "argument command: invalid choice: 'hide'"),

@@ -20,7 +20,7 @@ from trainer.progress import Progress, Status, log, seconds_left
 _SHOW_SECONDS = 0.5
 
 
-class Report:
+class Chronicle:
     """A run's figures. `state` is what `load_state` was given, grown on: they span all parts of a resumed run."""
 
     def __init__(self, config: TrainConfig, folder: Path, samples: int, state: Mapping[str, Any] | None) -> None:
@@ -149,7 +149,7 @@ class Report:
         log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run's report starts from, as JSON."""
+        """What a resumed run's chronicle starts from, as JSON."""
         return {
             "seconds": self.seconds,
             "supply": self._supply(),

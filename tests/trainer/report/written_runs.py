@@ -1,0 +1,96 @@
+"""Run folders as a run leaves them, written in milliseconds and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from envs.picture import animated_gif
+from envs.video import _MP4
+from trainer.compose import as_dict, compose, save_config
+from trainer.config import TrainConfig
+from trainer.evaluation import Episode, Evaluation, save_evaluation
+from trainer.metrics import Summary, TensorBoard
+
+BASIC = ["+experiment=basic_ppo", "run.name=basic"]
+CURVES = {
+    "run/seconds": 3.0,
+    "run/samples_per_second": 250.0,
+    "run/supply_fraction": 0.97,
+    "time/acting": 0.1,
+    "time/waiting_for_games": 0.7,
+    "time/held_back": 0.0,
+    "time/writing": 0.1,
+    "time/updating": 0.3,
+    "time/waiting_for_samples": 0.6,
+    "instances/smallest_share": 0.06,
+    "instances/share_0": 0.06,
+    "episode/reward": 0.5,
+    "episode/length": 7.0,
+    "loss/policy": -0.02,
+    "policy/entropy": 1.1,
+    "policy/kl": 0.01,
+    "update/count": 9.0,
+}
+"""The names of a run's scalars, with their last values."""
+
+
+def written_run(
+    folder: Path, *overrides: str, curves: Mapping[str, float] = CURVES, stopped_by: str | None = "samples"
+) -> Path:
+    """A run with ten points of each of `curves`, up to sample 1000, and a summary unless `stopped_by` is None."""
+    folder.mkdir(parents=True)
+    save_config(compose([*BASIC, *overrides], TrainConfig, "config"), folder)
+    write_points(folder, range(100, 1001, 100), curves)
+    if stopped_by:
+        write_summary(folder, 1000, stopped_by)
+    return folder
+
+
+def write_points(folder: Path, samples: range, curves: Mapping[str, float], begun: int = 0) -> None:
+    """Points that rise to the value of each curve, in an event file of their own."""
+    board = TensorBoard(folder, begun)
+    for at in samples:
+        board.scalars(at, {name: value * at / samples[-1] for name, value in curves.items()})
+    board.close()
+
+
+def write_summary(folder: Path, samples: int, stopped_by: str, **extra) -> None:
+    """`summary.json`."""
+    Summary(
+        samples, 3.0, 333.3, 0.97, 143, 0.4321, stopped_by, **extra,
+        extra={"updates": {"Basic-v0": 9}, "updates_achieved": {"Basic-v0": 1.0}, "dropped": {"Basic-v0": 12}},
+    ).write(folder)  # fmt: skip
+
+
+def write_evaluation(
+    folder: Path, rewards: list[float], *, video: bytes | None = None, suffix: str = ".gif", **changes
+) -> Path:
+    """An evaluation with an episode for each reward; `video`, if given, is the file of each."""
+    env = as_dict(compose(BASIC, TrainConfig, "config").env)
+    name = None if video is None else "episode-{}" + suffix
+    episodes = [Episode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)]
+    files = {}
+    for episode in episodes:
+        if episode.video:
+            files[episode.video] = folder / episode.video
+            files[episode.video].write_bytes(video)
+    given = {"checkpoint": "best-000001", "samples": 900, "deterministic": True, "seed": 7, "env": env} | changes
+    return save_evaluation(Evaluation(played_at="2026-01-02T03:04:05+00:00", episodes=episodes, **given), folder, files)
+
+
+def mp4(folder: Path) -> bytes:
+    """The same as MP4, which takes imageio-ffmpeg."""
+    file = folder / "made.mp4"
+    video = _MP4(file, 10)
+    for at in range(3):
+        video.add(np.full((32, 64, 3), 60 * at, np.uint8))
+    video.close()
+    return file.read_bytes()
+
+
+def gif(frames: int = 3) -> bytes:
+    """A moving picture, 64 x 32."""
+    return animated_gif([np.full((32, 64, 3), 60 * at, np.uint8) for at in range(frames)], 10)

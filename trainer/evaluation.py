@@ -1,0 +1,127 @@
+"""What an evaluation leaves in a run's folder: figures of each episode, their means, and videos.
+
+```
+evaluation/deterministic/                    or sampled/: TensorBoard's events, a point for each evaluation
+evaluation/deterministic/<checkpoint>/       results.json, and episode-1.mp4, ... if it was filmed
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode that was played."""
+
+    behavior: str
+    reward: float
+    length: int
+    metrics: dict[str, float]
+    """What its environment reported at its end."""
+    video: str | None = None
+    """Name of its file, beside `results.json`."""
+
+
+class Figure(NamedTuple):
+    """A figure of several episodes."""
+
+    mean: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `results.json` holds."""
+
+    checkpoint: str
+    """The name of its folder."""
+    samples: int
+    """That it had learned from."""
+    deterministic: bool
+    """Whether the likeliest actions were taken, or actions were drawn."""
+    seed: int
+    played_at: str
+    """ISO 8601, with the zone."""
+    env: dict[str, Any]
+    """The configuration of the environment that was played."""
+    episodes: list[Episode]
+
+    @property
+    def figures(self) -> dict[str, dict[str, Figure]]:
+        """By behavior and name: `reward`, `length`, and what its episodes end with."""
+        behaviors = sorted({each.behavior for each in self.episodes})
+        return {name: _figures([each for each in self.episodes if each.behavior == name]) for name in behaviors}
+
+
+def place_of(run: Path, deterministic: bool) -> Path:
+    """Where evaluations of a run lie, by how actions are chosen."""
+    return run / "evaluation" / ("deterministic" if deterministic else "sampled")
+
+
+def save_evaluation(evaluation: Evaluation, run: Path, videos: Mapping[str, Path]) -> Path:
+    """Writes an evaluation in place of an earlier one of the same checkpoint; returns its folder.
+
+    Args:
+        evaluation: with the names of its videos.
+        run: the run's folder.
+        videos: by name, the files that are moved there.
+    """
+    folder = place_of(run, evaluation.deterministic) / evaluation.checkpoint
+    aside = folder.with_name(f".aside-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, file in videos.items():
+        file.replace(aside / name)
+    content = asdict(evaluation)
+    content["figures"] = {
+        behavior: {name: figure._asdict() for name, figure in each.items()}
+        for behavior, each in evaluation.figures.items()
+    }
+    (aside / RESULTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(aside, folder)
+    return folder
+
+
+def load_evaluations(run: Path) -> list[tuple[Path, Evaluation]]:
+    """A run's evaluations and their folders, the newest first; what cannot be read is left out."""
+    found = []
+    for file in run.glob(f"evaluation/*/[!.]*/{RESULTS}"):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            del content["figures"]  # they follow from the episodes
+            content["episodes"] = [Episode(**each) for each in content["episodes"]]
+            found.append((file.parent, Evaluation(**content)))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda each: each[1].played_at, reverse=True)
+
+
+def scalars(evaluation: Evaluation, named: bool) -> dict[str, float]:
+    """The figures by TensorBoard's names, those of a run's own curves for the means; with behaviors if `named`."""
+    points: dict[str, float] = {}
+    for behavior, each in evaluation.figures.items():
+        for name, figure in each.items():
+            key = f"{behavior}/episode/{name}" if named else f"episode/{name}"
+            points |= {key: figure.mean, f"{key}_min": figure.min, f"{key}_max": figure.max}
+    return points
+
+
+def _figures(episodes: Sequence[Episode]) -> dict[str, Figure]:
+    values = {"reward": [each.reward for each in episodes], "length": [float(each.length) for each in episodes]}
+    for name in sorted({name for each in episodes for name in each.metrics}):
+        values[name] = [each.metrics[name] for each in episodes if name in each.metrics]
+    return {name: Figure(float(np.mean(each)), min(each), max(each)) for name, each in values.items()}

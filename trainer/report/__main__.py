@@ -1,0 +1,51 @@
+"""`python -m trainer.report run=runs/…`: writes one HTML page of a run, which needs nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from envs.spec import UserError
+from trainer.compose import load_config, run_command
+from trainer.config import ReportConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    return run_command(sys.argv[1:] if argv is None else argv, ReportConfig, "report", _check, _report)
+
+
+def _check(config: ReportConfig) -> None:
+    load_config(config.run)
+    to = _file(config)
+    if to.is_dir():
+        raise UserError(f"to={to} is a folder: name a file that ends in .html")
+    for library in ("matplotlib", "jinja2"):
+        if find_spec(library) is None:
+            raise UserError(f"{library} is missing: pip install 'outstep[report]'")
+
+
+def _report(config: ReportConfig) -> int:
+    from trainer.report.page import page_of  # jinja2 is of an extra
+
+    to, page = _file(config), page_of(Path(config.run))
+    aside = to.with_name(f".aside-{to.name}")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(page, encoding="utf-8")
+        os.replace(aside, to)
+    except OSError as error:
+        raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
+    print(f"{to}: {len(page) / 2**20:.1f} MiB")
+    return 0
+
+
+def _file(config: ReportConfig) -> Path:
+    return Path(config.to) if config.to is not None else Path(config.run) / "report.html"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

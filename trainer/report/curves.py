@@ -1,0 +1,167 @@
+"""A run's curves, read from TensorBoard's events and sorted into charts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.config import GoalConfig
+from trainer.metrics import EPISODES
+
+_POINTS = 1000
+"""Of each curve, as TensorBoard itself shows; of more, some are left out at random, never the last."""
+
+
+class Curve(NamedTuple):
+    """A scalar of a run."""
+
+    samples: list[int]
+    values: list[float]
+
+
+class Events(NamedTuple):
+    """What a run's events hold."""
+
+    curves: dict[str, Curve]
+    """By TensorBoard's names."""
+    began: float | None
+    """Seconds since 1970; None without any events."""
+    ended: float | None
+    """The latest event."""
+
+    @property
+    def samples(self) -> int:
+        """Where the curves end."""
+        return max((curve.samples[-1] for curve in self.curves.values()), default=0)
+
+    @property
+    def behaviors(self) -> list[str]:
+        """Those with curves of their own; `""` alone where there is one whose curves bear no name."""
+        return sorted(
+            name.removesuffix(_COUNT).rstrip("/") for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")
+        )
+
+    def last(self, name: str) -> float | None:
+        """A curve's latest value."""
+        return self.curves[name].values[-1] if name in self.curves else None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that are drawn together."""
+
+    title: str
+    note: str
+    curves: Mapping[str, Curve]
+    """By label; at least one. A label is empty where the title says it all."""
+    target: float | None = None
+    """A line across."""
+    percent: bool = False
+    stacked: bool = False
+    """Whether they are shares of a whole."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Charts under one heading."""
+
+    title: str
+    charts: Sequence[Chart]
+    folded: bool = False
+    """Whether it is opened only when asked for."""
+
+
+def read_events(folder: Path) -> Events:
+    """Reads the events of a run, of all its parts; what a resume has undone is left out."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
+    curves, times = {}, []
+    if any(folder.glob("events.out.tfevents.*")):
+        events = EventAccumulator(str(folder), {SCALARS: _POINTS}).Reload()
+        for name in events.Tags()[SCALARS]:
+            points = sorted(events.Scalars(name), key=lambda point: point.step)
+            curves[name] = Curve([point.step for point in points], [point.value for point in points])
+            times += [points[0].wall_time, points[-1].wall_time]
+        if times:
+            times.append(events.FirstEventTimestamp())
+    return Events(curves, min(times, default=None), max(times, default=None))
+
+
+def sections(events: Events, goal: GoalConfig) -> list[Section]:
+    """All curves in charts: what a reader asks first comes first, and everything else is in the last section."""
+    left = {name: curve for name, curve in events.curves.items() if not name.startswith(_HIDDEN)}
+    behaviors = events.behaviors
+
+    def take(name: str, title: str, note: str, *, percent: bool = False, target: float | None = None) -> list[Chart]:
+        """The chart of a scalar, with all behaviors' own in it; none if it was never written."""
+        names = {"": name} | {behavior: f"{behavior}/{name}" for behavior in behaviors if behavior}
+        found = {label: left.pop(each) for label, each in names.items() if each in left}
+        if len(behaviors) == 1:
+            found = dict(zip([""], found.values()))  # a sole behavior's own say the same
+        elif len(found) > 1 and "" in found:
+            found["all"] = found.pop("")  # the last, so that a behavior has one colour everywhere
+        return [Chart(title, note, found, target, percent)] if found else []
+
+    def take_all(*prefixes: str) -> list[Chart]:
+        """Charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
+        keys = [_without_behavior(name, behaviors) for name in left]
+        chosen = sorted({key for key in keys if key.startswith(prefixes)})
+        return [chart for key in chosen for chart in take(key, _title(key), _NOTES.get(key, ""))]
+
+    last = f"mean of the last {EPISODES} episodes"
+    learning = take("episode/reward", "Reward", last)
+    if goal.metric is not None:
+        target = goal.at_most if goal.at_least is None else goal.at_least
+        note = f"mean over {goal.window_samples:,} samples; the line is the goal"
+        learning += take(f"goal/{goal.metric}", f"Goal: {goal.metric}", note, target=target)
+    learning += take("episode/length", "Episode length", f"samples, {last}") + take_all("episode/", "game/")
+    speed = take("run/samples_per_second", "Samples a second", "over each interval between two points")
+    speed += take("run/supply_fraction", "Supply fraction", "of what the games could have delivered", percent=True)
+    speed += [chart for title, words in _PROCESSES.items() if (chart := _shares(title, words, left))]
+    found = [
+        Section("Learning", learning),
+        Section("Speed", speed),
+        Section("Algorithm", take_all("loss/", "policy/entropy", "sac/temperature")),
+        Section("More curves", take_all(""), folded=True),
+    ]
+    return [section for section in found if section.charts]
+
+
+def _shares(title: str, words: Sequence[str], left: dict[str, Curve]) -> Chart | None:
+    """What a process did with its time, each share over the interval before its point."""
+    names = {word: f"time/{word.replace(' ', '_')}" for word in words}
+    found = {word: dict(zip(*left.pop(name))) for word, name in names.items() if name in left}
+    if not found:
+        return None
+    samples = sorted(set.intersection(*map(set, found.values())))  # the last point may be there in part
+    curves = {word: [each[at] for at in samples] for word, each in found.items()}
+    begun = {word: Curve([0, *samples], [*values[:1], *values]) for word, values in curves.items()}
+    return Chart(title, "shares of its time", begun, percent=True, stacked=True) if samples else None
+
+
+def _without_behavior(name: str, behaviors: Sequence[str]) -> str:
+    return next((name.removeprefix(f"{each}/") for each in behaviors if each and name.startswith(f"{each}/")), name)
+
+
+def _title(key: str) -> str:
+    return _TITLES.get(key, key.removeprefix("episode/").removeprefix("game/"))
+
+
+_COUNT = "update/count"
+"""What every behavior's learner tells."""
+_HIDDEN = ("instances/share_", "run/seconds")
+_PROCESSES = {
+    "Collector": ("acting", "writing", "waiting for games", "held back"),
+    "Learner": ("updating", "waiting for samples"),
+}
+_TITLES = {
+    "loss/policy": "Policy loss",
+    "loss/value": "Value loss",
+    "loss/critic": "Critic loss",
+    "policy/entropy": "Entropy of the policy",
+}
+_NOTES = {"policy/entropy": "nats; high: the policy tries many things"}

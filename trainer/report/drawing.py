@@ -1,0 +1,112 @@
+"""Charts as SVG that takes its colours from the page around it, so that one drawing serves light and dark."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainer.report.curves import Chart, Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SERIES = 6
+"""Colours of curves that the page has: `--series-0`, ...; further curves begin anew, dashed."""
+
+
+def draw(chart: Chart, name: str) -> str:
+    """The chart as an `<svg>` element; `name` is no other drawing's on the page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.2, 2.3), layout="constrained")
+        axes = figure.subplots()
+        curves = chart.curves
+        if chart.stacked:
+            _stack(axes, curves)
+        else:
+            curves = {label: _finite(curve) for label, curve in curves.items()}
+            for place, curve in enumerate(curves.values()):
+                marker = "o" if len(curve.samples) == 1 else ""
+                line = "-" if place < SERIES else "--"
+                axes.plot(*curve, color=colour(place), marker=marker, markersize=4, linestyle=line, linewidth=1.5)
+        if chart.target is not None:
+            axes.axhline(chart.target, color=_INK, linestyle=(0, (4, 3)), linewidth=1)
+        _set_axes(axes, chart, curves)
+        content = io.StringIO()
+        figure.savefig(
+            content, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    return _embedded(content.getvalue(), name)
+
+
+def colour(place: int) -> str:
+    """The colour of a chart's curve, as it is drawn; the page's own stands in its place in the end."""
+    return f"#00000{place % SERIES + 1}"
+
+
+def _finite(curve: Curve) -> Curve:
+    """Without values that are none, which would have no place."""
+    kept = [(samples, value) for samples, value in zip(*curve) if math.isfinite(value)]
+    return Curve([samples for samples, _ in kept], [value for _, value in kept])
+
+
+def _stack(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """Draws curves of the same samples one upon another; each value holds from the point before."""
+    first = next(iter(curves.values()))
+    values = [curve.values for curve in curves.values()]
+    axes.stackplot(
+        first.samples, *values, colors=[colour(place) for place in range(len(values))], linewidth=0, step="pre"
+    )
+
+
+def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel("samples")
+    axes.set_xlim(0, max((curve.samples[-1] for curve in curves.values() if curve.samples), default=1) * 1.02 or 1)
+    axes.grid(axis="y", linewidth=0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    low, high = axes.get_ylim()
+    if chart.percent:
+        axes.set_ylim(0, max(1, 0 if chart.stacked else high))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    elif max(abs(low), abs(high)) >= 1e4:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _embedded(document: str, name: str) -> str:
+    """The `<svg>` of a document, sized and coloured by the page, with ids of its own."""
+    svg = document[document.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"#00000([1-9])", lambda match: f"var(--series-{int(match[1]) - 1})", svg)
+    return svg.replace(_INK, "var(--ink)").replace(_MUTED, "var(--muted)").replace(_LINE, "var(--line)")
+
+
+_INK, _MUTED, _LINE = "#0000f1", "#0000f2", "#0000f3"
+"""Stand-ins for colours of the page, as those of `colour`."""
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "the same page each time",
+    "font.size": 9,
+    "text.color": _MUTED,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": _LINE,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+}

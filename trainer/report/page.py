@@ -1,0 +1,227 @@
+"""A run's page: what is on it, and in which words. How it looks is in `page.html`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from trainer.compose import as_dict, load_config
+from trainer.config import GymConfig, Stepping, TrainConfig
+from trainer.evaluation import Evaluation, Figure, load_evaluations
+from trainer.metrics import EPISODES
+from trainer.occupied import is_occupied
+from trainer.progress import clock
+from trainer.report.curves import Events, read_events, sections
+from trainer.report.drawing import SERIES, draw
+from trainer.report.settings import chosen_settings, differences
+
+EMBEDDED_BYTES = 24 * 2**20
+"""Of moving pictures on one page; those beyond are named, and stay where they are."""
+
+
+class Card(NamedTuple):
+    """A figure that is seen at once."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+class Played(NamedTuple):
+    """An evaluation as a table."""
+
+    title: str
+    note: str
+    rows: list[tuple[str, Figure]]
+
+
+class Film(NamedTuple):
+    """A moving picture."""
+
+    caption: str
+    file: str
+    """Where it lies in the run's folder."""
+    kind: str
+    """Its MIME type."""
+    source: str
+    """A data URL; empty if there is no room for it."""
+
+
+def page_of(run: Path) -> str:
+    """The page of the run in a folder, as HTML.
+
+    Raises:
+        UserError: the folder is no run's.
+    """
+    config, events, evaluations = load_config(run), read_events(run), load_evaluations(run)
+    running = is_occupied(run)
+    summary = None if running else _summary(run, events)
+    names = (f"chart-{number}" for number in itertools.count())
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "percent": percent, "draw": lambda chart: draw(chart, next(names))}
+    page: str = environment.get_template("page.html").render(
+        run=run,
+        title=config.run.name or run.resolve().name,
+        running=running,
+        stopped_by=summary and summary["stopped_by"],
+        facts=_facts(config, events, summary),
+        cards=_cards(config, events, summary),
+        films=_films(run, evaluations),
+        evaluations=[_played(evaluation, config) for _, evaluation in evaluations],
+        sections=sections(events, config.goal),
+        behaviors=_behaviors(summary),
+        settings=chosen_settings(config),
+        config=(run / "config.yaml").read_text(encoding="utf-8"),
+        series=SERIES,
+        made_at=_day(datetime.now().timestamp()),
+    )
+    return page
+
+
+def number(value: float | None) -> str:
+    """A figure as people write it: whole ones with commas, others with four digits that count."""
+    if value is None:
+        return "-"
+    if math.isfinite(value) and (float(value).is_integer() or abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share as people write it, with two digits that count where it is small."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
+def _summary(run: Path, events: Events) -> dict[str, Any] | None:
+    """What the run left at its end; None if it went on since, and has not ended well."""
+    try:
+        summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return summary if summary["samples"] >= events.samples else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What was trained, on what, and when."""
+    env = config.env
+    if isinstance(env, GymConfig):
+        game = env.id
+    else:
+        sources = as_dict(env)
+        game = next((str(sources[key]) for key in ("executable", "registry", "player") if sources[key]), "the Editor")
+        game = f"Unity: {game}"
+    algorithms = {config.algorithm.name, *(each.algorithm.name for each in config.behaviors.values())}
+    instances = (summary or {}).get("layout") or f"{env.instances} instances"
+    lockstep = ", in lock-step" if env.stepping is Stepping["lockstep"] and "lock-step" not in instances else ""
+    facts = [
+        ("environment", game),
+        ("algorithm", ", ".join(sorted(name.upper() for name in algorithms))),
+        ("games", instances + lockstep),
+        ("seed", str(config.seed)),
+    ]
+    if events.began is not None:
+        facts.append(("began", _day(events.began)))
+    return facts
+
+
+def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[Card]:
+    """The figures of `summary.json`, or without one the latest of the curves."""
+    if summary is None:
+        values = {
+            "samples": events.samples,
+            "seconds": events.last("run/seconds"),
+            "samples_per_second": events.last("run/samples_per_second"),
+            "supply_fraction": events.last("run/supply_fraction"),
+            "episode_reward_mean": events.last("episode/reward"),
+        }
+    else:
+        values = dict(summary)
+    cards = [Card("reward", number(values["episode_reward_mean"]), f"mean of the last {EPISODES} episodes")]
+    if config.goal.metric is not None:
+        cards.append(_goal_card(config, events, summary))
+    cards.append(Card("samples", number(values["samples"])))
+    if values["seconds"] is not None:
+        cards.append(Card("time", clock(values["seconds"])))
+    cards.append(Card("samples a second", number(values["samples_per_second"])))
+    fraction = "-" if values["supply_fraction"] is None else percent(values["supply_fraction"])
+    cards.append(Card("supply fraction", fraction, "of what the games could deliver"))
+    if "episodes" in values:
+        cards.append(Card("episodes", number(values["episodes"])))
+    return cards
+
+
+def _goal_card(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> Card:
+    goal = config.goal
+    wanted = f"at most {goal.at_most:g}" if goal.at_least is None else f"at least {goal.at_least:g}"
+    note = f"goal: {wanted} over {goal.window_samples:,} samples"
+    if summary is not None and summary["goal_samples"] is not None:
+        note += f"; reached after {summary['goal_samples']:,} samples and {clock(summary['goal_seconds'])}"
+    return Card(str(goal.metric), number(events.last(f"goal/{goal.metric}")), note)
+
+
+def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float | None, int]]:
+    """By behavior: updates, updates for each sample, samples that were too old to learn from."""
+    known = summary or {}
+    return [
+        (name, updates, known["updates_achieved"].get(name), known["dropped"].get(name, 0))
+        for name, updates in known.get("updates", {}).items()
+    ]
+
+
+def _played(evaluation: Evaluation, config: TrainConfig) -> Played:
+    best = evaluation.checkpoint.startswith("best")
+    title = f"{'The best' if best else 'The'} checkpoint after {evaluation.samples:,} samples"
+    chosen = "the likeliest actions" if evaluation.deterministic else "actions drawn from the policy"
+    count = len(evaluation.episodes)
+    notes = [f"{count} episode{'s' * (count != 1)}", chosen, f"seed {evaluation.seed:,}"]
+    notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_dict(config.env))]
+    several = len(evaluation.figures) > 1
+    rows = [
+        (f"{behavior}: {name}" if several else name, figure)
+        for behavior, figures in evaluation.figures.items()
+        for name, figure in figures.items()
+    ]
+    return Played(title, ", ".join(notes), rows)
+
+
+def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[Film]:
+    """The newest evaluation's videos, and the first and the last picture of play from training."""
+    films, room = [], EMBEDDED_BYTES
+    for caption, file in _moving_pictures(run, evaluations):
+        try:
+            size = file.stat().st_size
+            kind = "video/mp4" if file.suffix == ".mp4" else "image/gif"
+            source = f"data:{kind};base64,{b64encode(file.read_bytes()).decode()}" if size <= room else ""
+        except OSError:
+            continue
+        room -= size if source else 0
+        films.append(Film(caption, str(file.relative_to(run)), kind, source))
+    return films
+
+
+def _moving_pictures(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> Iterator[tuple[str, Path]]:
+    filmed = next((each for each in evaluations if any(episode.video for episode in each[1].episodes)), None)
+    if filmed:
+        folder, evaluation = filmed
+        for place, episode in enumerate(evaluation.episodes, start=1):
+            if episode.video:
+                figures = {"reward": episode.reward, "length": episode.length, **episode.metrics}
+                told = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
+                yield f"Evaluation, episode {place}: {told}", folder / episode.video
+    pictures = sorted(file for file in run.glob("pictures/*.gif") if file.stem.isdigit())
+    for picture in [*pictures[:1], *pictures[1:][-1:]]:
+        yield f"In training, after {int(picture.stem):,} samples", picture
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

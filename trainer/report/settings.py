@@ -1,0 +1,56 @@
+"""What a run's settings are, and which of them were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from trainer.compose import as_dict
+from trainer.config import BehaviorConfig, TrainConfig
+
+Row = tuple[str, str, str]
+"""A dotted key, its value, and its default; as YAML writes them."""
+
+
+def chosen_settings(config: TrainConfig) -> list[Row]:
+    """Settings that are not the defaults, in the order of the schema."""
+    plain = TrainConfig(env=type(config.env)(), algorithm=type(config.algorithm)())
+    rows = differences(as_dict(replace(config, behaviors={})), as_dict(plain))
+    for name, behavior in config.behaviors.items():
+        alike = type(behavior.algorithm) is type(config.algorithm)
+        above = BehaviorConfig(config.algorithm if alike else type(behavior.algorithm)(), config.reward)
+        rows += [(f"behaviors.{name}.{row[0]}", *row[1:]) for row in differences(as_dict(behavior), as_dict(above))]
+    return [row for row in rows if not row[0].startswith(_NOT_CHOSEN)]
+
+
+def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[Row]:
+    """Where `settings` differ from `others`; what these do not have has no default."""
+    defaults = dict(_leaves(others))
+    return [
+        (key, _text(value), _text(defaults[key]) if key in defaults else "")
+        for key, value in _leaves(settings)
+        if key not in defaults or defaults[key] != value
+    ]
+
+
+def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _text(value: Any) -> str:
+    """A value as a command line takes it."""
+    if value == "???":
+        return ""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+_NOT_CHOSEN = ("run.choices", "run.dir", "run.name", "resume")
+"""Filled in by the trainer, or told elsewhere on the page."""
