@@ -240,7 +240,7 @@ def test_a_signal_before_the_run_begins_ends_it_too(tmp_path):
     assert not (tmp_path / "output").exists()
 
 
-SAMPLES = 30_000
+SAMPLES = 50_000
 
 
 @POSIX
