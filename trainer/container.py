@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
+    # Until a run or a server answers it: the first process of a container is not ended by what it does not answer.
+    signal.signal(signal.SIGTERM, _leave)
     try:
         if list(words) == ["train"]:
             return _train(root)
@@ -59,7 +61,7 @@ def check_hyperparameters(names: Iterable[str]) -> None:
         UserError: the name of one that may not be given.
     """
     for name in names:
-        if name in ("resume", "run.dir"):
+        if name.lstrip("+") in ("resume", "run.dir"):
             raise UserError(
                 f"{name} is not for a managed container: its run lies with the job's checkpoints, and goes on where "
                 "there are some. Another job's go on if it is given their S3 address"
@@ -67,19 +69,17 @@ def check_hyperparameters(names: Iterable[str]) -> None:
 
 
 def _train(root: Path) -> int:
-    # The first process of a container is not ended by signals that it does not answer.
-    signal.signal(signal.SIGTERM, _leave)
     failure = root / "output" / "failure"
     failure.unlink(missing_ok=True)
     try:
         return _run(root)
     except Exception as error:
-        ours = (
-            "" if isinstance(error, UserError) else f"an error of Outstep's own, see the log: {type(error).__name__}: "
-        )
+        words = one_line(error)
+        if not isinstance(error, UserError):
+            words = f"an error of Outstep's own, see the log: {type(error).__name__}: {words}"
         with suppress(OSError):  # it is raised again
             failure.parent.mkdir(parents=True, exist_ok=True)
-            failure.write_text(f"{ours}{one_line(error)}\n", encoding="utf-8")
+            failure.write_text(f"{words}\n", encoding="utf-8")
         raise
 
 

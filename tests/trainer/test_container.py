@@ -98,7 +98,7 @@ def test_hyperparameters_are_overrides_by_dotted_names(root, trained):
         (CARTPOLE | {"seed": "1,2"}, "seed"),
         ({}, "env.id is missing"),
         (CARTPOLE | {"resume": "runs/a"}, "resume is not for a managed container"),
-        (CARTPOLE | {"run.dir": "a"}, "run.dir is not for a managed container"),
+        (CARTPOLE | {"+run.dir": "a"}, "+run.dir is not for a managed container"),
         ("{", "hyperparameters.json is not JSON"),
         ([], "hyperparameters.json holds list: it must be an object"),
         ({"env": "unity"}, "env=unity, but no channel holds a game for Linux (there is no channel)"),
