@@ -23,10 +23,11 @@ from trainer.occupied import occupied
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit status."""
-    return run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", check_train, _train)
+    return run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", check_train, start)
 
 
-def _train(config: TrainConfig) -> int:
+def start(config: TrainConfig) -> int:
+    """Trains what is composed and checked, in a new folder or in that of the run that goes on; the exit status."""
     if config.resume is not None:
         folder, resume_from = Path(config.resume), Path(config.resume)
     else:

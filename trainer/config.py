@@ -256,6 +256,50 @@ class ServeConfig:
 
 
 @dataclass(frozen=True)
+class LaunchConfig:
+    """`python -m trainer.sagemaker train`."""
+
+    image: str = MISSING
+    """Address of our image in ECR."""
+    role: str = MISSING
+    """ARN of the role that the job has."""
+    output: str = MISSING
+    """Folder in S3 (`s3://…`) for the model, what the run tells of itself, and checkpoints."""
+    name: str | None = None
+    """The job's; null = `outstep-<time>`."""
+    channels: dict[str, Any] = field(default_factory=dict)
+    """By name, folders in S3 that the job is given: a game, demonstrations."""
+    instance: str = "ml.c5.4xlarge"
+    """Kind of machine."""
+    volume_gib: int = 30
+    """GiB of its disk."""
+    hours: float = 24.0
+    """The most that the job may train."""
+    spot: bool = False
+    """Whether it runs on spare machines, which are cheaper and may be taken away: it goes on on the next."""
+    wait_hours: float = 24.0
+    """The most that it may wait for spare machines."""
+    checkpoints: str | None = None
+    """Folder in S3 of a job's checkpoints, from which this one goes on; null = one of its own."""
+    region: str | None = None
+    """AWS region; null = that of the AWS configuration."""
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """`python -m trainer.sagemaker deploy`."""
+
+    job: str = MISSING
+    """The training job whose model it serves."""
+    name: str | None = None
+    """The endpoint's; null = the job's."""
+    instance: str = "ml.t2.medium"
+    """Kind of machine."""
+    region: str | None = None
+    """AWS region; null = that of the AWS configuration."""
+
+
+@dataclass(frozen=True)
 class RecordConfig:
     """`python -m trainer.record`."""
 

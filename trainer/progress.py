@@ -79,7 +79,7 @@ class Progress:
 
     def line(self, status: Status) -> None:
         """Logs the status in one line: to `train.log`, and to the stream where there is no live display."""
-        log.info("%s", _line(status), extra={"status": self._live is not None})
+        log.info("%s", _line(status), extra={"status": status, "shown": self._live is not None})
 
 
 def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_second: float) -> float | None:
@@ -107,7 +107,7 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not getattr(record, "status", False):
+        if not getattr(record, "shown", False):
             style = "yellow" if record.levelno >= logging.WARNING else ""
             with contextlib.suppress(OSError):  # it may be a file on a disk that is full: no reason to end the run
                 self._console.print(Text(record.getMessage(), style=style))
