@@ -52,7 +52,7 @@ def learn(task: ScoreTask, seed: int, began: float = float("inf")) -> None:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-    class UntilScore(BaseCallback):
+    class UntilScore(BaseCallback):  # type: ignore[misc,unused-ignore]
         """Ends at the score or the limit."""
 
         def _on_step(self) -> bool:
