@@ -7,7 +7,7 @@ given more environments, or one a sample (`gradient_steps=-1`). Each task has th
 for Pendulum one a sample, as its 20,000 samples hold too few steps of all otherwise; for the lander one a step, as an
 update of its networks takes some 10 ms. None of these tasks has the Zoo's `normalize`, so no `VecNormalize` appears.
 
-Ours were tuned by hand, a dozen short runs of one or two seeds in all. What mattered most was the rewards' scale.
+Ours were tuned by hand, some twenty settings in short runs of one or two seeds (benchmarks/results/time_to_score.md).
 """
 
 from __future__ import annotations
