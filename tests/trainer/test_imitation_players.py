@@ -52,7 +52,7 @@ def test_one_behavior_imitates_beside_another_that_does_not(tmp_path, demo):
     assert {tag.split("/")[0] for tag in tags if "/gail/" in tag or "/cloning/" in tag} == {"Extra"}
     saved = newest(run).tensors
     assert int(saved["Extra/cloning/updates_left"]) == 0
-    assert int(saved["Extra/rewards/gail/optimizer/attempts"]) > 0
+    assert int(saved["Extra/rewards/gail/optimizer/steps"]) > 0
     assert main([f"resume={run}", "stop.samples=900"]) == 0
     assert summary(run)["updates"]["Extra"] > before["updates"]["Extra"]
     assert not family()

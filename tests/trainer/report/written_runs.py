@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def written_run(
 
 def write_points(folder: Path, samples: range, curves: Mapping[str, float], begun: int = 0) -> None:
     """Points that rise to the value of each curve, in an event file of their own."""
+    if begun:
+        time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
     board = TensorBoard(folder, begun)
     for at in samples:
         board.scalars(at, {name: value * at / samples[-1] for name, value in curves.items()})
