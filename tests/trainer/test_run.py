@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from algorithms.sac import SAC as SACAlgorithm
+from algorithms import sac
 from envs.spec import UserError
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
@@ -55,7 +55,7 @@ def test_inline_resume_is_bit_for_bit(tmp_path: Path, arguments: list[str]) -> N
         int(next(value for name, value in saved.items() if name.endswith(end)))
         for end in ("/updates", "/published/version")
     )
-    every = SACAlgorithm.publish_every if "algorithm=sac" in arguments else 1
+    every = sac.SAC.publish_every if "algorithm=sac" in arguments else 1
     assert version == updates - updates % every + 1
     assert every == 1 or updates % every
     assert main([f"resume={tmp_path / 'parts'}", "stop.samples=400"]) == 0
