@@ -60,14 +60,17 @@ class Cloning:
 
     def update(self) -> None:
         """One gradient step of the policy on demonstrations alone."""
-        loss = self._unweighted()
-        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        self._optimizer.step([torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)])
+        self._optimizer.step(self._gradients(self._unweighted()))
         self.updates_left -= 1
 
     def loss(self) -> Tensor:
         """() to be added to the algorithm's own while `active`."""
         return self._unweighted() * self._weight
+
+    def gradients(self) -> list[Tensor]:
+        """Of `loss`, of the policy's parameters; also where no gradient is recorded."""
+        with torch.enable_grad():
+            return self._gradients(self.loss())
 
     def set_progress(self, samples: int) -> None:
         """Moves the weight to what it is after `samples` samples."""
@@ -99,6 +102,10 @@ class Cloning:
     def _set_weight(self, weight: float) -> None:
         self.active = weight > 0
         self._weight.fill_(weight)
+
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)]
 
     def _unweighted(self) -> Tensor:
         sequences, length = self._places.shape

@@ -28,6 +28,8 @@ class Critic(nn.Module):
         branches = chosen_branches(spec.branches, settings.joint_choices)
         self._heads = (len(branches), max(branches)) if branches else ()
         features = self.encoder.features if self.memory is None else self.memory.features
+        self.is_mlp = self.memory is None and not any(True for _ in self.encoder.parameters())
+        """Whether the stack is all of it."""
         self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, math.prod(self._heads))
 
     def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,15 +37,14 @@ class Critic(nn.Module):
         features: Tensor = self.encoder(inputs)
         return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
 
-    def forward(
-        self, features: Tensor, continuous: Tensor, judged: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Values (S, N, B, K) or (S, N) from features (N, F) and continuous actions (N, C).
+    def forward(self, features: Tensor, continuous: Tensor) -> Tensor:
+        """Values (S, N, B, K) or (S, N) from features (N, F) and continuous actions (N, C)."""
+        return self.by_head(self.stack(features, continuous)[0])
 
-        Then those of other actions, `judged`, whose gradient goes to these actions alone.
-        """
-        values, worth = self.stack(features, continuous, judged)
-        return self._by_head(values), None if worth is None else self._by_head(worth)
-
-    def _by_head(self, outputs: Tensor) -> Tensor:
+    def by_head(self, outputs: Tensor) -> Tensor:
+        """Values of the stack's outputs (S, O, N)."""
         return outputs.mT.reshape(len(outputs), -1, *self._heads) if self._heads else outputs.squeeze(1)
+
+    def of_outputs(self, of_values: Tensor) -> Tensor:
+        """(S, O, N) gradient of the stack's outputs from that of values."""
+        return of_values.flatten(2).mT if self._heads else of_values.unsqueeze(1)

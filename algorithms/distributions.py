@@ -15,6 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from algorithms.by_hand import ByHand
+
 
 class Branches(nn.Module):
     """The discrete branches of a spec, padded to one width so that all of them pass in one operation.
@@ -26,6 +28,7 @@ class Branches(nn.Module):
     positions: Tensor
     combinations: Tensor
     strides: Tensor
+    log_sizes: Tensor
 
     def __init__(self, branches: tuple[int, ...], joint_choices: int) -> None:
         super().__init__()
@@ -36,6 +39,7 @@ class Branches(nn.Module):
         self.register_buffer("padding", ~real, persistent=False)
         self.register_buffer("positions", real.flatten().nonzero()[:, 0], persistent=False)
         self._padded = not bool(real.all())
+        self.register_buffer("log_sizes", torch.tensor([self.sizes], dtype=torch.float32).log(), persistent=False)
         # Of each combination its choice in each branch (K, D); one step in a branch is so many combinations (D,).
         places = np.indices(branches).reshape(len(branches), -1).T if self.joint else np.zeros((0, len(branches)))
         strides = np.cumprod((1, *branches[:0:-1]))[::-1] if self.joint else np.ones(len(branches))
@@ -77,10 +81,8 @@ class Branches(nn.Module):
 
     def log_choices(self, mask: Tensor) -> Tensor:
         """(N or 1, B): ln of the number of choices allowed, the largest entropy a branch can have."""
-        forbidden = self.forbidden(mask)
-        if forbidden is None:
-            forbidden = self.padding.new_zeros(1, self.count, self.width)
-        return (~forbidden).sum(-1).reshape(-1, self.count).float().log()
+        forbidden = self.forbidden(mask) if mask.shape[1] else None
+        return self.log_sizes if forbidden is None else (~forbidden).sum(-1).float().log()
 
 
 def chosen_branches(branches: tuple[int, ...], joint_choices: int) -> tuple[int, ...]:
@@ -112,6 +114,12 @@ class Categorical(NamedTuple):
     def entropy(self) -> Tensor:
         """(N, B)."""
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+    def gradient_of_logits(self, of_log_probs: Tensor) -> Tensor:
+        """(M, B, K) of the first M rows, from that of their log-probabilities, which is 0 where forbidden."""
+        log_probs = self.log_probs[: len(of_log_probs)]
+        gradient: Tensor = torch.ops.aten._log_softmax_backward_data(of_log_probs, log_probs, -1, log_probs.dtype)
+        return gradient
 
 
 class Gaussian(NamedTuple):
@@ -157,6 +165,10 @@ class SquashedGaussian(NamedTuple):
         actions, log_prob = _Squashed.apply(self.mean, self.log_std, noise)  # type: ignore[no-untyped-call]
         return actions, log_prob
 
+    def by_hand(self, noise: Tensor) -> ByHand:
+        """The same. Gradients are those of mean, log deviation and nothing, from those of the first rows or of all."""
+        return ByHand(_Squashed, (True, True, False), self.mean, self.log_std, noise)
+
     def mode(self) -> Tensor:
         """(N, C)."""
         return self.mean.tanh()
@@ -179,7 +191,7 @@ class _Squashed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_actions: Tensor, of_log_prob: Tensor) -> tuple[Tensor, Tensor, None]:
-        moved, actions = ctx.saved_tensors
+        moved, actions = (x[: len(of_actions)] for x in ctx.saved_tensors)
         of_log_prob = of_log_prob[:, None]
         # A log-probability grows by 2 tanh(x) with x, and falls with the logarithm of the deviation.
         of_raw = torch.ops.aten.tanh_backward(of_actions, actions).addcmul_(actions, of_log_prob, value=2)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from algorithms.by_hand import ByHand
 from algorithms.encoders import ImageEncoder, initialize, is_image
+from algorithms.products import linear, prefers_one_dnn, product, stacked_product
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
 
@@ -49,9 +51,60 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of inputs (N, D)."""
+        if not any(prefers_one_dnn(x, weight) for weight in _parameters(self.layers)[::2]):
+            return self.plain(x)
+        features: Tensor = _Dense.apply(x, True, *_parameters(self.layers))  # type: ignore[no-untyped-call]
+        return features
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The same by torch's own operations: their gradient has a gradient."""
         for layer in self.layers:
             x = layer(x).relu_()
         return x
+
+    def by_hand(self, x: Tensor, head: nn.Linear) -> ByHand:
+        """What `head` makes of the features (N, O).
+
+        Gradients are those of nothing, nothing, and all parameters, from that of the first rows, be they all or not.
+        """
+        parameters = _parameters([*self.layers, head])
+        return ByHand(_Dense, (False, False, *[True] * len(parameters)), x, False, *parameters)
+
+
+def _parameters(layers: Iterable[nn.Module]) -> list[Tensor]:
+    return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+class _Dense(torch.autograd.Function):
+    """Linear layers, each followed by a ReLU, the last one only if `relu`; and the gradient by hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, relu: bool, *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]
+        ctx.count = len(weights)
+        kept = []
+        for i, (weight, bias) in enumerate(zip(weights, biases), 1):
+            kept.append(x)
+            x = linear(x, weight, bias, relu or i < ctx.count)
+        ctx.save_for_backward(*weights, *kept, *([x] if relu else []))
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, kept = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        to_x, _, *to_parameters = ctx.needs_input_grad
+        if len(gradient) < len(kept[0]):
+            kept = [x[: len(gradient)] for x in kept]
+        of_parameters: list[Tensor | None] = [None] * (2 * ctx.count)
+        for i in reversed(range(ctx.count)):
+            if i + 1 < len(kept):
+                gradient = torch.ops.aten.threshold_backward(gradient, kept[i + 1], 0)
+            if to_parameters[0]:
+                of_parameters[2 * i : 2 * i + 2] = product(gradient.t(), kept[i]), gradient.sum(0)
+            if i or to_x:
+                gradient = product(gradient, weights[i])
+        return gradient if to_x else None, None, *of_parameters
 
 
 class StackedMLP(nn.Module):
@@ -79,9 +132,17 @@ class StackedMLP(nn.Module):
 
         The gradient of the latter goes to `judged` alone: to no weights and no features.
         """
-        parameters = (*self.weights, *self.biases)
-        outputs, beside = _Stacked.apply(features, others, judged, (self.ones, self.zeros), *parameters)  # type: ignore[no-untyped-call]
-        return outputs, beside
+        outputs: tuple[Tensor, Tensor | None] = _Stacked.apply(*self._arguments(features, others, judged))  # type: ignore[no-untyped-call]
+        return outputs
+
+    def by_hand(self, features: Tensor, others: Tensor, judged: Tensor | None) -> ByHand:
+        """The same. Gradients are those of nothing, nothing, `judged`, nothing, and all parameters."""
+        arguments = self._arguments(features, others, judged)
+        wanted = (False, False, judged is not None, False, *[True] * len(arguments[4:]))
+        return ByHand(_Stacked, wanted, *arguments)
+
+    def _arguments(self, features: Tensor, others: Tensor, judged: Tensor | None) -> tuple[Any, ...]:
+        return features, others, judged, (self.ones, self.zeros), *self.weights, *self.biases
 
 
 class _Stacked(torch.autograd.Function):
@@ -103,7 +164,7 @@ class _Stacked(torch.autograd.Function):
         x = x.expand(len(weights[0]), *x.shape)
         kept = [x]
         for weight, bias in zip(weights[:-1], biases[:-1]):
-            raw = torch.baddbmm(bias, x, weight)
+            raw = stacked_product(x, weight, bias)
             x, mean, scale = torch.ops.aten.native_layer_norm(raw, raw.shape[-1:], *_sized(norm, raw), NORM_EPSILON)
             kept += [raw, mean, scale, x.relu_()]
         ctx.save_for_backward(*weights, *kept)
@@ -121,18 +182,18 @@ class _Stacked(torch.autograd.Function):
             of_weights[-1] = torch.bmm(learned, _part(kept[-1], ctx.rows))
             of_biases[-1] = learned.sum(-1, keepdim=True)
         gradient = (learned if beside is None else torch.cat([learned, beside], dim=-1)).mT
-        first = weights[0]
+        first = weights[0] if ctx.layers == 1 else weights[0].mT
         for i in reversed(range(ctx.layers - 1)):
             back = weights[i + 1] if i == ctx.layers - 2 else weights[i + 1].mT
             x, *kept_between = kept[4 * i : 4 * i + 5]
             gradient = _before_norm(_times(gradient, back), ctx.norm, *kept_between)
             if to_parameters[0]:
                 learned = _part(gradient, ctx.rows)
-                of_weights[i] = torch.bmm(_part(x, ctx.rows).mT, learned)
+                of_weights[i] = stacked_product(_part(x, ctx.rows).mT, learned)
                 of_biases[i] = learned.sum(1, keepdim=True)
-            first = weights[0].mT
         behind = first[..., ctx.split :]
-        learned = _part(gradient, ctx.rows)
+        if to_features or to_others:
+            learned = _part(gradient, ctx.rows)
         return (
             torch.bmm(learned, first[..., : ctx.split]).sum(0) if to_features else None,
             torch.bmm(learned, behind).sum(0) if to_others else None,
@@ -159,7 +220,7 @@ def _sized(norm: _Norm, x: Tensor) -> Iterable[Tensor]:
 
 def _times(gradient: Tensor, weight: Tensor) -> Tensor:
     """(S, N, D) of (S, N, O) and (S, O, D): of one output an outer product, for which `bmm` takes ten times as long."""
-    return gradient * weight if gradient.shape[-1] == 1 else torch.bmm(gradient, weight)
+    return gradient * weight if gradient.shape[-1] == 1 else stacked_product(gradient, weight)
 
 
 def _before_norm(gradient: Tensor, norm: _Norm, raw: Tensor, mean: Tensor, scale: Tensor, out: Tensor) -> Tensor:

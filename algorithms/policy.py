@@ -96,6 +96,8 @@ class Policy(nn.Module):
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
         self.memory = make_memory(self.trunk.features, settings.memory)
         self.memory_size = memory_size(settings.memory)
+        self.is_mlp = self.memory is None and not any(True for _ in self.encoder.parameters())
+        """Whether trunk and head are all of it."""
         self.feature_size = self.trunk.features if self.memory is None else self.memory.features
         self.head = nn.Linear(self.feature_size, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
@@ -147,12 +149,15 @@ class Policy(nn.Module):
 
     def distribution(self, features: Tensor, mask: Tensor) -> ActionDistribution:
         """Distribution of the actions from features (N, F) under a mask (N, A), A = 0 for none."""
-        outputs = self.head(features)
+        return self.distribution_of(self.head(features), mask)
+
+    def distribution_of(self, outputs: Tensor, mask: Tensor) -> ActionDistribution:
+        """The same from the head's outputs (N, O): a mean for each action, a deviation if squashed, then the logits."""
         size, choices = self.spec.continuous_size, self.branches.count * self.branches.width
         if not size:
             return ActionDistribution(None, self.branches.categorical(outputs, mask))
         sizes = [size, outputs.shape[1] - size - choices, choices]
-        mean, log_std, *logits = outputs.split(sizes if choices else sizes[:2], dim=-1)
+        mean, log_std, *logits = torch.split(outputs, sizes if choices else sizes[:2], dim=-1)
         continuous: Gaussian | SquashedGaussian
         if self.log_std is not None:
             continuous = Gaussian(mean, self.log_std)

@@ -63,12 +63,11 @@ def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:
     return values
 
 
-def n_step_returns(rewards: Tensor, valid: Tensor, discounts: Tensor) -> Tensor:
-    """(B * (S - n + 1),) sums over n steps from each one on, of rewards (B, S) of valid (B, S) steps.
+def n_step_returns(rewards: Tensor, discounts: Tensor) -> Tensor:
+    """(B * (S - n + 1),) sums over n steps from each one on, of rewards (B, S).
 
     `discounts` (n,) weight the steps of a sum.
     """
-    earned = rewards * valid
-    if earned.shape[1] == len(discounts):
-        return earned @ discounts
-    return (earned.unfold(1, len(discounts), 1) @ discounts).flatten()
+    if rewards.shape[1] == len(discounts):
+        return rewards @ discounts
+    return (rewards.unfold(1, len(discounts), 1) @ discounts).flatten()

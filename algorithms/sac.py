@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import math
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +28,11 @@ from algorithms.bookkeeping import (
     column_mean,
     load_numpy_state,
     load_torch_state,
-    mean,
     numpy_state,
     seeded,
 )
 from algorithms.critic import Critic
 from algorithms.demonstrations import Steps
-from algorithms.distributions import SquashedGaussian
 from algorithms.flat import FlatAdam, place
 from algorithms.graphs import Graphed
 from algorithms.normalizer import Normalizer
@@ -44,11 +41,12 @@ from algorithms.returns import n_step_returns
 from algorithms.sac_losses import (
     Sampled,
     block_entropies,
-    chosen_values,
     critic_loss,
+    policy_loss,
     soft_values,
     temperature_gradient,
 )
+from algorithms.sac_passes import Batch, Inputs, critic_pass, features_at, policy_pass, sample
 from algorithms.settings import (
     RewardSettings,
     SACSettings,
@@ -64,32 +62,6 @@ from buffers.replay import Batch as Walks
 from buffers.replay import Replay
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
-
-
-class Batch(NamedTuple):
-    """What one update learns from, on the device."""
-
-    observations: tuple[Tensor, ...]
-    """All places, walk by walk (W * P, ...); without memory steps, then ends (2 * N, ...)."""
-    memory: Tensor
-    """(W, R) of the policy before each walk."""
-    places: Tensor | None
-    """(2 * N,) int64, with a memory: of the steps to learn from, and of what lies behind the return that begins at each
-    (its end)."""
-    noise: Tensor
-    """(2 * N, C) standard normal, from which actions at steps and ends are drawn."""
-    mask: Tensor
-    """(2 * N, A) at steps, then at ends."""
-    continuous: Tensor
-    """(N, C)."""
-    discrete: Tensor
-    """(N, B) int64, as they are chosen."""
-    returns: Tensor
-    """(N,) n-step."""
-    next_discount: Tensor
-    """(N,) weight of the value behind a return, 0 where the episode terminated."""
-    counted: Tensor | None
-    """(N,) float32, 0 where padded or replayed for the memory alone; None if all count."""
 
 
 class SAC:
@@ -122,7 +94,6 @@ class SAC:
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
-        self._one = torch.ones((), device=self.device)  # the gradient of a loss by itself
         self._staging = Staging(self.device)
         self._replayed = Graphed(self._learn, self.device)
         self._build_networks(seed)
@@ -303,7 +274,9 @@ class SAC:
             counted = valid.clone()
             counted[walks - self._demo_walks :] = False  # demonstrated
         scores = self._rewards.score(rewards, steps, counted)
-        returns = n_step_returns(scores.rewards, valid, self._discounts)
+        # What the environment paid for a step that is not valid is 0 already.
+        earned = scores.rewards * valid if self._rewards.look else scores.rewards
+        returns = n_step_returns(earned, self._discounts)
         if self._rewards.look:  # what follows an end pays for ever
             returns += end_discount * scores.absorbing / (1 - self.settings.discount)
         return Batch(
@@ -319,61 +292,43 @@ class SAC:
             counted=None if length == 1 else learned,
         )
 
+    @torch.no_grad()
     def _learn(self, batch: Batch) -> None:
         """One update on the device: static shapes, and nothing waits for a result."""
         count, counted = len(batch.returns), batch.counted
-        at_steps, at_ends = self._inputs(batch)
-        with torch.no_grad():
-            temperatures = self._log_temperatures.exp()
-        sampled, following = self._sample(at_steps, at_ends, batch).split(count)
-        features = _features(self._critic, at_steps, batch, slice(count))
+        inputs = self.policy.prepare(batch.observations)
+        at_steps = at_ends = inputs  # with a memory all places, as networks go through all of them
+        if batch.places is None:
+            at_steps, at_ends = tuple(x[:count] for x in inputs), tuple(x[count:] for x in inputs)
+        temperatures = self._log_temperatures.exp()
+        outputs, of_policy = policy_pass(self.policy, inputs, batch)
+        both, of_outputs = sample(self.policy, outputs, batch)
+        sampled, following = both.split(count)
         # Critics and policy step together, so the critics that judge the policy are those that learn.
         judged = sampled.continuous if self._spec.continuous_size else None
-        q, worth = self._critic(features, batch.continuous, judged)
+        q, worth, of_critics = critic_pass(self._critic, at_steps, batch, judged)
         targets = self._targets(at_ends, batch, following, temperatures)
-        loss_critic = critic_loss(chosen_values(q, batch.discrete), targets, counted)
-        loss_policy = -mean(soft_values(sampled, q.detach() if worth is None else worth, temperatures), counted)
-        losses = [loss_critic, loss_policy]
+        weights = torch.full_like(targets, 1 / count) if counted is None else counted / counted.sum().clamp(min=1)
+        loss_critic, of_q = critic_loss(q, batch.discrete, targets, weights)
+        loss_policy, of_sampled = policy_loss(sampled, q if worth is None else worth, temperatures, weights)
+        of_judged, of_critic_parameters = of_critics(of_q, of_sampled.worth)
+        of_policy_parameters = of_policy(of_outputs(of_sampled._replace(continuous=of_judged)))
+        gradients = [*of_policy_parameters, *of_critic_parameters]
         if self.cloning is not None and self.cloning.active:
-            losses.append(self.cloning.loss())
-        gradients = list(torch.autograd.grad(losses, self._parameters, [self._one] * len(losses)))
+            torch._foreach_add_(gradients[: len(of_policy_parameters)], self.cloning.gradients())
+        entropies = block_entropies(sampled, counted)
+        if self.settings.learn_temperature:
+            gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
+        finite = self._optimizer.step(gradients)
+        self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
+        scalars = torch.stack([loss_critic, loss_policy, targets @ weights])
+        self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
 
-        with torch.no_grad():
-            entropies = block_entropies(sampled, counted)
-            if self.settings.learn_temperature:
-                gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
-            finite = self._optimizer.step(gradients)
-            self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
-            scalars = torch.stack([loss_critic, loss_policy, mean(targets, counted)])
-            self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
-
-    def _inputs(self, batch: Batch) -> tuple[Inputs, Inputs]:
-        """What networks get at steps and at ends: with a memory all places, as it goes through all of them."""
-        inputs = self.policy.prepare(batch.observations)
-        if batch.places is not None:
-            return inputs, inputs
-        count = len(batch.returns)
-        return tuple(x[:count] for x in inputs), tuple(x[count:] for x in inputs)
-
-    def _sample(self, at_steps: Inputs, at_ends: Inputs, batch: Batch) -> Sampled:
-        """(2 * N rows) what the policy does at steps, then at ends, where nobody asks for its gradient."""
-        if batch.places is None:
-            with torch.no_grad():
-                ends, _ = self.policy.features(at_ends, batch.memory)
-            seen = torch.cat([self.policy.features(at_steps, batch.memory)[0], ends])
-        else:
-            seen = _features(self.policy, at_steps, batch, slice(None))
-        distribution = self.policy.distribution(seen, batch.mask)
-        if not isinstance(distribution.continuous, SquashedGaussian):
-            return Sampled(batch.noise, batch.noise.sum(-1), distribution.discrete)
-        return Sampled(*distribution.continuous.actions(batch.noise), distribution.discrete)
-
-    @torch.no_grad()
     def _targets(self, at_ends: Inputs, batch: Batch, following: Sampled, temperatures: Tensor) -> Tensor:
         """(N,) n-step soft targets of the critics, of what the policy does at the ends."""
-        features = _features(self._target, at_ends, batch, slice(len(batch.returns), None))
-        q, _ = self._target(features, following.continuous)
-        return batch.returns + batch.next_discount * soft_values(following, q, temperatures)
+        features = features_at(self._target, at_ends, batch, slice(len(batch.returns), None))
+        worth = self._target(features, following.continuous).amin(0)
+        return torch.addcmul(batch.returns, batch.next_discount, soft_values(following, worth, temperatures))
 
     def _target_entropies(self, batch: Batch) -> Tensor:
         """(T,) what the entropy of each block is held at."""
@@ -384,13 +339,6 @@ class SAC:
         return torch.cat([self._continuous_target, column_mean(choices, counted) * self.settings.discrete_entropy])
 
 
-def _features(network: Policy | Critic, inputs: Inputs, batch: Batch, rows: slice) -> Tensor:
-    """(N, F) of a network at its inputs, of which these rows of `batch.places` are taken if there is a memory."""
-    features, _ = network.features(inputs, batch.memory)
-    return features if batch.places is None else features[batch.places[rows]]
-
-
-Inputs = tuple[Tensor, ...]
 NORMALIZE_EVERY = 10
 """Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
 TOLERANCE = 1000

@@ -42,6 +42,8 @@ class Staging:
         if read is not None:
             read.synchronize()
         for view, part in zip(views, parts):
+            if not view.size:
+                continue
             if part.places is None:
                 np.copyto(view, part.array)
             else:

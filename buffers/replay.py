@@ -157,21 +157,21 @@ class Replay:
     def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
         learning = self.length + self.burn_in
         numbers, valid = self.draw(rng, batch, learning + steps - 1)
-        taken = np.count_nonzero(valid, axis=1)[:, None]
+        taken = np.add.reduce(valid, axis=1, dtype=np.int64, keepdims=True)
         discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
         # Where the return that begins at each step ends: n steps on, or where the walk does.
         if learning == 1:
-            ends, worth, terminated = taken, discounts[taken], numbers[:, -1:] == 0
+            ends, worth, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
         else:
             begins = np.arange(learning)
             ends = np.minimum(begins + steps, np.maximum(taken, begins))
             worth, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
-        looked_at = numbers
+        slots = looked_at = self.rows.slots(numbers)
         if learning == 1 and not every_step:
-            looked_at, ends = numbers[:, ::steps], np.ones_like(ends)  # the first and the last
-        *observations, mask = self.rows.gather(looked_at, self._seen)
-        continuous, discrete = self.rows.gather(looked_at[:, :-1], self._done)
-        (rewards,) = self.rows.gather(numbers[:, :-1], ("reward",))
+            looked_at, ends = slots[:, ::steps], np.ones((batch, 1), np.int64)  # the first and the last
+        *observations, mask = self.rows.at(looked_at, self._seen)
+        continuous, discrete = self.rows.at(looked_at[:, :-1], self._done)
+        (rewards,) = self.rows.at(slots[:, :-1], ("reward",))
         rewards *= valid
         learned = valid[:, :learning].copy()
         memory = np.zeros((batch, 0), np.float32)

@@ -160,7 +160,10 @@ class Rows:
 
     def gather(self, numbers: Array, names: tuple[str, ...]) -> list[Array]:
         """Copies of the named fields at `numbers` (...), each (..., *shape). Look at `overwritten` afterwards."""
-        slots = self.slots(numbers)
+        return self.at(self.slots(numbers), names)
+
+    def at(self, slots: Array, names: tuple[str, ...]) -> list[Array]:
+        """The same of `slots` (...)."""
         return [self.fields[name].take(slots, axis=0, mode="clip") for name in names]
 
     def restore_counters(self, head: int, drawable: int, drawable_now: int, samples: int) -> None:

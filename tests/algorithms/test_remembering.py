@@ -243,6 +243,7 @@ def test_cloning_learns_what_only_a_memory_tells():
         episodes.append(Demonstration((seen,), *nothing, right, np.zeros(20, np.float32), True, *final))
     losses = {}
     for cell in ("none", "lstm"):
+        torch.manual_seed(0)
         policy = _policy(sac_of(network=NetworkSettings([16], memory=MemorySettings(Cell[cell], 16, 8))))
         rows = demonstration_rows(SPEC, episodes, policy.memory_size)
         cloning = Cloning(CloningSettings("x", updates_before=300, batch_size=128, learning_rate=1e-2), rows, policy, 0)

@@ -59,8 +59,7 @@ def test_segments_do_not_leak_into_each_other():
 
 
 def test_n_step_return_of_hand_computed_walks():
-    rewards = torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]])
-    valid = torch.tensor([[True, True, True], [True, True, False]])
-    torch.testing.assert_close(n_step_returns(rewards, valid, tensor(1.0, 0.5, 0.25)), tensor(3.0, 2.0))
+    rewards = torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, 0.0]])
+    torch.testing.assert_close(n_step_returns(rewards, tensor(1.0, 0.5, 0.25)), tensor(3.0, 2.0))
     # Of several steps, each with two.
-    torch.testing.assert_close(n_step_returns(rewards, valid, tensor(1.0, 0.5)), tensor(2.0, 4.0, 2.0, 2.0))
+    torch.testing.assert_close(n_step_returns(rewards, tensor(1.0, 0.5)), tensor(2.0, 4.0, 2.0, 2.0))

@@ -107,18 +107,18 @@ def test_a_row_overwritten_while_it_is_gathered_is_drawn_again(monkeypatch):
     players = Players(make_rows(64), agents=8)
     for _ in range(60):
         players.append()
-    rows, gather = players.rows, players.rows.gather
+    rows, take = players.rows, players.rows.at
     calls = []
 
-    def gather_while_the_writer_goes_on(numbers, names):
-        gathered = gather(numbers, names)
-        calls.append(len(numbers))
-        if len(calls) <= 6:  # three gathers a draw: the first two draws are disturbed
+    def take_while_the_writer_goes_on(slots, names):
+        taken = take(slots, names)
+        calls.append(len(slots))
+        if len(calls) <= 6:  # three times a draw: the first two draws are disturbed
             for _ in range(3):
                 players.append()
-        return gathered
+        return taken
 
-    monkeypatch.setattr(rows, "gather", gather_while_the_writer_goes_on)
+    monkeypatch.setattr(rows, "at", take_while_the_writer_goes_on)
     monkeypatch.setattr(rows, "guard", 0)
     batch = Replay(rows).sample(np.random.default_rng(0), 400, 3, 0.9)
     assert len(calls) == 9

@@ -44,11 +44,11 @@ def test_weights_that_are_none_reach_neither_actors_nor_checkpoints(
 
 
 def test_losses_that_are_none_are_skipped_and_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss, calls = algorithms.sac.critic_loss, []
+    critic_loss, calls = algorithms.sac.critic_loss, []
 
-    def spoiled(*args: torch.Tensor) -> torch.Tensor:
+    def spoiled(*args: torch.Tensor) -> tuple[torch.Tensor, ...]:
         calls.append(1)
-        return loss(*args) * (torch.nan if len(calls) in (50, 60) else 1.0)
+        return tuple(x * (torch.nan if len(calls) in (50, 60) else 1.0) for x in critic_loss(*args))
 
     monkeypatch.setattr(algorithms.sac, "critic_loss", spoiled)
     assert main([*INLINE, "stop.samples=400", f"run.dir={tmp_path}", "run.log_seconds=1000"]) == 0
