@@ -17,12 +17,12 @@ from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.several import Sent, Several
+from trainer.actor import PolicyActor
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import PolicyActor
 from trainer.compose import compose
 from trainer.config import TrainConfig
 from trainer.remote import one_thread
-from trainer.run import train
+from trainer.train import train
 from trainer.weights import WeightsReader, WeightsWriter, weights_bytes
 
 PPO = ["algorithm.rollout_size=32", "algorithm.minibatch_size=16", "algorithm.epochs=1"]
