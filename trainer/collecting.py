@@ -16,7 +16,7 @@ from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
 from envs.spec import BehaviorSpec
 from trainer.collector import Channel, Collector
-from trainer.config import Mode, Stepping, TrainConfig, settings_of
+from trainer.config import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
 from trainer.instances import make_manager
 from trainer.shared import Message, Shared
 
@@ -33,7 +33,10 @@ class Collecting(Protocol):
     """Whether `state` can be resumed from."""
 
     def receive(self) -> list[Message]:
-        """What there is to tell: `spec`, `episodes`, `statistics`, `game`, `news`, `picture`, or its end: `lost`."""
+        """What there is to tell, or that it has ended: `lost`.
+
+        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `news`, `picture`.
+        """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
@@ -135,7 +138,7 @@ class Side:
         return {"manager": self.collector.manager.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
-        from trainer.actor import PolicyActor
+        from trainer.actor import quickest_actor
         from trainer.behavior import divide_arena, make_policy
         from trainer.weights import WeightsReader
 
@@ -144,7 +147,12 @@ class Side:
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
-        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place)
+        reader, seed = WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place
+        env, device = self._config.env, self._config.device
+        rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
+        gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
+        actor, told = quickest_actor(policy, reader, seed, rows_at_once, gpu)
+        self._send("acting", name, told)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
         if name in self._resume.get("channels", {}):
             state = self._resume["channels"][name]

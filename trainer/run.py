@@ -19,8 +19,9 @@ from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.chronicle import Chronicle
 from trainer.collecting import Collecting
-from trainer.config import Device, TrainConfig, settings_of
+from trainer.config import TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
+from trainer.device import learning_device
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import Expected
 from trainer.interrupt import PATIENCE_SECONDS, Interrupt, Interrupted
@@ -54,7 +55,6 @@ class Run:
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
-        self._device = _device(config.device)
         self._updated = tracer(config.run, folder, "learner")
         self._best: float | None = None
         if checkpoint is not None and (best := store.load_best()):
@@ -72,6 +72,7 @@ class Run:
                 config, self._folder, samples, checkpoint.state["report"] if checkpoint else None
             )
             ends.callback(self._chronicle.close)
+            self._device = learning_device(config.device)
             with self._interrupt.breakable():
                 for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
                     self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
@@ -140,6 +141,8 @@ class Run:
             self._chronicle.episodes(message.behavior, message.content)
         elif message.kind == "game":
             self._chronicle.game(self._shared.samples, message.content)
+        elif message.kind == "acting":
+            self._chronicle.acting(message.behavior, message.content)
         elif message.kind == "statistics":
             self._chronicle.statistics(message.content)
         elif message.kind == "picture":
@@ -297,12 +300,6 @@ class Run:
             }
             for name, learner in self._learners.items()
         }
-
-
-def _device(device: Device) -> torch.device:
-    if device is Device["auto"]:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device.name)
 
 
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, torch.Tensor]:

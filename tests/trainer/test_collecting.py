@@ -172,6 +172,12 @@ def test_the_summary_tells_what_each_instance_did(run: Runs) -> None:
     assert instances["samples"] == [49, 49]
 
 
+def test_the_summary_and_the_log_tell_what_each_behavior_acts_with(run: Runs) -> None:
+    acting = run(Several(late=30), "stop.samples=100")["acting"]
+    assert acting == {"Early": "numpy on the CPU", "Late": "numpy on the CPU"}
+    assert run.log.count("behavior 'Late' acts in numpy on the CPU") == 1
+
+
 def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs) -> None:
     goal = ["goal.metric=bubles", "goal.at_most=10"]
     summary = run(Several(late=None, statistics=sends), *goal, "stop.samples=300")
