@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from trainer.config import Device
-from trainer.progress import log
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger("outstep")
 
 
 def gpu_trouble() -> str | None:
@@ -32,5 +34,5 @@ def learning_device(asked: Device) -> torch.device:
         return torch.device(asked.name)
     trouble = gpu_trouble()
     if trouble is not None and torch.cuda.is_available():
-        log.warning(f"Updates run on the CPU: torch {torch.__version__} {trouble}")
+        _log.warning(f"Updates run on the CPU: torch {torch.__version__} {trouble}")
     return torch.device("cuda" if trouble is None else "cpu")
