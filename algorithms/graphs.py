@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Inputs = TypeVar("Inputs", bound=tuple[Any, ...])
+Part = TypeVar("Part", bound=tuple[Any, ...])
 _log = logging.getLogger("outstep")
 
 
@@ -26,6 +27,7 @@ class Graphed(Generic[Inputs]):
         self._plain_calls = WARM_UP if device.type == "cuda" else None
         """How many are left; None = all calls are."""
         self._replay: Callable[[Inputs], None] | None = None
+        self._kept: Any = None
 
     def __call__(self, inputs: Inputs) -> None:
         """One call, or one replay."""
@@ -38,6 +40,16 @@ class Graphed(Generic[Inputs]):
             if self._replay is None:
                 self._replay = self._captured(inputs)
             self._replay(inputs)
+
+    def keep(self, part: Part) -> Part:
+        """A part of the inputs of several calls, where a graph finds it: copied there now, and not for each call."""
+        if self._plain_calls is None:
+            return part
+        if self._kept is None:
+            self._kept = part
+        _copy(part, self._kept)
+        kept: Part = self._kept
+        return kept
 
     def _call_aside(self, inputs: Inputs) -> None:
         """In another stream, as captures ask of the calls before them: libraries set themselves up there."""
@@ -58,9 +70,7 @@ class Graphed(Generic[Inputs]):
             return self._function
 
         def replay(inputs: Inputs) -> None:
-            for static, given in zip(_tensors(first), _tensors(inputs)):
-                if static is not given:
-                    static.copy_(given)
+            _copy(inputs, first)
             graph.replay()
 
         return replay
@@ -68,6 +78,12 @@ class Graphed(Generic[Inputs]):
 
 WARM_UP = 3
 """Plain calls before a capture."""
+
+
+def _copy(given: Any, static: Any) -> None:
+    for there, here in zip(_tensors(static), _tensors(given)):
+        if there is not here:
+            there.copy_(here)
 
 
 def _tensors(inputs: Any) -> Iterator[Tensor]:

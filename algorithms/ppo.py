@@ -13,7 +13,7 @@ numbers of memory, M rows of a minibatch, C continuous actions, B branches as th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,8 +26,10 @@ from algorithms.custom import make_body
 from algorithms.demonstrations import Steps
 from algorithms.encoders import initialize
 from algorithms.flat import FlatAdam, place
+from algorithms.graphs import Graphed
 from algorithms.normalizer import Normalizer
 from algorithms.policy import Policy
+from algorithms.ppo_losses import importance_weights, policy_loss, value_loss
 from algorithms.returns import estimate_returns
 from algorithms.rewards import Scores
 from algorithms.settings import PPOSettings, RewardSettings, scheduled, sequence_length
@@ -81,36 +83,6 @@ class Batch(NamedTuple):
             None if played.counted is None else played.counted.index_select(0, rows),
         )
         return Batch(taken, *(x.index_select(0, rows) for x in self[1:]))
-
-
-def policy_loss(
-    log_prob: Tensor,
-    proximal_log_prob: Tensor,
-    weights: Tensor,
-    advantages: Tensor,
-    clip: float,
-    counted: Tensor | None = None,
-) -> Tensor:
-    """() the decoupled clipped objective, to be minimised, of (M,) rows."""
-    ratio = (log_prob - proximal_log_prob).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), counted)
-
-
-def value_loss(
-    values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, counted: Tensor | None = None
-) -> Tensor:
-    """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
-    errors = (values - targets).square()
-    if clip is not None:
-        clipped = old_values + (values - old_values).clamp(-clip, clip)
-        errors = torch.maximum(errors, (clipped - targets).square())
-    return 0.5 * mean(errors, counted)
-
-
-def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:
-    """(N,) proximal over behaviour probability, truncated."""
-    return (proximal_log_prob - behavior_log_prob).exp().clamp(max=largest)
 
 
 class Value(nn.Module):
@@ -168,6 +140,8 @@ class PPO:
         self._spec = spec
         self._rollout = Rollout(rows, settings.rollout_size)
         self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._replayed = Graphed(self._learn_some, self.device)
+        self._clip, self._entropy = torch.zeros(2, device=self.device)  # numbers would stay in a graph as they were
         self._build_networks(seed)
         self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
         self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
@@ -189,6 +163,10 @@ class PPO:
         if self.policy.normalized_size:
             self._normalize(self.policy.normalized_rows(drain.observations))
         batch = self._evaluate(drain)
+        learn: Callable[[tuple[Batch, Tensor]], None] = self._learn_some
+        # With a memory, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
+        if batch.played.counted is None and not (self.cloning is not None and self.cloning.active):
+            learn, batch = self._replayed, self._replayed.keep(batch)
         sequences = len(batch.played.memory)
         # As many sequences as hold about that many of the rollout's rows.
         size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
@@ -197,15 +175,15 @@ class PPO:
             # All minibatches have one size: the last one is filled up with sequences of the first.
             order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
-                self._learn(batch.take(chosen))
+                learn((batch, chosen))
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
         """Moves the schedules to `samples` samples."""
         chosen, horizon = self.settings, self.settings.schedule_samples
         self._optimizer.learning_rate.fill_(scheduled(chosen.learning_rate, chosen.learning_rate_end, horizon, samples))
-        self._clip = scheduled(chosen.clip, chosen.clip_end, horizon, samples)
-        self._entropy = scheduled(chosen.entropy, chosen.entropy_end, horizon, samples)
+        self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
+        self._entropy.fill_(scheduled(chosen.entropy, chosen.entropy_end, horizon, samples))
         self._progress = samples
         self._rewards.set_progress(samples)
         if self.cloning is not None:
@@ -361,6 +339,11 @@ class PPO:
         following = values.roll(-1)
         following[self._move(drain.ends)] = bootstrap
         return following, self._move(linked)
+
+    def _learn_some(self, inputs: tuple[Batch, Tensor]) -> None:
+        """One gradient step on some sequences of a rollout."""
+        rollout, chosen = inputs
+        self._learn(rollout.take(chosen))
 
     def _learn(self, batch: Batch) -> None:
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""

@@ -19,6 +19,7 @@ from trainer.checks import check_train
 from trainer.compose import run_command, save_config
 from trainer.config import TrainConfig
 from trainer.occupied import occupied
+from trainer.train import train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +35,6 @@ def start(config: TrainConfig) -> int:
         config = replace(config, run=replace(config.run, name=_name(config)))
         folder, resume_from = _new_folder(config), None
     with occupied(folder):
-        # torch takes seconds to import, and bad input should be refused at once.
-        from trainer.run import train
-
         return train(config, folder, resume_from)
 
 

@@ -29,6 +29,7 @@ from trainer.config import (
     settings_of,
 )
 from trainer.demonstrations import demos_of, load_demonstrations, load_demos, read_demos
+from trainer.device import gpu_trouble
 from trainer.evaluate import check_spec, load_checkpoint
 from trainer.expected import expected_memory
 from trainer.instances import check_env, gym_env
@@ -198,10 +199,10 @@ def _check_device(device: Device) -> None:
         return
     import torch  # takes seconds, and only this device needs it here
 
-    if not torch.cuda.is_available():
+    if trouble := gpu_trouble():
         raise UserError(
-            f"device=cuda, but torch {torch.__version__} finds no GPU: use device=cpu or device=auto, "
-            "or install a torch that is built for CUDA, with its driver"
+            f"device=cuda, but torch {torch.__version__} {trouble}: use device=cpu or device=auto, "
+            "or install a torch that is built for CUDA and this GPU, with its driver"
         )
 
 

@@ -39,6 +39,7 @@ class Chronicle:
                 self._by_behavior[name].load_state(episodes)
             if self._goal and state["goal"]:
                 self._goal.load_state(state["goal"])
+        self._acting: dict[str, str] = {}
         self._samples_before = samples
         self._began = time.monotonic()
         self._statistics = Statistics.none()
@@ -66,6 +67,11 @@ class Chronicle:
     def goal_reached(self) -> bool:
         """Whether the goal, if there is one, was reached."""
         return self._goal is not None and self._goal.reached is not None
+
+    def acting(self, behavior: str, words: str) -> None:
+        """Notes and tells what a behavior acts with."""
+        self._acting[behavior] = words
+        log.info(f"behavior {behavior!r} acts in {words}")
 
     def episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
         """Takes in episodes of a behavior, in the order in which they ended."""
@@ -138,6 +144,7 @@ class Chronicle:
                 "updates": {name: learner.algorithm.updates for name, learner in learners.items()},
                 "updates_achieved": {name: learner.achieved_ratio for name, learner in learners.items()},
                 "dropped": {name: learner.algorithm.dropped for name, learner in learners.items()},
+                "acting": self._acting,
                 "layout": self._statistics.layout,
                 "instances": {
                     "samples": self._statistics.samples.tolist(),

@@ -1,4 +1,7 @@
-"""A collector as the learner sees it, what it is made of wherever it runs, and the one that runs inline."""
+"""A collector as the learner sees it, what it is made of wherever it runs, and the one that runs inline.
+
+No torch at the top: it takes a second or more to import, in which instances can start.
+"""
 
 from __future__ import annotations
 
@@ -8,65 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import torch
-
-from algorithms.acting import NumpyActor
-from algorithms.policy import Acted, Policy
 from buffers.rows import Writer
 from envs.lockstep import LockstepManager
 from envs.manager import EnvManager
-from envs.spec import Array, BehaviorSpec
-from trainer.behavior import divide_arena, make_policy
+from envs.spec import BehaviorSpec
 from trainer.collector import Channel, Collector
-from trainer.config import Mode, Stepping, TrainConfig, settings_of
+from trainer.config import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
 from trainer.instances import make_manager
 from trainer.shared import Message, Shared
-from trainer.weights import WeightsReader
 
 PLAYERS = "players"
 """Where, in a run's folder, Unity players log."""
 REPORT_SECONDS = 0.5
 """Between two looks at what there is to tell."""
-
-
-class PolicyActor:
-    """Acts with the newest published weights of a policy, on the CPU: in numpy where it fits, else in torch."""
-
-    def __init__(self, policy: Policy, weights: WeightsReader, seed: int) -> None:
-        self._policy, self._weights = policy, weights
-        self._flat: Array = policy.flat.detach().numpy()
-        self._numpy = NumpyActor(policy) if NumpyActor.fits(policy) else None
-        self._numpy_generator = np.random.default_rng(seed)
-        self._torch_generator = torch.Generator().manual_seed(seed)
-
-    @property
-    def version(self) -> int:
-        """Version of the weights it acts with."""
-        return self._weights.version
-
-    def refresh(self) -> None:
-        """Takes the newest weights."""
-        self._weights.refresh(self._flat)
-
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> Acted:
-        """Sampled actions, their log-probabilities, and the memory after."""
-        if self._numpy is not None:
-            return self._numpy.act(observations, mask, memory, self._numpy_generator)
-        return self._policy.act(observations, mask, memory, self._torch_generator)
-
-    def state(self) -> dict[str, Any] | list[int]:
-        """The random state: numpy's is a dict, torch's a list."""
-        if self._numpy is not None:
-            return dict(self._numpy_generator.bit_generator.state)
-        return self._torch_generator.get_state().tolist()
-
-    def load_state(self, state: dict[str, Any] | list[int]) -> None:
-        """Goes on drawing from there."""
-        if isinstance(state, dict):
-            self._numpy_generator.bit_generator.state = state
-        else:
-            self._torch_generator.set_state(torch.tensor(state, dtype=torch.uint8))
 
 
 class Collecting(Protocol):
@@ -76,7 +33,10 @@ class Collecting(Protocol):
     """Whether `state` can be resumed from."""
 
     def receive(self) -> list[Message]:
-        """What there is to tell: `spec`, `episodes`, `statistics`, `game`, `news`, `picture`, or its end: `lost`."""
+        """What there is to tell, or that it has ended: `lost`.
+
+        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `news`, `picture`.
+        """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
@@ -125,6 +85,9 @@ class Side:
         """A collector whose instances have started; they end with it."""
         with self.instances:
             self.instances.start()
+            import torch  # takes a second or more, in which instances start
+
+            torch.set_num_threads(1)
             lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
             manager = LockstepManager(self.instances) if lockstep else self.instances
             self.collector = Collector(manager, self._open_channel, self._config.stop.samples)
@@ -175,12 +138,21 @@ class Side:
         return {"manager": self.collector.manager.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        from trainer.actor import quickest_actor
+        from trainer.behavior import divide_arena, make_policy
+        from trainer.weights import WeightsReader
+
         shared, name = self._shared, spec.name
         settings, _ = settings_of(self._config, name)
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
-        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place)
+        reader, seed = WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place
+        env, device = self._config.env, self._config.device
+        rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
+        gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
+        actor, told = quickest_actor(policy, reader, seed, rows_at_once, gpu)
+        self._send("acting", name, told)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
         if name in self._resume.get("channels", {}):
             state = self._resume["channels"][name]

@@ -20,7 +20,8 @@ Stepping = Enum("Stepping", ["async", "lockstep"])
 Mode = Enum("Mode", ["async", "inline"])
 """`async`: collector and learner in processes of their own. `inline`: in one, in a fixed order, reproducible."""
 Device = Enum("Device", ["auto", "cpu", "cuda"])
-"""Where updates run; `auto`: on a GPU if there is one."""
+"""Where updates run; `auto`: on a GPU if torch can compute on one. Unless it is `cpu`, agents act where that is
+faster."""
 Which = Enum("Which", ["best", "last"])
 """Which checkpoint of a run: the one with the best mean episode reward, or the newest."""
 DEFAULT_BEHAVIOR = "default"

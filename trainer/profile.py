@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch.profiler import profile
-
 from trainer.config import RunConfig
 
 _WARM_UP_SECONDS = 5.0
@@ -46,6 +44,8 @@ class _Tracer:
             if self._turns >= _TURNS or now >= self._began + _SECONDS:
                 self._write()
         elif now >= self._began + _WARM_UP_SECONDS:
+            from torch.profiler import profile  # not above: processes start faster without
+
             self._profile = profile(with_stack=True)  # no activities named: those of the GPU too, where there is one
             self._profile.start()
             self._began, self._turns = time.perf_counter(), 0

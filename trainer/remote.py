@@ -1,4 +1,7 @@
-"""The collector in a process of its own: both ends of it, and what happens when it fails."""
+"""The collector in a process of its own: both ends of it, and what happens when it fails.
+
+No torch at the top, so that the collector starts before the learner has imported it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socket
 from typing import Any
-
-import torch
 
 from envs.processes import run_following
 from envs.spec import Array, UserError
@@ -109,7 +110,7 @@ class Remote:
     def _launch(self) -> None:
         link, ends = link_pair(self._shared)
         tie = threading.current_thread() is threading.main_thread()
-        # By name, as importing this file, and torch with it, takes a while, in which this process may be killed.
+        # By name, as importing this file takes a while, in which this process may be killed.
         args = (tie, __name__, "collect", self._config, self._folder, self._shared, ends)
         self._process = SPAWN.Process(target=run_following, args=args, name="collector")
         with one_thread():
@@ -208,7 +209,6 @@ def one_thread() -> Iterator[None]:
 
 def collect(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Connection, socket]) -> None:
     """Main function of the collector's process: ends when it is told to."""
-    torch.set_num_threads(1)
     link = Link(*ends, shared, TO_COLLECTOR)
     side = None
     try:

@@ -1,11 +1,11 @@
-"""A training run from its configuration to its last checkpoint: the learner's process."""
+"""A training run from its first update to its last checkpoint: the learner's process."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +18,23 @@ from envs.spec import BehaviorSpec, UserError
 from trainer.behavior import divide_arena, make_policy
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.chronicle import Chronicle
-from trainer.collecting import Collecting, Inline
-from trainer.config import Device, Mode, TrainConfig, settings_of
+from trainer.collecting import Collecting
+from trainer.config import TrainConfig, settings_of
 from trainer.demonstrations import Digests, changed_demos, load_demos
+from trainer.device import learning_device
 from trainer.evaluate import check_spec, load_checkpoint
-from trainer.expected import Expected, expected_memory
+from trainer.expected import Expected
 from trainer.interrupt import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.learner import Learner
 from trainer.models import Models
 from trainer.profile import tracer
 from trainer.progress import log
-from trainer.remote import Remote
-from trainer.shared import SAMPLES, Message, Shared
+from trainer.shared import Message, Shared
 from trainer.weights import WeightsWriter
 
 
-def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) -> int:
-    """Trains until something ends the run. Returns the exit status: 0, or 128 + the signal that interrupted it.
-
-    Args:
-        config: composed and checked.
-        folder: the run's; it exists and holds `config.yaml`.
-        resume_from: the folder of the run that goes on (the same as `folder`), or None for a new run.
-
-    Raises:
-        UserError: something that the user can mend came up on the way; what was learned is saved.
-    """
-    torch.set_num_threads(1)
-    store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
-    checkpoint = store.load_latest() if resume_from else None
-    with Interrupt() as interrupt, suppress(Interrupted), Run(config, folder, store, checkpoint, interrupt) as run:
-        run.go()
-    return 0 if interrupt.signal is None else 128 + interrupt.signal
-
-
 class Run:
-    """The learner's side of a run: updates, checkpoints, and what is told of them. Leaving it ends every process."""
+    """The learner's side of a run: updates, checkpoints, and what is told of them."""
 
     def __init__(
         self,
@@ -62,9 +43,11 @@ class Run:
         store: CheckpointStore,
         checkpoint: Checkpoint | None,
         interrupt: Interrupt,
+        shared: Shared,
     ) -> None:
+        torch.set_num_threads(1)
         self._config, self._folder, self._store, self._checkpoint = config, folder, store, checkpoint
-        self._interrupt = interrupt
+        self._interrupt, self._shared = interrupt, shared
         self._models = Models(config, folder / "models")
         self._learners: dict[str, Learner] = {}
         self._demos: dict[str, Digests] = {}
@@ -72,16 +55,10 @@ class Run:
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._expected = Expected(config)
-        self._shared = Shared(*expected_memory(config), instances=config.env.instances)
-        self._device = _device(config.device)
         self._updated = tracer(config.run, folder, "learner")
         self._best: float | None = None
-        if checkpoint is not None:
-            for name, saved in checkpoint.state["behaviors"].items():
-                self._shared.claim(name)
-                self._shared.counters(name)[SAMPLES] = saved["samples"]
-            if best := store.load_best():
-                self._best = best.state["mean"]
+        if checkpoint is not None and (best := store.load_best()):
+            self._best = best.state["mean"]
         now = time.monotonic()
         self._checkpoint_at = now + config.checkpoint.every_seconds
         self._picture_at = now
@@ -95,23 +72,19 @@ class Run:
                 config, self._folder, samples, checkpoint.state["report"] if checkpoint else None
             )
             ends.callback(self._chronicle.close)
-            collecting = Inline if config.run.mode is Mode["inline"] else Remote
-            resume = checkpoint.state["collector"] if checkpoint else None
+            self._device = learning_device(config.device)
             with self._interrupt.breakable():
                 for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
                     self._learn(BehaviorSpec.from_dict(saved["spec"]))  # also if it will not appear again
-            # Inline, it waits for games to start. A process that is being started must not be lost sight of.
-            with self._interrupt.breakable() if collecting is Inline else nullcontext():
-                self._collecting: Collecting = collecting(config, self._folder, self._shared, resume)
-            ends.callback(self._collecting.close)
             self._ends = ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
-    def go(self) -> None:
+    def go(self, collecting: Collecting) -> None:
         """Trains until the goal, a limit or a signal; saves at the end, and also when something fails."""
+        self._collecting = collecting
         try:
             while (reason := self._ended()) is None:
                 self._advance()
@@ -168,6 +141,8 @@ class Run:
             self._chronicle.episodes(message.behavior, message.content)
         elif message.kind == "game":
             self._chronicle.game(self._shared.samples, message.content)
+        elif message.kind == "acting":
+            self._chronicle.acting(message.behavior, message.content)
         elif message.kind == "statistics":
             self._chronicle.statistics(message.content)
         elif message.kind == "picture":
@@ -325,12 +300,6 @@ class Run:
             }
             for name, learner in self._learners.items()
         }
-
-
-def _device(device: Device) -> torch.device:
-    if device is Device["auto"]:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device.name)
 
 
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, torch.Tensor]:

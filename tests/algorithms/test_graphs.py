@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 from loops import make_rows
-from test_ppo import SPEC, fill
+from test_ppo import SMALL, SPEC, fill, filled
 
 from algorithms import graphs
 from algorithms.graphs import WARM_UP, Graphed
+from algorithms.ppo import PPO
 from algorithms.sac import SAC
-from algorithms.settings import NetworkSettings, SACSettings
+from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
 from buffers.rows import Writer
 
 
 class Recorded:
-    """A function that notes its inputs' numbers, and what stands in for CUDA: a graph calls it as at first."""
+    """What stands in for CUDA around a function whose calls are made but for those that a graph records."""
 
-    def __init__(self, monkeypatch, captures=True):
+    def __init__(self, monkeypatch, function=None, captures=True):
         self.seen, self.recording, self.captures = [], False, captures
+        self.function = function or self._note
         recorded = self
 
         class Graph:
@@ -54,7 +56,10 @@ class Recorded:
         if self.recording:
             self.captured = inputs
         else:
-            self.seen.append([x.item() for x in (inputs[0], *inputs[1])])
+            self.function(inputs)
+
+    def _note(self, inputs):
+        self.seen.append([x.item() for x in (inputs[0], *inputs[1])])
 
 
 def numbered(i, kept):
@@ -90,21 +95,49 @@ def test_elsewhere_it_is_a_plain_call(monkeypatch):
     assert len(function.seen) == WARM_UP + 3
 
 
+def same(mine, theirs, **tolerance):
+    mine, theirs = mine.state_dict(), theirs.state_dict()
+    for key, value in mine.items():
+        np.testing.assert_allclose(value.numpy(), theirs[key].numpy(), **tolerance, err_msg=key)
+
+
+def test_a_graph_learns_from_each_rollout_of_ppo_and_sees_its_schedules(monkeypatch):
+    changing = {"clip_end": 0.01, "entropy_end": 1.0, "schedule_samples": 200, "max_lag": 20}
+    settings = PPOSettings(**{**vars(SMALL), **changing})
+    replayed, plain = (filled(settings, steps=60)[0] for _ in range(2))
+    function = Recorded(monkeypatch, replayed._learn_some)
+    replayed._replayed = Graphed(function, torch.device("cuda"))
+    scheduled = replayed._clip, replayed._entropy
+    for i in range(4):
+        for ppo in (replayed, plain):
+            ppo.set_progress(40 * i)
+            ppo.update()
+    assert replayed.updates == 4
+    assert function.captured[0] is replayed._replayed._kept
+    same(replayed, plain)
+    # A graph sees new numbers in the tensors that it was recorded with, and nowhere else.
+    assert all(one is other for one, other in zip(scheduled, (replayed._clip, replayed._entropy)))
+    assert replayed._clip.item() == pytest.approx(0.4 * 0.2 + 0.6 * 0.01)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_replayed_updates_give_the_numbers_of_plain_ones():
-    settings = SACSettings(network=NetworkSettings([32, 32]), batch_size=64, steps=3)
-    algorithms = []
+@pytest.mark.parametrize("algorithm", [SAC, PPO])
+def test_replayed_updates_give_the_numbers_of_plain_ones(algorithm):
+    network = NetworkSettings([32, 32])
+    settings = {
+        SAC: SACSettings(network=network, batch_size=64, steps=3),
+        PPO: PPOSettings(network=network, rollout_size=40, minibatch_size=16, epochs=2, max_lag=20),
+    }
+    both = []
     for _ in range(2):
         rows = make_rows(SPEC, 1000)
-        fill(rows, Writer(rows), 60)
-        algorithms.append(SAC(SPEC, settings, rows, "cuda", 3))
-    replayed, plain = algorithms
-    plain._replayed = plain._learn
-    for i in range(WARM_UP + 30):
-        for algorithm in algorithms:
-            algorithm.set_progress(i)
-            algorithm.update()
+        fill(rows, Writer(rows), 150)
+        both.append(algorithm(SPEC, settings[algorithm], rows, "cuda", 3))
+    replayed, plain = both
+    plain._replayed._plain_calls = None
+    for i in range(WARM_UP + 9):
+        for each in both:
+            each.set_progress(i)
+            each.update()
     assert replayed._replayed._replay is not replayed._replayed._function, "captured"
-    mine, theirs = replayed.state_dict(), plain.state_dict()
-    for key, value in mine.items():
-        np.testing.assert_allclose(value.numpy(), theirs[key].numpy(), rtol=1e-5, atol=1e-6, err_msg=key)
+    same(replayed, plain, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from loops import Loop, evaluate, learn_hybrid_toy, make_rows
 
-from algorithms.ppo import PPO, importance_weights, policy_loss, value_loss
+from algorithms.ppo import PPO
+from algorithms.ppo_losses import importance_weights, policy_loss, value_loss
 from algorithms.settings import NetworkSettings, PPOSettings
 from buffers.rows import Writer
 from envs.spec import BehaviorSpec, ObservationSpec
@@ -71,7 +72,7 @@ def test_decoupled_objective_of_hand_computed_rows():
     torch.testing.assert_close(weights, torch.tensor([0.5, 1.0, 1.0]))
     advantages = torch.tensor([2.0, -1.0, -2.0])
     # min(1.5 * 2, 1.2 * 2) * 0.5 = 1.2; min(-0.5, -0.8) = -0.8; min(-3, -2.4) = -3
-    loss = policy_loss(log_prob, proximal, weights, advantages, 0.2)
+    loss = policy_loss(log_prob, proximal, weights, advantages, torch.tensor(0.2))
     assert loss.item() == pytest.approx(-(1.2 - 0.8 - 3) / 3)
 
 
@@ -80,7 +81,7 @@ def test_only_the_proximal_policy_bounds_the_step():
     log_prob = torch.tensor([0.05]).log().requires_grad_()
     proximal = torch.tensor([0.05]).log()
     weights = importance_weights(proximal, torch.tensor([0.5]).log(), 1.0)
-    policy_loss(log_prob, proximal, weights, torch.tensor([-1.0]), 0.2).backward()
+    policy_loss(log_prob, proximal, weights, torch.tensor([-1.0]), torch.tensor(0.2)).backward()
     assert log_prob.grad.item() == pytest.approx(0.1)
 
 

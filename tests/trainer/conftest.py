@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +24,7 @@ def refused(tmp_path, monkeypatch, capsys):
     def begins(*_):
         raise AssertionError("a run begins")
 
-    monkeypatch.setitem(sys.modules, "trainer.run", SimpleNamespace(train=begins))
+    monkeypatch.setattr("trainer.__main__.train", begins)
 
     def run(*argv: str, main=train) -> str:
         before, kin = contents(tmp_path), family()

@@ -17,12 +17,12 @@ from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.several import Sent, Several
+from trainer.actor import PolicyActor
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.collecting import PolicyActor
 from trainer.compose import compose
 from trainer.config import TrainConfig
 from trainer.remote import one_thread
-from trainer.run import train
+from trainer.train import train
 from trainer.weights import WeightsReader, WeightsWriter, weights_bytes
 
 PPO = ["algorithm.rollout_size=32", "algorithm.minibatch_size=16", "algorithm.epochs=1"]
@@ -170,6 +170,12 @@ def test_the_summary_tells_what_each_instance_did(run: Runs) -> None:
     instances = run(Several(late=None), "stop.samples=100")["instances"]
     assert {key: len(values) for key, values in instances.items()} == {"samples": 2, "spans": 2, "busy": 2}
     assert instances["samples"] == [49, 49]
+
+
+def test_the_summary_and_the_log_tell_what_each_behavior_acts_with(run: Runs) -> None:
+    acting = run(Several(late=30), "stop.samples=100")["acting"]
+    assert acting == {"Early": "numpy on the CPU", "Late": "numpy on the CPU"}
+    assert run.log.count("behavior 'Late' acts in numpy on the CPU") == 1
 
 
 def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs) -> None:

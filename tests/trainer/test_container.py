@@ -37,7 +37,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What `trainer.run.train` was asked for, in its place."""
+    """What `trainer.train.train` was asked for, in its place."""
     asked = SimpleNamespace(configs=[], does=lambda folder: None)
 
     def train(config, folder, resume_from):
@@ -45,7 +45,7 @@ def trained(monkeypatch):
         asked.does(folder)
         return 0
 
-    monkeypatch.setitem(sys.modules, "trainer.run", SimpleNamespace(train=train))
+    monkeypatch.setattr("trainer.__main__.train", train)
     return asked
 
 

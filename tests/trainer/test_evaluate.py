@@ -17,7 +17,7 @@ from tests.trainer.several import Several
 from trainer.compose import compose, load_config, save_config
 from trainer.config import EvaluateConfig, TrainConfig
 from trainer.evaluate import load_checkpoint, main, play, trained_policy
-from trainer.run import train
+from trainer.train import train
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
 

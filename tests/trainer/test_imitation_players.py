@@ -18,7 +18,7 @@ from tests.trainer.tiny_runs import PPO, SAC, newest, summary
 from trainer.__main__ import main
 from trainer.compose import compose, save_config
 from trainer.config import TrainConfig
-from trainer.run import train
+from trainer.train import train
 
 PLAYERS = ["env=unity", "env.player=env=basic agents=2 late=Extra:40", *PPO, "env.instances=2"]
 LATE_SAC = [

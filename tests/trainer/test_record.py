@@ -15,7 +15,7 @@ from trainer.config import TrainConfig
 from trainer.demonstrations import load_demonstrations
 from trainer.record import main
 from trainer.recording import Player, Quit, StartAnew, record_gym
-from trainer.run import train
+from trainer.train import train
 
 
 @pytest.fixture

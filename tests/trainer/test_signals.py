@@ -139,7 +139,7 @@ def test_cloning_before_the_first_sample_is_left_at_once(start: Callable[..., St
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_start_that_takes_long_is_left(start: Callable[..., Started], mode: str, number: int, status: int) -> None:
     run = start("env=gym", "env.id=tests.toys:Asleep-v0", f"run.mode={mode}", saved=0)
-    run.until(lambda: (run.folder / "train.log").exists() and any("spawn_main" in line for line in run.words()))
+    run.until(lambda: (run.folder / "in_use").exists() and any("spawn_main" in line for line in run.words()))
     run.process.send_signal(number)
     assert run.process.wait(60) == status
     run.nothing_is_left()
