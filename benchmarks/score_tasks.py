@@ -55,14 +55,15 @@ class ScoreTask:
 
 
 _SMALL = "algorithm.network.hidden=[64,64]"
+_RAW = "algorithm.network.normalize=false"
 TASKS = {
     "ppo_cartpole": ScoreTask(
         *("ppo", "CartPole-v1", 475.0, 20_000, 120.0, 8),
         ours=(
             *(_SMALL, "algorithm.rollout_size=256", "algorithm.minibatch_size=256", "algorithm.epochs=20"),
-            *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-5", "algorithm.clip_end=0.02"),
+            *("algorithm.learning_rate=7e-4", "algorithm.learning_rate_end=1e-5", "algorithm.clip_end=0.02"),
             *("algorithm.schedule_samples=100000", "algorithm.entropy=0", "algorithm.discount=0.98"),
-            "algorithm.gae_lambda=0.8",
+            *("algorithm.gae_lambda=0.8", "algorithm.max_lag=0", _RAW, "reward.extrinsic.strength=0.02"),
         ),
         theirs=Theirs(
             100_000,
@@ -104,8 +105,10 @@ TASKS = {
     "ppo_lunar": ScoreTask(
         *("ppo", "LunarLander-v3", 200.0, 20_000, 300.0, 16),
         ours=(
-            *(_SMALL, "algorithm.rollout_size=2048", "algorithm.minibatch_size=128", "algorithm.epochs=4"),
-            *("algorithm.learning_rate=1e-3", "reward.extrinsic.strength=0.05"),
+            *(_SMALL, "algorithm.rollout_size=2048", "algorithm.minibatch_size=256", "algorithm.epochs=8"),
+            *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=200000"),
+            *("algorithm.entropy=0.01", "algorithm.entropy_end=0", "algorithm.discount=0.995", _RAW),
+            "reward.extrinsic.strength=0.05",
         ),
         theirs=Theirs(
             1_000_000,
@@ -115,10 +118,11 @@ TASKS = {
     "sac_pendulum": ScoreTask(
         *("sac", "Pendulum-v1", -200.0, 4_000, 180.0, 8),
         ours=(
-            *(_SMALL, "algorithm.batch_size=64", "algorithm.start_samples=300", "algorithm.learning_rate=2e-3"),
-            *("algorithm.discount=0.9", "algorithm.target_rate=0.02", "reward.extrinsic.strength=0.1"),
+            *(_SMALL, "algorithm.batch_size=64", "algorithm.start_samples=300", "algorithm.learning_rate=3e-3"),
+            *("algorithm.discount=0.9", "algorithm.target_rate=0.04", "algorithm.updates_per_sample=0.33"),
+            "reward.extrinsic.strength=0.1",
         ),
-        theirs=Theirs(20_000, {"learning_rate": 1e-3, "gradient_steps": -1}),
+        theirs=Theirs(80_000, {"learning_rate": 1e-3, "gradient_steps": 1}),
     ),
     "sac_lunar": ScoreTask(
         *("sac", "LunarLanderContinuous-v3", 100.0, 10_000, 240.0, 8),
