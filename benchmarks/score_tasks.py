@@ -8,9 +8,9 @@ the score sooner: Pendulum then takes some 3,300 updates to it, and with one a s
 alone holds so many. None of these tasks has the Zoo's `normalize`, so no `VecNormalize` appears. Where nothing falls
 over the samples there are more of them than the Zoo's, so that the limit alone ends a run without the score.
 
-Scores are such as both sides reach, as far as is known: 100 with PPO on the lander, since theirs was seen to reach that,
-after 411,000 samples, and 200 it was not. With SAC on the lander theirs has not been followed so far: it stood at -15
-after 64,000 samples.
+Scores are such as both sides reach, as far as is known: 100 with PPO on the lander, since theirs was seen to reach
+that, after 411,000 samples, and 200 it was not. With SAC on the lander theirs has not been followed so far: it stood at
+-15 after 64,000 samples.
 
 Ours were tuned by hand, on seeds from 10 on; the benchmark takes those from 0 on (benchmarks/results/time_to_score.md).
 """
