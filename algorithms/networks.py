@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from algorithms.by_hand import ByHand
+from algorithms.by_hand import ByHand, by_autograd
 from algorithms.encoders import ImageEncoder, initialize, is_image
 from algorithms.products import linear, prefers_one_dnn, product, stacked_product
 from algorithms.settings import NetworkSettings
@@ -53,7 +52,7 @@ class MLP(nn.Module):
         """Features (N, F) of inputs (N, D)."""
         if not any(prefers_one_dnn(x, weight) for weight in _parameters(self.layers)[::2]):
             return self.plain(x)
-        features: Tensor = _Dense.apply(x, True, *_parameters(self.layers))  # type: ignore[no-untyped-call]
+        features: Tensor = _dense(x, True, *_parameters(self.layers))
         return features
 
     def plain(self, x: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ def _parameters(layers: Iterable[nn.Module]) -> list[Tensor]:
     return [parameter for layer in layers for parameter in layer.parameters()]
 
 
-class _Dense(torch.autograd.Function):
+class _Dense:
     """Linear layers, each followed by a ReLU, the last one only if `relu`; and the gradient by hand."""
 
     @staticmethod
@@ -90,7 +89,6 @@ class _Dense(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         to_x, _, *to_parameters = ctx.needs_input_grad
@@ -105,6 +103,9 @@ class _Dense(torch.autograd.Function):
             if i or to_x:
                 gradient = product(gradient, weights[i])
         return gradient if to_x else None, None, *of_parameters
+
+
+_dense = by_autograd(_Dense)
 
 
 class StackedMLP(nn.Module):
@@ -132,7 +133,7 @@ class StackedMLP(nn.Module):
 
         The gradient of the latter goes to `judged` alone: to no weights and no features.
         """
-        outputs: tuple[Tensor, Tensor | None] = _Stacked.apply(*self._arguments(features, others, judged))  # type: ignore[no-untyped-call]
+        outputs: tuple[Tensor, Tensor | None] = _stacked(*self._arguments(features, others, judged))
         return outputs
 
     def by_hand(self, features: Tensor, others: Tensor, judged: Tensor | None) -> ByHand:
@@ -145,7 +146,7 @@ class StackedMLP(nn.Module):
         return features, others, judged, (self.ones, self.zeros), *self.weights, *self.biases
 
 
-class _Stacked(torch.autograd.Function):
+class _Stacked:
     """The pass of `StackedMLP` and its gradient by hand: only what somebody asks for, in the products that are fast.
 
     Microseconds at 2 x 256 and batch 256 on one core, from autograd's to these: the gradient of 6 actions beside 17
@@ -172,7 +173,6 @@ class _Stacked(torch.autograd.Function):
         return (outputs, None) if judged is None else (outputs[..., : ctx.rows], outputs[..., ctx.rows :])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, learned: Tensor, beside: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, kept = ctx.saved_tensors[: ctx.layers], ctx.saved_tensors[ctx.layers :]
         to_features, to_others, to_judged, _, *to_parameters = ctx.needs_input_grad
@@ -202,6 +202,9 @@ class _Stacked(torch.autograd.Function):
             *of_weights,
             *of_biases,
         )
+
+
+_stacked = by_autograd(_Stacked)
 
 
 def _part(x: Tensor, rows: int) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: T steps, A agents, O numbers observed, C continuous actions.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from algorithms import products
 from algorithms.ppo import PPO
 from algorithms.sac import SAC
 from algorithms.settings import PPOSettings, SACSettings, least_rows
@@ -97,8 +99,10 @@ class OurSAC:
         rows = filled_rows(random_data(REPLAY_ROWS // AGENTS))
         self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
         if compiled:
-            learn: Any = self._sac._learn
-            learn = torch.compile(learn)
+            products.LARGE = sys.maxsize  # Inductor chooses libraries itself
+            optimizer: Any = self._sac._optimizer
+            optimizer.step = torch.compiler.disable(optimizer.step)  # type: ignore[no-untyped-call]  # no fused Adam there
+            learn: Any = torch.compile(self._sac._learn)
             self._sac._replayed = learn
 
     def refill(self) -> None:
