@@ -180,7 +180,9 @@ class Side:
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
-        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place)
+        # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
+        seed = self._config.seed + 1 + place + (shared.samples << 32)
+        actor = PolicyActor(policy, WeightsReader(weights, policy.flat.numel()), seed)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
         if name in self._resume.get("channels", {}):
             state = self._resume["channels"][name]
