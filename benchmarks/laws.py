@@ -76,4 +76,27 @@ class StepLaw(gymnasium.Env[Array, Any]):
         return self._observation.copy(), float(action), False, self._step >= EPISODE_STEPS, info
 
 
+class Lasting(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose steps last by a law, which the first reset seeds. For `env.wrappers`."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], law: str, seconds: float = 1.0, spread: float = 0.0) -> None:
+        super().__init__(env)
+        self._law = law, seconds, spread
+        self._durations = durations(law, 0, seconds, spread)
+        self._seeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode; it takes no time."""
+        if not self._seeded:
+            law, seconds, spread = self._law
+            self._durations = durations(law, seed or 0, seconds, spread)
+            self._seeded = True
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Returns the next duration."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "duration": next(self._durations)}
+
+
 gymnasium.register("StepLaw-v0", entry_point="benchmarks.laws:StepLaw")

@@ -1,8 +1,10 @@
-"""`python -m benchmarks.resume --json`: what a run earns before it is resumed, and after, with and without its replay.
+"""`python -m benchmarks.resume --json`: what a run earns after a resume, with its replay, without, and uninterrupted.
 
-SAC, asynchronous as by default, on an environment without step times. A run trains, saves and ends. It is resumed twice
-from there: as it is, and from a checkpoint with the same networks, optimisers and counters but no replay. What is
-compared is the mean reward of the episodes that began in a stretch of samples.
+SAC, asynchronous as by default, on steps that last long enough for the learner to keep up. A run trains to its end and
+saves now and then: it is its own control. From the first checkpoint behind each of the moments asked for it is resumed
+twice: as it is, and without the rows, as a run with `checkpoint.replay=false` would be, whose learner waits for
+`start_samples` again. All three go on from the same weights, so they are compared in pairs, seed by seed: by the mean
+reward of a step in stretches of samples, each of which holds one episode of every instance, whole or in two parts.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,134 +22,180 @@ import numpy as np
 
 from benchmarks.report import machine, machine_line, table
 from benchmarks.training import resume, train
-from buffers.rows import Layout, Rows
-from buffers.snapshot import restore
-from envs.spec import BehaviorSpec, UserError
-from trainer.checkpoint import CheckpointStore
+from envs.spec import Array, UserError
+from trainer.checkpoint import Checkpoint, CheckpointStore
 
-_WAYS = ("with", "without")
-_RUN = ["env=gym", "env.id=Pendulum-v1", "env.time_scale=0", "algorithm=sac", "algorithm.network.hidden=[64,64]"]
-_RUN += ["env.instances=4", "algorithm.batch_size=64", "algorithm.start_samples=200", "algorithm.learning_rate=1e-3"]
+_LASTING = "env.wrappers=[{path: benchmarks.laws.Lasting, kwargs: {law: constant, seconds: 0.03, spread: 0.1}}]"
+_RUN = ["env=gym", "env.id=Pendulum-v1", "env.instances=4", "env.time_scale=1", _LASTING, "algorithm=sac"]
+_RUN += ["algorithm.network.hidden=[64,64]", "algorithm.batch_size=64", "algorithm.start_samples=200"]
+_RUN += ["algorithm.learning_rate=1e-3"]
+_SAVED = ["run.picture_minutes=0", "checkpoint.every_seconds=1", "checkpoint.keep=100000"]
+_DIFFERENCES = {
+    "with - uninterrupted": ("with", "uninterrupted"),
+    "without - uninterrupted": ("without", "uninterrupted"),
+    "with - without": ("with", "without"),
+    "with - before": ("with", "before"),
+    "uninterrupted - before": ("uninterrupted", "before"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark and prints a table, or one JSON object; 0, or 2 for bad input."""
     options = _parser().parse_args(argv)
     try:
-        for name in ("seeds", "samples", "stretch", "stretches"):
-            if not getattr(options, name) > 0:
-                raise UserError(f"--{name} {getattr(options, name)} must be above 0")
-        if options.samples < 2 * options.stretch:
-            raise UserError(f"--samples {options.samples} must be two stretches at least")
+        _check(options)
     except UserError as error:
         print(f"resume: {error}", file=sys.stderr)
         return 2
-    runs = [_run(seed, options) for seed in range(options.seeds)]
+    runs = []
+    for seed in options.seeds:
+        runs.append(_run(seed, options))
+        print(json.dumps(runs[-1]), file=sys.stderr)  # what there is, should it be ended early
     result = {
-        "run": options.run,
-        **{name: getattr(options, name) for name in ("samples", "stretch", "stretches", "seeds")},
+        **{name: getattr(options, name) for name in ("run", "samples", "stretch", "stretches", "seeds")},
         "machine": machine(),
         "runs": runs,
-        "mean_reward": {
-            "before": float(np.mean([run["before"] for run in runs])),
-            **{way: np.mean([run[way] for run in runs], axis=0).tolist() for way in _WAYS},
-        },
+        "moments": [summed_up([run["moments"][i] for run in runs]) for i in range(len(options.samples))],
     }
     print(json.dumps(result) if options.json else _text(result))
     return 0
 
 
-def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Mean rewards: before the resume, and by stretch after it in both ways."""
-    with tempfile.TemporaryDirectory() as parent:
-        first = Path(parent) / "first"
-        chosen = [*options.run, "run.picture_minutes=0", f"seed={seed}", f"stop.samples={options.samples}"]
-        train(chosen, first)
-        size, more = options.stretch, options.stretches + 1  # whose last is for episodes that began before
-        now = _head(first)
-        found: dict[str, Any] = {"seed": seed, "before": _mean(*_episodes(first, 0), now - 2 * size, now - size)}
-        for way in _WAYS:
-            folder = Path(parent) / way
-            shutil.copytree(first, folder)
-            if way == "without":
-                _leave_out_replay(folder)
-            resume(folder, [f"stop.samples={options.samples + more * size}"])
-            start = now if way == "with" else 0
-            begun, earned = _episodes(folder, start)
-            lows = [start + size * i for i in range(options.stretches)]
-            found[way] = [_mean(begun, earned, low, low + size) for low in lows]
-        return found
+def summed_up(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over runs, by stretch, and of differences in pairs: mean and standard error, by stretch and over all.
 
-
-def _leave_out_replay(folder: Path) -> None:
-    """Makes the newest checkpoint one without rows, as with `checkpoint.replay=false`."""
-    store = CheckpointStore(folder / "checkpoints")
-    saved = store.load_latest()
-    store.save("without", saved.tensors, saved.state)
-
-
-def _head(folder: Path) -> int:
-    """Number of the newest row."""
-    (saved,) = CheckpointStore(folder / "checkpoints").load_latest().replay.values()
-    return int(saved.index["head"])
-
-
-def _episodes(folder: Path, resumed: int) -> tuple[list[int], list[float]]:
-    """Of each episode in the newest checkpoint that has ended: number of its first row, and what it earned.
-
-    Those that were open after row `resumed` never end: a resumed run begins others.
+    `found` holds, for each run, the mean reward `before` and lists of means by stretch of the three ways to go on.
     """
-    checkpoint = CheckpointStore(folder / "checkpoints").load_latest()
-    ((name, saved),) = checkpoint.replay.items()
-    layout = Layout(BehaviorSpec.from_dict(checkpoint.state["behaviors"][name]["spec"]))
-    capacity = int(saved.index["head"])
-    rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
-    restore(rows, saved.index, saved.chunks())
-    names = ("agent", "reward", "terminated", "truncated", "final")
-    columns = rows.gather(np.arange(1, capacity + 1), names)
-    running: dict[int, tuple[int, float]] = {}
-    begun, earned = [], []
-    for number, (agent, reward, terminated, truncated, final) in enumerate(
-        zip(*(each.tolist() for each in columns)), 1
-    ):
-        if number == resumed + 1:
-            running.clear()
-        if final:
-            continue
-        first, so_far = running.pop(agent, (number, 0.0))
-        running[agent] = first, so_far + reward
-        if terminated or truncated:
-            begun.append(first)
-            earned.append(running.pop(agent)[1])
-    return begun, earned
+    ways = {way: np.array([run[way] for run in found]) for way in ("uninterrupted", "with", "without")}
+    before = np.array([run["before"] for run in found])
+    values = {**ways, "before": np.broadcast_to(before[:, None], ways["with"].shape)}
+    pairs = {name: values[one] - values[other] for name, (one, other) in _DIFFERENCES.items()}
+    return {
+        **{name: float(np.mean([run[name] for run in found])) for name in ("samples", "updates")},
+        "before": float(before.mean()),
+        **{way: each.mean(axis=0).tolist() for way, each in ways.items()},
+        "differences": {
+            name: {"stretches": [_estimate(column) for column in each.T], "all": _estimate(each.mean(axis=1))}
+            for name, each in pairs.items()
+        },
+    }
 
 
-def _mean(begun: list[int], earned: list[float], low: int, high: int) -> float:
-    """Of the episodes that began with a row above `low`, up to `high`."""
-    chosen = [reward for first, reward in zip(begun, earned) if low < first <= high]
-    return float(np.mean(chosen)) if chosen else float("nan")
+def _run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Mean rewards of one run at each moment."""
+    size, count = options.stretch, options.stretches
+    more = size * count
+    with tempfile.TemporaryDirectory() as parent:
+        whole = Path(parent) / "whole"
+        end = max(options.samples) + more + size  # a checkpoint is late by less than a stretch
+        summary = train([*options.run, *_SAVED, f"seed={seed}", f"stop.samples={end}"], whole)
+        uninterrupted = _rewards(CheckpointStore(whole / "checkpoints").load_latest())
+        moments = []
+        for samples in options.samples:
+            path = _first_behind(whole, samples)
+            at = _samples(path)
+            found: dict[str, Any] = {"samples": at, "updates": _updates(path)}
+            found["before"] = float(uninterrupted[at - size : at].mean())
+            found["uninterrupted"] = _means(uninterrupted[at:], size, count)
+            for way in ("with", "without"):
+                folder = Path(parent) / way
+                _go_back(whole, folder, path, replay=way == "with")
+                resume(folder, [f"stop.samples={at + more}"])
+                rewards = _rewards(CheckpointStore(folder / "checkpoints").load_latest())
+                found[way] = _means(rewards[at if way == "with" else 0 :], size, count)
+                shutil.rmtree(folder)
+            moments.append(found)
+        return {"seed": seed, "updates_achieved": min(summary["updates_achieved"].values()), "moments": moments}
+
+
+def _first_behind(folder: Path, samples: int) -> Path:
+    return next(path for path in CheckpointStore(folder / "checkpoints").all() if _samples(path) >= samples)
+
+
+def _samples(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _updates(checkpoint: Path) -> int:
+    tensors = CheckpointStore(checkpoint.parent).load(checkpoint).tensors
+    return sum(int(value) for name, value in tensors.items() if name.endswith("/updates"))
+
+
+def _go_back(whole: Path, folder: Path, checkpoint: Path, replay: bool) -> None:
+    """Makes `folder` the run `whole` as it stood at one of its checkpoints, which may lose its rows."""
+    shutil.copytree(whole, folder, ignore=lambda path, names: names if path.endswith("checkpoints") else [])
+    shutil.copytree(checkpoint, folder / "checkpoints" / checkpoint.name)
+    if not replay:
+        store = CheckpointStore(folder / "checkpoints")
+        saved = store.load_latest()
+        store.save(checkpoint.name.rpartition("-")[2], saved.tensors, saved.state)
+
+
+def _rewards(checkpoint: Checkpoint) -> Array:
+    """Of each sample that its rows hold, in their order, which must be all since they were begun."""
+    (saved,) = checkpoint.replay.values()
+    if saved.index["oldest"] != 1:
+        raise RuntimeError("the buffer is too small: it does not hold the run's first rows any more")
+    chunks = [arrays["reward"][~arrays["final"]] for _, arrays in sorted(saved.chunks(), key=lambda chunk: chunk[0])]
+    rewards: Array = np.concatenate(chunks)
+    return rewards
+
+
+def _means(rewards: Array, size: int, count: int) -> list[float]:
+    """Of the first `count` stretches of `size` samples."""
+    means: list[float] = rewards[: size * count].reshape(count, size).mean(axis=1).tolist()
+    return means
+
+
+def _estimate(values: Array) -> dict[str, float]:
+    """Mean and its standard error."""
+    return {"mean": float(values.mean()), "error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("stretch", "stretches"):
+        if not getattr(options, name) > 0:
+            raise UserError(f"--{name} {getattr(options, name)} must be above 0")
+    if min(options.samples) < options.stretch:
+        raise UserError(f"--samples {min(options.samples)} must be one stretch of {options.stretch} at least")
+    if len(set(options.seeds)) < 2:
+        raise UserError("--seeds: a standard error needs two different ones at least")
 
 
 def _text(result: dict[str, Any]) -> str:
-    means, size = result["mean_reward"], result["stretch"]
-    rows: list[list[object]] = [["before", means["before"], means["before"]]]
-    for i, pair in enumerate(zip(means["with"], means["without"])):
-        rows.append([f"{i * size:,} to {(i + 1) * size:,} samples after", *pair])
-    title = f"resumed after {result['samples']:,} samples, {result['seeds']} seeds; {' '.join(result['run'])}"
-    shown = table(["mean reward of episodes begun", "with the replay", "without"], rows)
-    return f"{title}\n{machine_line()}\n\n{shown}"
+    achieved = np.mean([run["updates_achieved"] for run in result["runs"]])
+    lines = [f"{len(result['seeds'])} seeds, mean reward of a step, differences in pairs with their standard errors"]
+    lines += [" ".join(result["run"]), f"updates achieved: {achieved:.3f}", machine_line()]
+    for moment in result["moments"]:
+        title = f"resumed after {moment['samples']:,.0f} samples and {moment['updates']:,.0f} updates"
+        lines += ["", title, "", _moment(moment, result["stretch"])]
+    return "\n".join(lines)
+
+
+def _moment(moment: Mapping[str, Any], size: int) -> str:
+    ways, differences = ("uninterrupted", "with", "without"), moment["differences"]
+    rows: list[list[object]] = [["before", *[moment["before"]] * len(ways), *[None] * len(differences)]]
+    for i, means in enumerate(zip(*(moment[way] for way in ways))):
+        estimates = [each["stretches"][i] for each in differences.values()]
+        rows.append([f"{i * size:,} to {(i + 1) * size:,} after", *means, *map(_shown, estimates)])
+    overall = [float(np.mean(moment[way])) for way in ways]
+    rows.append(["all of them", *overall, *(_shown(each["all"]) for each in differences.values())])
+    return table(["samples", *ways, *differences], rows)
+
+
+def _shown(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['mean']:+.2f} ± {estimate['error']:.2f}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.resume", description="Reward before and after a resume.")
-    parser.add_argument("--seeds", type=int, default=5, help="runs, each with a seed of its own from 0 on (5)")
-    parser.add_argument("--samples", type=int, default=8000, help="before the run is resumed (8000)")
-    parser.add_argument(
-        "--stretch", type=int, default=800, help="of a stretch, in samples: an episode of each instance (800)"
-    )
-    parser.add_argument("--stretches", type=int, default=5, help="looked at after the resume (5)")
-    parser.add_argument("--run", nargs="+", default=_RUN, help="overrides that say what is trained (Pendulum-v1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=list(range(12)), help="a run each (0 to 11)")
+    add("--samples", type=int, nargs="+", default=[2000, 6000], help="after which it is resumed (2000 6000)")
+    add("--stretch", type=int, default=800, help="of a stretch, in samples: an episode of each instance (800)")
+    add("--stretches", type=int, default=3, help="looked at after the resume (3)")
+    add("--run", nargs="+", default=_RUN, help="overrides that say what is trained (Pendulum-v1)")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Chronicle:
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._board: TensorBoard | None = TensorBoard(folder, samples)
-        self._skipped: dict[tuple[str, str], float] = defaultdict(float)
+        self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
         """By behavior and name: updates left out, as last told."""
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
@@ -100,8 +100,7 @@ class Chronicle:
 
     def picture(self, samples: int, file: Path) -> None:
         """Takes in a moving picture of an episode."""
-        if self._board is not None:
-            self._board.picture(samples, "play", file)
+        self._write_events(samples, lambda board: board.picture(samples, "play", file))
 
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows, and at intervals logs, how the run stands; tells whether it logged."""
@@ -129,7 +128,7 @@ class Chronicle:
         moments = self._goal.moments if self._goal else {}
         reached = self._goal.reached if self._goal else None
         counted, supply = self._supply()
-        Summary(
+        summary = Summary(
             samples=samples,
             seconds=self.seconds,
             samples_per_second=(samples - self._samples_before) / acting if acting else 0.0,
@@ -152,7 +151,11 @@ class Chronicle:
                     "busy": self._statistics.busy.tolist(),
                 },
             },
-        ).write(self._folder)
+        )
+        try:
+            summary.write(self._folder)
+        except OSError as error:
+            log.warning(f"summary.json could not be written: {error}. One that was there before still is.")
         log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
 
     def state(self) -> dict[str, Any]:
@@ -163,6 +166,7 @@ class Chronicle:
             "episodes": self._episodes.state(),
             "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
             "goal": self._goal.state() if self._goal else None,
+            "skipped": self._skipped,
         }
 
     def close(self) -> None:
@@ -184,23 +188,36 @@ class Chronicle:
                 )
 
     def _record(self, samples: int, scalars: dict[str, float], histograms: dict[str, list[float]]) -> None:
-        if self._board is None:
-            return
+        def write(board: TensorBoard) -> None:
+            board.scalars(samples, scalars)
+            board.histograms(samples, histograms)
+            board.flush()
+
+        self._write_events(samples, write)
+
+    def _write_events(self, samples: int, write: Callable[[TensorBoard], None]) -> None:
+        """Writes to TensorBoard. That a disk refuses is told of once; what comes later is tried with a new writer."""
+        refused = self._board is None
         try:
-            self._board.scalars(samples, scalars)
-            self._board.histograms(samples, histograms)
-            self._board.flush()
+            board = self._board or TensorBoard(self._folder, samples)
+            write(board)
         except OSError as error:  # its writer is lost with that
             self._board = None
-            log.warning(f"TensorBoard's events cannot be written any more: {error}")
+            if not refused:
+                log.warning(f"TensorBoard's events cannot be written: {error}. Later ones are tried again.")
+        else:
+            self._board = board
+            if refused:
+                log.info(f"TensorBoard's events are written again, from {samples:,} samples on.")
 
     def _tell_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
         """Warns of updates that were left out since the last reading, and of what in them was not finite."""
         bad = ", ".join(key.removeprefix(NOT_FINITE) for key in scalars if key.startswith(NOT_FINITE))
         counts = {key: value for key, value in scalars.items() if key.endswith(f"/{SKIPPED}")}
+        told = self._skipped.setdefault(behavior, {})
         for key, skipped in counts.items():
-            new = skipped - self._skipped[behavior, key]
-            self._skipped[behavior, key] = skipped
+            new = skipped - told.get(key, 0.0)
+            told[key] = skipped
             if new:
                 part = key.removesuffix(f"/{SKIPPED}")
                 whose = "updates" if part == "update" else f"updates of {part}"

@@ -147,7 +147,9 @@ class Side:
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
-        reader, seed = WeightsReader(weights, policy.flat.numel()), self._config.seed + 1 + place
+        # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
+        seed = self._config.seed + 1 + place + (shared.samples << 32)
+        reader = WeightsReader(weights, policy.flat.numel())
         env, device = self._config.env, self._config.device
         rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again

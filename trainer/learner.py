@@ -99,14 +99,18 @@ class Learner:
         return bool(np.isfinite(self._flat()).all())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The algorithm's, and what actors have: not always the newest, as not every update is published."""
+        """The algorithm's, where counts began, and what actors have: not always the newest, not each is published."""
         published, version = self._weights.published()
         actors = {"published/policy": torch.from_numpy(published), "published/version": torch.tensor(version)}
-        return {**self.algorithm.state_dict(), **actors}
+        origin = torch.tensor([self.limiter.origin_samples, self.limiter.origin_updates])
+        return {**self.algorithm.state_dict(), **actors, "limiter/origin": origin}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state_dict` gave, and publishes what actors had."""
         published, version = state.pop("published/policy", None), state.pop("published/version", None)
+        # Earlier versions did not save it, and never knew another.
+        samples, updates = state.pop("limiter/origin", torch.zeros(2, dtype=torch.int64)).tolist()
+        self.limiter = replace(self.limiter, origin_samples=samples, origin_updates=updates)
         self.algorithm.load_state_dict(state)
         self._count()
         if published is None or version is None:  # saved by an earlier version

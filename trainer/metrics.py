@@ -98,9 +98,16 @@ class TensorBoard:
     """Writes a run's events. All points stand at their number of samples."""
 
     def __init__(self, folder: Path, samples: int = 0) -> None:
-        """Points beyond `samples`, left by a part of the run that a resume has undone, are hidden."""
+        """Points beyond `samples`, left by a part of the run that a resume has undone, are hidden.
+
+        Raises:
+            OSError: the disk is full. It also comes of every other call, and then nothing more can be written.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
+        # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
+        _write_aside(folder / "events.tmp", bytes(_ROOM))
+        (folder / "events.tmp").unlink()
         self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
 
     def scalars(self, samples: int, values: Mapping[str, float]) -> None:
@@ -163,5 +170,18 @@ class Summary:
         values = asdict(self)
         values |= values.pop("extra")
         aside = folder / "summary.json.tmp"
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        _write_aside(aside, f"{json.dumps(values, indent=2)}\n".encode())
         aside.replace(folder / "summary.json")
+
+
+_ROOM = 2**16
+"""Bytes without which it is not worth while to begin a file of events: some minutes' points."""
+
+
+def _write_aside(file: Path, data: bytes) -> None:
+    """Writes a file, or leaves none if the disk refuses."""
+    try:
+        file.write_bytes(data)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise

@@ -49,7 +49,7 @@ class Progress:
         self._title = title
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers: list[logging.Handler] = [file, _ConsoleHandler(self._console)]
 
@@ -97,6 +97,18 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+class _LogFile(logging.FileHandler):
+    """Lines that a full disk refuses are written once there is room, or lost: no reason to end the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class _ConsoleHandler(logging.Handler):

@@ -8,6 +8,7 @@ from test_ppo import SPEC, fill
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.distributions import Categorical
+from algorithms.flat import _can_fuse
 from algorithms.sac import SAC
 from algorithms.sac_losses import Sampled, critic_loss, soft_values, temperature_gradient
 from algorithms.sac_passes import policy_pass, sample
@@ -136,7 +137,8 @@ def test_update_has_a_bounded_number_of_operations():
     sac.update()  # what is made at the first update is made now
     with Count():
         sac.update()
-    assert Count.operations <= 160
+    # Without torch's fused Adam, as with 2.0, that step takes some 25 more.
+    assert Count.operations <= (160 if _can_fuse(torch.device("cpu")) else 190)
 
 
 def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from benchmarks.laws import LAWS, StepLaw, durations
+from benchmarks.laws import LAWS, Lasting, StepLaw, durations
 from envs.spec import UserError
 
 
@@ -37,6 +37,19 @@ def test_durations_depend_on_the_first_seed_alone(law):
         if step % 100 == 99:
             env.reset(seed=step)
     assert seen == list(islice(durations(law, 5), 300))
+
+
+def test_steps_of_any_env_can_be_made_to_last_by_a_law():
+    plain, lasting = gymnasium.make("Pendulum-v1"), Lasting(gymnasium.make("Pendulum-v1"), "lognormal")
+    seen = []
+    for seed in (5, 6):
+        np.testing.assert_array_equal(plain.reset(seed=seed)[0], lasting.reset(seed=seed)[0])
+        for _ in range(20):
+            ours, theirs = lasting.step(np.ones(1)), plain.step(np.ones(1))
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            assert ours[1:4] == theirs[1:4]
+            seen.append(ours[4]["duration"])
+    assert seen == list(islice(durations("lognormal", 5), 40))
 
 
 def test_the_env_keeps_gymnasiums_contract():

@@ -19,9 +19,12 @@ from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.several import Sent, Several
 from trainer.actor import PolicyActor
 from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.collecting import Side
 from trainer.compose import compose
 from trainer.config import TrainConfig
+from trainer.expected import expected_memory
 from trainer.remote import one_thread
+from trainer.shared import BEFORE, SAMPLES, Shared
 from trainer.train import train
 from trainer.weights import WeightsReader, WeightsWriter, weights_bytes
 
@@ -200,6 +203,19 @@ def test_actor_takes_new_weights_and_goes_on_from_its_state_with_and_without_ima
         actor.refresh()
     for one, other in zip(ours.act(*decisions), theirs.act(*decisions)):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_collector_that_goes_on_with_a_run_draws_other_noise_than_the_one_before(tmp_path: Path) -> None:
+    config = compose(["env=basic", "algorithm=ppo", "env.instances=1", *PPO, *TINY], TrainConfig, "config")
+    drawn = []
+    for samples in (0, 0, 7):
+        shared = Shared(*expected_memory(config), instances=1)
+        shared.claim("Basic-v0")
+        shared.counters("Basic-v0")[[SAMPLES, BEFORE]] = samples
+        with Side(config, tmp_path, shared, lambda *_, **__: None, lambda: False, None).open() as collector:
+            drawn.append(collector.channels["Basic-v0"].actor.state())
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 def test_processes_start_with_one_thread_for_numpy_unless_someone_set_it(monkeypatch: pytest.MonkeyPatch) -> None:

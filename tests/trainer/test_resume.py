@@ -144,16 +144,29 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"episodes", "actions"}
     assert set(saved.state["collector"]["channels"]["Basic-v0"]) == CHANNEL
-    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal"}
+    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped"}
 
 
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
 TENSORS = {"updates", "random/torch", "published/policy", "published/version", "weights/policy", "weights/normalizer"}
+TENSORS |= {"limiter/origin"}
 TENSORS |= {f"optimizer/{name}" for name in ("skips", "steps", "mean", "square")}
 TENSORS_OF = {
     "ppo": {"progress", "weights/value", *(f"rollout/{name}" for name in ("carried", "cursor", "dropped", "pending"))},
     "sac": {"learning_rate", "random/numpy", *(f"weights/{name}" for name in ("critics", "targets", "temperatures"))},
 }
+
+
+@EACH
+def test_what_is_owed_is_known_after_a_resume_that_filled_its_rows_anew(tmp_path, algorithm):
+    words = [*INLINE, *(PPO if algorithm == "ppo" else SAC)]
+    assert main([*words, f"run.dir={tmp_path / 'whole'}", "stop.samples=200", "checkpoint.replay=false"]) == 0
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    shutil.copytree(whole, parts)
+    assert main([f"resume={whole}", "checkpoint.replay=true", "stop.samples=500"]) == 0
+    for samples in (350, 500):
+        assert main([f"resume={parts}", "checkpoint.replay=true", f"stop.samples={samples}"]) == 0
+    same_end(whole, parts)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
