@@ -58,7 +58,7 @@ class Critic(nn.Module):
 
 
 def _joined(heads: Tensor) -> Tensor:
-    """Values (S, N, B, K) of heads (S, N, B, 1 + K): what a state is worth, and what each choice is above their mean."""
+    """Values (S, N, B, K) of heads (S, N, B, 1 + K): the state's worth, and how far each choice is above the mean."""
     advantages = heads[..., 1:] * ADVANTAGE_SCALE
     return heads[..., :1] + advantages - advantages.mean(-1, keepdim=True)
 
