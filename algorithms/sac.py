@@ -199,7 +199,7 @@ class SAC:
         """All parameters in one vector: the policy (its normaliser's statistics first), critics, temperatures."""
         spec, settings = self._spec, self.settings
         self.policy, self._critic = seeded(
-            lambda: (Policy(spec, settings.network, "sac"), Critic(spec, settings.network)), seed
+            lambda: (Policy(spec, settings.network, "sac"), Critic(spec, settings.network, settings.dueling)), seed
         )
         self._critic.to(self.device)
         blocks = (spec.continuous_size > 0) + self.policy.branches.count

@@ -175,6 +175,9 @@ class SACSettings:
     """Target entropy for each continuous action, in nats. Higher: explores more. Usual: -2 to 0."""
     max_gradient_norm: float | None = None
     """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    dueling: bool = False
+    """Whether critics tell how good a state is apart from how much better one choice of a branch is than others (arXiv
+    1511.06581), and begin with all alike: choices not tried keep up with others. For games that have to be explored."""
     demos: str | None = path_field()
     """Demonstrations that fill a part of each batch: a `.demo` file, a folder of them, or a pattern; null = none."""
     demo_share: float = 0.25

@@ -52,6 +52,12 @@ _RECALL_SAC = (
 )
 _REMEMBER = "algorithm.network.memory.cell=lstm"
 _CORRIDOR = ("env=corridor", "env.instances=8", _SMALL)
+_CORRIDOR_SAC = (
+    *("algorithm=sac", *_CORRIDOR, "algorithm.batch_size=128", "algorithm.target_rate=0.02", "algorithm.steps=3"),
+    *("algorithm.updates_per_sample=0.25", "algorithm.discount=0.98", "algorithm.discrete_entropy=0.5"),
+    *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=150000"),
+    "algorithm.dueling=true",
+)
 TASKS = {
     "ppo_cartpole": LearningTask(
         (
@@ -102,6 +108,10 @@ TASKS = {
         ("algorithm=ppo", *_CORRIDOR, "reward.curiosity.strength=0.1"), mark=0.95, samples=150_000
     ),
     "ppo_corridor": LearningTask(("algorithm=ppo", *_CORRIDOR), mark=0.95, samples=150_000),
+    "sac_corridor_rnd": LearningTask(
+        (*_CORRIDOR_SAC, "reward.rnd.strength=0.1", "reward.rnd.updates_per_sample=0.02"), mark=0.95, samples=150_000
+    ),
+    "sac_corridor": LearningTask(_CORRIDOR_SAC, mark=0.95, samples=150_000),
 }
 
 

@@ -179,7 +179,8 @@ def test_fixed_temperature_stays():
     torch.testing.assert_close(sac.state_dict()["weights/temperatures"].exp(), torch.full((2,), 0.02))
 
 
-def test_learns_hybrid_actions_under_masks():
+@pytest.mark.parametrize("dueling", [False, True])
+def test_learns_hybrid_actions_under_masks(dueling):
     settings = SACSettings(
         network=NetworkSettings([64, 64]),
         batch_size=64,
@@ -187,5 +188,6 @@ def test_learns_hybrid_actions_under_masks():
         updates_per_sample=0.25,
         start_samples=500,
         target_rate=0.02,
+        dueling=dueling,
     )
     assert learn_hybrid_toy(settings, seed=1, samples=5000) > 0.6

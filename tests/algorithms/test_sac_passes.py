@@ -30,13 +30,13 @@ ACTIONS = {
 }
 
 
-def filled(actions, network):
+def filled(actions, network, **more):
     """A SAC beside a buffer of random steps, with critics and a policy far from their small first outputs."""
     continuous, branches, masked, joint = ACTIONS[actions]
     observations, chosen = NETWORKS[network]
     spec = BehaviorSpec("b", observations, continuous, branches, masked)
     settings = SACSettings(
-        network=NetworkSettings(**{"hidden": [8, 7], "joint_choices": joint, **chosen}), batch_size=160, steps=2
+        network=NetworkSettings(**{"hidden": [8, 7], "joint_choices": joint, **chosen}), batch_size=160, steps=2, **more
     )
     layout = Layout(spec, 8 if "memory" in chosen else 0)
     rows = Rows(layout, bytearray(layout.memory_bytes(600)), 600)
@@ -103,7 +103,7 @@ def textbook(sac, batch):
 
     def values(network, features, actions):
         outputs = separate(network.stack, torch.cat([features, actions], dim=-1))
-        return outputs[:, 0] if not policy.branches.count else outputs.mT.reshape(2, count, *network._heads)
+        return network.by_head(outputs)
 
     now = acts(policy, at(policy, inputs, batch, steps), batch.mask[:count], batch.noise[:count])
     with torch.no_grad():
@@ -122,10 +122,15 @@ def textbook(sac, batch):
     return [*of_policy, *torch.autograd.grad(loss_critic, list(critic.parameters()))], loss_policy, loss_critic
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("actions", ACTIONS)
-def test_gradients_are_those_of_the_losses(actions, network, monkeypatch):
-    sac = filled(actions, network)
+@pytest.mark.parametrize(
+    ("actions", "network", "more"),
+    [
+        *((actions, network, {}) for actions in ACTIONS for network in NETWORKS),
+        *((actions, network, {"dueling": True}) for actions in ("branches", "hybrid") for network in ("MLP", "memory")),
+    ],
+)
+def test_gradients_are_those_of_the_losses(actions, network, more, monkeypatch):
+    sac = filled(actions, network, **more)
     batch = sac._to_device(sac._draw(sac._replay, 160 if network != "memory" else 20))
     expected, loss_policy, loss_critic = textbook(sac, batch)
     found = []
