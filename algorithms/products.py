@@ -1,9 +1,15 @@
 """Matrix products of dense layers, by whichever of torch's two libraries is the faster one at their size.
 
 On CPUs without Intel's name MKL leaves half of an AVX-512 unit idle, which oneDNN does not; but oneDNN takes 10
-microseconds to begin. One core of an AMD EPYC, rows x inputs x outputs, microseconds of a layer from MKL to oneDNN:
-128 x 64 x 64 12 to 16, 128 x 128 x 128 39 to 29, 256 x 256 x 256 288 to 139, 512 x 256 x 256 571 to 265. Held to AVX2,
-where both are equal in principle: 12 to 20, 39 to 44, 293 to 262, 1010 to 857.
+microseconds to begin. One core of an AMD EPYC, microseconds of a layer:
+
+| rows x inputs x outputs | MKL | oneDNN | oneDNN, held to AVX2 |
+|-------------------------|-----|--------|----------------------|
+| 128 x 64 x 64           |  12 |     16 |                   20 |
+| 128 x 128 x 128         |  39 |     29 |                   44 |
+| 256 x 128 x 128         |  75 |     44 |                   74 |
+| 256 x 256 x 256         | 288 |    139 |                  262 |
+| 512 x 256 x 256         | 571 |    265 |                    - |
 
 Nothing here has a gradient: it is for forward passes and gradients written by hand.
 
@@ -45,8 +51,8 @@ def prefers_one_dnn(x: Tensor, weight: Tensor) -> bool:
     return size >= LARGE and x.is_cpu and x.dtype == torch.float32 and _has_one_dnn()
 
 
-LARGE = 2**21
-"""Multiplications from which on it is."""
+LARGE = 2**22
+"""Multiplications from which on it is, and nowhere slower."""
 
 
 def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

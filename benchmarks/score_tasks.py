@@ -12,8 +12,8 @@ Scores are such as both sides reach, as far as is known: 100 with PPO on the lan
 that, after 411,000 samples, and 200 it was not. With SAC on the lander theirs has not been followed so far: it stood at
 -15 after 64,000 samples.
 
-Ours were tuned by hand, on seeds from 10 on, those of PPO on Pendulum earlier, on 0 and 1; the benchmark takes those from
-0 on (benchmarks/results/time_to_score.md).
+Ours were tuned by hand, on seeds from 10 on, those of PPO on Pendulum earlier, on 0 and 1; the benchmark takes those
+from 0 on (benchmarks/results/time_to_score.md).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ IMAGE = (*VECTOR, ObservationSpec("i", (20, 20, 1), "uint8", 1 / 255))
 LSTM = {"memory": MemorySettings(Cell["lstm"], 4, 6, 2)}
 NETWORKS = {
     "MLP": (VECTOR, {}),
-    "large": (VECTOR, {"hidden": [160, 160]}),
+    "large": (VECTOR, {"hidden": [168, 168]}),
     "image": (IMAGE, {}),
     "own": (VECTOR, {"custom": "tests.algorithms.custom_toys:Trunk"}),
     "memory": (VECTOR, LSTM),
