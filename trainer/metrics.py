@@ -106,6 +106,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
+        folder.mkdir(parents=True, exist_ok=True)
         _write_aside(folder / "events.tmp", bytes(_ROOM))
         (folder / "events.tmp").unlink()
         self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)

@@ -10,7 +10,6 @@ GOAL = {"metric": "bubbles", "at_most": 24.9, "window": 200}
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    (tmp_path / "run").mkdir()
     board = TensorBoard(tmp_path / "run", 0)
     board.scalars(50, {"run/seconds": 1.0})
     for samples, seconds, bubbles in ((100, 2.0, 20.0), (200, 4.0, 40.0), (300, 6.0, 24.0)):
