@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from algorithms.networks import Encoder, StackedMLP
+from algorithms.networks import MLP, Encoder, StackedMLP
+from algorithms.products import _has_one_dnn, prefers_one_dnn
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 
@@ -19,6 +20,19 @@ def test_encoder_joins_the_vector_and_all_images():
     features = encoder(inputs)
     assert features.shape == (2, encoder.features)
     assert (features[:, :5] == 1).all()
+
+
+def test_large_products_and_their_gradients_equal_those_of_torchs_own_layers():
+    torch.manual_seed(0)
+    network = MLP(168, [168, 170])
+    x = torch.randn(320, 168, requires_grad=True)
+    assert all(prefers_one_dnn(x, layer.weight) for layer in network.layers) == _has_one_dnn()
+    asked, weights = [x, *network.parameters()], torch.randn(320, 170)
+    ours, theirs = network(x), network.plain(x)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    gradients = (torch.autograd.grad((y * weights).sum(), asked) for y in (ours, theirs))
+    for mine, expected in zip(*gradients):
+        torch.testing.assert_close(mine, expected, atol=1e-3, rtol=1e-3)
 
 
 def separate(stack, x):
