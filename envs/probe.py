@@ -19,7 +19,7 @@ from envs.processes import follow_parent
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, UserError
 
-INSTANCES_PER_WORKER = 255
+INSTANCES_PER_WORKER = 256
 SHORT_STEP_SECONDS = 50e-6
 """A wake-up costs about as much: shorter steps are taken several to a worker."""
 _PROBE_STEPS = 200

@@ -179,7 +179,7 @@ def test_hybrid_actions_and_masks_go_through_the_slots():
         ({"instances": 0}, "env.instances is 0"),
         ({"instances": 2, "workers": 3}, "env.workers is 3"),
         ({"instances": 2, "workers": 0}, "env.workers is 0"),
-        ({"instances": 300, "workers": 1}, "at most 255 instances"),
+        ({"instances": 300, "workers": 1}, "at most 256 instances"),
     ],
 )
 def test_impossible_numbers_are_refused(arguments, words):
