@@ -214,7 +214,6 @@ class SAC:
         self._target_vector = self._critic_vector.clone()
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         place(self._target.parameters(), self._target_vector)
-        self._parameters = [*self.policy.parameters(), *self._critic.parameters()]
         end = published + critics + (blocks if settings.learn_temperature else 0)
         learned = storage[self.policy.parameter_start : end]
         self._optimizer = FlatAdam(learned, settings.learning_rate, settings.max_gradient_norm)

@@ -130,7 +130,7 @@ def critic_pass(critic: Critic, inputs: Inputs, batch: Batch, judged: Tensor | N
     return Judged(critic.by_head(q), None if worth is None else critic.by_head(worth), gradients)
 
 
-def features_at(network: Policy | Critic, inputs: Inputs, batch: Batch, rows: slice) -> Tensor:
-    """(N, F) of a network at its inputs, of which these rows of `batch.places` are taken if there is a memory."""
-    features, _ = network.features(inputs, batch.memory)
+def features_at(critic: Critic, inputs: Inputs, batch: Batch, rows: slice) -> Tensor:
+    """(N, F) of critics at their inputs, of which these rows of `batch.places` are taken if there is a memory."""
+    features, _ = critic.features(inputs, batch.memory)
     return features if batch.places is None else features[batch.places[rows]]
