@@ -15,12 +15,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from algorithms.bookkeeping import mean
-from algorithms.custom import make_body
-from algorithms.distributions import Branches, Categorical, Gaussian, SquashedGaussian
-from algorithms.encoders import initialize, is_image
-from algorithms.flat import place
-from algorithms.memory import make_memory
+from algorithms.metrics import mean
+from algorithms.networks.custom import make_body
+from algorithms.networks.distributions import Branches, Categorical, Gaussian, SquashedGaussian
+from algorithms.networks.encoders import initialize, is_image
+from algorithms.networks.recurrent import make_memory
+from algorithms.ops.adam import place
 from algorithms.settings import NetworkSettings, memory_size
 from envs.spec import Array, BehaviorSpec
 

@@ -104,7 +104,7 @@ def validate_custom(settings: CustomSettings, prefix: str = "algorithm") -> None
     _share(prefix, "discount", settings.discount)
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
     _validate_capacity(settings, prefix)
-    from algorithms.algorithm import algorithm_class  # imports torch, as the user's module does
+    from algorithms.base import algorithm_class  # imports torch, as the user's module does
 
     algorithm_class(settings.path, f"{prefix}.path")
 
@@ -158,7 +158,7 @@ def _validate_network(settings: NetworkSettings, prefix: str) -> None:
     _validate_hidden(settings.hidden, f"{prefix}.network.hidden")
     _at_least(prefix, "network.joint_choices", settings.joint_choices, 0)
     if settings.custom is not None:
-        from algorithms.custom import network_class  # imports torch, as the user's module does
+        from algorithms.networks.custom import network_class  # imports torch, as the user's module does
 
         network_class(settings.custom, f"{prefix}.network.custom")
     for key, least in (("size", 1), ("sequence_length", 2), ("burn_in", 0)):

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.acting import NumpyActor
+from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Acted, Policy
 from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from benchmarks.ours import Ours, Watched
 from benchmarks.report import machine, machine_line, table
 from benchmarks.tasks import LAWS, Task
 from buffers.rows import Layout, Rows, Writer
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.spec import Array, BehaviorSpec, UserError
-from trainer.collector import Channel
-from trainer.shared import COUNTERS, SPAWN
+from trainer.runtime.collector import Channel
+from trainer.runtime.ipc import COUNTERS, SPAWN
 
 _CAPACITY = 100_000  # rows
 

@@ -10,7 +10,7 @@ import gymnasium
 
 from benchmarks.supply import Completions, Span
 from envs.games.waiting import SleepDuration
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.seeding import episode_seed
 
 Env = gymnasium.Env[Any, Any]

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from envs.games.bubble_bot import FLAWLESS, HUMAN, Bot, Errors
-from envs.games.bubble_rules import Game, Level
+from envs.games.bubbles.bot import FLAWLESS, HUMAN, Bot, Errors
+from envs.games.bubbles.rules import Game, Level
 from envs.spec import Array
 
 INSTANCES = 16

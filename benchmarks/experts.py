@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from envs.gymnasium import Env
+from envs.gym.adapter import Env
 from envs.spec import Array
 
 

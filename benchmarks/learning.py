@@ -20,8 +20,8 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.training import record, train
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.compose import load_config
-from trainer.evaluate import evaluate
+from trainer.config.compose import load_config
+from trainer.evaluate.__main__ import evaluate
 
 EPISODES = 20
 EXPERT_EPISODES = 4

@@ -17,12 +17,12 @@ from benchmarks.actions import RandomActions
 from benchmarks.supply import Completions
 from benchmarks.tasks import Round, Task
 from buffers.rows import Layout, Rows, Writer
-from envs.lockstep import LockstepManager
-from envs.manager import EnvManager
+from envs.gym.lockstep import LockstepManager
+from envs.gym.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Ready
-from trainer.collector import Channel, Collector, Manager
-from trainer.limiter import Limiter
-from trainer.shared import COUNTERS, SPAWN
+from trainer.runtime.collector import Channel, Collector, Manager
+from trainer.runtime.ipc import COUNTERS, SPAWN
+from trainer.runtime.rate_limiter import Limiter
 
 _CAPACITY = 100_000  # rows
 _EPISODES_KEPT = 1000

@@ -25,7 +25,7 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.supply import Span, supply_fraction
 from benchmarks.tasks import LAWS, Contender, Task
 from benchmarks.training import learn
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.spec import UserError
 
 OURS = ("async", "lockstep")

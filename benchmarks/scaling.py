@@ -33,9 +33,9 @@ from benchmarks.acting import Acting
 from benchmarks.report import machine, machine_line, table
 from benchmarks.supply import Span, supply_fraction
 from benchmarks.tasks import Task
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.spec import Array, BehaviorSpec, UserError
-from trainer.collector import Actor, Channel
+from trainer.runtime.collector import Actor, Channel
 
 SUPPLY = 1024.0
 """Samples a second that every count supplies, unless `--step` is given."""

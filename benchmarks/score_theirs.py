@@ -17,7 +17,7 @@ from benchmarks.score_tasks import TASKS, ScoreTask
 
 
 class Window:
-    """The mean reward of the episodes that ended in the last samples, as `trainer.goal` reckons it."""
+    """The mean reward of the episodes that ended in the last samples, as `trainer.telemetry.goal` reckons it."""
 
     def __init__(self, samples: int, score: float) -> None:
         self._samples, self._score = samples, score

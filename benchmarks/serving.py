@@ -21,12 +21,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from algorithms.onnx_model import build_model
+from algorithms.onnx.build import build_model
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from benchmarks.report import machine, machine_line, table
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
-from trainer.shared import SPAWN
+from trainer.runtime.ipc import SPAWN
 
 _WARM_UP = 500  # requests
 

@@ -27,9 +27,9 @@ from benchmarks.ladder_report import RUNGS, Run, claims, rung_figures, text
 from benchmarks.report import machine
 from benchmarks.training import record, train
 from envs.spec import UserError
-from trainer.checks import check_train
-from trainer.compose import compose, load_config
-from trainer.config import TrainConfig
+from trainer.config.compose import compose, load_config
+from trainer.config.schema import TrainConfig
+from trainer.runtime.checks import check_train
 
 TUNING = {
     "snoopy_ppo_lockstep": "that of snoopy_ppo",
@@ -257,7 +257,7 @@ def _record(file: Path) -> None:
 
 
 def _demonstrations(file: Path) -> dict[str, Any]:
-    from envs.unity.demo import read_demo
+    from envs.unity.demo.reader import read_demo
 
     lengths = [len(episode.rewards) for episode in read_demo(file).episodes]
     # A step shoots one bubble, and a failed game has shot as many as the level's limit.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from benchmarks.supply import Span
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 
 
 @dataclass(frozen=True)

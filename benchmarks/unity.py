@@ -32,11 +32,11 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.training import train
 from envs.seeding import episode_seed
 from envs.spec import Array
-from envs.unity.decoding import Decoder
+from envs.unity.launch import UnityEnv
 from envs.unity.manager import UnityManager
-from envs.unity.messages import message, raw_message_class
-from envs.unity.player import write_launcher
-from envs.unity.recipe import UnityEnv
+from envs.unity.protocol.decoding import Decoder
+from envs.unity.protocol.messages import message, raw_message_class
+from envs.unity.python_player import write_launcher
 
 _ROOT = Path(__file__).resolve().parents[1]
 _INSTANT = "env=benchmarks.unity_toys:Instant-v0"

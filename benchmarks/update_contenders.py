@@ -14,9 +14,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from algorithms import products
-from algorithms.ppo import PPO
-from algorithms.sac import SAC
+from algorithms.ops import matmul as products
+from algorithms.ppo.ppo import PPO
+from algorithms.sac.sac import SAC
 from algorithms.settings import PPOSettings, SACSettings, least_rows
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec

@@ -1,4 +1,4 @@
 """Unity players, spoken to in the ML-Agents protocol."""
 
 # First of all: nothing of mlagents_envs imports on a current Python before this has been.
-from envs.unity import messages as messages
+from envs.unity.protocol import messages as messages

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import numpy as np
 
-import envs.unity.messages  # noqa: F401 - before anything of mlagents_envs
+import envs.unity.protocol.messages  # noqa: F401 - before anything of mlagents_envs
 from envs.imports import imported
 from envs.spec import UserError
-from envs.unity.decoding import PlayerFault
+from envs.unity.protocol.decoding import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, SideChannel  # isort: skip
 from mlagents_envs.side_channel.engine_configuration_channel import EngineConfigurationChannel  # isort: skip

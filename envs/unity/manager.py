@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
+from envs.gym.worker_pool import News
 from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
-from envs.supervision import News
-from envs.unity.agents import Roster, Sorted
+from envs.unity.agent_ids import Roster, Sorted
 from envs.unity.channels import Statistic
-from envs.unity.decoding import PlayerFault, behavior_name, encode_reply
-from envs.unity.players import Player, Players
-from envs.unity.recipe import UnityEnv
-from envs.unity.server import Arrived
+from envs.unity.launch import UnityEnv
+from envs.unity.player_pool import Player, Players
+from envs.unity.protocol.decoding import PlayerFault, behavior_name, encode_reply
+from envs.unity.protocol.server import Arrived
 
 __all__ = ["UnityManager", "UnityState"]
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import gymnasium
 import numpy as np
 import torch
-from hybrid_toy import AGENTS, SPEC, HybridToy
 
 from algorithms.policy import Policy
-from algorithms.ppo import PPO
-from algorithms.sac import SAC
+from algorithms.ppo.ppo import PPO
+from algorithms.sac.sac import SAC
 from algorithms.settings import PPOSettings, SACSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec
+from tests.algorithms.hybrid_toy import AGENTS, SPEC, HybridToy
 
 MakeEnv = Callable[[], gymnasium.Env]
 

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.blocking import BlockingInstance
 from benchmarks.laws import durations
 from benchmarks.supply import Span
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.seeding import episode_seed
 
 LAW = GymEnv("benchmarks.laws:StepLaw-v0", {"law": "lognormal"}, time_scale=1e6)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ladder_picture import curve, draw
-from trainer.metrics import TensorBoard
+from trainer.telemetry.metrics import TensorBoard
 
 GOAL = {"metric": "bubbles", "at_most": 24.9, "window": 200}
 

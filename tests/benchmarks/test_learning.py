@@ -7,7 +7,7 @@ import pytest
 from benchmarks import learning
 from benchmarks.learning import TASKS, Learned, LearningTask, main, run
 from trainer.checkpoint import CheckpointStore
-from trainer.evaluate import Played
+from trainer.evaluate.__main__ import Played
 
 TASK = LearningTask(("algorithm=ppo",), mark=100.0, samples=1000)
 

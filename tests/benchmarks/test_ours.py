@@ -6,7 +6,7 @@ import pytest
 from benchmarks.laws import durations
 from benchmarks.ours import Ours
 from benchmarks.tasks import Task
-from envs.gymnasium import GymEnv
+from envs.gym.adapter import GymEnv
 from envs.seeding import episode_seed
 
 SCALE = 20.0

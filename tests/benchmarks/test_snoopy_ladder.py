@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import snoopy_ladder, training
 from benchmarks.snoopy_ladder import main
-from trainer.compose import compose, save_config
-from trainer.config import TrainConfig
+from trainer.config.compose import compose, save_config
+from trainer.config.schema import TrainConfig
 
 LOCKSTEP, PPO, PPO_GAIL, SAC, SAC_GAIL = snoopy_ladder.RUNGS
 SPEEDS = {LOCKSTEP: 1, PPO: 2, PPO_GAIL: 4, SAC: 5, SAC_GAIL: 8}

@@ -10,10 +10,10 @@ from benchmarks import score_theirs, time_to_score
 from benchmarks.score_tasks import TASKS, ScoreTask, Theirs
 from benchmarks.score_theirs import Window
 from benchmarks.time_to_score import Outcome, command, main, watch
-from trainer.checks import check_train
-from trainer.compose import compose
-from trainer.config import GoalConfig, TrainConfig
-from trainer.goal import Goal
+from trainer.config.compose import compose
+from trainer.config.schema import GoalConfig, TrainConfig
+from trainer.runtime.checks import check_train
+from trainer.telemetry.goal import Goal
 
 SECONDS = {"ours": 10.0, "theirs": 30.0}
 TINY = ScoreTask("ppo", "CartPole-v1", 5.0, 100, 100.0, 2, (), Theirs(1000, {"n_steps": 64, "batch_size": 64}))

@@ -5,10 +5,10 @@ import pytest
 
 from benchmarks import training
 from benchmarks.tasks import LAWS, Task
-from envs.gymnasium import GymEnv
-from trainer.checks import check_train
-from trainer.compose import compose
-from trainer.config import TrainConfig
+from envs.gym.adapter import GymEnv
+from trainer.config.compose import compose
+from trainer.config.schema import TrainConfig
+from trainer.runtime.checks import check_train
 
 SUMMARY = {
     "samples": 1000,

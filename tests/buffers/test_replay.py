@@ -1,11 +1,11 @@
 """Draws, walks and n-step returns."""
 
-import buffers_oracle as oracle
 import numpy as np
 import pytest
-from buffers_oracle import Players, Step, make_rows
 
 from buffers.replay import Replay
+from tests.buffers import buffers_oracle as oracle
+from tests.buffers.buffers_oracle import Players, Step, make_rows
 
 
 def reference(step: Step, steps: int, discount: float) -> tuple[list[Step], float, float, Step | None]:

@@ -1,11 +1,11 @@
 """Rollouts: what they take, how they group it, what they drop."""
 
-import buffers_oracle as oracle
 import numpy as np
 import pytest
-from buffers_oracle import Players, Step, make_rows
 
 from buffers.rollout import Rollout
+from tests.buffers import buffers_oracle as oracle
+from tests.buffers.buffers_oracle import Players, Step, make_rows
 
 
 class Reference:

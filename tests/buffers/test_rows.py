@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import buffers_oracle as oracle
 import numpy as np
 import pytest
-from buffers_oracle import SPEC, Players, make_rows
 
 from buffers.replay import Replay
 from buffers.rollout import Rollout
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
+from tests.buffers import buffers_oracle as oracle
+from tests.buffers.buffers_oracle import SPEC, Players, make_rows
 
 
 def next_in_reference(step: oracle.Step) -> int:
@@ -282,6 +282,6 @@ def test_memory_too_small_for_any_row_is_refused_with_the_least_that_would_do():
 
 
 def test_buffers_and_spec_import_no_torch():
-    code = "import sys, envs.spec, buffers.rows, buffers.replay, buffers.rollout, buffers.memory, buffers.snapshot\n"
+    code = "import sys, envs.spec, buffers.rows, buffers.replay, buffers.rollout, envs.process.ram, buffers.snapshot\n"
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -1,15 +1,15 @@
 """Saving and restoring rows."""
 
-import buffers_oracle as oracle
 import numpy as np
 import pytest
-from buffers_oracle import Players, make_rows
 
 from buffers import snapshot
 from buffers.replay import Replay
 from buffers.rollout import Rollout
 from buffers.rows import Writer
 from buffers.snapshot import Snapshot, restore
+from tests.buffers import buffers_oracle as oracle
+from tests.buffers.buffers_oracle import Players, make_rows
 
 
 @pytest.fixture(autouse=True)

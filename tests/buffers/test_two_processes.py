@@ -6,15 +6,15 @@ Everything in a row follows from its episode and step, which are its first two n
 import multiprocessing
 from itertools import pairwise
 
-import buffers_oracle as oracle
 import numpy as np
 import pytest
-from buffers_oracle import SPEC, Players
 
 from buffers.replay import Replay
 from buffers.rollout import Rollout
 from buffers.rows import Layout, Rows
 from buffers.snapshot import Snapshot, restore
+from tests.buffers import buffers_oracle as oracle
+from tests.buffers.buffers_oracle import SPEC, Players
 
 CAPACITY = 256
 LAPS = 80

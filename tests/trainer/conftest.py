@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.imitation_toys import family
+from tests.trainer.imitation.toys import family
 from trainer.__main__ import main as train
 
 
@@ -24,7 +24,7 @@ def refused(tmp_path, monkeypatch, capsys):
     def begins(*_):
         raise AssertionError("a run begins")
 
-    monkeypatch.setattr("trainer.__main__.train", begins)
+    monkeypatch.setattr("trainer.runtime.start.train", begins)
 
     def run(*argv: str, main=train) -> str:
         before, kin = contents(tmp_path), family()

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from envs.gymnasium import GymEnv, behavior_spec
-from tests.trainer.imitation_toys import write_demo
+from envs.gym.adapter import GymEnv, behavior_spec
+from tests.trainer.imitation.toys import write_demo
 from trainer import __main__ as train
-from trainer import convert, demos, evaluate, record
 from trainer.checkpoint import CheckpointStore
-from trainer.compose import compose, save_config
-from trainer.config import TrainConfig
-from trainer.occupied import occupied
+from trainer.config.compose import compose, save_config
+from trainer.config.schema import TrainConfig
+from trainer.convert import __main__ as convert
+from trainer.demos import __main__ as demos
+from trainer.evaluate import __main__ as evaluate
+from trainer.record import __main__ as record
+from trainer.runtime.run_lock import occupied
 
 CARTPOLE = behavior_spec(GymEnv("CartPole-v1").make(), "CartPole-v1").to_dict()
 NO_URLS = "linux_url: , darwin_url: , win_url: "
@@ -192,7 +195,7 @@ def test_files_that_a_command_cannot_use_are_refused(refused_there, command, lin
 
 def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     folder = a_run(tmp_path / "run", CARTPOLE)
-    code = "import sys; from pathlib import Path; from trainer.occupied import occupied\n"
+    code = "import sys; from pathlib import Path; from trainer.runtime.run_lock import occupied\n"
     code += "with occupied(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
     other = subprocess.Popen(

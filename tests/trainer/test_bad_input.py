@@ -9,7 +9,9 @@ import socket
 
 import pytest
 
-from trainer import demos, evaluate, record
+from trainer.demos import __main__ as demos
+from trainer.evaluate import __main__ as evaluate
+from trainer.record import __main__ as record
 from trainer.report import __main__ as report
 
 GYM, UNITY, TOYS = "env.id=CartPole-v1", "env=unity env.player=env=basic", "env.id=tests.toys:"

@@ -19,8 +19,8 @@ from buffers.rows import Layout, Rows, Writer
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from trainer.checkpoint import CheckpointStore, DamagedCheckpoint
-from trainer.config import Which
-from trainer.evaluate import load_checkpoint
+from trainer.config.schema import Which
+from trainer.evaluate.__main__ import load_checkpoint
 
 SPEC = BehaviorSpec("Toy/v0", (ObservationSpec("x", (2,), "float32"),), branches=(3,))
 FILES = ["tensors.safetensors", "state.json", "manifest.json", "replay-0-000000.safetensors"]

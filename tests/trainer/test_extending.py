@@ -9,7 +9,7 @@ import pytest
 
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end
 from trainer.__main__ import main
-from trainer.evaluate import main as evaluate_main
+from trainer.evaluate.__main__ import main as evaluate_main
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 INLINE = ["env=basic", "run.mode=inline"]

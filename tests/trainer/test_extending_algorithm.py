@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.imitation_toys import write_demo
+from tests.trainer.imitation.toys import write_demo
 from tests.trainer.tiny_runs import TINY, newest, same_end, summary
 from trainer.__main__ import main
-from trainer.evaluate import main as evaluate_main
+from trainer.evaluate.__main__ import main as evaluate_main
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 PATH = "algorithm.path=my_algorithms:AdvantageWeighted"

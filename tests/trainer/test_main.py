@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from envs.gymnasium import GymEnv, behavior_spec
+from envs.gym.adapter import GymEnv, behavior_spec
 from trainer import __main__ as command
 from trainer.checkpoint import CheckpointStore
-from trainer.compose import CONF, load_config
-from trainer.config import TrainConfig
+from trainer.config.compose import CONF, load_config
+from trainer.config.schema import TrainConfig
 
 ENV = ["env.id=CartPole-v1"]
 

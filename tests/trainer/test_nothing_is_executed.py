@@ -14,19 +14,19 @@ MAKES_CODE = {
     *("torch.load", "torch.jit.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
     *("eval", "exec", "compile", "os.system", "os.popen", "hydra.utils.instantiate"),
 }
-OURS = {("envs/framing.py", "pickle.loads")}
+OURS = {("envs/process/messages.py", "pickle.loads")}
 """Over a socket pair between a process and its own child, which has no name that anybody could connect to."""
 
 IMPORTS = {"importlib.import_module", "imported", "load_env_creator", "__import__", "hydra.utils.get_class"}
 """What turns a name into code."""
 NAMED_BY_THE_USER = {
-    "algorithms/algorithm.py",  # algorithm.path
-    "algorithms/custom.py",  # algorithm.network.custom
-    "envs/gymnasium.py",  # env.id, env.wrappers
+    "algorithms/base.py",  # algorithm.path
+    "algorithms/networks/custom.py",  # algorithm.network.custom
+    "envs/gym/adapter.py",  # env.id, env.wrappers
     "envs/imports.py",
     "envs/unity/channels.py",  # env.channels
-    "envs/unity/messages.py",  # the modules of mlagents-envs
-    "trainer/record.py",  # player
+    "envs/unity/protocol/messages.py",  # the modules of mlagents-envs
+    "trainer/record/__main__.py",  # player
 }
 """A run's configuration is its user's own, also when it is resumed. What reads checkpoints and demonstrations is not
 here."""

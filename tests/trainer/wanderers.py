@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from algorithms.acting import NumpyActor
+from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
 from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
-from trainer.collector import Channel
-from trainer.limiter import Limiter
-from trainer.shared import COUNTERS
+from trainer.runtime.collector import Channel
+from trainer.runtime.ipc import COUNTERS
+from trainer.runtime.rate_limiter import Limiter
 
 SPEC = BehaviorSpec("wanderers", (ObservationSpec("seen", (3,), "float32"),), 1, (3,))
 AGENTS = 4

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from envs.spec import UserError
-from trainer.compose import load_config, run_command
-from trainer.config import ReportConfig
+from trainer.config.compose import load_config, run_command
+from trainer.config.schema import ReportConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.config import GoalConfig
-from trainer.metrics import EPISODES
+from trainer.config.schema import GoalConfig
+from trainer.telemetry.metrics import EPISODES
 
 _POINTS = 1000
 """Of each curve, as TensorBoard itself shows; of more, some are left out at random, never the last."""

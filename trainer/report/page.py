@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from trainer.compose import as_dict, load_config
-from trainer.config import GymConfig, Stepping, TrainConfig
-from trainer.evaluation import Evaluation, Figure, load_evaluations
-from trainer.metrics import EPISODES
-from trainer.occupied import is_occupied
-from trainer.progress import clock
+from trainer.config.compose import as_dict, load_config
+from trainer.config.schema import GymConfig, Stepping, TrainConfig
+from trainer.evaluate.results import Evaluation, Figure, load_evaluations
 from trainer.report.curves import Events, read_events, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
+from trainer.runtime.run_lock import is_occupied
+from trainer.telemetry.console import clock
+from trainer.telemetry.metrics import EPISODES
 
 EMBEDDED_BYTES = 24 * 2**20
 """Of moving pictures on one page; those beyond are named, and stay where they are."""

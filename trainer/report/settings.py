@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from trainer.compose import as_dict
-from trainer.config import BehaviorConfig, TrainConfig
+from trainer.config.compose import as_dict
+from trainer.config.schema import BehaviorConfig, TrainConfig
 
 Row = tuple[str, str, str]
 """A dotted key, its value, and its default; as YAML writes them."""

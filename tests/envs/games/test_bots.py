@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.games.bubble_bot import FLAWLESS, HUMAN, Bot, flawless, play
-from envs.games.bubble_rules import Game, Level
+from envs.games.bubbles.bot import FLAWLESS, HUMAN, Bot, flawless, play
+from envs.games.bubbles.rules import Game, Level
 from envs.games.keys import DOWN, LEFT, RIGHT, SPACE, UP
 
 

@@ -6,7 +6,7 @@ import socket
 
 import grpc
 
-from envs.unity.messages import METHOD, message
+from envs.unity.protocol.messages import METHOD, message
 
 Message = message("unity_message", "UnityMessageProto")
 Info = message("agent_info", "AgentInfoProto")

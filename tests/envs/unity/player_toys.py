@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.unity.messages import message
-from envs.unity.player.options import parse
-from envs.unity.player.serving import Closed, Player
+from envs.unity.protocol.messages import message
+from envs.unity.python_player.options import parse
+from envs.unity.python_player.serving import Closed, Player
 
 Answer = Callable[[list], object]
 

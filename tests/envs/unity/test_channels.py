@@ -6,7 +6,7 @@ import pytest
 
 from envs.spec import UserError
 from envs.unity.channels import Channels, Engine, Statistic, check_channels, check_parameters
-from envs.unity.decoding import PlayerFault
+from envs.unity.protocol.decoding import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, OutgoingMessage, SideChannel  # isort: skip
 from mlagents_envs.side_channel.raw_bytes_channel import RawBytesChannel  # isort: skip

@@ -1,10 +1,10 @@
 import torch
-from test_decoding import BEHAVIOR, add_agent, decode, floats, unity_message
 
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
+from tests.envs.unity.protocol.test_decoding import BEHAVIOR, add_agent, decode, floats, unity_message
 
-from envs.unity.decoding import Decoder  # isort: skip
+from envs.unity.protocol.decoding import Decoder  # isort: skip
 
 GOAL_SIGNAL = 1
 """As mlagents-envs' ObservationTypeProto numbers it."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.picture import animated_gif
-from envs.video import _MP4
-from trainer.compose import as_dict, compose, save_config
-from trainer.config import TrainConfig
-from trainer.evaluation import Episode, Evaluation, save_evaluation
-from trainer.metrics import Summary, TensorBoard
+from envs.gym.replay_gif import animated_gif
+from envs.gym.video import _MP4
+from trainer.config.compose import as_dict, compose, save_config
+from trainer.config.schema import TrainConfig
+from trainer.evaluate.results import Episode, Evaluation, save_evaluation
+from trainer.telemetry.metrics import Summary, TensorBoard
 
 BASIC = ["+experiment=basic_ppo", "run.name=basic"]
 CURVES = {

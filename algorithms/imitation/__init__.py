@@ -1,0 +1,1 @@
+"""Learning from demonstrations: behavioral cloning, and demonstrations as tensors."""

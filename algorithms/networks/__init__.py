@@ -1,0 +1,1 @@
+"""The parts that policies and critics are made of."""

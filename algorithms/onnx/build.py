@@ -1,0 +1,380 @@
+"""A policy as an ONNX model, its inputs and outputs as `algorithms.onnx.contract` says.
+
+`Policy` says what is computed here. The graph is built by hand: of operators that Unity's importers know (which is why
+a GRU is made of smaller ones), in 2 ms, and alike with every version of torch. Only a user's own network goes through
+torch's exporter. Observations are raw, but for uint8 ones: these come multiplied by their scale, as Unity sends images.
+
+Shapes: N rows, F features, R numbers of memory, B branches as they are chosen, A mask entries, K choices of the largest
+branch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from algorithms.networks.custom import CustomNetwork, words_of
+from algorithms.networks.distributions import FORBIDDEN
+from algorithms.networks.encoders import ImageEncoder, ImpalaResNet, NatureCNN, ResidualBlock, SimpleCNN
+from algorithms.networks.mlp import MLP
+from algorithms.networks.recurrent import Memory
+from algorithms.onnx.contract import METADATA, Exported, Port
+from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Policy
+from envs.spec import Array, ObservationSpec, UserError
+
+OPSET = 9
+"""What ML-Agents exports; Unity reads 7 to 15."""
+
+
+def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
+    """The model of a policy, checked against ONNX and the contract; `channels_last` as in `Exported`.
+
+    Raises:
+        UserError: it has a network of the user's own that torch cannot export.
+    """
+    exported = Exported(policy.spec, policy.memory_size, channels_last)
+    graph = _Graph()
+    for name, values in exported.constants.items():
+        graph.node("Identity", graph.constant(np.array(values, np.float32)), to=name)
+    features = _features(graph, policy, exported)
+    if policy.memory is not None:
+        features = _remember(graph, policy.memory, features)
+    weight, bias = _numpy(policy.head.weight), _numpy(policy.head.bias)
+    size = policy.spec.continuous_size
+    if size:
+        _continuous(graph, policy, features, weight, bias)
+    if policy.spec.branches:
+        start = len(weight) - policy.branches.count * policy.branches.width
+        _discrete(graph, policy, features, weight[start:], bias[start:])
+    model = graph.model(exported)
+    onnx.checker.check_model(model, full_check=True)
+    if difference := exported.difference(_ports(model.graph.input), _ports(model.graph.output)):
+        raise AssertionError(f"the model has {difference}")
+    return model
+
+
+class _Graph:
+    """Nodes and constants in the order in which they were added; a value is known by its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, values: Array) -> str:
+        """A float32 or int64 tensor."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def number(self, value: float) -> str:
+        """One float32, which fits every shape."""
+        return self.constant(np.array([value], np.float32))
+
+    def node(self, operator: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
+        """The first output of an operator, which bears the name `to`."""
+        name = to or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name, **attributes))
+        return name
+
+    def linear(self, x: str, weight: Tensor | Array, bias: Tensor | Array) -> str:
+        """A linear layer with `weight` (outputs, inputs)."""
+        return self.node("Gemm", x, self.constant(_numpy(weight)), self.constant(_numpy(bias)), transB=1)
+
+    def slice(self, x: str, start: int, end: int) -> str:
+        """Columns of (N, ...)."""
+        return self.node("Slice", x, axes=[1], starts=[start], ends=[end])
+
+    def concat(self, parts: Sequence[str], to: str | None = None) -> str:
+        """(N, ...) of parts beside each other."""
+        if len(parts) == 1 and to is None:
+            return parts[0]
+        return self.node("Concat", *parts, to=to, axis=1)
+
+    def model(self, exported: Exported) -> onnx.ModelProto:
+        """All of it as a model."""
+        graph = helper.make_graph(
+            self.nodes, "policy", _infos(exported.inputs), _infos(exported.outputs), self.constants
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="outstep")
+        model.ir_version = 4  # that of opset 9, which Unity's importers are used to
+        helper.set_model_props(model, {METADATA: exported.to_metadata()})
+        return model
+
+
+def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
+    """(N, F) of the observations: what `prepare`, encoder and trunk make of them."""
+    observations = policy.spec.observations
+    vectors, images, start = [], [], 0
+    for i in sorted(range(len(observations)), key=lambda i: not policy.normalized[i]):
+        observation, x = observations[i], f"obs_{i}"
+        if policy.images[i]:
+            images.append((x, observation))
+            continue
+        if not exported.as_in_spec(observation):
+            x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+        if len(observation.shape) > 1:
+            x = graph.node("Flatten", x, axis=1)
+        if policy.normalized[i]:
+            end = start + math.prod(observation.shape)
+            x = graph.node("Sub", x, graph.constant(_numpy(policy.shift[start:end])))
+            x = graph.node("Mul", x, graph.constant(_numpy(policy.scale[start:end])))
+            x = graph.node("Clip", x, min=-LARGEST_INPUT, max=LARGEST_INPUT)
+            start = end
+        else:
+            x = _scaled(graph, x, observation)
+        vectors.append(x)
+    if isinstance(policy.encoder, CustomNetwork):
+        return _custom(graph, policy.encoder, vectors, images, exported)
+    parts = list(vectors)
+    for (x, observation), encoder in zip(images, cast(Sequence[ImageEncoder], policy.encoder.images)):
+        if encoder.permutes == exported.as_in_spec(observation):
+            # Its axes are neither the network's nor those that the network thinks it has: (C, H, W) of what it takes
+            # for (C, H, W) itself, because there are fewer rows than channels.
+            x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+        parts.append(_layer(graph, encoder.network, _scaled(graph, x, observation)))
+    return _layer(graph, policy.trunk, graph.concat(parts))
+
+
+def _scaled(graph: _Graph, x: str, observation: ObservationSpec) -> str:
+    if observation.dtype == "uint8" or observation.scale == 1:
+        return x
+    return graph.node("Mul", x, graph.number(observation.scale))
+
+
+def _layer(graph: _Graph, layer: nn.Module, x: str) -> str:
+    """What one of our own layers, or several one after another, makes of a value."""
+    made: str = _LAYERS[type(layer)](graph, layer, x)
+    return made
+
+
+def _several(graph: _Graph, layers: Any, x: str) -> str:
+    for layer in layers:
+        x = _layer(graph, layer, x)
+    return x
+
+
+def _mlp(graph: _Graph, mlp: Any, x: str) -> str:
+    for layer in mlp.layers:
+        x = graph.node("Relu", _layer(graph, layer, x))
+    return x
+
+
+def _convolution(graph: _Graph, layer: Any, x: str) -> str:
+    weight, bias = graph.constant(_numpy(layer.weight)), graph.constant(_numpy(layer.bias))
+    return graph.node("Conv", x, weight, bias, **_window(layer.kernel_size, layer.stride, layer.padding))
+
+
+def _pooling(graph: _Graph, layer: Any, x: str) -> str:
+    kernel, stride, padding = ((side, side) for side in (layer.kernel_size, layer.stride, layer.padding))
+    return graph.node("MaxPool", x, **_window(kernel, stride, padding))
+
+
+def _window(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> dict[str, Any]:
+    return {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*padding, *padding]}
+
+
+def _residual(graph: _Graph, block: Any, x: str) -> str:
+    added = _layer(graph, block.first, graph.node("Relu", x))
+    return graph.node("Add", x, _layer(graph, block.second, graph.node("Relu", added)))
+
+
+_LAYERS: dict[type[nn.Module], Any] = {
+    MLP: _mlp,
+    SimpleCNN: _several,
+    NatureCNN: _several,
+    ImpalaResNet: _several,
+    ResidualBlock: _residual,
+    nn.Conv2d: _convolution,
+    nn.MaxPool2d: _pooling,
+    nn.ReLU: lambda graph, _, x: graph.node("Relu", x),
+    nn.Flatten: lambda graph, _, x: graph.node("Flatten", x, axis=1),
+    nn.Linear: lambda graph, layer, x: graph.linear(x, layer.weight, layer.bias),
+}
+
+
+def _remember(graph: _Graph, memory: Memory, x: str) -> str:
+    """(N, F) that come out of the memory; made of single gates, because Unity has no GRU."""
+    layer, size = memory.layer, memory.features
+    before = graph.node("Flatten", "recurrent_in", axis=1)
+    output = graph.slice(before, 0, size) if isinstance(layer, nn.LSTM) else before
+
+    def both(gate: int) -> tuple[str, str]:
+        rows = slice(gate * size, (gate + 1) * size)
+        inner, inner_bias = layer.get_parameter("weight_ih_l0")[rows], layer.get_parameter("bias_ih_l0")[rows]
+        outer, outer_bias = layer.get_parameter("weight_hh_l0")[rows], layer.get_parameter("bias_hh_l0")[rows]
+        return graph.linear(x, inner, inner_bias), graph.linear(output, outer, outer_bias)
+
+    def gate(number: int, activation: str = "Sigmoid") -> str:
+        return graph.node(activation, graph.node("Add", *both(number)))
+
+    if isinstance(layer, nn.LSTM):
+        cell = graph.slice(before, size, 2 * size)
+        taken, kept, new, shown = gate(0), gate(1), gate(2, "Tanh"), gate(3)
+        cell = graph.node("Add", graph.node("Mul", kept, cell), graph.node("Mul", taken, new))
+        output = graph.node("Mul", shown, graph.node("Tanh", cell))
+        after = graph.concat([output, cell])
+    else:
+        reset, kept = gate(0), gate(1)
+        inner, outer = both(2)
+        new = graph.node("Tanh", graph.node("Add", inner, graph.node("Mul", reset, outer)))
+        output = after = graph.node("Add", new, graph.node("Mul", kept, graph.node("Sub", output, new)))
+    graph.node("Unsqueeze", after, to="recurrent_out", axes=[1])
+    return output
+
+
+def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
+    """Continuous actions in [-1, 1]: environments clip what a Gaussian gives."""
+    size = policy.spec.continuous_size
+    squashed = policy.log_std is None
+    mean = graph.linear(features, weight[:size], bias[:size])
+    if policy.log_std is not None:
+        deviation = graph.constant(np.exp(_numpy(policy.log_std)))
+    else:
+        log_std = graph.linear(features, weight[size : 2 * size], bias[size : 2 * size])
+        low, high = LOG_STD_RANGE
+        deviation = graph.node("Exp", graph.node("Clip", log_std, min=low, max=high))
+    noise = graph.node("RandomNormalLike", mean, mean=0.0, scale=1.0)
+    drawn = graph.node("Add", mean, graph.node("Mul", noise, deviation))
+    for raw, name in ((drawn, "continuous_actions"), (mean, "deterministic_continuous_actions")):
+        if squashed:
+            raw = graph.node("Tanh", raw)
+        graph.node("Clip", raw, to=name, min=-1.0, max=1.0)  # onnxruntime's tanh comes to 1.0000001
+
+
+def _discrete(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
+    """Discrete actions; `weight` (B * K, F) and `bias` are those of the logits."""
+    branches, sizes = policy.branches, policy.spec.branches
+    one = graph.number(1.0)
+    allowed, start = [], 0
+    for size in sizes:
+        mask = graph.slice("action_masks", start, start + size)
+        # A branch whose mask allows nothing counts as unmasked: see `Branches.forbidden`.
+        any_allowed = graph.node("ReduceMax", mask, axes=[1], keepdims=1)
+        allowed.append(graph.node("Add", mask, graph.node("Sub", one, any_allowed)))
+        start += size
+    if branches.joint:
+        # Of a combination as many choices are allowed as the row of its choices meets ones in the mask.
+        combinations = branches.combinations.cpu().numpy()
+        meets = np.concatenate([np.eye(size, dtype=np.float32)[:, combinations[:, i]] for i, size in enumerate(sizes)])
+        counts = graph.node("MatMul", graph.concat(allowed), graph.constant(meets))
+        allowed, wanted = [counts], graph.number(len(sizes))
+    else:
+        wanted = one
+    chosen: dict[str, list[str]] = {"discrete_actions": [], "deterministic_discrete_actions": []}
+    for i, size in enumerate(branches.sizes):
+        rows = slice(i * branches.width, i * branches.width + size)
+        penalty = graph.node("Mul", graph.node("Sub", wanted, allowed[i]), graph.number(FORBIDDEN))
+        logits = graph.node("Add", graph.linear(features, weight[rows], bias[rows]), penalty)
+        # It takes logarithms of chances that need not sum to 1.
+        drawn = graph.node("Multinomial", logits, sample_size=1, dtype=TensorProto.INT64)
+        chosen["discrete_actions"].append(drawn)
+        chosen["deterministic_discrete_actions"].append(graph.node("ArgMax", logits, axis=1, keepdims=1))
+    for name, choices in chosen.items():
+        if branches.joint:
+            index = graph.node("Squeeze", choices[0], axes=[1])
+            graph.node("Gather", graph.constant(combinations), index, to=name, axis=0)
+        else:
+            graph.concat(choices, to=name)
+
+
+def _custom(
+    graph: _Graph,
+    encoder: CustomNetwork,
+    vectors: list[str],
+    images: list[tuple[str, ObservationSpec]],
+    exported: Exported,
+) -> str:
+    """(N, F) by a user's own network, whose nodes torch writes; it takes images as they were sent."""
+    inputs, examples = [], []
+    if vectors:
+        inputs.append(graph.concat(vectors))
+        size = sum(math.prod(o.shape) for o in exported.spec.observations) - sum(math.prod(o.shape) for _, o in images)
+        examples.append(torch.zeros(2, size))
+    for x, observation in images:
+        if observation.dtype == "uint8":
+            x = graph.node("Mul", x, graph.number(1 / observation.scale))
+        if not exported.as_in_spec(observation):
+            x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
+        inputs.append(x)
+        examples.append(torch.zeros(2, *observation.shape))
+    traced = _traced(_Traceable(encoder, bool(vectors)), examples).graph
+    names = {f"input_{i}": name for i, name in enumerate(inputs)}
+    for constant in traced.initializer:
+        constant.name = names[constant.name] = f"network_{constant.name}"
+        graph.constants.append(constant)
+    for node in traced.node:
+        for values in (node.input, node.output):
+            values[:] = [names.setdefault(value, f"network_{value}") if value else "" for value in values]
+        graph.nodes.append(node)
+    return names[traced.output[0].name]
+
+
+class _Traceable(nn.Module):
+    """A user's network, which takes a sequence, with its inputs one by one; makes the vector if there is none."""
+
+    def __init__(self, encoder: CustomNetwork, has_vector: bool) -> None:
+        super().__init__()
+        self._encoder, self._has_vector = encoder, has_vector
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(N, F)."""
+        if self._has_vector:
+            return cast(Tensor, self._encoder(inputs))
+        return cast(Tensor, self._encoder((inputs[0].new_zeros((inputs[0].shape[0], 0)), *inputs)))
+
+
+def _traced(network: nn.Module, examples: list[Tensor]) -> onnx.ModelProto:
+    names = [f"input_{i}" for i in range(len(examples))]
+    # Torch's newer exporter writes opset 18 and more, and wants another package.
+    older: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is the older one, and whatever it finds odd
+            torch.onnx.export(
+                network,
+                tuple(examples),
+                cast(Any, buffer),  # its annotation has forgotten files
+                opset_version=OPSET,
+                input_names=names,
+                output_names=["features"],
+                dynamic_axes={name: {0: "batch"} for name in [*names, "features"]},
+                **older,
+            )
+    except Exception as error:  # of many kinds
+        raise UserError(
+            f"the network of your own cannot be exported: torch finds no ONNX operators of opset {OPSET} for it "
+            f"({words_of(error)}); use layers that have some (docs/deploy.md)"
+        ) from error
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _numpy(values: Tensor | Array) -> Array:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _infos(ports: Sequence[Port]) -> list[onnx.ValueInfoProto]:
+    kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+    return [helper.make_tensor_value_info(port.name, kinds[port.dtype], port.shape) for port in ports]
+
+
+def _ports(infos: Any) -> list[Port]:
+    kinds = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
+    return [
+        Port(
+            info.name,
+            tuple(axis.dim_param or axis.dim_value for axis in info.type.tensor_type.shape.dim),
+            kinds.get(info.type.tensor_type.elem_type, "another type"),
+        )
+        for info in infos
+    ]

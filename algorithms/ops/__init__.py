@@ -1,0 +1,1 @@
+"""Accelerators: what makes updates faster and changes no result."""

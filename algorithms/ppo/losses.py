@@ -1,0 +1,41 @@
+"""Losses of proximal policy optimisation as pure functions, with the decoupled objective of `algorithms.ppo.ppo`.
+
+Shapes: N rows of a rollout, M rows of a minibatch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from algorithms.metrics import mean
+
+
+def policy_loss(
+    log_prob: Tensor,
+    proximal_log_prob: Tensor,
+    weights: Tensor,
+    advantages: Tensor,
+    clip: Tensor,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """() the decoupled clipped objective, to be minimised, of (M,) rows."""
+    ratio = (log_prob - proximal_log_prob).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), counted)
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, counted: Tensor | None = None
+) -> Tensor:
+    """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
+    errors = (values - targets).square()
+    if clip is not None:
+        clipped = old_values + (values - old_values).clamp(-clip, clip)
+        errors = torch.maximum(errors, (clipped - targets).square())
+    return 0.5 * mean(errors, counted)
+
+
+def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:
+    """(N,) proximal over behaviour probability, truncated."""
+    return (proximal_log_prob - behavior_log_prob).exp().clamp(max=largest)

@@ -1,0 +1,394 @@
+"""Proximal policy optimisation (arXiv 1707.06347) with the decoupled objective for stale data (arXiv 2110.00641).
+
+Three policies: *behaviour* acted (any of the last few versions), *proximal* is the policy as the update starts, and the
+ratio that is clipped is that of the *current* policy over the proximal one; proximal over behaviour, truncated, weights
+each row and corrects its targets (V-trace).
+
+With a memory, a rollout is learned from in sequences, which begin with what the actor remembered there.
+
+Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without memory), padded to P = Q * L rows, R
+numbers of memory, M rows of a minibatch, C continuous actions, B branches as they are chosen, A mask entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms.imitation.demonstrations import Steps
+from algorithms.metrics import Averages, below, load_torch_state, mean, seeded
+from algorithms.networks.custom import make_body
+from algorithms.networks.encoders import initialize
+from algorithms.networks.normalizer import Normalizer
+from algorithms.ops.adam import FlatAdam, place
+from algorithms.ops.cuda_graph import Graphed
+from algorithms.policy import Policy
+from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
+from algorithms.returns import estimate_returns
+from algorithms.rewards.base import Scores
+from algorithms.rewards.registry import Demos, make_cloning, make_rewards
+from algorithms.settings import PPOSettings, RewardSettings, scheduled, sequence_length
+from buffers.rollout import Drain, Rollout, cut
+from buffers.rows import Rows
+from envs.spec import Array, BehaviorSpec
+
+
+class Played(NamedTuple):
+    """What agents saw and did, on the device, sequence by sequence: those of a whole rollout (P rows) or some (M)."""
+
+    inputs: tuple[Tensor, ...]
+    mask: Tensor
+    continuous: Tensor
+    discrete: Tensor
+    """(P, B) int64, as they are chosen."""
+    memory: Tensor
+    """(Q, R) before each sequence."""
+    counted: Tensor | None
+    """(P,) float32, 0 where padded; None if nothing is."""
+
+
+class Batch(NamedTuple):
+    """Rows to learn from: a whole rollout (P) or a minibatch (M)."""
+
+    played: Played
+    proximal_log_prob: Tensor
+    """(P,) joint log-probability under the policy as the update starts."""
+    weights: Tensor
+    """(P,) truncated proximal over behaviour probability."""
+    advantages: Tensor
+    """(P,) of zero mean and unit deviation over the rollout."""
+    values: Tensor
+    """(P,) as the update starts."""
+    targets: Tensor
+    """(P,) of the value."""
+
+    def take(self, sequences: Tensor) -> Batch:
+        """Some of the sequences."""
+        played, rows = self.played, sequences
+        length = len(played.mask) // len(played.memory)
+        if length > 1:
+            rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
+        taken = Played(
+            tuple(x.index_select(0, rows) for x in played.inputs),
+            played.mask.index_select(0, rows),
+            played.continuous.index_select(0, rows),
+            played.discrete.index_select(0, rows),
+            played.memory.index_select(0, sequences),
+            None if played.counted is None else played.counted.index_select(0, rows),
+        )
+        return Batch(taken, *(x.index_select(0, rows) for x in self[1:]))
+
+
+class Value(nn.Module):
+    """State values, from the policy's features alone if `shared`, else from layers of their own and its memory's."""
+
+    def __init__(self, policy: Policy, shared: bool) -> None:
+        super().__init__()
+        self.own: nn.Sequential | None = None
+        self._remembers = policy.memory is not None
+        features = policy.feature_size if shared or self._remembers else 0
+        if not shared:
+            encoder, trunk = make_body(policy.spec, policy.network)
+            self.own, features = nn.Sequential(encoder, trunk), features + trunk.features
+        self.head = nn.Linear(features, 1)
+        initialize(self.head, 1.0)
+
+    def forward(self, inputs: Sequence[Tensor], policy_features: Tensor) -> Tensor:
+        """(N,) values."""
+        features = policy_features
+        if self.own is not None:
+            features = self.own(inputs)
+            if self._remembers:
+                features = torch.cat([features, policy_features], dim=-1)
+        values: Tensor = self.head(features)
+        return values[:, 0]
+
+
+class PPO:
+    """Learns `policy` from `rows`. All randomness follows from `seed`.
+
+    Rows are taken to hold the version of the policy that acted: `updates` + 1 at its publication.
+    """
+
+    publish_every = 1
+    """Updates between publications of the policy."""
+
+    def __init__(
+        self,
+        spec: BehaviorSpec,
+        settings: PPOSettings,
+        rows: Rows,
+        device: torch.device | str,
+        seed: int,
+        rewards: RewardSettings | None = None,
+        demos: Demos = MappingProxyType({}),
+    ) -> None:
+        """`demos` holds, by path, the demonstrations that the settings name."""
+        self.settings = settings
+        self.device = torch.device(device)
+        self.updates = 0
+        self.updates_per_sample = 1 / settings.rollout_size
+        self.start_samples = 0
+        self.tolerance = (settings.max_lag + 1) * settings.rollout_size
+        """Samples that may wait: those of the rollout in hand, and as many more as the lag allows."""
+        self._spec = spec
+        self._rollout = Rollout(rows, settings.rollout_size)
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._replayed = Graphed(self._learn_some, self.device)
+        self._clip, self._entropy = torch.zeros(2, device=self.device)  # numbers would stay in a graph as they were
+        self._build_networks(seed)
+        self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
+        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
+        if self.cloning is not None and self.policy.normalized_size:
+            self._normalize(self.cloning.normalized_rows)
+        self._averages = Averages(METRICS, self.device)
+        self.set_progress(0)
+
+    @property
+    def dropped(self) -> int:
+        """Rows never learned from: older than `max_lag` versions, or overwritten before their turn."""
+        return self._rollout.dropped
+
+    def update(self) -> None:
+        """Learns from one rollout; does nothing (`updates` stands still) if too few rows are fresh enough."""
+        drain = self._rollout.drain(self.updates + 1, self.settings.max_lag)
+        if drain is None:
+            return
+        if self.policy.normalized_size:
+            self._normalize(self.policy.normalized_rows(drain.observations))
+        batch = self._evaluate(drain)
+        learn: Callable[[tuple[Batch, Tensor]], None] = self._learn_some
+        # With a memory, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
+        if batch.played.counted is None and not (self.cloning is not None and self.cloning.active):
+            learn, batch = self._replayed, self._replayed.keep(batch)
+        sequences = len(batch.played.memory)
+        # As many sequences as hold about that many of the rollout's rows.
+        size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(sequences, generator=self._generator, device=self.device)
+            # All minibatches have one size: the last one is filled up with sequences of the first.
+            order = torch.cat([order, order[: -sequences % size]])
+            for chosen in torch.split(order, size):
+                learn((batch, chosen))
+        self.updates += 1
+
+    def set_progress(self, samples: int) -> None:
+        """Moves the schedules to `samples` samples."""
+        chosen, horizon = self.settings, self.settings.schedule_samples
+        self._optimizer.learning_rate.fill_(scheduled(chosen.learning_rate, chosen.learning_rate_end, horizon, samples))
+        self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
+        self._entropy.fill_(scheduled(chosen.entropy, chosen.entropy_end, horizon, samples))
+        self._progress = samples
+        self._rewards.set_progress(samples)
+        if self.cloning is not None:
+            self.cloning.set_progress(samples)
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the gradient steps since the last reading, and steps skipped since the start."""
+        return {
+            **self._averages.read(),
+            **self._rewards.metrics(),
+            **(self.cloning.metrics() if self.cloning is not None else {}),
+            "update/skipped_non_finite": self._optimizer.skipped(),
+        }
+
+    def weights(self) -> dict[str, Tensor]:
+        """The networks and what they depend on, without the state of learning: for `load_weights`."""
+        return {
+            "weights/policy": self.policy.flat.cpu().clone(),
+            "weights/value": self._value_vector.cpu().clone(),
+            "weights/normalizer": self._normalizer.state(),
+        }
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `weights` gave."""
+        self.policy.flat.copy_(state["weights/policy"])
+        self._value_vector.copy_(state["weights/value"])
+        self._normalizer.load_state(state["weights/normalizer"])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that an exact continuation needs, the rows apart."""
+        return {
+            **self.weights(),
+            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
+            **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._rollout.state().items()},
+            **{f"rewards/{key}": value for key, value in self._rewards.state_dict().items()},
+            **{f"cloning/{key}": value for key, value in (self.cloning.state_dict() if self.cloning else {}).items()},
+            "random/torch": self._generator.get_state().clone(),
+            "progress": torch.tensor(self._progress),
+            "updates": torch.tensor(self.updates),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave; the rows must be there already."""
+        self.load_weights(state)
+        self._optimizer.load_state_dict(below(state, "optimizer/"))
+        self._rollout.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+        self._rewards.load_state_dict(below(state, "rewards/"))
+        if self.cloning is not None:
+            self.cloning.load_state_dict(below(state, "cloning/"))
+        load_torch_state(self._generator, state["random/torch"])
+        self.set_progress(int(state["progress"]))
+        self.updates = int(state["updates"])
+
+    def _build_networks(self, seed: int) -> None:
+        """All parameters in one vector: the policy (its normaliser's statistics first), then the value."""
+        spec, network = self._spec, self.settings.network
+
+        def make() -> tuple[Policy, Value]:
+            policy = Policy(spec, network, "ppo")
+            return policy, Value(policy, self.settings.shared_trunk)
+
+        self.policy, self._value = seeded(make, seed)
+        published = self.policy.flat.numel()
+        storage = torch.empty(published + sum(p.numel() for p in self._value.parameters()), device=self.device)
+        self._value_vector = storage[published:]
+        self.policy.move_to(storage[:published])
+        place(self._value.parameters(), self._value_vector)
+        self._parameters = [*self.policy.parameters(), *self._value.parameters()]
+        self._optimizer = FlatAdam(
+            storage[self.policy.parameter_start :], self.settings.learning_rate, self.settings.max_gradient_norm
+        )
+        self._normalizer = Normalizer(self.policy.normalized_size)
+
+    @torch.no_grad()
+    def _evaluate(self, drain: Drain) -> Batch:
+        """The rollout in sequences, with its proximal log-probabilities, advantages and targets."""
+        settings = self.settings
+        longest = int(np.diff(drain.ends, prepend=-1).max())
+        length = min(sequence_length(settings), longest)
+        observations = tuple(self._move(x) for x in drain.observations)
+        mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
+        sequences = cut(drain.ends, length)
+        rows = self._move(sequences.rows.ravel())  # (P,) of each place
+        places = self._move(np.flatnonzero(sequences.counted))  # (N,) of each row
+
+        def arranged(x: Tensor) -> Tensor:
+            return x if length == 1 else x.index_select(0, rows)
+
+        played = Played(
+            tuple(arranged(x) for x in self.policy.prepare(observations)),
+            arranged(mask),
+            arranged(continuous),
+            arranged(self.policy.branches.index(discrete.long())),
+            self._move(drain.memory[sequences.rows[:, 0]]),
+            None if length == 1 else self._move(sequences.counted.ravel()).float(),
+        )
+        log_prob, values = self._judge(played, length)
+        proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
+        weights = importance_weights(proximal, self._move(drain.log_prob), settings.max_weight)
+        scores = self._score(drain, Steps(observations, mask, continuous, discrete.long(), *self._after(drain)))
+        next_value, linked = self._next_values(drain, value, scores.absorbing)
+        trace = weights if settings.vtrace else torch.ones_like(weights)
+        advantages, targets = estimate_returns(
+            scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
+        )
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return Batch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
+
+    def _judge(self, played: Played, length: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
+        log_probs, values = [], []
+        at_once = max(1, EVALUATED_AT_ONCE // length)
+        for first in range(0, len(played.memory), at_once):
+            rows = slice(first * length, (first + at_once) * length)
+            inputs = tuple(x[rows] for x in played.inputs)
+            features, _ = self.policy.features(inputs, played.memory[first : first + at_once])
+            distribution = self.policy.distribution(features, played.mask[rows])
+            log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
+            values.append(self._value(inputs, features))
+        return torch.cat(log_probs), torch.cat(values)
+
+    def _after(self, drain: Drain) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(N,) whether each step ended its episode, and what was seen next if any signal looks at it."""
+        following = []
+        if self._rewards.look:
+            for seen, at_ends in zip(drain.observations, drain.bootstrap_observations):
+                after = np.roll(seen, -1, axis=0)
+                after[drain.ends] = at_ends
+                following.append(self._move(after))
+        return self._move(drain.terminated), tuple(following)
+
+    def _score(self, drain: Drain, steps: Steps) -> Scores:
+        """What the rollout's rows earn, once the signals have learned from them."""
+        look = self._rewards.look
+        if look:
+            with torch.enable_grad():
+                self._rewards.learn(steps, self.settings.rollout_size)
+        return self._rewards.score(self._move(drain.rewards), steps if look else None)
+
+    def _next_values(self, drain: Drain, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) value of what followed each row, and (N,) whether that is the next row here.
+
+        Where the episode terminated, that is the absorbing state, which pays `absorbing` () a step for ever.
+        """
+        linked = np.ones(len(drain.numbers), np.bool_)
+        linked[drain.ends] = False
+        inputs = self.policy.prepare([self._move(x) for x in drain.bootstrap_observations])
+        bootstrapped = self._move(drain.bootstrapped)
+        features, _ = self.policy.features(inputs, self._move(drain.bootstrap_memory))
+        bootstrap = self._value(inputs, features) * bootstrapped
+        if self._rewards.look:
+            bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
+        following = values.roll(-1)
+        following[self._move(drain.ends)] = bootstrap
+        return following, self._move(linked)
+
+    def _learn_some(self, inputs: tuple[Batch, Tensor]) -> None:
+        """One gradient step on some sequences of a rollout."""
+        rollout, chosen = inputs
+        self._learn(rollout.take(chosen))
+
+    def _learn(self, batch: Batch) -> None:
+        """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
+        settings = self.settings
+        played, counted = batch.played, batch.played.counted
+        features, _ = self.policy.features(played.inputs, played.memory)
+        distribution = self.policy.distribution(features, played.mask)
+        log_prob = distribution.log_prob(played.continuous, played.discrete)
+        if counted is not None:  # what stands in a padded place may be ever so unlikely there: infinity times 0 is NaN
+            log_prob = torch.where(counted > 0, log_prob, batch.proximal_log_prob)
+        entropy = distribution.entropy(counted)
+        loss_policy = policy_loss(
+            log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, counted
+        )
+        values = self._value(played.inputs, features)
+        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, counted)
+        loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
+        if self.cloning is not None and self.cloning.active:
+            loss = loss + self.cloning.loss()
+        finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
+
+        with torch.no_grad():
+            log_ratio = log_prob - batch.proximal_log_prob
+            kl = mean(log_ratio.exp() - 1 - log_ratio, counted)
+            clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), counted)
+            weight, value = mean(batch.weights, counted), mean(batch.values, counted)
+            scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
+            self._averages.add(torch.stack(scalars), finite)
+
+    def _normalize(self, rows: Array) -> None:
+        self._normalizer.merge(rows)
+        self._normalizer.publish(self.policy.shift, self.policy.scale)
+
+    def _move(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+METRICS = (
+    "loss/policy",
+    "loss/value",
+    "policy/entropy",
+    "policy/kl",
+    "policy/clip_fraction",
+    "policy/importance_weight",
+    "ppo/value",
+)
+EVALUATED_AT_ONCE = 1024
+"""Rows of one pass before the update; bounds the memory that images take."""

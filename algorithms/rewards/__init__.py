@@ -1,0 +1,1 @@
+"""Reward signals beside the environment's own, and their sum."""

@@ -1,0 +1,124 @@
+"""Reward signals: objects that score rows. What is learned from is the sum of their scores.
+
+SAC scores rows when they are drawn, PPO when a rollout drains. Shapes: `...` any arrangement of rows, N rows in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from algorithms.imitation.demonstrations import Steps
+from algorithms.metrics import Averages, below
+
+
+class Scores(NamedTuple):
+    """What rows earn."""
+
+    rewards: Tensor
+    """(...) float32."""
+    absorbing: Tensor
+    """() float32: each step in the state that follows the end of an episode that terminated, for ever."""
+
+
+class RewardSignal(Protocol):
+    """One source of reward beside the environment's, which learns from what agents do."""
+
+    def score(self, steps: Steps) -> Scores:
+        """What N steps earn, weighted by the signal's strength."""
+
+    def learn(self, steps: Steps, samples: float) -> None:
+        """Learns from N steps that agents took, as much as `samples` new ones ask for."""
+
+    def set_progress(self, samples: int) -> None:
+        """Moves schedules to `samples` samples."""
+
+    def metrics(self) -> dict[str, float]:
+        """By TensorBoard's names, means since the last reading. Waits for the device."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+
+
+SCORED_AT_ONCE = 1024
+"""Rows of one pass of a signal: bounds the memory that images take."""
+
+
+def _in_parts(signal: RewardSignal, steps: Steps) -> Scores:
+    """What steps earn, some at once."""
+    count = len(steps.mask)
+    if count <= SCORED_AT_ONCE:
+        return signal.score(steps)
+    parts = [signal.score(steps.part(first, first + SCORED_AT_ONCE)) for first in range(0, count, SCORED_AT_ONCE)]
+    return Scores(torch.cat([part.rewards for part in parts]), parts[0].absorbing)
+
+
+class Rewards:
+    """The sum of the environment's reward, times its strength, and of all other signals, by name."""
+
+    def __init__(self, strength: float, signals: Mapping[str, RewardSignal], device: torch.device) -> None:
+        self._strength = strength
+        self._signals = signals
+        self._nothing = torch.zeros((), device=device)
+        self._averages = Averages([f"reward/{name}" for name in ("extrinsic", *signals)], device)
+        self._always = torch.ones((), dtype=torch.bool, device=device)
+
+    @property
+    def look(self) -> bool:
+        """Whether any signal looks at more than the environment's rewards."""
+        return bool(self._signals)
+
+    def score(self, rewards: Tensor, steps: Steps | None, counted: Tensor | None = None) -> Scores:
+        """What rows earn in all: of the environment's rewards (...), and of these rows' N steps if signals `look`.
+
+        The means in `metrics` are over rows that are `counted` (...) bool: all if None.
+        """
+        total, absorbing = rewards * self._strength, self._nothing
+        if steps is None:
+            return Scores(total, absorbing)
+        counts = torch.ones_like(total) if counted is None else counted.to(total.dtype)
+        means = [(total * counts).sum() / counts.sum()]
+        for signal in self._signals.values():
+            scores = _in_parts(signal, steps)
+            earned = scores.rewards.view(rewards.shape)
+            means.append((earned * counts).sum() / counts.sum())
+            total = total + earned
+            absorbing = absorbing + scores.absorbing
+        self._averages.add(torch.stack(means), self._always)
+        return Scores(total, absorbing)
+
+    def learn(self, steps: Steps, samples: float) -> None:
+        """Lets signals learn from N steps that agents took; see `RewardSignal.learn`."""
+        for signal in self._signals.values():
+            signal.learn(steps, samples)
+
+    def set_progress(self, samples: int) -> None:
+        """Moves schedules to `samples` samples."""
+        for signal in self._signals.values():
+            signal.set_progress(samples)
+
+    def metrics(self) -> dict[str, float]:
+        """By TensorBoard's names: what each signal paid a counted row on average, and their own."""
+        if not self._signals:
+            return {}
+        own = (signal.metrics() for signal in self._signals.values())
+        return {**self._averages.read(), **{key: value for metrics in own for key, value in metrics.items()}}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+        return {
+            f"{name}/{key}": value
+            for name, signal in self._signals.items()
+            for key, value in signal.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        for name, signal in self._signals.items():
+            signal.load_state_dict(below(state, f"{name}/"))

@@ -1,0 +1,96 @@
+"""Curiosity (ICM, arXiv 1705.05363): pays for effects of actions that a model does not foretell.
+
+An encoder phi is trained together with two models. The inverse one tells from phi(s) and phi(s') which action was
+taken, so that phi holds what the agent can influence, and little of what merely happens. The forward one foretells
+phi(s') from phi(s) and the action; half its squared error is paid. As in the paper, phi learns from both losses,
+weighted 0.8 and 0.2: the inverse model has to tell states apart, which keeps phi from shrinking to what is easily
+foretold. So that it cannot shrink in scale either, phi is normalised, and errors are means over its numbers: an error
+means the same for the whole run, and one weight serves encodings of any size.
+
+Shapes: N steps, E numbers of an encoding, C continuous actions, B discrete branches as they are chosen, K choices of
+the largest of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from algorithms.imitation.demonstrations import Steps
+from algorithms.networks.distributions import Branches
+from algorithms.networks.encoders import initialize
+from algorithms.networks.mlp import MLP
+from algorithms.policy import Policy
+from algorithms.rewards.action_inputs import ActionInputs
+from algorithms.rewards.intrinsic import Encoding, Judgement, Model, Novelty
+from algorithms.settings import CuriositySettings
+
+
+def make_curiosity(settings: CuriositySettings, policy: Policy, seed: int) -> Novelty:
+    """The reward signal."""
+    return Novelty("curiosity", settings, policy, lambda: Dynamics(policy, settings), seed)
+
+
+def forward_error(foretold: Tensor, found: Tensor) -> Tensor:
+    """(N,) half the mean squared error of encodings foretold (N, E), of those found (N, E)."""
+    return (foretold - found).square().mean(-1) / 2
+
+
+def inverse_loss(outputs: Tensor, branches: Branches, steps: Steps) -> Tensor:
+    """(N,) how wrong an inverse model is about N steps' actions, of its outputs (N, C + B * K).
+
+    The squared error of the continuous ones, clipped to [-1, 1], and the surprise at the choice in each branch, among
+    those that the mask allows.
+    """
+    size = steps.continuous.shape[1]
+    loss = (outputs[:, :size] - steps.continuous.clamp(-1, 1)).square().sum(-1)
+    if branches.count:
+        loss = loss - branches.categorical(outputs[:, size:], steps.mask).log_prob(branches.index(steps.discrete))
+    return loss
+
+
+class Dynamics(Model):
+    """Encoder, inverse and forward model; the models have one hidden layer each, as wide as the encoder's last."""
+
+    def __init__(self, policy: Policy, settings: CuriositySettings) -> None:
+        super().__init__()
+        spec, hidden, size = policy.spec, settings.hidden, settings.encoding_size
+        share = settings.forward_share
+        self.losses = {"curiosity/loss_forward": share, "curiosity/loss_inverse": 1 - share}
+        self.phi = Encoding(spec, policy.network, hidden, size)
+        self.actions = ActionInputs(spec)
+        outputs = spec.continuous_size + policy.branches.count * policy.branches.width
+        self.inverse = _model(2 * size, hidden[-1:], outputs)
+        self.forward_model = _model(size + self.actions.features, hidden[-1:], size)
+
+    def errors(self, policy: Policy, steps: Steps) -> Tensor:
+        """(N,) forward errors."""
+        before, after = self._encode(policy, steps)
+        return self._forward_error(before, after, steps)
+
+    def judge(self, policy: Policy, steps: Steps) -> Judgement:
+        """Forward errors, which are also a loss beside the inverse model's."""
+        before, after = self._encode(policy, steps)
+        errors = self._forward_error(before, after, steps)
+        outputs = self.inverse(torch.cat([before, after], dim=-1))
+        return Judgement(errors, (errors, inverse_loss(outputs, policy.branches, steps)))
+
+    def _encode(self, policy: Policy, steps: Steps) -> tuple[Tensor, Tensor]:
+        """phi(s) and phi(s'), (N, E) each, in one pass."""
+        both = [torch.cat(pair) for pair in zip(steps.observations, steps.following)]
+        encodings = self.phi(policy.prepare(both))
+        before, after = F.layer_norm(encodings, encodings.shape[-1:]).chunk(2)
+        return before, after
+
+    def _forward_error(self, before: Tensor, after: Tensor, steps: Steps) -> Tensor:
+        return forward_error(self.forward_model(torch.cat([before, self.actions(steps)], dim=-1)), after)
+
+
+def _model(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    trunk = MLP(inputs, hidden)
+    head = nn.Linear(trunk.features, outputs)
+    initialize(head, 1.0)
+    return nn.Sequential(trunk, head)

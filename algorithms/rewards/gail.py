@@ -1,0 +1,213 @@
+"""Generative adversarial imitation (arXiv 1606.03476), off-policy and with absorbing states (arXiv 1809.02925).
+
+A discriminator learns to tell demonstrated steps from the agent's own; an agent is paid for what is taken for
+demonstrated. What follows the end of an episode that terminated is one more state, the absorbing one, in which an agent
+stays for ever: the discriminator judges it like any other, so that living and dying earn nothing by themselves. As
+nothing happens there, its worth is known: its reward / (1 - discount).
+
+Shapes: N steps, F features, X numbers of an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from algorithms.imitation.demonstrations import Demonstrations, Steps
+from algorithms.metrics import SKIPPED, Averages, below, load_torch_state, seeded
+from algorithms.networks.encoders import initialize, is_image
+from algorithms.networks.mlp import MLP, Encoder
+from algorithms.ops.adam import FlatAdam, place
+from algorithms.policy import Policy
+from algorithms.rewards.action_inputs import ActionInputs
+from algorithms.rewards.base import Scores
+from algorithms.rewards.batches import OwnBatches
+from algorithms.settings import Form, GAILSettings, NetworkSettings, scheduled
+from buffers.rows import Rows
+from envs.spec import BehaviorSpec
+
+
+def discriminator_loss(logits: Tensor, terminated: Tensor, absorbing: Tensor, demonstrated: bool) -> Tensor:
+    """() mean surprise of N steps' logits (N,), and of the absorbing state's () for each that terminated (N,) bool."""
+    sign = -1 if demonstrated else 1
+    ends = terminated.sum()
+    return (F.softplus(sign * logits).sum() + ends * F.softplus(sign * absorbing)) / (len(logits) + ends)
+
+
+def reward_of(logits: Tensor, form: Form, bound: float) -> Tensor:
+    """(...) what logits (...) pay, in `form`; a logit is log D - log(1 - D), and counts up to `bound`."""
+    logits = logits.clamp(-bound, bound)
+    if form is Form["signed"]:
+        return logits
+    return F.softplus(logits) if form is Form["positive"] else -F.softplus(-logits)
+
+
+class Seen(NamedTuple):
+    """What the discriminator sees of N steps."""
+
+    inputs: tuple[Tensor, ...]
+    """As of the policy: a vector (N, D), then images, in float32."""
+    rest: Tensor
+    """(N, X + 1): actions, then 1 in the absorbing state."""
+
+
+class Discriminator(nn.Module):
+    """Tells demonstrated steps from the agent's own."""
+
+    def __init__(self, spec: BehaviorSpec, settings: GAILSettings, network: NetworkSettings) -> None:
+        """`network` is the policy's, whose inputs it sees."""
+        super().__init__()
+        self.encoder = Encoder(spec, network)
+        self.actions = ActionInputs(spec) if settings.use_actions else None
+        actions = 0 if self.actions is None else self.actions.features
+        self.trunk = MLP(self.encoder.features + actions + 1, settings.hidden)
+        self.head = nn.Linear(self.trunk.features, 1)
+        initialize(self.head, 1.0)
+
+    def forward(self, seen: Seen) -> Tensor:
+        """(N,) logits: positive where steps look demonstrated."""
+        features = torch.cat([self.encoder(seen.inputs), seen.rest], dim=-1)
+        logits: Tensor = self.head(self.trunk.plain(features))
+        return logits[:, 0]
+
+    def see(self, policy: Policy, steps: Steps) -> Seen:
+        """What it sees of steps."""
+        vector, *images = policy.prepare(steps.observations)
+        rest = vector.new_zeros(len(vector), 1)
+        if self.actions is not None:
+            rest = torch.cat([self.actions(steps), rest], dim=-1)
+        return Seen((vector, *(image.float() for image in images)), rest)
+
+
+class GAIL:
+    """Pays agents for what is taken for demonstrated. All randomness follows from `seed`."""
+
+    def __init__(self, settings: GAILSettings, policy: Policy, rows: Rows, seed: int) -> None:
+        device = policy.flat.device
+        self.settings = settings
+        self._policy = policy
+        self._demonstrations = Demonstrations(rows, device, seed)
+        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, device, seed + 1)
+        self._generator = Generator(device).manual_seed(seed + 2)
+        self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(device)
+        self._parameters = list(self._discriminator.parameters())
+        self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=device)
+        place(self._parameters, self._vector)
+        self._optimizer = FlatAdam(self._vector, settings.learning_rate, None)
+        images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
+        self._scales = [1.0, *images]
+        self._strength = torch.zeros((), device=device)
+        self._averages = Averages(METRICS, device)
+        self.set_progress(0)
+
+    @torch.no_grad()
+    def score(self, steps: Steps) -> Scores:
+        """What N steps earn, and the absorbing state, weighted by the strength."""
+        seen = self._discriminator.see(self._policy, steps)
+        logits = self._discriminator(_join(seen, _absorbing(seen)))
+        rewards = reward_of(logits, self.settings.form, self.settings.bound) * self._strength
+        return Scores(rewards[:-1], rewards[-1])
+
+    def learn(self, steps: Steps, samples: float) -> None:
+        """Gradient steps of the discriminator, as many as `samples` new ones ask for, on parts of the agent's steps."""
+        for batch in self._batches.draw(steps, samples):
+            self._update(batch)
+
+    def set_progress(self, samples: int) -> None:
+        """Moves the strength to what it is after `samples` samples."""
+        chosen = self.settings
+        self._strength.fill_(scheduled(chosen.strength, chosen.strength_end, chosen.schedule_samples, samples))
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the discriminator's gradient steps since the last reading."""
+        return {**self._averages.read(), f"gail/{SKIPPED}": self._optimizer.skipped()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+        return {
+            "discriminator": self._vector.cpu().clone(),
+            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
+            "random/demonstrations": self._demonstrations.generator.get_state().clone(),
+            "random/lines": self._generator.get_state().clone(),
+            **self._batches.state_dict(),
+            "strength": self._strength.cpu().clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        self._vector.copy_(state["discriminator"])
+        self._optimizer.load_state_dict(below(state, "optimizer/"))
+        load_torch_state(self._demonstrations.generator, state["random/demonstrations"])
+        load_torch_state(self._generator, state["random/lines"])
+        self._batches.load_state_dict(state)
+        self._strength.copy_(state["strength"])
+
+    def _update(self, steps: Steps) -> None:
+        """One gradient step, on these steps of the agent and as many that were demonstrated: nothing waits for it."""
+        count = len(steps.terminated)
+        demonstrated = self._demonstrations.draw(count)
+        theirs = self._discriminator.see(self._policy, demonstrated)
+        own = self._discriminator.see(self._policy, steps)
+        logits = self._discriminator(_join(_join(theirs, own), _absorbing(own)))
+        of_theirs, of_own, absorbing = logits[:count], logits[count : 2 * count], logits[-1]
+        loss = discriminator_loss(of_theirs, demonstrated.terminated, absorbing, demonstrated=True)
+        loss = loss + discriminator_loss(of_own, steps.terminated, absorbing, demonstrated=False)
+        ends = _after_ends(theirs, demonstrated.terminated), _after_ends(own, steps.terminated)
+        penalty = self._penalty(*ends)
+        gradients = torch.autograd.grad(loss + self.settings.gradient_penalty * penalty, self._parameters)
+        finite = self._optimizer.step(gradients)
+        scores = logits.detach().sigmoid()
+        scalars = [loss, penalty, (of_theirs > 0).float().mean(), (of_own < 0).float().mean()]
+        scalars += [scores[:count].mean(), scores[count:-1].mean(), scores[-1]]
+        self._averages.add(torch.stack(scalars), finite)
+
+    def _penalty(self, theirs: Seen, own: Seen) -> Tensor:
+        """() mean squared difference from 1 of the gradient's norm over all inputs, on lines between steps."""
+        tensors = list(zip((*theirs.inputs, theirs.rest), (*own.inputs, own.rest)))
+        share = torch.rand(len(own.rest), generator=self._generator, device=self._vector.device)
+        mixed = [
+            torch.lerp(one, other, share.view(-1, *[1] * (one.dim() - 1))).requires_grad_() for one, other in tensors
+        ]
+        logits = self._discriminator(Seen(tuple(mixed[:-1]), mixed[-1]))
+        gradients = torch.autograd.grad(logits.sum(), mixed, create_graph=True)
+        # Images are raw here: their gradient counts as that of what the network makes of them.
+        scaled = (part / scale for part, scale in zip(gradients, (*self._scales, 1.0)))
+        squares = torch.stack([part.flatten(1).square().sum(-1) for part in scaled]).sum(0)
+        return (torch.sqrt(squares + EPSILON) - 1).square().mean()
+
+
+METRICS = (
+    "gail/loss",
+    "gail/gradient_penalty",
+    "gail/accuracy_demonstrated",
+    "gail/accuracy_own",
+    "gail/score_demonstrated",
+    "gail/score_own",
+    "gail/score_absorbing",
+)
+EPSILON = 1e-12
+"""Added to a squared norm, whose root has no gradient at 0."""
+
+
+def _absorbing(like: Seen) -> Seen:
+    """The absorbing state: zeros, and the mark that it is it."""
+    rest = torch.zeros_like(like.rest[:1])
+    rest[:, -1] = 1
+    return Seen(tuple(torch.zeros_like(part[:1]) for part in like.inputs), rest)
+
+
+def _after_ends(seen: Seen, terminated: Tensor) -> Seen:
+    """The steps, but the absorbing state in place of those that ended their episode, (N,) bool."""
+    going = (~terminated).float()
+    rest = seen.rest * going[:, None]
+    rest[:, -1] = 1 - going
+    return Seen(tuple(part * going.view(-1, *[1] * (part.dim() - 1)) for part in seen.inputs), rest)
+
+
+def _join(one: Seen, other: Seen) -> Seen:
+    inputs = tuple(torch.cat(parts) for parts in zip(one.inputs, other.inputs))
+    return Seen(inputs, torch.cat([one.rest, other.rest]))

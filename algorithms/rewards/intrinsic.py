@@ -1,0 +1,197 @@
+"""Reward for what is new to agents: what curiosity and RND have in common.
+
+A model learns from what agents do, and agents are paid for its errors: they fall where it has often been. What is paid
+is scaled by the errors' root mean square over the whole run (arXiv 1810.12894 divides by the deviation of their
+returns), so that a strength means the same in every game, and less is paid as a game gets familiar.
+
+Nothing follows a step that terminated, so no error can be told. It is paid what late steps earn on average, and the
+state that follows pays the same, for ever: an end is worth as much novelty as going on, and neither dying nor living
+earns anything by itself.
+
+Shapes: N steps, E numbers of an encoding, L losses.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.imitation.demonstrations import Steps
+from algorithms.metrics import SKIPPED, Averages, below, seeded
+from algorithms.networks.encoders import initialize
+from algorithms.networks.mlp import MLP, Encoder
+from algorithms.ops.adam import FlatAdam, place
+from algorithms.policy import Policy
+from algorithms.rewards.base import Scores
+from algorithms.rewards.batches import OwnBatches
+from algorithms.settings import NetworkSettings, NoveltySettings, scheduled
+from envs.spec import BehaviorSpec
+
+
+class Judgement(NamedTuple):
+    """What a model makes of N steps. What it says of those that terminated means nothing."""
+
+    errors: Tensor
+    """(N,): how new each step is."""
+    losses: tuple[Tensor, ...]
+    """L times (N,): what it learns from, each step's."""
+
+
+class Model(ABC, nn.Module):
+    """Knows what it has seen. Parameters that need no gradient stay as they are."""
+
+    losses: Mapping[str, float]
+    """Weights of its L losses, by TensorBoard's names."""
+
+    @abstractmethod
+    def errors(self, policy: Policy, steps: Steps) -> Tensor:
+        """(N,): how new each step is to it."""
+
+    @abstractmethod
+    def judge(self, policy: Policy, steps: Steps) -> Judgement:
+        """The same, and what to learn from the steps."""
+
+
+class Novelty:
+    """Pays agents for what a model is wrong about. All randomness follows from `seed`."""
+
+    def __init__(
+        self, name: str, settings: NoveltySettings, policy: Policy, make: Callable[[], Model], seed: int
+    ) -> None:
+        """`make` makes the model, on the CPU; `name` is where the settings stand below `reward`."""
+        device = policy.flat.device
+        self.settings = settings
+        self._name = name
+        self._policy = policy
+        self._model = seeded(make, seed).to(device)
+        parameters = list(self._model.parameters())
+        self._learned = [parameter for parameter in parameters if parameter.requires_grad]
+        fixed = [parameter for parameter in parameters if not parameter.requires_grad]
+        self._vector = torch.empty(sum(parameter.numel() for parameter in parameters), device=device)
+        place((*self._learned, *fixed), self._vector)
+        learned = sum(parameter.numel() for parameter in self._learned)
+        self._optimizer = FlatAdam(self._vector[:learned], settings.learning_rate, None)
+        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, device, seed)
+        self._scale = Scale(settings.bound, 1 / max(1.0, MEAN_SAMPLES * settings.updates_per_sample), device)
+        self._strength = torch.zeros((), device=device)
+        names = (*self._model.losses, f"{name}/error_scale", f"{name}/reward_mean")
+        self._averages = Averages(names, device)
+        self.set_progress(0)
+
+    @torch.no_grad()
+    def score(self, steps: Steps) -> Scores:
+        """What N steps earn, and the state after an end, weighted by the strength. Nothing before the first update."""
+        mean = self._scale.mean()
+        rewards = torch.where(steps.terminated, mean, self._scale.scaled(self._model.errors(self._policy, steps)))
+        return Scores(rewards * self._strength, mean * self._strength)
+
+    def learn(self, steps: Steps, samples: float) -> None:
+        """Gradient steps of the model, as many as `samples` new ones ask for, on parts of the agent's steps."""
+        for batch in self._batches.draw(steps, samples):
+            self._update(batch)
+
+    def set_progress(self, samples: int) -> None:
+        """Moves the strength to what it is after `samples` samples."""
+        chosen = self.settings
+        self._strength.fill_(scheduled(chosen.strength, chosen.strength_end, chosen.schedule_samples, samples))
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the model's gradient steps since the last reading."""
+        return {**self._averages.read(), f"{self._name}/{SKIPPED}": self._optimizer.skipped()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an exact continuation needs."""
+        return {
+            "model": self._vector.cpu().clone(),
+            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
+            **self._batches.state_dict(),
+            "scale": self._scale.numbers.cpu().clone(),
+            "strength": self._strength.cpu().clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave."""
+        self._vector.copy_(state["model"])
+        self._optimizer.load_state_dict(below(state, "optimizer/"))
+        self._batches.load_state_dict(state)
+        self._scale.numbers.copy_(state["scale"])
+        self._strength.copy_(state["strength"])
+
+    def _update(self, steps: Steps) -> None:
+        """One gradient step on what went on after these steps: nothing waits for it."""
+        judged = self._model.judge(self._policy, steps)
+        going = ~steps.terminated
+        count = going.sum().clamp(min=1)
+        losses = [torch.where(going, loss, 0.0).sum() / count for loss in judged.losses]
+        total = torch.stack([weight * loss for weight, loss in zip(self._model.losses.values(), losses)]).sum()
+        finite = self._optimizer.step(torch.autograd.grad(total, self._learned))
+        self._scale.merge(judged.errors.detach(), going, finite)
+        self._averages.add(torch.stack([*losses, self._scale.root(), self._scale.mean()]), finite)
+
+
+class Scale:
+    """Root mean square of all errors merged so far, and the mean of late ones once scaled by it. All on the device."""
+
+    def __init__(self, bound: float, rate: float, device: torch.device) -> None:
+        """Scaled errors end at `bound`; `rate` is the weight of the latest batch in the mean."""
+        self._bound, self._rate = bound, rate
+        self.numbers = torch.zeros(4, device=device)
+        """Batches merged, mean square, mean of late scaled errors, and the weight that this mean has so far."""
+
+    def scaled(self, errors: Tensor) -> Tensor:
+        """Errors (N,) over their root mean square, up to the bound; 0 before the first batch."""
+        square = self.numbers[1]
+        return torch.where(square > 0, errors * square.clamp(min=TINY).rsqrt(), 0.0).clamp(max=self._bound)
+
+    def root(self) -> Tensor:
+        """() root mean square."""
+        return self.numbers[1].sqrt()
+
+    def mean(self) -> Tensor:
+        """() mean of late scaled errors; 0 before the first batch."""
+        return self.numbers[2] / self.numbers[3].clamp(min=TINY)
+
+    @torch.no_grad()
+    def merge(self, errors: Tensor, counted: Tensor, finite: Tensor) -> None:
+        """Takes in the errors (N,) that are `counted` (N,) bool, unless () bool `finite` says that they are spoilt.
+
+        Every batch has the same weight in the root mean square. An error counts in it up to the bound as well, so that
+        no outlier makes all others small for long.
+        """
+        count, square, mean, weight = self.numbers.unbind()
+        rows = counted.sum()
+        taken = finite & (rows > 0)
+        largest = torch.where(square > 0, self._bound * square.sqrt(), torch.inf)
+        squares = torch.where(counted, torch.minimum(errors, largest).square(), 0.0)
+        count.add_(taken)
+        square.add_(torch.where(taken, (squares.sum() / rows - square) / count, 0.0))
+        scaled = torch.where(counted, self.scaled(errors), 0.0)
+        mean.add_(torch.where(taken, (scaled.sum() / rows - mean) * self._rate, 0.0))
+        weight.add_((1 - weight) * self._rate * taken)
+
+
+class Encoding(nn.Module):
+    """Inputs of the policy to an encoding (N, E): the policy's kind of encoder, hidden layers, and a linear one."""
+
+    def __init__(self, spec: BehaviorSpec, network: NetworkSettings, hidden: Sequence[int], size: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(spec, network)
+        self.trunk = MLP(self.encoder.features, hidden)
+        self.head = nn.Linear(self.trunk.features, size)
+        initialize(self.head, math.sqrt(2))
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """(N, E)."""
+        encoding: Tensor = self.head(self.trunk(self.encoder(inputs)))
+        return encoding
+
+
+MEAN_SAMPLES = 1000
+"""Samples over which the mean reward is taken: what late steps earn, of the model as it is now."""
+TINY = 1e-30
+"""Keeps 0 / 0 from being NaN."""

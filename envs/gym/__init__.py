@@ -1,0 +1,1 @@
+"""Gymnasium environments: workers that step them, and managers."""

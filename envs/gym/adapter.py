@@ -1,0 +1,189 @@
+"""Gymnasium environments: how one is made, what its behavior is, and how it is driven with arrays of a spec.
+
+Shapes: C continuous actions, B discrete branches, A mask entries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+
+from envs.gym.spaces import ActionCodec, follow, observation_parts, write_mask
+from envs.spec import Array, BehaviorSpec, UserError
+
+Env = gymnasium.Env[Any, Any]
+
+
+@dataclass(frozen=True)
+class GymEnv:
+    """How to make one Gymnasium environment. Picklable: each worker makes its own."""
+
+    id: str
+    """A registered id; `package.module:Name-v0` imports the module first."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[Any, ...] = ()
+    """From the inside out: `package.module:Class`, or a mapping with `path` and `kwargs`."""
+    time_scale: float = 20.0
+    """Durations that the env returns are divided by this; 0 = do not wait."""
+
+    @property
+    def behavior(self) -> str:
+        """Name of its one behavior: the id without module and namespace."""
+        return self.id.split(":")[-1].split("/")[-1]
+
+    def check(self) -> None:
+        """Refuses what can be refused without making the env.
+
+        Raises:
+            UserError: an unknown id, a module or wrapper that cannot be imported, a missing optional library, keyword
+                arguments that are not taken.
+        """
+        spec = self._spec()
+        creator: Any = spec.entry_point
+        if isinstance(creator, str):
+            try:
+                creator = load_env_creator(creator)
+            except (ImportError, AttributeError, gymnasium.error.DependencyNotInstalled) as error:
+                raise UserError(f"Environment {self.id!r} cannot be loaded: {error}.") from error
+        if callable(creator):
+            _check_call(f"Environment {self.id!r} (env.kwargs)", creator, (), {**spec.kwargs, **self.kwargs})
+        for wrapper in self.wrappers:
+            wrap, kwargs = _wrapper(wrapper)
+            _check_call(f"Wrapper {wrapper!r} (env.wrappers)", wrap, (None,), kwargs)
+
+    def make(self, render: bool = False) -> Env:
+        """A new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
+        spec = self._spec()
+        kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
+        env: Env = gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
+        for wrapper in self.wrappers:
+            wrap, kwargs = _wrapper(wrapper)
+            env = wrap(env, **kwargs)
+        return env
+
+    def _spec(self) -> EnvSpec:
+        module, _, name = self.id.rpartition(":")
+        if module:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UserError(
+                    f"Environment {self.id!r}: module {module!r} cannot be imported ({error}). "
+                    "Install it, or put its folder on PYTHONPATH."
+                ) from error
+        try:
+            return gymnasium.spec(name)
+        except gymnasium.error.Error as error:
+            known = sorted(registry)
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            near += [known_id for known_id in known if known_id.startswith(f"{name}-v")]
+            hint = f"Did you mean {' or '.join(dict.fromkeys(near))}?" if near else "No known id is close to it."
+            raise UserError(
+                f"Unknown environment id {self.id!r}. {hint} "
+                "An id from a package of its own is written with the module that registers it: package.module:Name-v0."
+            ) from error
+
+
+class NotFinite(UserError):
+    """An env gave NaN or infinity, which nothing can be learned from."""
+
+    def __init__(self, behavior: str, field: str, value: Any) -> None:
+        super().__init__(f"behavior {behavior!r}: {field} is {value}, where only finite numbers can be learned from")
+
+
+class GymAdapter:
+    """Drives one env with arrays of a spec: observations and masks into rows, rows of actions into its own."""
+
+    def __init__(self, env: Env, spec: BehaviorSpec) -> None:
+        self._spec = spec
+        self._parts = observation_parts(env.observation_space)
+        self._codec = ActionCodec(env.action_space)
+        self.action = self._codec.decode
+        """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
+        seen = behavior_spec(env, spec.name, spec.masked)
+        difference = spec.difference(seen)
+        if difference:
+            raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
+
+    def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
+        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
+
+        Raises:
+            NotFinite: a number of it is none.
+        """
+        for part, row in zip(self._parts, rows):
+            part.write(follow(observation, part.path) if part.path else observation, row)
+            # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
+            if part.spec.dtype == "float32" and not math.isfinite(np.vdot(row, row)):
+                self._look_closely(part.spec.name, row)
+
+    def mask(self, info: Mapping[str, Any], row: Array) -> None:
+        """Writes the action mask of `info` into `row` (A,); all is allowed where the spec has one and `info` has none.
+
+        Raises:
+            ValueError: a mask of the wrong size, one that allows nothing, or one that no reset has announced.
+        """
+        if "action_mask" in info:
+            if not self._spec.masked:
+                raise ValueError(
+                    "info holds an action_mask, but the first reset's info had none: reset must return one"
+                )
+            write_mask(info["action_mask"], self._spec.branches, row)
+        else:
+            row[...] = True
+
+    def _look_closely(self, name: str, row: Array) -> None:
+        finite = np.isfinite(row)
+        if not finite.all():
+            index = [int(i) for i in np.unravel_index(int(finite.argmin()), row.shape)]
+            raise NotFinite(self._spec.name, f"observation {name!r} at {index}", row[tuple(index)])
+
+
+def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
+    """The spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
+
+    Raises:
+        UserError: a space that cannot be served, by name, with the remedy.
+    """
+    codec = ActionCodec(env.action_space)
+    if masked and not codec.branches:
+        raise UserError("info holds an action_mask, but the action space has no discrete branch that it could mask.")
+    observations = tuple(part.spec for part in observation_parts(env.observation_space))
+    return BehaviorSpec(name, observations, codec.continuous_size, codec.branches, masked)
+
+
+def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
+    """The callable that an entry of `wrappers` names, and its keyword arguments."""
+    path, kwargs = (entry.get("path", ""), entry.get("kwargs") or {}) if isinstance(entry, Mapping) else (entry, {})
+    path = str(path)
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"Wrapper {path!r} cannot be imported ({error}). Write it as package.module:Class (env.wrappers)."
+        ) from error
+    if not callable(found):
+        raise UserError(f"Wrapper {path!r} is {type(found).__name__}, not a class or function that takes an env.")
+    return found, dict(kwargs)
+
+
+def _check_call(what: str, called: Callable[..., Any], given: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuses arguments that `called` does not take, where its signature is known."""
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*given, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{what} cannot be made: {error}; it takes {signature}") from error

@@ -1,0 +1,120 @@
+"""Pictures of play: an episode's actions, played again in a process of its own, so that drawing holds up no instance.
+
+An env that does not do the same again from the same seed and actions shows another play than the one that was recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.gym.adapter import Env, GymAdapter, GymEnv
+from envs.gym.worker import Actions
+from envs.process.lifetime import follow_parent
+from envs.process.messages import Inbox, send_object, socket_pair
+from envs.spec import Array, BehaviorSpec
+
+MAX_FRAMES = 200
+_PIXELS = 320
+_FRAMES_PER_SECOND = 10.0
+
+
+class Filming:
+    """One episode on its way to becoming a moving picture, the GIF `file`."""
+
+    def __init__(self, env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path) -> None:
+        ours, theirs = socket_pair()
+        self.inbox = Inbox(ours)
+        self.file = file
+        self.error: str | None = "the process that draws pictures ended without one"
+        """What went wrong, with the traceback if there is one; None once the file is there."""
+        tie = threading.current_thread() is threading.main_thread()
+        self._process = get_context("spawn").Process(
+            target=_run_filming, args=(env, spec, seed, actions, file, theirs, tie), name="pictures", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def take(self) -> bool:
+        """Takes what the process has to say; True once it has ended."""
+        for error in self.inbox.take():
+            self.error = error
+        return self.inbox.closed
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.inbox.socket.close()
+        self._process.kill()
+        self._process.join()
+
+
+def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
+    """A GIF of `frames`, each (H, W, 3) uint8, that repeats; larger ones are shrunk to 320 pixels."""
+    from PIL import Image
+
+    images = [Image.fromarray(shrunk(frame)) for frame in frames]
+    stream = io.BytesIO()
+    # GIFs count in hundredths of a second, and viewers slow down what is faster than two of them.
+    milliseconds = max(20, round(1000 / frames_per_second))
+    images[0].save(
+        stream, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
+    )
+    return stream.getvalue()
+
+
+def shrunk(frame: Array) -> Array:
+    """A frame (H, W, 3) uint8, made smaller if a side has more than 320 pixels."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    image.thumbnail((_PIXELS, _PIXELS))
+    return np.asarray(image)
+
+
+def picture(rendered: Any) -> Array:
+    """What `render()` returned, as a frame (H, W, 3) uint8; ValueError if it is none."""
+    frame = np.asarray(rendered)
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"render() returned {type(rendered).__name__} of shape {frame.shape}, not (H, W, 3)")
+    return frame.astype(np.uint8, copy=False)
+
+
+def _run_filming(
+    recipe: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, told: socket.socket, tie: bool
+) -> None:
+    follow_parent(tie)
+    if hasattr(os, "nice"):
+        os.nice(10)
+    error = None
+    try:
+        env = recipe.make(render=True)
+        gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
+        env.close()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gif)
+    except Exception:
+        error = traceback.format_exc()
+    with contextlib.suppress(ConnectionError):
+        send_object(told, error)
+
+
+def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:
+    adapter = GymAdapter(env, spec)
+    env.reset(seed=seed)
+    yield picture(env.render())
+    for continuous, discrete in zip(*actions):
+        action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
+        _, _, terminated, truncated, _ = env.step(action)
+        yield picture(env.render())
+        if terminated or truncated:
+            break

@@ -1,0 +1,261 @@
+"""The worker: one process that drives one or more instances, each a state machine of its own.
+
+A command is the local index of an instance: step with the action in its slot; or, where there is no env yet or it has
+failed, make one and reset it. The answer is the same byte, once the slot holds the next decision. Where the env returns
+its `duration`, the answer waits for its deadline in a heap and the worker goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import select
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.gym.adapter import Env, GymAdapter, GymEnv, NotFinite
+from envs.gym.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots
+from envs.gym.spaces import scalar_metrics
+from envs.process.lifetime import follow_parent
+from envs.process.messages import send_object
+from envs.seeding import episode_seed
+from envs.spec import Array, BehaviorSpec
+
+FLUSH_SECONDS = 2e-4
+"""A worker that has stepped for so long signals what is done before it steps the next."""
+
+
+class Actions(NamedTuple):
+    """The actions of one episode so far."""
+
+    continuous: list[list[float]]
+    discrete: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker is to do; picklable."""
+
+    env: GymEnv
+    spec: BehaviorSpec
+    instances: int
+    """Of the whole run: the size of the slots."""
+    first: int
+    """This worker drives instances `first` to `first + count - 1`."""
+    count: int
+    seed: int
+    replay: dict[int, Actions] = field(default_factory=dict)
+    """By instance: actions to drive its first episode through before its first decision."""
+
+
+class Report(NamedTuple):
+    """What goes over the control socket."""
+
+    kind: str
+    """`metrics` (content: dict), `fault` (content: text, what its env did)."""
+    instance: int
+    content: Any
+
+
+class Worker:
+    """The logic of a worker, without a process: `pump` handles commands and deadlines by the clock that it is given.
+
+    Args:
+        plan: which instances, of what.
+        slots: the shared arrays.
+        answer: called with local indices of instances whose slots hold a new decision.
+        report: called with metrics before the answer that they belong to, and with faults in the place of one.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        slots: Slots,
+        answer: Callable[[bytes], object],
+        report: Callable[[Report], object],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._seats = [Seat(plan, slots, plan.first + local, report) for local in range(plan.count)]
+        self._busy = slots.busy[plan.first : plan.first + plan.count]
+        self._answer, self._report, self._clock = answer, report, clock
+        self._deadlines: list[tuple[float, int, float]] = []
+
+    def pump(self, commands: bytes) -> None:
+        """Handles `commands` (local indices), and answers all that is done by now."""
+        began = before = self._clock()
+        done = bytearray()
+        for local in commands:
+            try:
+                duration = self._seats[local].go()
+            except (Exception, SystemExit) as error:
+                self._fail(local, error)
+                before = self._clock()
+                continue
+            now = self._clock()
+            if duration is None:
+                self._busy[local] += now - before
+                done.append(local)
+            else:
+                heapq.heappush(self._deadlines, (began + duration, local, duration))
+            before = now
+            if done and now - began > FLUSH_SECONDS:
+                self._answer(bytes(done))
+                done.clear()
+        while self._deadlines and self._deadlines[0][0] <= before:
+            _, local, duration = heapq.heappop(self._deadlines)
+            self._busy[local] += duration
+            done.append(local)
+        if done:
+            self._answer(bytes(done))
+
+    def wait(self) -> float | None:
+        """Seconds until the next deadline; None if only a command can bring news."""
+        return max(0.0, self._deadlines[0][0] - self._clock()) if self._deadlines else None
+
+    def close(self) -> None:
+        """Closes every env."""
+        for seat in self._seats:
+            seat.close()
+
+    def _fail(self, local: int, error: BaseException) -> None:
+        seat = self._seats[local]
+        frames = error.__traceback__.tb_next if error.__traceback__ else None  # leaves this file's own frame out
+        text = "its env raised\n" + "".join(traceback.format_exception(type(error), error, frames))
+        if isinstance(error, NotFinite):
+            text = str(error)
+        seat.close()
+        self._report(Report("fault", seat.instance, text))
+
+
+class Seat:
+    """One instance in a worker: its env, if there is one, and its rows of the slots."""
+
+    def __init__(self, plan: Plan, slots: Slots, instance: int, report: Callable[[Report], object]) -> None:
+        self.instance = instance
+        self._plan, self._slots, self._report = plan, slots, report
+        self._replay = plan.replay.get(instance)
+        self._observations = tuple(field[instance] for field in slots.observations)
+        self._finals = tuple(field[instance] for field in slots.final_observations)
+        self._mask: Array = slots.mask[instance]
+        self._continuous: Array = slots.continuous[instance]
+        self._discrete: Array = slots.discrete[instance]
+        self._masked = plan.spec.masked
+        self._env: Env | None = None
+
+    def go(self) -> float | None:
+        """One step, or a new env and its first reset. Returns the seconds that it lasts, None if they have passed."""
+        if self._env is None:
+            return self._begin()
+        observation, reward, terminated, truncated, info = self._env.step(
+            self._adapter.action(self._continuous, self._discrete)
+        )
+        slots, instance = self._slots, self.instance
+        reward = float(reward)
+        if not -_LARGEST <= reward <= _LARGEST:
+            raise self._not_finite("its reward", reward)
+        slots.reward[instance] = reward
+        duration = info.get("duration")
+        flags = CLOSING
+        if terminated or truncated:
+            if terminated:
+                flags |= TERMINATED
+            else:
+                flags |= TRUNCATED
+                self._adapter.observe(observation, self._finals)
+                self._adapter.mask(info, slots.final_mask[instance])
+            metrics = scalar_metrics(info)
+            if metrics:
+                for name, value in metrics.items():
+                    if not math.isfinite(value):
+                        raise self._not_finite(f"info[{name!r}]", value)
+                flags |= METRICS
+                self._report(Report("metrics", instance, metrics))
+            observation, info = self._reset(self._env)
+            if "duration" in info:
+                duration = info["duration"] + (duration or 0.0)
+        self._adapter.observe(observation, self._observations)
+        if self._masked:
+            self._adapter.mask(info, self._mask)
+        slots.flags[instance] = flags
+        return self._scaled(duration)
+
+    def close(self) -> None:
+        """Closes the env; the next `go` makes a new one."""
+        if self._env is not None:
+            with contextlib.suppress(Exception):
+                self._env.close()
+            self._env = None
+
+    def _begin(self) -> float | None:
+        replay, self._replay = self._replay, None
+        env = self._plan.env.make()
+        self._env = env  # from here on `close` finds it, whatever fails
+        self._adapter = GymAdapter(env, self._plan.spec)
+        observation, info = self._reset(env)
+        duration = info.get("duration")
+        if replay is not None:
+            observation, info = self._drive(env, replay, observation, info)
+            duration = None  # the resumed run has waited these out before
+        self._adapter.observe(observation, self._observations)
+        self._adapter.mask(info, self._mask)
+        self._slots.flags[self.instance] = 0
+        return self._scaled(duration)
+
+    def _reset(self, env: Env) -> tuple[Any, dict[str, Any]]:
+        episode = int(self._slots.episode[self.instance]) + 1
+        self._slots.episode[self.instance] = episode
+        return env.reset(seed=episode_seed(self._plan.seed, self.instance, episode))
+
+    def _drive(self, env: Env, replay: Actions, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Takes a resumed episode to where it was."""
+        for number, (continuous, discrete) in enumerate(zip(*replay), start=1):
+            action = self._adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
+            observation, _, terminated, truncated, info = env.step(action)
+            if terminated or truncated:
+                raise RuntimeError(
+                    f"the resumed episode ended at step {number} of {len(replay.discrete)}: with the same seed and the "
+                    "same actions this env does not do the same again, so its episode cannot be resumed"
+                )
+        return observation, info
+
+    def _scaled(self, duration: float | None) -> float | None:
+        if duration is None:
+            return None
+        if not 0.0 <= duration < math.inf:
+            raise ValueError(f"info['duration'] is {duration}; it has to be seconds, 0 or more")
+        return float(duration) / self._plan.env.time_scale if self._plan.env.time_scale else None
+
+    def _not_finite(self, field: str, value: Any) -> NotFinite:
+        return NotFinite(self._plan.spec.name, field, value)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket, tie: bool) -> None:
+    """Main function of a worker's process: ends when the manager closes its end of `signals`, or dies.
+
+    With `tie`, Linux kills this process when the thread that started it ends; else a thread watches for the parent.
+    """
+    follow_parent(tie)
+    slots = Slots(plan.spec, plan.instances, block)
+    worker = Worker(plan, slots, signals.sendall, lambda report: send_object(control, report))
+    with contextlib.suppress(ConnectionError):  # the manager has gone: nothing more to tell
+        while True:
+            wait = worker.wait()
+            if wait is None or select.select([signals], [], [], wait)[0]:
+                commands = signals.recv(256)
+                if not commands:
+                    break
+            else:
+                commands = b""
+            worker.pump(commands)
+    worker.close()

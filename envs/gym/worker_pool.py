@@ -1,0 +1,315 @@
+"""The fleet: worker processes, their signals in one selector, and what happens when one of them fails.
+
+Whatever fails, fails alone: an env that raises is made anew in its worker; a worker that dies, or whose instance does
+not answer in time, is killed and launched anew. Nobody waits for either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.gym.worker import Plan, Report, run_worker
+from envs.process.messages import Inbox, socket_pair
+from envs.spec import Array, UserError
+
+START_SECONDS = 60.0
+"""An instance that starts has so much more time than `step_timeout`: imports, and the making of an env."""
+REFILL_SECONDS = 600.0
+"""One restart comes back to an instance's budget after so long: a game that leaks may fail for days, now and then."""
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 10.0
+_CHECK_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
+
+
+class InstanceFailed(UserError):
+    """An instance failed more often than its budget of restarts allows."""
+
+
+class News(NamedTuple):
+    """Something that the user should hear of."""
+
+    kind: str
+    """`fault`, `restart`, `stranger` (somebody else at a player's port), or `note`, which is nothing bad."""
+    instance: int
+    text: str
+
+
+class Budget:
+    """Restarts that each instance may still take: `restarts` at first, one more every `REFILL_SECONDS` up to that.
+
+    An instance that needs more is left out, as long as at least `min_instances` others live.
+    """
+
+    def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
+        self.restarts = restarts
+        self.left_out: Array = np.zeros(instances, bool)
+        """(I,) instances that have failed for good."""
+        self._min_instances = min_instances
+        self._spent = np.zeros(instances)
+        self._since = np.zeros(instances)
+
+    def spend(self, instance: int, now: float) -> tuple[int, float] | None:
+        """Takes one: (how many are spent, seconds to wait before the restart), or None if none is left."""
+        refilled = self._spent[instance] - (now - self._since[instance]) / REFILL_SECONDS
+        spent = max(0.0, refilled) + 1.0
+        self._spent[instance], self._since[instance] = spent, now
+        if spent > self.restarts:
+            return None
+        number = int(np.ceil(spent))
+        return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
+
+    def leave_out(self, instance: int, why: str) -> News:
+        """Goes on without an instance whose budget is spent, and tells so.
+
+        Raises:
+            InstanceFailed: too few others live.
+        """
+        self.left_out[instance] = True
+        others = int(np.count_nonzero(~self.left_out))
+        spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
+        if others < self._min_instances:
+            raise InstanceFailed(f"{spent}:\n{why}")
+        return News("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
+
+
+class Link:
+    """A worker's process and the manager's ends of its sockets."""
+
+    def __init__(self, plan: Plan, block: Any) -> None:
+        self.plan = plan
+        self.instances = np.arange(plan.first, plan.first + plan.count)
+        """(count,) by local index."""
+        self.open = True
+        self.signals, signals = socket_pair()
+        control_here, control = socket_pair()
+        self.inbox = Inbox(control_here)
+        tie = threading.current_thread() is threading.main_thread()
+        name = f"worker of instances {plan.first} to {plan.first + plan.count - 1}"
+        self.process = get_context("spawn").Process(
+            target=run_worker, args=(plan, block, signals, control, tie), name=name, daemon=True
+        )
+        self.process.start()
+        signals.close()
+        control.close()
+        self.signals.setblocking(False)
+
+    def command(self, local: bytes | bytearray) -> None:
+        """Lets these local indices go on. A dead worker is noticed when its end of the socket is read."""
+        with contextlib.suppress(OSError):
+            self.signals.send(local)
+
+    def close(self, kill: bool = True) -> None:
+        """Ends the process: at once, or by itself as its socket has closed."""
+        if kill:
+            self.process.kill()
+        self.open = False
+        self.signals.close()
+        self.inbox.socket.close()
+
+
+class Fleet:
+    """All workers of one manager.
+
+    Args:
+        plans: what each worker drives: instances in order, without gaps.
+        block: the memory of the slots.
+        selector: where the workers' sockets are watched; the data of every key in it is a function to call.
+        step_timeout: seconds that an instance has to answer.
+        restarts: budget of each instance.
+        min_instances: how many have to live for one whose budget is spent to be left out.
+        news: where faults and restarts are told.
+    """
+
+    def __init__(
+        self,
+        plans: list[Plan],
+        block: Any,
+        selector: selectors.BaseSelector,
+        *,
+        step_timeout: float,
+        restarts: int,
+        min_instances: int,
+        news: deque[News],
+    ) -> None:
+        instances = plans[0].instances
+        self.failed: list[int] = []
+        """Instances that failed since the manager last took note."""
+        self._metrics: dict[int, dict[str, float]] = {}
+        """By instance: metrics whose closing has not been delivered yet."""
+        self._news = news
+        self._block, self._selector, self._step_timeout = block, selector, step_timeout
+        self.budget = Budget(restarts, instances, min_instances)
+        self._worker_of = np.repeat(np.arange(len(plans)), [plan.count for plan in plans])
+        self._local_of = np.concatenate([np.arange(plan.count) for plan in plans]).astype(np.uint8)
+        self._deadline = np.full(instances, np.inf)
+        """(I,) when the answer to each instance's last command is overdue."""
+        self._late = np.zeros(instances, bool)
+        self._due: list[tuple[float, int, Link, int | None]] = []
+        """Heap of restarts: when, tie-breaker, in or of which worker, which instance (None: the worker)."""
+        self._order = itertools.count()
+        self._seen: set[str] = set()
+        self._last_error: dict[int, str] = {}
+        self._period = min(_CHECK_SECONDS, step_timeout / 4)
+        self._check_at = time.monotonic() + self._period
+        self._dying: list[Link] = []
+        self._links: list[Link] = []
+        for plan in plans:
+            self._links.append(self._launch(plan))
+
+    def poll(self, until: float) -> Array | None:
+        """Waits for signals, once, at most until `until` (monotonic): instances with a new decision, or None."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check(now)
+        wait = 0.0 if self.failed else min(until, self._check_at) - now
+        parts = []
+        for key, _ in self._selector.select(max(0.0, wait)):
+            part = key.data()
+            if part is not None:
+                parts.append(part)
+        if not parts:
+            return None
+        ready: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._deadline[ready] = np.inf
+        return ready
+
+    def command(self, instances: Array) -> None:
+        """Lets these instances (N,) go on."""
+        self._deadline[instances] = time.monotonic() + self._step_timeout
+        commands: dict[int, bytearray] = {}
+        for worker, local in zip(self._worker_of.take(instances).tolist(), self._local_of.take(instances).tolist()):
+            if worker in commands:
+                commands[worker].append(local)
+            else:
+                commands[worker] = bytearray((local,))
+        for worker, data in commands.items():
+            self._links[worker].command(data)
+
+    def take_metrics(self, instance: int) -> dict[str, float]:
+        """The metrics that the instance has sent ahead of its closing."""
+        if instance not in self._metrics:
+            self._read_reports(self._links[self._worker_of[instance]])
+        return self._metrics.pop(instance, {})
+
+    def close(self) -> None:
+        """Ends all workers: they close their envs; those that do not get round to it are killed."""
+        for link in self._links:
+            link.close(kill=False)
+        stop = time.monotonic() + _CLOSE_SECONDS
+        for link in self._links + self._dying:
+            link.process.join(max(0.0, stop - time.monotonic()))
+            link.process.kill()
+            link.process.join()
+
+    def _launch(self, plan: Plan) -> Link:
+        link = Link(plan, self._block)
+        playing = np.flatnonzero(~self.budget.left_out[link.instances])
+        link.command(playing.astype(np.uint8).tobytes())
+        self._selector.register(link.signals, selectors.EVENT_READ, partial(self._read_signals, link))
+        self._selector.register(link.inbox.socket, selectors.EVENT_READ, partial(self._read_reports, link))
+        self._deadline[link.instances[playing]] = time.monotonic() + self._step_timeout + START_SECONDS
+        return link
+
+    def _read_signals(self, link: Link) -> Array | None:
+        try:
+            data = link.signals.recv(65536)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if data:
+            return link.instances.take(np.frombuffer(data, np.uint8))
+        self._read_reports(link)
+        link.process.join(0.1)  # its sockets close a moment before its exit status is there
+        self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")
+        return None
+
+    def _read_reports(self, link: Link) -> None:
+        if not link.open:  # its signals, ready at the same moment, have ended it
+            return
+        reports: list[Report] = link.inbox.take()
+        for report in reports:
+            if report.kind == "metrics":
+                self._metrics[report.instance] = report.content
+            else:
+                self._lose_instance(link, report.instance, report.content)
+        if link.inbox.closed:
+            self._ignore(link.inbox.socket)  # its signals tell the rest
+
+    def _check(self, now: float) -> None:
+        """Restarts what is due, and looks for workers that hang."""
+        while self._due and self._due[0][0] <= now:
+            _, _, link, instance = heapq.heappop(self._due)
+            worker = int(self._worker_of[link.plan.first])
+            if self._links[worker] is not link or (instance is not None and not link.open):
+                continue  # the whole worker has failed since
+            if instance is None:
+                self._links[worker] = self._launch(replace(link.plan, replay={}))
+            else:
+                self._deadline[instance] = now + self._step_timeout + START_SECONDS
+                link.command(self._local_of[instance : instance + 1].tobytes())
+            who = link.process.name.capitalize() if instance is None else f"Instance {instance}"
+            self._news.append(
+                News("restart", link.plan.first if instance is None else instance, f"{who}: starts anew.")
+            )
+        late = self._deadline < now
+        overdue = (late & self._late).nonzero()[0]  # twice: the answer may lie unread, if nobody has polled for long
+        self._late = late
+        for worker, instance in dict(zip(self._worker_of[overdue].tolist(), overdue.tolist())).items():
+            why = f"instance {instance} did not answer within {self._step_timeout:g} s (env.step_timeout)"
+            self._lose_worker(self._links[worker], why)
+        for link in self._links:
+            if link.open and not link.process.is_alive():  # something that it started holds its sockets open
+                self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")
+        self._dying = [link for link in self._dying if link.process.is_alive()]
+        self._check_at = min(now + self._period, self._due[0][0] if self._due else np.inf)
+
+    def _lose_worker(self, link: Link, why: str) -> None:
+        self._ignore(link.signals)
+        self._ignore(link.inbox.socket)
+        link.close()
+        self._dying.append(link)
+        who = link.process.name.capitalize()
+        self._schedule(link, None, link.instances.tolist(), f"{who}: {why}.")
+
+    def _ignore(self, sock: socket.socket) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # the worker's end of it may have closed before
+            self._selector.unregister(sock)
+
+    def _lose_instance(self, link: Link, instance: int, error: str) -> None:
+        self._last_error[instance] = error.rstrip()
+        told = "the same as before." if error in self._seen else f"{error.rstrip()}\n"
+        self._seen.add(error)
+        self._schedule(link, instance, [instance], f"Instance {instance}: {told}")
+
+    def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
+        """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""
+        now = time.monotonic()
+        self._deadline[lost] = np.inf
+        self.failed += lost
+        for one in lost:
+            self._metrics.pop(one, None)
+        budgets = {one: self.budget.spend(one, now) for one in lost if not self.budget.left_out[one]}
+        for one in [one for one, budget in budgets.items() if budget is None]:
+            last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
+            self._news.append(self.budget.leave_out(one, last))
+        left = [budget for budget in budgets.values() if budget is not None]
+        if not left:
+            return
+        number, delay = max(left)
+        heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
+        self._check_at = min(self._check_at, now + delay)
+        self._news.append(News("fault", lost[0], f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))

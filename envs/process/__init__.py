@@ -1,0 +1,1 @@
+"""What any kind of environment needs of the operating system: processes, messages and memory."""

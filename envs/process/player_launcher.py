@@ -1,0 +1,155 @@
+"""The warden: a small process that launches players, tells of their ends, and kills them when the run is gone.
+
+Players are launched by threads' owners and would outlive a trainer that is killed outright. The warden outlives it by a
+moment: its socket closes, and it kills what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from multiprocessing import get_context
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from envs.process.lifetime import SIGNALS, end_with_launcher, ignore_signals
+from envs.process.messages import Inbox, send_object, socket_pair
+
+_CLOSE_SECONDS = 5.0
+
+
+class Launched(NamedTuple):
+    """A player's process has been started."""
+
+    key: int
+    pid: int
+
+
+class Ended(NamedTuple):
+    """A player's process has ended, or could not be started."""
+
+    key: int
+    status: int | None
+    """Exit status, negative for a signal; None where `error` says why there is no process."""
+    error: str = ""
+
+
+class Warden:
+    """The warden's process, and this side of its socket."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket_pair()
+        self.inbox = Inbox(ours)
+        self._process = get_context("spawn").Process(target=run_warden, args=(theirs,), name="warden", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def launch(self, key: int, command: list[str], output: str, environment: dict[str, str]) -> None:
+        """Starts a player, known as `key` from now on; its stdout and stderr go to the file `output`."""
+        self._send(("launch", key, command, output, environment))
+
+    def kill(self, key: int) -> None:
+        """Kills a player and all that it has started."""
+        self._send(("kill", key))
+
+    def take(self) -> list[Launched | Ended]:
+        """What has happened since the last call."""
+        return self.inbox.take()
+
+    def close(self) -> None:
+        """Ends the warden, which kills the players that are left."""
+        with contextlib.suppress(OSError):
+            self.inbox.socket.shutdown(socket.SHUT_RDWR)
+        self.inbox.socket.close()
+        self._process.join(_CLOSE_SECONDS)
+        self._process.kill()
+        self._process.join()
+
+    def _send(self, command: tuple[Any, ...]) -> None:
+        sock = self.inbox.socket
+        with contextlib.suppress(OSError):  # it has ended, which its inbox tells
+            sock.setblocking(True)
+            try:
+                send_object(sock, command)
+            finally:
+                sock.setblocking(False)
+
+
+def run_warden(sock: socket.socket) -> None:
+    """Main function of the warden's process."""
+    ignore_signals()
+    players: dict[int, subprocess.Popen[bytes]] = {}
+    told: SimpleQueue[Launched | Ended] = SimpleQueue()
+
+    def write() -> None:
+        # Apart, so that commands are read also while the manager, which sends more of them, does not read.
+        with contextlib.suppress(OSError):
+            while True:
+                send_object(sock, told.get())
+
+    def watch(key: int, player: subprocess.Popen[bytes]) -> None:
+        status = player.wait()
+        _kill(player)  # what it has left behind
+        players.pop(key, None)
+        told.put(Ended(key, status))
+
+    inbox = Inbox(sock)
+    sock.setblocking(True)
+    threading.Thread(target=write, daemon=True).start()
+    while not inbox.closed:
+        for kind, key, *what in inbox.take():
+            if kind == "kill":
+                if key in players:
+                    _kill(players[key])
+                continue
+            try:
+                player = _launch(*what)
+            except Exception as error:  # of whatever kind, it is this player's alone
+                told.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
+                continue
+            players[key] = player
+            told.put(Launched(key, player.pid))
+            threading.Thread(target=watch, args=(key, player), daemon=True).start()
+    for player in list(players.values()):
+        _kill(player)
+
+
+def _launch(command: list[str], output: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    # A session or group of its own: the terminal's signals are the trainer's alone, and all of it can be killed.
+    options: dict[str, Any] = {"start_new_session": True, "preexec_fn": _become_player}
+    if sys.platform == "win32":
+        options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    with open(output, "wb") as file:
+        return subprocess.Popen(  # noqa: S603 - the user's own build
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            **options,
+        )
+
+
+def _become_player() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    end_with_launcher()  # if the warden itself is killed
+
+
+def _kill(player: subprocess.Popen[bytes]) -> None:
+    if os.name == "posix":
+        with contextlib.suppress(OSError):  # also what a launcher script has left
+            os.killpg(player.pid, signal.SIGKILL)
+        return
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(player.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    player.kill()

@@ -1,0 +1,158 @@
+"""The agents of one behavior over all instances: dense numbers for them, and who waits for what.
+
+Shapes: N agents, A numbers given out so far; C continuous actions, B discrete branches.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, Closings, Decisions
+from envs.unity.protocol.decoding import Agents
+
+
+class Sorted(NamedTuple):
+    """What the agents of one message have to say."""
+
+    closings: Closings
+    decisions: Decisions
+    answered: Array
+    """(N,) int64: the agents in the order in which the player expects its answers; -1 = any action will do."""
+
+
+class Roster:
+    """Numbers the agents of a behavior, 0 upwards: an agent keeps its number for life, and then another gets it."""
+
+    def __init__(self, spec: BehaviorSpec) -> None:
+        self.spec = spec
+        self.instance: Array = np.zeros(_FIRST, np.int32)
+        """(A,) where each agent lives."""
+        self.continuous: Array = np.zeros((_FIRST, spec.continuous_size), np.float32)
+        """(A, C) what each was last told to do; so too `discrete`."""
+        self.discrete: Array = np.zeros((_FIRST, len(spec.branches)), np.int32)
+        """(A, B)."""
+        self._numbers: dict[int, dict[int, int]] = {}
+        """By instance: the player's ids -> numbers."""
+        self._free = list(range(_FIRST - 1, -1, -1))
+        self._waiting: Array = np.zeros(_FIRST, bool)
+        """(A,) asked for a decision and has none yet."""
+        self._acting: set[int] = set()
+        """Numbers of agents with an action whose outcome is not known yet."""
+
+    def take(self, instance: int, agents: Agents) -> Sorted:
+        """Sorts a message of `instance` into closings of what agents did, and decisions that they ask for."""
+        numbers = self._numbers.setdefault(instance, {})
+        keys, ends = agents.id.tolist(), agents.done.tolist()
+        gone = _gone(agents, keys, ends) if len(set(keys)) < len(keys) else ()
+        closed, closed_numbers, asking, asking_numbers, answered = [], [], [], [], []
+        for row, (key, done) in enumerate(zip(keys, ends)):
+            if key in gone and not done:
+                answered.append(-1)
+                continue
+            number = numbers.get(key)
+            if number is None:
+                if done:  # it never asked, so nothing of it is known
+                    continue
+                number = numbers[key] = self._allot(instance)
+            if number in self._acting:
+                closed.append(row)
+                closed_numbers.append(number)
+                self._acting.remove(number)
+            if done:
+                del numbers[key]
+                self._free.append(number)
+            else:
+                asking.append(row)
+                asking_numbers.append(number)
+                answered.append(number)
+        closings = self._closings(instance, agents, closed, np.array(closed_numbers, np.int64))
+        decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
+        return Sorted(closings, decisions, np.array(answered, np.int64) if gone else decisions.agent)
+
+    def nobody(self) -> Sorted:
+        """What no agents have to say."""
+        none = np.zeros(0, np.int64)
+        observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
+        mask = np.zeros((0, self.spec.mask_size), bool)
+        return Sorted(
+            Closings(
+                none.astype(np.int32),
+                none,
+                none.astype(np.float32),
+                none.astype(bool),
+                none.astype(bool),
+                observations,
+                mask,
+            ),
+            Decisions(none.astype(np.int32), none, observations, mask),
+            none,
+        )
+
+    def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
+        """Notes actions of any agents (N,) that wait, continuous ones clipped to [-1, 1]; ValueError if some do not."""
+        if not self._waiting[agents].all():
+            raise ValueError(f"agents {agents[~self._waiting[agents]].tolist()} do not wait for an action")
+        self._waiting[agents] = False
+        self._acting.update(agents.tolist())
+        self.continuous[agents] = continuous.clip(-1, 1)
+        self.discrete[agents] = discrete
+
+    def lose(self, instance: int) -> list[int]:
+        """Forgets all agents of an instance that has failed; their numbers."""
+        lost = list(self._numbers.pop(instance, {}).values())
+        self._acting.difference_update(lost)
+        self._waiting[lost] = False
+        self._free += lost
+        return lost
+
+    def _allot(self, instance: int) -> int:
+        if not self._free:
+            known = len(self.instance)
+            more = max(16, known)
+            self.instance = np.concatenate([self.instance, np.zeros(more, np.int32)])
+            self.continuous = np.concatenate(
+                [self.continuous, np.zeros((more, *self.continuous.shape[1:]), np.float32)]
+            )
+            self.discrete = np.concatenate([self.discrete, np.zeros((more, *self.discrete.shape[1:]), np.int32)])
+            self._waiting = np.concatenate([self._waiting, np.zeros(more, bool)])
+            self._free = list(range(known + more - 1, known - 1, -1))
+        number = self._free.pop()
+        self.instance[number] = instance
+        return number
+
+    def _closings(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Closings:
+        truncated = agents.truncated[rows]
+        cut = np.array(rows, np.int64)[truncated]
+        return Closings(
+            np.full(len(rows), instance, np.int32),
+            numbers,
+            agents.reward[rows],
+            agents.done[rows] & ~truncated,
+            truncated,
+            tuple(observation[cut] for observation in agents.observations),
+            agents.mask[cut],
+        )
+
+    def _decisions(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Decisions:
+        self._waiting[numbers] = True
+        whole = len(rows) == len(agents.id)
+        return Decisions(
+            np.full(len(rows), instance, np.int32),
+            numbers,
+            agents.observations if whole else tuple(observation[rows] for observation in agents.observations),
+            agents.mask if whole else agents.mask[rows],
+        )
+
+
+_FIRST = 16
+
+
+def _gone(agents: Agents, keys: list[int], ends: list[bool]) -> set[int]:
+    """Ids that ask and, later in the same message, end: their rewards are added up, and the question is void."""
+    asked = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if not done}
+    gone = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if done and asked.get(key, row) < row}
+    for key, row in gone.items():
+        agents.reward[row] += agents.reward[asked[key]]
+    return set(gone)

@@ -1,0 +1,1 @@
+"""ML-Agents' `.demo` files, read and written."""

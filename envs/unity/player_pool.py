@@ -1,0 +1,324 @@
+"""The players of one manager: started, watched, answered, and started anew when they fail.
+
+Whatever fails, fails alone: a player that ends, does not answer in time or sends what cannot be used is started anew,
+and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import math
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from envs.gym.worker_pool import FIRST_BACKOFF_SECONDS, Budget, News
+from envs.process.player_launcher import Ended, Launched, Warden
+from envs.seeding import episode_seed
+from envs.spec import Array, UserError
+from envs.unity.channels import Channels
+from envs.unity.launch import UnityEnv
+from envs.unity.protocol.decoding import encode_reply
+from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, Stranger
+
+
+@dataclass
+class Player:
+    """One instance, from one start to its end."""
+
+    key: int
+    """Of this start, among all."""
+    instance: int
+    server: PlayerServer
+    channels: Channels
+    deadline: float
+    """When its next message is overdue (monotonic)."""
+    connected: bool = False
+    pid: int | None = None
+    """Of its process, once it is there."""
+    answered: float = math.inf
+    """When it was last answered (perf_counter)."""
+    leaving: str = ""
+    """Why it has failed, while its exit status may still come."""
+
+    def answer(self, reply: bytes, step_timeout: float) -> None:
+        """Lets the player go on; its next message is due in `step_timeout` seconds."""
+        if self.leaving:  # it would not hear
+            return
+        self.deadline = time.monotonic() + step_timeout
+        self.answered = time.perf_counter()
+        self.server.reply(reply)
+
+
+class Players:
+    """All players of one manager.
+
+    Args:
+        env: how a player is started.
+        instances: how many.
+        seed: the run's; each start of an instance has its own.
+        logs: folder for the players' logs.
+        step_timeout: seconds that a player has to answer.
+        restarts: budget of each instance.
+        min_instances: how many have to live for one whose budget is spent to be left out.
+        news: where faults and restarts are told.
+        launches: (I,) int64, how often each instance was started; counted on.
+    """
+
+    def __init__(
+        self,
+        env: UnityEnv,
+        instances: int,
+        seed: int,
+        logs: Path,
+        *,
+        step_timeout: float,
+        restarts: int,
+        min_instances: int,
+        news: deque[News],
+        launches: Array,
+    ) -> None:
+        self.selector = selectors.DefaultSelector()
+        """The data of every key in it is a function to call."""
+        self.launches = launches
+        self.of: list[Player | None] = [None] * instances
+        """By instance: its player, or None while there is none."""
+        self.failed: list[int] = []
+        """Instances that have failed since the manager last took note."""
+        self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
+        self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
+        self.budget, self._news = Budget(restarts, instances, min_instances), news
+        self._events: deque[tuple[int, Event | Ended]] = deque()
+        self._by_key: dict[int, Player] = {}
+        self._keys = itertools.count()
+        self._failed_once: set[int] = set()
+        self._heard_of_any = False
+        self._due: list[tuple[float, int]] = []
+        """Heap of restarts: when, which instance."""
+        self.check_at = 0.0
+        """When `check` is due (monotonic)."""
+        self._warden: Warden | None = None
+
+    def launch(self, instance: int) -> None:
+        """Starts a player for an instance that has none.
+
+        Raises:
+            UserError: the Editor's port is taken.
+        """
+        env = self._env
+        seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
+        self.launches[instance] += 1
+        channels = Channels(env.engine, env.parameters, env.channels, seed)
+        key = next(self._keys)
+        first = encode_reply({}, channels.outgoing(), reset=True)
+        tell = partial(self._note, key)
+        server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self.selector, tell)
+        # Once it has been heard of, the Editor may rest between Stop and Play.
+        patience = math.inf if env.editor and self._heard_of_any else env.connect_timeout
+        player = Player(key, instance, server, channels, time.monotonic() + patience)
+        self.of[instance] = self._by_key[key] = player
+        log, output = self._log_files(instance)
+        for file in (log, output):
+            with contextlib.suppress(OSError):
+                file.replace(file.with_suffix(f".previous{file.suffix}"))
+        command = env.command(server.port, log)
+        if command is None:
+            self._news.append(News("note", instance, f"Waiting for the Unity Editor on port {env.port}: press Play."))
+            return
+        if self._warden is None:
+            self._warden = Warden()
+            self.selector.register(self._warden.inbox.socket, selectors.EVENT_READ, self._take_exits)
+        self._warden.launch(key, command, str(output), env.environment)
+
+    def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
+        """The next message of a player, or None; what else has happened on the way is handled.
+
+        The failure of an instance in `heard` is left for later: it comes after what the instance has said.
+
+        Raises:
+            InstanceFailed: an instance failed once more than its budget allows.
+            UserError: no player could be started, or one serves what cannot be trained on.
+        """
+        while self._events:
+            key, event = self._events[0]
+            player = self._by_key.get(key)
+            if player is not None and player.instance in heard and not isinstance(event, Arrived):
+                return None
+            self._events.popleft()
+            if player is None:  # of a start that is over
+                continue
+            if isinstance(event, Arrived):
+                return player, event
+            self._take_event(player, event)
+        return None
+
+    def poll(self, seconds: float) -> None:
+        """Waits until something happens, at most so long, and reads what has come."""
+        wait = 0.0 if self._events else max(0.0, seconds)
+        if not self.selector.get_map():  # which Windows does not wait for
+            time.sleep(wait)
+            return
+        for key, _ in self.selector.select(wait):
+            key.data()
+
+    def check(self, now: float) -> None:
+        """Restarts what is due, and looks for players that are late."""
+        while self._due and self._due[0][0] <= now:
+            _, instance = heapq.heappop(self._due)
+            self.launch(instance)
+            if not self._env.editor:
+                self._news.append(News("restart", instance, f"Instance {instance}: starts anew."))
+        for player in self.of:
+            if player is not None and player.deadline <= now:
+                if player.leaving:
+                    why = player.leaving
+                elif player.answered < math.inf:
+                    why = f"it did not answer within {self.step_timeout:g} s (env.step_timeout)"
+                else:
+                    what = "send its first agents" if player.connected else "connect"
+                    why = f"it did not {what} within {self._env.connect_timeout:g} s (env.connect_timeout)"
+                self.fail(player, why, unheard=True)
+        self.check_at = min(
+            now + min(_CHECK_SECONDS, self.step_timeout / 4), self._due[0][0] if self._due else math.inf
+        )
+
+    def fail(self, player: Player, why: str, unheard: bool = False) -> None:
+        """Ends a player that has failed, and plans its next start; `unheard`: it has not said why itself."""
+        instance, now = player.instance, time.monotonic()
+        del self._by_key[player.key]
+        self.of[instance] = None
+        if self._warden is not None:
+            self._warden.kill(player.key)
+        player.server.stop()
+        self.failed.append(instance)
+        text = f"Instance {instance}: {why}.{self._last_words(instance)}"
+        self._failed_once.add(instance)
+        if not self._heard_of_any and len(self._failed_once) == self._instances:
+            causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
+            raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
+        if self._env.editor:
+            self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
+            self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
+            self._news.append(News("fault", instance, f"The Unity Editor: {why}."))
+            return
+        budget = self.budget.spend(instance, now)
+        if budget is None:
+            self._news.append(self.budget.leave_out(instance, text))
+            return
+        number, delay = budget
+        heapq.heappush(self._due, (now + delay, instance))
+        self.check_at = min(self.check_at, now + delay)
+        self._news.append(News("fault", instance, f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))
+
+    def close(self) -> None:
+        """Lets the players quit, and kills those that do not. Calling it again does nothing."""
+        players = [player for player in self.of if player is not None]
+        self.of = [None] * self._instances
+        for player in players:
+            player.server.close()
+        until = time.monotonic() + _QUIT_SECONDS
+        ended: set[int] = set()
+        while (wait := until - time.monotonic()) > 0:
+            if self._warden is not None:
+                left = any(player.key not in ended for player in players)
+            else:  # the Editor, which stays
+                left = any(player.server.occupied for player in players)
+            if not left:
+                break
+            self.poll(wait)
+            ended |= {key for key, event in self._events if isinstance(event, Ended)}
+            self._events.clear()
+        if self._warden is not None:
+            self._warden.close()
+            self._warden = None
+        for player in players:
+            player.server.stop()
+        self.selector.close()
+
+    def _note(self, key: int, event: Event | Ended) -> None:
+        if isinstance(event, Arrived) and key in self._by_key:
+            self._by_key[key].deadline = math.inf
+        self._events.append((key, event))
+
+    def _take_event(self, player: Player, event: Event | Ended) -> None:
+        if isinstance(event, Connected):
+            player.connected = self._heard_of_any = True
+            player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
+        elif isinstance(event, Refused):
+            raise event.error
+        elif isinstance(event, Stranger):
+            text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
+            text += f" and was refused ({event.why}); the player is waited for as before."
+            self._news.append(News("stranger", player.instance, f"Instance {player.instance}: {text}"))
+        elif isinstance(event, Failed) and event.left and player.pid is not None:
+            player.leaving = event.why
+            player.deadline = time.monotonic() + _EXIT_SECONDS
+            self.check_at = min(self.check_at, player.deadline)
+        elif isinstance(event, Failed):
+            self.fail(player, event.why)
+        elif isinstance(event, Ended):
+            ended = f"its process ended (exit status {event.status})"
+            unheard = event.status is not None
+            self.fail(player, ended if unheard else f"it could not be started: {event.error}", unheard)
+
+    def _log_files(self, instance: int) -> tuple[Path, Path]:
+        """Absolute paths of what the player logs, and of what it prints."""
+        folder = self._logs.resolve()
+        return folder / f"player_{instance}.log", folder / f"player_{instance}.out"
+
+    def _last_words(self, instance: int) -> str:
+        words = ""
+        for file in self._log_files(instance):
+            try:
+                with file.open("rb") as opened:
+                    opened.seek(max(0, file.stat().st_size - _TAIL_BYTES))
+                    lines = opened.read().decode("utf-8", "replace").splitlines()
+            except OSError:
+                continue
+            if any(line.strip() for line in lines):
+                words += f" The end of {file}:\n" + "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:]) + "\n"
+        return words
+
+    def _take_exits(self) -> None:
+        warden = self._warden
+        if warden is None:
+            return
+        for event in warden.take():
+            if isinstance(event, Launched):
+                if event.key in self._by_key:
+                    self._by_key[event.key].pid = event.pid
+            else:
+                self._events.append((event.key, event))
+        if warden.inbox.closed:
+            self.selector.unregister(warden.inbox.socket)
+            warden.close()
+            self._warden = None
+            for player in self._by_key.values():
+                if player.pid is not None:
+                    with contextlib.suppress(OSError):
+                        os.kill(player.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            self._events += [
+                (key, Failed("its warden, the process that launched it, has ended")) for key in self._by_key
+            ]
+
+
+_CHECK_SECONDS = 1.0
+_EXIT_SECONDS = 1.0
+_QUIT_SECONDS = 5.0
+_TAIL_LINES = 15
+_TAIL_BYTES = 8192
+_CAUSES = (
+    "The usual causes: the build is no ML-Agents game, or its agents' Behavior Type is not Default; it waits for a "
+    "person or a screen (env.no_graphics=true, or a server build); it needs longer to start (env.connect_timeout)."
+)
+_CAUSES_EDITOR = (
+    "The usual causes: nobody has pressed Play in the Unity Editor; its scene has no agent whose Behavior Type is "
+    "Default; the game was started with another port."
+)

@@ -1,0 +1,1 @@
+"""The ML-Agents protocol: messages, and the server that a player talks to."""

@@ -1,0 +1,149 @@
+"""An agent of our player: one copy of the environment, and what a message says of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
+from envs.gym.spaces import scalar_metrics
+from envs.seeding import episode_seed
+from envs.spec import BehaviorSpec, UserError
+from envs.unity.python_player.channels import Settings
+from envs.unity.python_player.encoding import Encoder
+
+
+@dataclass(frozen=True)
+class World:
+    """What all agents of one player share."""
+
+    env: GymEnv
+    seed: int
+    """The trainer's, from the initialization."""
+    settings: Settings
+    layout: str
+    mapping: bool
+    """`layout` and `mapping` are as for `Encoder`."""
+    ids: Iterator[int] = field(default_factory=itertools.count)
+    """Numbers for episodes."""
+
+
+class Agent:
+    """One env, driven by the protocol's actions.
+
+    Args:
+        world: what it shares with the player's other agents.
+        behavior_id: of its behavior, with the team.
+        index: among the player's agents; goes into the seeds of its episodes.
+    """
+
+    def __init__(self, world: World, behavior_id: str, index: int) -> None:
+        self.behavior_id = behavior_id
+        self.index = index
+        self.metrics: dict[str, float] = {}
+        """What the env told at the end of the episode that the last `act` ended."""
+        self.ended = False
+        """Whether the last `act` ended an episode: then `closing` goes before `asking`."""
+        self._world = world
+        self._env = _made(world.env)
+        self._episode = 0
+        observation, info = self._reset()
+        self.spec: BehaviorSpec = behavior_spec(self._env, behavior_id, "action_mask" in info)
+        self._adapter = GymAdapter(self._env, self.spec)
+        self._rows = tuple(np.zeros(o.shape, o.dtype) for o in self.spec.observations)
+        self._mask = np.ones(self.spec.mask_size, bool)
+        encoder = Encoder(self.spec, world.layout, world.mapping)
+        self.asking, self._write_asking = encoder.info()
+        """AgentInfoProto of the decision that it asks for."""
+        self.closing, self._write_closing = encoder.info()
+        """AgentInfoProto of the end of its last episode."""
+        self.closing.done = True
+        self.asking.id = next(world.ids)
+        self.duration: float | None = info.get("duration")
+        """Seconds that the last reset or `act` lasts at time scale 1, None if they have passed."""
+        self._ask(observation, info, 0.0)
+
+    def restart(self) -> None:
+        """Begins its episode anew because the trainer resets all. As in Unity, its id stays and nothing is closed."""
+        observation, info = self._reset()
+        self.ended = False
+        self.duration = info.get("duration")
+        self._ask(observation, info, 0.0)
+
+    def act(self, action: Any) -> None:
+        """One step with an AgentActionProto, and the next reset if the episode ends.
+
+        Raises:
+            UserError: an action of another size than the spec's, or outside its branches.
+        """
+        # A slice is a list, which numpy reads in a third of the time that a repeated field takes.
+        continuous, discrete = action.continuous_actions[:], action.discrete_actions[:]
+        self._check(continuous, discrete)
+        decoded = self._adapter.action(np.array(continuous, np.float32), np.array(discrete, np.int32))
+        observation, reward, terminated, truncated, info = self._env.step(decoded)
+        self.duration = info.get("duration")
+        self.ended = bool(terminated or truncated)
+        if self.ended:
+            self._close(observation, info, float(reward), not terminated)
+            observation, info = self._reset()
+            if "duration" in info:
+                self.duration = info["duration"] + (self.duration or 0.0)
+            self.asking.id = next(self._world.ids)
+            reward = 0.0
+        self._ask(observation, info, float(reward))
+
+    def _reset(self) -> tuple[Any, dict[str, Any]]:
+        self._episode += 1
+        seed = episode_seed(self._world.seed & 0xFFFFFFFF, self.index, self._episode)
+        parameters = self._world.settings.parameters()
+        return self._env.reset(seed=seed, options={"parameters": parameters} if parameters else None)
+
+    def _ask(self, observation: Any, info: dict[str, Any], reward: float) -> None:
+        self._adapter.observe(observation, self._rows)
+        self._write_asking(self._rows)
+        self.asking.reward = reward
+        if self.spec.masked:
+            self._write_mask(self.asking, info)
+
+    def _close(self, observation: Any, info: dict[str, Any], reward: float, truncated: bool) -> None:
+        self.metrics = {key: value for key, value in scalar_metrics(info).items() if math.isfinite(value)}
+        self._adapter.observe(observation, self._rows)
+        self._write_closing(self._rows)
+        closing = self.closing
+        closing.id, closing.reward, closing.max_step_reached = self.asking.id, reward, truncated
+        closing.ClearField("action_mask")
+        if truncated and self.spec.masked:
+            self._write_mask(closing, info)
+
+    def _write_mask(self, proto: Any, info: dict[str, Any]) -> None:
+        self._adapter.mask(info, self._mask)
+        proto.action_mask[:] = (~self._mask).tolist()
+
+    def _check(self, continuous: list[float], discrete: list[int]) -> None:
+        spec = self.spec
+        if len(continuous) != spec.continuous_size or len(discrete) != len(spec.branches):
+            raise UserError(
+                f"Behavior {self.behavior_id!r}: an action of {len(continuous)} continuous and {len(discrete)} "
+                f"discrete numbers came; it has {spec.continuous_size} and {len(spec.branches)}."
+            )
+        for choice, size in zip(discrete, spec.branches):
+            if not 0 <= choice < size:
+                raise UserError(
+                    f"Behavior {self.behavior_id!r}: the discrete action {discrete} came; its branches have "
+                    f"{list(spec.branches)} choices."
+                )
+
+
+def _made(env: GymEnv) -> Env:
+    try:
+        return env.make()
+    except TypeError as error:
+        if not env.kwargs:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in env.kwargs.items())
+        raise UserError(f"Environment {env.id!r} cannot be made with {given}: {error}.") from error

@@ -1,0 +1,118 @@
+"""A spec in the words of the protocol: an agent's observations, and the parameters of its behavior.
+
+Shapes: (C, H, W) and (H, W, C) images.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from envs.spec import Array, BehaviorSpec, ObservationSpec
+from envs.unity.protocol.messages import raw_message_class
+
+_NONE, _TRANSLATIONAL = 1, 2
+_PNG = 1
+
+
+class Encoder:
+    """Writes the observations of one agent into its AgentInfoProto.
+
+    Images (uint8 up to 255 of three axes, the channels the shorter of the first and the last) become PNGs of three
+    channels each in `layout`, with a channel mapping if they have not three themselves; without `mapping` (a trainer
+    that knows none) these go uncompressed. All else becomes floats, scaled as the spec says.
+    """
+
+    def __init__(self, spec: BehaviorSpec, layout: str, mapping: bool) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._mapping = mapping
+
+    def info(self) -> tuple[Any, Callable[[tuple[Array, ...]], None]]:
+        """A new AgentInfoProto (FloatData as bytes), and what writes rows (*shape) of the spec's observations to it."""
+        info = raw_message_class()().unity_output.rl_output.agentInfos[""].value.add()
+        writers = [self._observation(info.observations.add(), observation) for observation in self._spec.observations]
+
+        def write(rows: tuple[Array, ...]) -> None:
+            for writer, row in zip(writers, rows):
+                writer(row)
+
+        return info, write
+
+    def _observation(self, proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
+        proto.name = spec.name
+        if len(spec.shape) == 3 and spec.dtype == "uint8" and spec.scale < 1:
+            return self._image(proto, spec)
+        proto.shape.extend(spec.shape)
+        if len(spec.shape) == 3:
+            first = spec.shape[0] < spec.shape[2]
+            proto.dimension_properties.extend(_dimensions(first))
+        else:
+            proto.dimension_properties.extend([_NONE] * len(spec.shape))
+        return _floats(proto, spec)
+
+    def _image(self, proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
+        from_first, to_first = spec.shape[0] < spec.shape[2], self._layout == "chw"
+        axes = (0, 1, 2) if from_first == to_first else (2, 0, 1) if to_first else (1, 2, 0)
+        proto.shape.extend(spec.shape[axis] for axis in axes)
+        proto.dimension_properties.extend(_dimensions(to_first))
+        channels = spec.shape[0 if from_first else 2]
+        if channels != 3 and not self._mapping:
+            floats = _floats(proto, spec)
+            return lambda row: floats(row.transpose(axes))
+        proto.compression_type = _PNG
+        if channels != 3:
+            proto.compressed_channel_mapping.extend([*range(channels), *[-1] * (-channels % 3)])
+
+        def write(row: Array) -> None:
+            proto.compressed_data = pngs(row.transpose(1, 2, 0) if from_first else row)
+
+        return write
+
+
+def brain_parameters(proto: Any, spec: BehaviorSpec, behavior_id: str) -> None:
+    """Fills a BrainParametersProto."""
+    proto.brain_name = behavior_id
+    proto.is_training = True
+    action = proto.action_spec
+    action.num_continuous_actions = spec.continuous_size
+    action.num_discrete_actions = len(spec.branches)
+    action.discrete_branch_sizes.extend(spec.branches)
+
+
+def pngs(image: Array) -> bytes:
+    """PNGs, one after another, of three channels each, of an (H, W, C) uint8 image; what is missing to three is 0."""
+    from PIL import Image  # for players with images alone
+
+    missing = -image.shape[2] % 3
+    if missing:
+        image = np.pad(image, ((0, 0), (0, 0), (0, missing)))
+    stream = io.BytesIO()
+    for first in range(0, image.shape[2], 3):
+        part = np.ascontiguousarray(image[:, :, first : first + 3])
+        Image.fromarray(part).save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _dimensions(channels_first: bool) -> tuple[int, int, int]:
+    if channels_first:
+        return _NONE, _TRANSLATIONAL, _TRANSLATIONAL
+    return _TRANSLATIONAL, _TRANSLATIONAL, _NONE
+
+
+def _floats(proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
+    data = proto.float_data
+    if spec.dtype == "float32":
+
+        def write(row: Array) -> None:
+            data.data = row.tobytes()
+    else:
+        scale = np.float32(spec.scale)
+
+        def write(row: Array) -> None:
+            data.data = np.multiply(row, scale, dtype=np.float32).tobytes()
+
+    return write

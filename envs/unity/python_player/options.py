@@ -1,0 +1,172 @@
+"""The command line of our player: `key=value` words, and the flags that Unity's players take.
+
+    env=basic                 basic, bubble_shooter, or any Gymnasium id (module:Name-v0 imports the module)
+    kwargs.<name>=<YAML>      keyword arguments of the env
+    agents=1                  copies of the env, each an agent
+    behavior=<name>           of these agents; the env's id without its module if not given
+    late=<name>:<message>     one more agent, of another behavior, that first appears in that message
+    layout=hwc                of images: hwc, as ML-Agents' packages before 3.0 send them, or chw
+    delay=<seconds>           before it connects
+    version=1.5.0             of the protocol, as it tells it
+    fault=<kind>:<message>    die, hang, garbage or quit in the place of that message; NaNs in it (nan); or another
+                              spec from it on (spec). Messages count from 1, the initialization; agents appear in the
+                              third. 0 is before it connects: die:0, hang:0
+    once=<file>               the fault is for the first player alone that creates this file
+    --mlagents-port 5004      where the trainer listens
+    -logFile <file>           takes what the player prints; - is the terminal
+
+Of a word that comes again the last counts. Flags that are not known here are ignored, with their values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from envs.gym.adapter import GymEnv
+from envs.spec import UserError
+from envs.unity.protocol.messages import API_VERSION
+
+SHORT_NAMES = {"basic": "envs.games:Basic-v0", "bubble_shooter": "envs.games:BubbleShooter-v0"}
+FAULTS = ("die", "hang", "garbage", "quit", "nan", "spec")
+FIRST_WITH_AGENTS = 3
+"""The first message in which agents appear."""
+DEFAULT_PORT = 5004
+
+
+class At(NamedTuple):
+    """Something that happens at a message: a fault by its kind, a behavior by its name."""
+
+    what: str
+    message: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a player was asked for."""
+
+    env: GymEnv
+    behavior: str
+    agents: int = 1
+    late: At | None = None
+    layout: str = "hwc"
+    delay: float = 0.0
+    """Seconds."""
+    version: str = API_VERSION
+    fault: At | None = None
+    once: str | None = None
+    port: int = DEFAULT_PORT
+    log: str | None = None
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The options that the arguments of a command line ask for.
+
+    Raises:
+        UserError: an unknown key, a value that cannot be used, no env.
+    """
+    words, flags = _sorted_out(arguments)
+    kwargs = {key.partition(".")[2]: _yaml(words.pop(key)) for key in list(words) if key.startswith("kwargs.")}
+    name = words.pop("env", None)
+    if not name:
+        raise UserError("No env was given. Write env=basic, env=bubble_shooter or env=<Gymnasium id>.")
+    env = GymEnv(SHORT_NAMES.get(name, name), kwargs)
+    unknown = sorted(set(words) - set(_READERS))
+    if unknown:
+        known = ", ".join(["env", "kwargs.<name>", *_READERS, "launcher"])
+        raise UserError(f"Unknown key {unknown[0]!r} (={words[unknown[0]]}). Known are: {known}.")
+    given: dict[str, Any] = {"behavior": env.behavior, **{key: _READERS[key](key, words[key]) for key in words}}
+    if "--mlagents-port" in flags:
+        given["port"] = _whole("--mlagents-port", flags["--mlagents-port"], 1)
+    return Options(env, log=flags.get("-logfile"), **given)
+
+
+def _sorted_out(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """`key=value` words, and flags (in lower case) with their values."""
+    words: dict[str, str] = {}
+    flags: dict[str, str] = {}
+    flag = None
+    for argument in arguments:
+        # A path may hold "=", and a lone dash is a value.
+        value_wanted = flag in ("-logfile", "--mlagents-port")
+        if argument.startswith("-") and argument != "-":
+            flag = argument.lower()
+            flags[flag] = ""
+        elif flag is not None and (value_wanted or "=" not in argument):
+            flags[flag] = argument
+            flag = None
+        elif "=" in argument:
+            key, _, words[key] = argument.partition("=")
+            flag = None
+        else:
+            raise UserError(f"{argument!r} is neither key=value nor a flag. Write env=basic --mlagents-port 5004.")
+    return words, flags
+
+
+def _yaml(text: str) -> Any:
+    import yaml  # for players with kwargs alone
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"kwargs: {text!r} is not YAML ({error}).") from error
+
+
+_N = TypeVar("_N", int, float)
+
+
+def _number(kind: Callable[[str], _N], key: str, text: str, least: int, words: str) -> _N:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = kind("-1")
+    if not least <= value < math.inf:
+        raise UserError(f"{key}={text}: it has to be {words}, {least} or more.")
+    return value
+
+
+def _whole(key: str, text: str, least: int) -> int:
+    return _number(int, key, text, least, "a whole number")
+
+
+def _at(key: str, text: str) -> At:
+    what, _, message = text.rpartition(":")
+    if not what:
+        raise UserError(f"{key}={text}: write it as {key}=<{'kind' if key == 'fault' else 'name'}>:<message>.")
+    return At(what, _whole(key, message, 0))
+
+
+def _fault(key: str, text: str) -> At:
+    fault = _at(key, text)
+    if fault.what not in FAULTS:
+        raise UserError(f"fault={text}: the kind is one of {', '.join(FAULTS)}.")
+    least = {"die": 0, "hang": 0, "nan": FIRST_WITH_AGENTS, "spec": FIRST_WITH_AGENTS}.get(fault.what, 1)
+    if fault.message < least:
+        raise UserError(f"fault={text}: for {fault.what} the message is {least} or later.")
+    return fault
+
+
+def _layout(key: str, text: str) -> str:
+    if text not in ("hwc", "chw"):
+        raise UserError(f"layout={text}: it is hwc or chw.")
+    return text
+
+
+def _text(key: str, text: str) -> str:
+    if not text:
+        raise UserError(f"{key}= is empty.")
+    return text
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "agents": lambda key, text: _whole(key, text, 1),
+    "behavior": _text,
+    "late": _at,
+    "layout": _layout,
+    "delay": lambda key, text: _number(float, key, text, 0, "seconds"),
+    "version": _text,
+    "fault": _fault,
+    "once": _text,
+}

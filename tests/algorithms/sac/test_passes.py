@@ -1,0 +1,146 @@
+"""The gradients that SAC makes by hand, against autograd's of the losses as papers write them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions as reference
+
+from algorithms.policy import LOG_STD_RANGE
+from algorithms.sac.sac import SAC
+from algorithms.settings import Cell, MemorySettings, NetworkSettings, SACSettings
+from buffers.rows import Layout, Rows, Writer
+from envs.spec import BehaviorSpec, ObservationSpec
+from tests.algorithms.networks.test_mlp import separate
+
+VECTOR = (ObservationSpec("o", (3,), "float32"),)
+IMAGE = (*VECTOR, ObservationSpec("i", (20, 20, 1), "uint8", 1 / 255))
+LSTM = {"memory": MemorySettings(Cell["lstm"], 4, 6, 2)}
+NETWORKS = {
+    "MLP": (VECTOR, {}),
+    "large": (VECTOR, {"hidden": [168, 168]}),
+    "image": (IMAGE, {}),
+    "own": (VECTOR, {"custom": "tests.algorithms.custom_toys:Trunk"}),
+    "memory": (VECTOR, LSTM),
+}
+ACTIONS = {
+    "continuous": (2, (), False, 0),
+    "branches": (0, (3, 2), True, 0),
+    "joint": (0, (3, 2), True, 6),
+    "hybrid": (1, (3, 2), True, 0),
+}
+
+
+def filled(actions, network, **more):
+    """A SAC beside a buffer of random steps, with critics and a policy far from their small first outputs."""
+    continuous, branches, masked, joint = ACTIONS[actions]
+    observations, chosen = NETWORKS[network]
+    spec = BehaviorSpec("b", observations, continuous, branches, masked)
+    settings = SACSettings(
+        network=NetworkSettings(**{"hidden": [8, 7], "joint_choices": joint, **chosen}), batch_size=160, steps=2, **more
+    )
+    layout = Layout(spec, 8 if "memory" in chosen else 0)
+    rows = Rows(layout, bytearray(layout.memory_bytes(600)), 600)
+    writer, rng, place = Writer(rows), np.random.default_rng(0), np.zeros(4, np.int32)
+    for _ in range(60):
+        seen = tuple(
+            (rng.random((4, *o.shape)) * (1 if o.dtype == "float32" else 255)).astype(o.dtype) for o in observations
+        )
+        mask = np.ones((4, sum(branches) * masked), np.bool_)
+        mask[:, :1] = rng.random((4, mask[:, :1].shape[1])) < 0.5
+        choices = np.ones((4, len(branches)), np.int32)
+        ends, truncated = rng.random(4) < 0.1, rng.random(4) < 0.1
+        final = tuple(x[truncated] for x in seen), mask[truncated]
+        memory = rng.normal(size=(4, layout.memory)).astype(np.float32) * (place > 0)[:, None]
+        acted = rng.uniform(-1, 1, (4, continuous)).astype(np.float32), choices, np.zeros(4, np.float32), 1
+        more = (memory, place.copy(), memory[truncated]) if layout.memory else ()
+        rewards = rng.normal(size=4).astype(np.float32)
+        writer.append(np.arange(4), seen, mask, *acted, rewards, ends, truncated, *final, *more)
+        place = np.where(ends | truncated, 0, place + 1).astype(np.int32)
+    sac = SAC(spec, settings, rows, "cpu", 1)
+    torch.manual_seed(0)
+    for vector in (sac.policy.flat[sac.policy.parameter_start :], sac._critic_vector, sac._target_vector):
+        vector.copy_(torch.randn_like(vector) * 0.3)
+    sac._log_temperatures.copy_(torch.linspace(-1, 0, len(sac._log_temperatures)))
+    return sac
+
+
+def at(network, inputs, batch, rows):
+    """Features where networks look: with a memory of all places, of which some are taken."""
+    if batch.places is None:
+        half = len(batch.returns)
+        return network.features([x[:half] if rows.start is None else x[half:] for x in inputs], batch.memory)[0]
+    return network.features(inputs, batch.memory)[0][batch.places[rows]]
+
+
+def acts(policy, features, mask, noise):
+    """Actions, their log-probabilities, and those of all choices."""
+    outputs, size = policy.head(features), policy.spec.continuous_size
+    mean, log_std = outputs[:, :size], outputs[:, size : 2 * size].clamp(*LOG_STD_RANGE)
+    raw = mean + log_std.exp() * noise
+    slope = 2 * (np.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
+    log_prob = (reference.Normal(mean, log_std.exp()).log_prob(raw) - slope).sum(-1)
+    discrete = policy.branches.categorical(outputs[:, 2 * size :], mask) if policy.branches.count else None
+    return raw.tanh(), log_prob, discrete
+
+
+def soft(q, action, temperatures):
+    """Values of actions and of being unlikely: q (S, N) or (S, N, B, K)."""
+    actions, log_prob, discrete = action
+    smaller = torch.minimum(q[0], q[1])
+    if discrete is None:
+        return smaller - temperatures[0] * log_prob
+    branches = discrete.log_probs.shape[1]
+    own = temperatures[-branches:, None] * discrete.log_probs
+    values = (discrete.log_probs.exp() * (smaller - own)).sum((-2, -1))
+    return values - temperatures[0] * log_prob if actions.shape[1] else values
+
+
+def textbook(sac, batch):
+    policy, critic, count = sac.policy, sac._critic, len(batch.returns)
+    inputs, temperatures = policy.prepare(batch.observations), sac._log_temperatures.exp()
+    counted = torch.ones(count) if batch.counted is None else batch.counted
+    steps, ends = slice(count), slice(count, None)
+
+    def values(network, features, actions):
+        outputs = separate(network.stack, torch.cat([features, actions], dim=-1))
+        return network.by_head(outputs)
+
+    now = acts(policy, at(policy, inputs, batch, steps), batch.mask[:count], batch.noise[:count])
+    with torch.no_grad():
+        then = acts(policy, at(policy, inputs, batch, ends), batch.mask[count:], batch.noise[count:])
+        following = values(sac._target, at(sac._target, inputs, batch, ends), then[0])
+        targets = batch.returns + batch.next_discount * soft(following, then, temperatures)
+    features = at(critic, inputs, batch, steps)
+    q = values(critic, features, batch.continuous)
+    taken = q
+    if policy.branches.count:
+        taken = q.gather(-1, batch.discrete[None, ..., None].expand(2, -1, -1, 1))[..., 0].sum(-1)
+    loss_critic = ((taken - targets).square() * counted).sum() / (2 * counted.sum())
+    judged = values(critic, features.detach(), now[0]) if now[0].shape[1] else q.detach()
+    loss_policy = -(soft(judged, now, temperatures) * counted).sum() / counted.sum()
+    of_policy = torch.autograd.grad(loss_policy, list(policy.parameters()), retain_graph=True)
+    return [*of_policy, *torch.autograd.grad(loss_critic, list(critic.parameters()))], loss_policy, loss_critic
+
+
+@pytest.mark.parametrize(
+    ("actions", "network", "more"),
+    [
+        *((actions, network, {}) for actions in ACTIONS for network in NETWORKS),
+        *((actions, network, {"dueling": True}) for actions in ("branches", "hybrid") for network in ("MLP", "memory")),
+    ],
+)
+def test_gradients_are_those_of_the_losses(actions, network, more, monkeypatch):
+    sac = filled(actions, network, **more)
+    batch = sac._to_device(sac._draw(sac._replay, 160 if network != "memory" else 20))
+    expected, loss_policy, loss_critic = textbook(sac, batch)
+    found = []
+    monkeypatch.setattr(sac._optimizer, "step", lambda parts: (found.extend(parts), torch.tensor(True))[1])
+    sac._learn(batch)
+    names = [name for part in (sac.policy, sac._critic) for name, _ in part.named_parameters()]
+    assert len(found) == len(expected) + 1 == len(names) + 1, "temperatures come last"
+    for name, ours, theirs in zip(names, found, expected):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-4, msg=lambda words, name=name: f"{name}: {words}")
+    assert any(part.abs().max() > 1e-3 for part in expected[: len(list(sac.policy.parameters()))])
+    told = sac.metrics()
+    assert told["loss/policy"] == pytest.approx(loss_policy.item(), rel=1e-4)
+    assert told["loss/critic"] == pytest.approx(loss_critic.item(), rel=1e-4)

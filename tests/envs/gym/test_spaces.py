@@ -1,0 +1,164 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from envs.gym.adapter import GymAdapter, behavior_spec
+from envs.gym.spaces import ActionCodec, observation_parts, scalar_metrics, write_mask
+from envs.spec import ObservationSpec, UserError
+
+OBSERVATIONS = [
+    (spaces.Box(-1, 1, (3,), np.float64), [0.5, -1, 0.25], [("observation", (3,), "float32", 1.0)], [[0.5, -1, 0.25]]),
+    (spaces.Box(-1, 1, (), np.float32), 0.5, [("observation", (1,), "float32", 1.0)], [[0.5]]),
+    (spaces.Box(0, 255, (2, 1), np.uint8), [[7], [255]], [("observation", (2, 1), "uint8", 1 / 255)], [[[7], [255]]]),
+    (spaces.Box(0, 1, (2,), np.uint8), [0, 1], [("observation", (2,), "uint8", 1.0)], [[0, 1]]),
+    (spaces.Box(-9, 9, (2,), np.int64), [-9, 3], [("observation", (2,), "float32", 1.0)], [[-9, 3]]),
+    (spaces.Discrete(4), 2, [("observation", (4,), "uint8", 1.0)], [[0, 0, 1, 0]]),
+    (spaces.Discrete(3, start=-1), -1, [("observation", (3,), "uint8", 1.0)], [[1, 0, 0]]),
+    (spaces.MultiDiscrete([2, 3]), [1, 2], [("observation", (5,), "uint8", 1.0)], [[0, 1, 0, 0, 1]]),
+    (spaces.MultiDiscrete([2, 2], start=[5, -1]), [6, -1], [("observation", (4,), "uint8", 1.0)], [[0, 1, 1, 0]]),
+    (spaces.MultiBinary(3), [1, 0, 1], [("observation", (3,), "uint8", 1.0)], [[1, 0, 1]]),
+    (
+        spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple((spaces.MultiBinary(1), spaces.Box(0, 9, (1,))))),
+        {"a": 1, "b": ([0], [4.5])},
+        [("a", (2,), "uint8", 1.0), ("b/0", (1,), "uint8", 1.0), ("b/1", (1,), "float32", 1.0)],
+        [[0, 1], [0], [4.5]],
+    ),
+]
+
+
+class SpaceEnv(gymnasium.Env):
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "specs", "expected"), OBSERVATIONS, ids=[str(row[0]) for row in OBSERVATIONS]
+)
+def test_observations_become_the_arrays_of_their_spec(space, value, specs, expected):
+    env = SpaceEnv(space, spaces.Discrete(2))
+    spec = behavior_spec(env, "toy")
+    assert spec.observations == tuple(ObservationSpec(*row) for row in specs)
+    rows = tuple(np.full(o.shape, 99, o.dtype) for o in spec.observations)
+    GymAdapter(env, spec).observe(value, rows)
+    for row, right in zip(rows, expected):
+        np.testing.assert_array_equal(row, right)
+
+
+@pytest.mark.parametrize("space", [row[0] for row in OBSERVATIONS], ids=[str(row[0]) for row in OBSERVATIONS])
+def test_sampled_observations_are_told_apart_and_fit(space):
+    space.seed(3)
+    parts = observation_parts(space)
+    env = SpaceEnv(space, spaces.Discrete(2))
+    adapter = GymAdapter(env, behavior_spec(env, "toy"))
+    for _ in range(20):
+        rows = tuple(np.zeros(part.spec.shape, part.spec.dtype) for part in parts)
+        adapter.observe(space.sample(), rows)
+        assert all(row.sum() == 1 for part, row in zip(parts, rows) if isinstance(space, spaces.Discrete))
+
+
+@pytest.mark.parametrize(
+    ("space", "continuous", "discrete", "action"),
+    [
+        (spaces.Box(np.float32([-2, 0]), np.float32([2, 1])), [-1, 1], [], [-2, 1]),
+        (spaces.Box(-2, 2, (2,)), [5, -0.5], [], [2, -1]),
+        (spaces.Box(0, 10, (1,), np.int64), [0.11], [], [6]),
+        (spaces.Box(-1, 1, (2, 1)), [0.25, -0.25], [], [[0.25], [-0.25]]),
+        (spaces.Discrete(4), [], [3], 3),
+        (spaces.Discrete(4, start=2), [], [0], 2),
+        (spaces.MultiDiscrete([3, 2]), [], [2, 1], [2, 1]),
+        (spaces.MultiDiscrete([3, 2], start=[1, -1]), [], [2, 1], [3, 0]),
+        (spaces.MultiBinary(3), [], [1, 0, 1], [1, 0, 1]),
+    ],
+    ids=str,
+)
+def test_rows_of_actions_become_actions_of_the_space(space, continuous, discrete, action):
+    codec = ActionCodec(space)
+    assert (codec.continuous_size, len(codec.branches)) == (len(continuous), len(discrete))
+    made = codec.decode(np.array(continuous, np.float32), np.array(discrete, np.int32))
+    np.testing.assert_array_equal(made, action)
+    assert space.contains(made)
+
+
+def test_hybrid_actions_are_taken_in_the_order_of_the_space():
+    space = spaces.Dict(
+        aim=spaces.Box(0, 1, (2,)), pick=spaces.Tuple((spaces.Discrete(3, start=1), spaces.MultiBinary(2)))
+    )
+    codec = ActionCodec(space)
+    assert (codec.continuous_size, codec.branches) == (2, (3, 2, 2))
+    action = codec.decode(np.float32([1, -1]), np.int32([2, 0, 1]))
+    assert space.contains(action)
+    np.testing.assert_array_equal(action["aim"], [1, 0])
+    assert action["pick"][0] == 3
+    np.testing.assert_array_equal(action["pick"][1], [0, 1])
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-3, 5, (50,), np.float32), spaces.Box(-0.1, 0.7, (50,), np.float64)], ids=str
+)
+def test_scaled_actions_never_leave_their_bounds(space):
+    codec = ActionCodec(space)
+    for value in (-1, -2, 1, 7, np.float32(0.3)):
+        assert space.contains(codec.decode(np.full(50, value, np.float32), np.zeros(0, np.int32)))
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "words"),
+    [
+        (spaces.Text(5), spaces.Discrete(2), ["observation space", "Text", "env.wrappers"]),
+        (spaces.Dict(a=spaces.Tuple((spaces.Graph(spaces.Box(0, 1, (1,)), None),))), spaces.Discrete(2), ["['a'][0]"]),
+        (spaces.Sequence(spaces.Discrete(2)), spaces.Discrete(2), ["Sequence"]),
+        (spaces.Dict({}), spaces.Discrete(2), ["observation space is empty"]),
+        (spaces.Discrete(2), spaces.Box(-np.inf, np.inf, (1,)), ["action space", "finite bounds", "env.wrappers"]),
+        (spaces.Discrete(2), spaces.Dict(arm=spaces.Box(0, np.inf, (1,))), ["action space['arm']", "finite bounds"]),
+        (spaces.Discrete(2), spaces.Tuple((spaces.Text(3),)), ["action space[0]", "Text"]),
+        (spaces.Discrete(2), spaces.Tuple(()), ["action space is empty"]),
+    ],
+    ids=str,
+)
+def test_a_space_that_cannot_be_served_is_refused_by_name(observation, action, words):
+    with pytest.raises(UserError) as refused:
+        behavior_spec(SpaceEnv(observation, action), "toy")
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [1, 0, 0, 1, 1],
+        np.array([1, 0, 0, 1, 1], np.int8),
+        (np.array([1, 0]), np.array([0, 1, 1])),
+        [[True, False], [False, True, True]],
+    ],
+    ids=["list", "array", "tuple of arrays", "list of lists"],
+)
+def test_masks_are_taken_in_every_form(mask):
+    row = np.zeros(5, bool)
+    write_mask(mask, (2, 3), row)
+    np.testing.assert_array_equal(row, [1, 0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [([1, 1, 1], "3 entries"), ([1, 1, 0, 0, 0], "nothing in branch 1"), ([0, 0, 1, 1, 1], "nothing in branch 0")],
+)
+def test_a_mask_that_cannot_be_obeyed_is_refused(mask, words):
+    with pytest.raises(ValueError, match=words):
+        write_mask(mask, (2, 3), np.zeros(5, bool))
+
+
+def test_a_mask_without_branches_is_refused():
+    with pytest.raises(UserError, match="no discrete branch"):
+        behavior_spec(SpaceEnv(spaces.Discrete(2), spaces.Box(-1, 1, (1,))), "toy", masked=True)
+
+
+def test_an_observation_of_the_wrong_size_is_refused_rather_than_repeated():
+    env = SpaceEnv(spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
+    adapter = GymAdapter(env, behavior_spec(env, "toy"))
+    with pytest.raises(ValueError, match=r"shape \[1\]; its space says \[4\]"):
+        adapter.observe(np.zeros(1), (np.zeros(4, np.float32),))
+
+
+def test_metrics_are_the_plain_numbers_of_an_info():
+    info = {"bubbles": 25, "solved": np.bool_(True), "mean": np.float32(0.5), "duration": 3.0, "name": "x", "v": [1]}
+    assert scalar_metrics(info) == {"bubbles": 25.0, "solved": 1.0, "mean": 0.5}

@@ -1,0 +1,312 @@
+import numpy as np
+import pytest
+
+from envs.spec import UserError
+from envs.unity.launch import UnityEnv
+from envs.unity.manager import UnityManager
+from tests.envs.unity.client import Client, free_port, info, parameters
+
+ONE, TWO = "Walker?team=0", "Runner?team=0"
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def manager(port, tmp_path):
+    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path / "players") as manager:
+        manager.start()
+        yield manager
+
+
+@pytest.fixture
+def client(port, manager):
+    client = Client(port, manager)
+    client.introduce()
+    client.ask_for_input()
+    yield client
+    client.close()
+
+
+def fault_of(manager):
+    """The text of the one fault."""
+    (text,) = [news.text for news in manager.news if news.kind == "fault"]
+    return text
+
+
+def send(manager, behavior, agents, choices):
+    agents = np.asarray(agents)
+    discrete = np.asarray(choices, np.int32).reshape(len(agents), 1)
+    manager.send(behavior, agents, np.zeros((len(agents), 0), np.float32), discrete)
+
+
+def test_players_are_told_seed_version_and_reset(port, manager):
+    client = Client(port, manager)
+    told = client.introduce().unity_input.rl_initialization_input
+    assert told.communication_version == "1.5.0"
+    assert told.seed >= 0
+    assert told.capabilities.hybridActions
+    first = client.ask_for_input().unity_input.rl_input
+    assert first.command == 1  # RESET
+    client.close()
+
+
+def test_actions_come_back_in_the_order_in_which_agents_asked(manager, client):
+    answer = client.say({ONE: [info(7, [1.0]), info(3, [2.0]), info(9, [3.0])]}, [parameters(ONE)])
+    ready = manager.recv(10)["Walker"]
+    assert ready.decisions.observations[0].tolist() == [[1.0], [2.0], [3.0]]
+    send(manager, "Walker", ready.decisions.agent[::-1], [2, 1, 0])
+    assert answer.actions(ONE) == [[0], [1], [2]]
+
+
+def test_continuous_actions_reach_the_game_within_minus_one_and_one(manager, client):
+    answer = client.say({ONE: [info(7, [1.0])]}, [parameters(ONE, branches=(), continuous=3)])
+    ready = manager.recv(10)["Walker"]
+    drawn = np.array([[-1.5, 0.25, 3.0]], np.float32)  # PPO's Gaussian is unbounded
+    manager.send("Walker", ready.decisions.agent, drawn, np.zeros((1, 0), np.int32))
+    (action,) = answer.get().unity_input.rl_input.agent_actions[ONE].value
+    assert list(action.continuous_actions) == [-1, 0.25, 1]
+    assert drawn.tolist() == [[-1.5, 0.25, 3.0]]
+
+
+def test_an_instance_goes_on_once_every_agent_of_every_behavior_has_an_action(manager, client):
+    answer = client.say(
+        {ONE: [info(1, [1.0]), info(2, [1.0])], TWO: [info(3, [1.0])]}, [parameters(ONE), parameters(TWO)]
+    )
+    ready = manager.recv(10)
+    assert set(ready) == {"Walker", "Runner"}
+    first, second = ready["Walker"].decisions.agent
+    send(manager, "Walker", [second], [1])
+    send(manager, "Runner", ready["Runner"].decisions.agent, [2])
+    assert manager.recv(0.05) == {}
+    assert not answer.there
+    send(manager, "Walker", [first], [0])
+    assert answer.actions(ONE) == [[0], [1]]
+    assert answer.actions(TWO) == [[2]]
+
+
+def test_a_behavior_may_appear_at_any_time_and_teams_share_one(manager, client):
+    answer = client.say({"Striker?team=1": [info(1, [1.0])]}, [parameters("Striker?team=1")])
+    send(manager, "Striker", manager.recv(10)["Striker"].decisions.agent, [1])
+    assert answer.actions("Striker?team=1") == [[1]]
+    answer = client.say(
+        {"Striker?team=1": [info(1, [2.0], 0.5)], "Striker?team=0": [info(2, [3.0])], TWO: [info(3, [4.0])]},
+        [parameters("Striker?team=0"), parameters(TWO)],
+    )
+    ready = manager.recv(10)
+    assert set(manager.specs) == {"Striker", "Runner"}
+    assert sorted(ready["Striker"].decisions.observations[0].ravel().tolist()) == [2.0, 3.0]
+    values = dict(zip(ready["Striker"].decisions.agent.tolist(), ready["Striker"].decisions.observations[0].ravel()))
+    for agent, value in values.items():
+        send(manager, "Striker", [agent], [int(value) - 1])
+    send(manager, "Runner", ready["Runner"].decisions.agent, [0])
+    assert answer.actions("Striker?team=1") == [[1]]
+    assert answer.actions("Striker?team=0") == [[2]]
+
+
+def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(manager, client):
+    client.say({ONE: [info(1, [1.0]), info(2, [5.0])]}, [parameters(ONE)])
+    asked = manager.recv(10)["Walker"].decisions.agent.tolist()
+    send(manager, "Walker", asked, [0, 0])
+    client.say(
+        {
+            ONE: [
+                info(1, [2.0], reward=1.5, done=True),
+                info(2, [6.0], reward=0.25, done=True, cut=True, group_reward=0.5),
+                info(11, [3.0]),
+                info(12, [7.0]),
+            ]
+        }
+    )
+    ready = manager.recv(10)["Walker"]
+    assert ready.closings.agent.tolist() == asked
+    assert ready.closings.reward.tolist() == [1.5, 0.75]
+    assert ready.closings.terminated.tolist() == [True, False]
+    assert ready.closings.truncated.tolist() == [False, True]
+    assert ready.closings.final_observations[0].tolist() == [[6.0]]
+    assert ready.decisions.observations[0].tolist() == [[3.0], [7.0]]
+    assert sorted(ready.decisions.agent.tolist()) == sorted(asked)  # numbers are given out again
+    assert manager.samples.tolist() == [2]
+
+
+def test_agents_that_do_not_ask_in_a_message_keep_their_number_and_open_step(manager, client):
+    client.say({ONE: [info(1, [1.0]), info(2, [2.0])]}, [parameters(ONE)])
+    first, second = manager.recv(10)["Walker"].decisions.agent.tolist()
+    send(manager, "Walker", [first, second], [0, 0])
+    client.say({ONE: [info(2, [3.0], reward=1.0)]})
+    ready = manager.recv(10)["Walker"]
+    assert ready.closings.agent.tolist() == ready.decisions.agent.tolist() == [second]
+    send(manager, "Walker", [second], [0])
+    client.say({ONE: [info(1, [4.0], reward=2.0), info(2, [5.0], reward=3.0)]})
+    ready = manager.recv(10)["Walker"]
+    assert ready.closings.agent.tolist() == [first, second]
+    assert ready.closings.reward.tolist() == [2.0, 3.0]
+
+
+def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(manager, client):
+    client.say({ONE: [info(1, [1.0]), info(2, [2.0])]}, [parameters(ONE)])
+    first, second = manager.recv(10)["Walker"].decisions.agent.tolist()
+    send(manager, "Walker", [first, second], [0, 0])
+    ends = [info(1, [3.0], reward=1.0), info(2, [4.0], reward=2.0), info(1, [5.0], reward=0.5, done=True)]
+    answer = client.say({ONE: [*ends, info(8, [6.0])]})
+    ready = manager.recv(10)["Walker"]
+    assert dict(zip(ready.closings.agent.tolist(), ready.closings.reward.tolist())) == {first: 1.5, second: 2.0}
+    assert ready.decisions.agent.tolist() == [second, first]  # the newcomer has the other's number
+    assert ready.decisions.observations[0].tolist() == [[4.0], [6.0]]
+    send(manager, "Walker", [first, second], [1, 2])
+    given = answer.actions(ONE)
+    assert len(given) == 3
+    assert given[1:] == [[2], [1]]
+    client.say({ONE: [info(2, [7.0]), info(8, [8.0])]})
+    assert manager.recv(10)["Walker"].closings.agent.tolist() == [second, first]
+
+
+def test_what_came_before_an_agents_first_action_is_no_sample(manager, client):
+    client.say({ONE: [info(1, [1.0], reward=9.0), info(2, [1.0], reward=9.0, done=True)]}, [parameters(ONE)])
+    ready = manager.recv(10)["Walker"]
+    assert len(ready.closings.agent) == 0
+    assert ready.decisions.observations[0].tolist() == [[1.0]]
+
+
+def test_a_message_in_which_nobody_asks_is_answered_at_once(manager, client):
+    answer = client.say({})
+    assert manager.recv(0.3) == {}
+    assert answer.get().unity_input.rl_input.command == 0  # STEP
+    answer = client.say({ONE: [info(1, [1.0], done=True)]}, [parameters(ONE)])
+    manager.recv(0.3)
+    assert answer.get().header.status == 200
+
+
+def test_an_agent_that_does_not_wait_cannot_be_sent_an_action(manager, client):
+    client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+    agents = manager.recv(10)["Walker"].decisions.agent
+    send(manager, "Walker", agents, [0])
+    with pytest.raises(ValueError, match="do not wait"):
+        send(manager, "Walker", agents, [0])
+
+
+def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, client):
+    client.say({ONE: [info(1, [1.0]), info(2, [1.0])]}, [parameters(ONE)])
+    agents = manager.recv(10)["Walker"].decisions.agent.tolist()
+    client.close()
+    ready = manager.recv(10)["Walker"]
+    assert sorted(ready.lost.tolist()) == sorted(agents)
+    assert "closed its connection" in fault_of(manager)
+    while not any("closed its connection" in news.text for news in manager.news):
+        manager.recv(0.1)
+    manager.recv(0.5)  # it listens again
+    again = Client(port, manager)
+    again.introduce()
+    again.ask_for_input()
+    again.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
+    ready = manager.recv(10)["Walker"]
+    assert ready.decisions.observations[0].tolist() == [[8.0]]
+    assert len(ready.closings.agent) == len(ready.lost) == 0
+    again.close()
+
+
+def test_the_editor_may_be_stopped_as_often_as_one_likes(port, tmp_path):
+    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path, restarts=1) as manager:
+        manager.start()
+        for _ in range(4):
+            client = Client(port, manager)
+            client.introduce()
+            client.ask_for_input()
+            client.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
+            assert len(manager.recv(10)["Walker"].decisions.agent) == 1
+            client.close()
+            assert len(manager.recv(10)["Walker"].lost) == 1
+            manager.recv(0.5)  # it listens again
+
+
+def test_a_number_that_is_none_fails_its_instance_alone_by_name(manager, client):
+    client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+    send(manager, "Walker", manager.recv(10)["Walker"].decisions.agent, [0])
+    answer = client.say({ONE: [info(1, [float("nan")])]})
+    ready = manager.recv(10)["Walker"]
+    assert len(ready.lost) == 1
+    assert answer.get().header.status == 400
+    text = fault_of(manager)
+    assert "Walker" in text
+    assert "vector" in text
+
+
+def test_a_second_client_is_refused_and_the_first_goes_on(port, manager, client):
+    import grpc
+
+    stranger = Client(port)
+    with pytest.raises(grpc.RpcError, match="refused"):  # nobody listens any more
+        stranger.introduce()
+    stranger.close()
+    answer = client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+    send(manager, "Walker", manager.recv(10)["Walker"].decisions.agent, [1])
+    assert answer.actions(ONE) == [[1]]
+
+
+def test_another_version_of_the_protocol_is_named(port, manager):
+    client = Client(port, manager)
+    with pytest.raises(UserError, match=r"version '2\.0\.0' .* Outstep 1\.5\.0"):
+        client.introduce("2.0.0")
+    client.close()
+
+
+def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, client):
+    client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+    manager.recv(10)
+    client.close()
+    while not any("closed its connection" in news.text for news in manager.news):
+        manager.recv(0.1)
+    manager.recv(0.5)  # it listens again
+    again = Client(port, manager)
+    again.introduce()
+    again.ask_for_input()
+    again.say({ONE: [info(1, [1.0, 2.0])]}, [parameters(ONE)])
+    with pytest.raises(UserError, match=r"Walker.*float32\[2\], not float32\[1\]"):
+        manager.recv(10)
+    again.close()
+
+
+def test_nobody_who_connects_is_an_error_with_the_usual_causes(port, tmp_path):
+    with UnityManager(UnityEnv(port=port, connect_timeout=0.2), 1, 0, logs=tmp_path) as manager:
+        manager.start()
+        with pytest.raises(UserError, match=r"did not connect within 0\.2 s .*(\n.*)*pressed Play"):
+            manager.recv(10)
+
+
+def test_players_that_show_no_agent_are_told_of_once(port, tmp_path):
+    with UnityManager(UnityEnv(port=port, connect_timeout=1.0), 1, 0, logs=tmp_path) as manager:
+        manager.start()
+        client = Client(port, manager)
+        client.introduce()
+        client.ask_for_input()
+        manager.news.clear()
+        turns = 5
+        while turns:
+            client.say({})
+            assert manager.recv(0.1) == {}
+            turns -= bool(manager.news)
+        (news,) = manager.news
+        assert "no agent has asked for a decision" in news.text
+        client.close()
+
+
+def test_a_taken_port_is_named(port, manager, tmp_path):
+    with (
+        UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as second,
+        pytest.raises(UserError, match=f"port {port} is in use"),
+    ):
+        second.start()
+
+
+def test_leaving_tells_the_player_to_quit(port, tmp_path):
+    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as manager:
+        manager.start()
+        client = Client(port, manager)
+        client.introduce()
+        client.ask_for_input()
+        answer = client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+        manager.recv(10)
+    assert answer.get().header.status == 400
+    client.close()

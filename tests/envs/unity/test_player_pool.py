@@ -1,0 +1,181 @@
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+
+from envs.gym.worker_pool import InstanceFailed
+from envs.spec import UserError
+from envs.unity.launch import UnityEnv
+from envs.unity.manager import UnityManager
+
+BASIC = "env=basic"
+
+
+def turn(manager, timeout=20.0):
+    """One receipt, all actions 2 (to the right); what was ready."""
+    received = manager.recv(timeout)
+    assert received, f"nothing came; news: {list(manager.news)}"
+    for behavior, ready in received.items():
+        count = len(ready.decisions.agent)
+        manager.send(
+            behavior, ready.decisions.agent, np.zeros((count, 0), np.float32), np.full((count, 1), 2, np.int32)
+        )
+    return received
+
+
+def turns(manager):
+    """Turns without end."""
+    while True:
+        turn(manager)
+
+
+def faults(manager):
+    return [news.text for news in manager.news if news.kind == "fault"]
+
+
+def players_of(manager):
+    return [player.pid for player in manager._players.of if player is not None]
+
+
+def test_several_players_step_side_by_side(tmp_path):
+    with UnityManager(UnityEnv(player=(BASIC, "agents=3")), 2, 0, logs=tmp_path / "logs") as manager:
+        manager.start()
+        seen = set()
+        while manager.samples.min() < 60:
+            for ready in turn(manager).values():
+                seen |= set(zip(ready.decisions.instance.tolist(), ready.decisions.agent.tolist()))
+        assert len(seen) == 6  # an agent's number is given out again
+        assert manager.specs["Basic-v0"].branches == (3,)
+        pids = players_of(manager)
+        assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+            *("player_0.log", "player_0.out", "player_1.log", "player_1.out")
+        ]
+        assert (manager.busy_seconds > 0).all()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
+    with UnityManager(UnityEnv(player=(BASIC,)), 2, 0, logs=tmp_path) as manager:
+        manager.start()
+        while manager.samples.min() < 10:
+            turn(manager)
+        os.kill(players_of(manager)[0], getattr(signal, "SIGKILL", signal.SIGTERM))
+        lost, others = [], 0
+        while not any(news.kind == "restart" for news in manager.news):
+            for ready in turn(manager).values():
+                lost += ready.lost.tolist()
+                others += int((ready.closings.instance == 1).sum())
+        assert len(lost) == 1
+        assert others > 0
+        before = manager.samples.copy()
+        while (manager.samples - before).min() < 10:
+            turn(manager)
+        (fault,) = faults(manager)
+        assert "Instance 0: its process ended (exit status -9)" in fault
+        assert "connects to port" in fault  # its log's last lines
+        assert "Restart 1 of 10" in fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("die:20", "its process ended (exit status 3)"),
+        ("hang:20", "it did not answer within 1 s (env.step_timeout)"),
+        ("nan:20", "Basic-v0"),
+        ("garbage:20", "no message of the protocol"),
+        ("quit:20", "its process ended (exit status 0)"),
+    ],
+)
+def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
+    words = (BASIC, f"fault={fault}", f"once={tmp_path / 'claimed'}")
+    with UnityManager(UnityEnv(player=words), 2, 0, logs=tmp_path / "logs", step_timeout=1.0) as manager:
+        manager.start()
+        while not any(news.kind == "restart" for news in manager.news):
+            turn(manager)
+        before = manager.samples.copy()
+        while (manager.samples - before).min() < 30:
+            turn(manager)
+        (text,) = faults(manager)
+        assert told in text
+
+
+def test_a_player_that_dies_before_it_connects_is_told_at_once_with_its_log(tmp_path):
+    with UnityManager(UnityEnv(player=("env=NoSuch-v0",)), 2, 0, logs=tmp_path) as manager:
+        manager.start()
+        with pytest.raises(
+            UserError, match=r"exit status 2\)(.|\n)*Unknown environment id 'NoSuch-v0'(.|\n)*usual causes"
+        ):
+            manager.recv(30)
+
+
+def test_one_player_that_never_connects_holds_up_nobody(tmp_path):
+    words = (BASIC, "fault=hang:0", f"once={tmp_path / 'claimed'}")
+    env = UnityEnv(player=words, connect_timeout=3.0)
+    with UnityManager(env, 2, 0, logs=tmp_path / "logs") as manager:
+        manager.start()
+        while manager.samples.min() < 10:
+            turn(manager)
+        (text,) = faults(manager)
+        assert "it did not connect within 3 s (env.connect_timeout)" in text
+
+
+def test_the_budget_of_restarts_ends_the_run_by_name(tmp_path):
+    with UnityManager(UnityEnv(player=(BASIC, "fault=die:10")), 1, 0, logs=tmp_path, restarts=1) as manager:
+        manager.start()
+        with pytest.raises(
+            InstanceFailed, match=r"Instance 0 failed once more than its 1 restarts(.|\n)*exit status 3"
+        ):
+            turns(manager)
+
+
+def test_a_player_beyond_its_budget_is_left_out_while_enough_others_live(tmp_path):
+    words = (BASIC, "fault=die:20", f"once={tmp_path / 'claimed'}")
+    env = UnityEnv(player=words)
+    with UnityManager(env, 2, 0, logs=tmp_path / "logs", restarts=0, min_instances=1) as manager:
+        manager.start()
+        while not manager.left_out.any():
+            turn(manager)
+        gone = int(manager.left_out.argmax())
+        before = manager.samples.copy()
+        while manager.samples[1 - gone] - before[1 - gone] < 50:
+            turn(manager)
+        assert manager.samples[gone] == before[gone]
+        assert players_of(manager)[0] is not None
+        assert len(players_of(manager)) == 1
+        (told,) = faults(manager)
+        assert f"Instance {gone} failed once more than its 0 restarts" in told
+        assert "is left out; the other 1 go on" in told
+
+
+def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):
+    states = []
+    for _ in range(2):
+        resume = states[-1] if states else None
+        with UnityManager(UnityEnv(player=(BASIC,)), 2, 0, logs=tmp_path, resume=resume) as manager:
+            manager.start()
+            states.append(manager.state())
+    assert [state["launches"] for state in states] == [[1, 1], [2, 2]]
+
+
+def test_one_process_drives_many_players(tmp_path):
+    with UnityManager(UnityEnv(player=(BASIC,)), 4, 0, logs=tmp_path) as manager:
+        manager.start()
+        while manager.samples.min() < 5:
+            turn(manager)
+        children = psutil.Process().children()
+        assert len([child for child in children if child.status() != psutil.STATUS_ZOMBIE]) <= 2  # warden, tracker
+        assert all(psutil.Process(pid).ppid() != os.getpid() for pid in players_of(manager))
+
+
+def test_two_behaviors_one_of_them_late(tmp_path):
+    with UnityManager(UnityEnv(player=(BASIC, "late=Late:6")), 1, 0, logs=tmp_path) as manager:
+        manager.start()
+        turn(manager)
+        assert set(manager.specs) == {"Basic-v0"}
+        while "Late" not in manager.specs:
+            turn(manager)
+        ready = {}
+        while "Late" not in ready or not len(ready["Late"].closings.agent):
+            ready = turn(manager)

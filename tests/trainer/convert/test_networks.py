@@ -1,0 +1,194 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from algorithms.settings import Cell, Images, MemorySettings, NetworkSettings, PPOSettings, SACSettings
+from algorithms.validation import validate_ppo, validate_sac
+from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, left_of, refusal
+from tests.trainer.tiny_runs import newest
+from trainer.__main__ import main as train
+from trainer.config.compose import compose
+from trainer.config.schema import TrainConfig, settings_of
+from trainer.convert.__main__ import convert, main
+
+TRAINERS = ("ppo", "sac")
+MEMORY = {"memory_size": 256, "sequence_length": 32}
+NETWORK = f"{A}.network_settings"
+
+
+def networked(trainer: str = "ppo", **network: Any) -> dict[str, Any]:
+    return {**behavior(trainer), "network_settings": network}
+
+
+def network_of(data: dict[str, Any]) -> dict[str, Any]:
+    network = converted(data)["algorithm"]["network"]
+    assert isinstance(network, dict)
+    return network
+
+
+def told(data: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(left.key, left.value) for left in left_of(data)]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_memory_is_an_lstm_of_half_the_size(trainer: str) -> None:
+    memory = network_of(networked(trainer, memory=MEMORY))["memory"]
+    assert memory == {"cell": "lstm", "size": 128, "sequence_length": 32, "burn_in": 0}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_memory_that_says_nothing_is_what_ml_agents_would_take(trainer: str) -> None:
+    memory = network_of(networked(trainer, memory={}))["memory"]
+    assert memory == {"cell": "lstm", "size": 64, "sequence_length": 64, "burn_in": 0}
+
+
+def test_what_differs_about_memory_is_told_once_and_where_to_read_on() -> None:
+    (left,) = left_of(networked(memory=MEMORY))
+    assert (left.key, left.value) == (f"{NETWORK}.memory", MEMORY)
+    assert "docs/memory.md" in left.remedy
+    assert (Path(__file__).parents[2] / "docs/memory.md").exists()
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_sequences_of_one_step_get_a_second_and_that_is_told(trainer: str) -> None:
+    data = networked(trainer, memory={"sequence_length": 1})
+    assert network_of(data)["memory"]["sequence_length"] == 2
+    assert told(data)[1:] == [(f"{NETWORK}.memory.sequence_length", 1)]
+
+
+@pytest.mark.parametrize("key", ["vis_encode_type", "vis_encoder_type"])
+@pytest.mark.parametrize(("encoder", "ours"), [("simple", "simple"), ("nature_cnn", "nature"), ("resnet", "impala")])
+def test_encoders_of_images_have_their_names_here(key: str, encoder: str, ours: str) -> None:
+    assert network_of(networked(**{key: encoder}))["encoder"] == ours
+    assert told(networked(**{key: encoder})) == []
+
+
+def test_of_two_encoders_the_key_of_the_code_counts() -> None:
+    assert network_of(networked(vis_encode_type="resnet", vis_encoder_type="nature_cnn"))["encoder"] == "impala"
+
+
+@pytest.mark.parametrize("encoder", ["match3", "fully_connected"])
+def test_an_encoder_that_is_not_here_takes_no_other_one_from_default_settings(encoder: str) -> None:
+    behaviors = {"A": networked(vis_encode_type=encoder)}
+    data = {"default_settings": networked(vis_encode_type="resnet"), "behaviors": behaviors}
+    experiment, left = convert(data, "game.yaml")
+    assert experiment["algorithm"]["network"]["encoder"] == "impala"
+    assert experiment["behaviors"]["A"]["algorithm"]["network"]["encoder"] == "simple"
+    assert [entry.key for entry in left] == [f"{NETWORK}.vis_encode_type", "max_steps"]
+
+
+@pytest.mark.parametrize("signal", ["gail", "curiosity", "rnd"])
+def test_signals_have_no_memory_and_that_is_told(signal: str) -> None:
+    settings = GAIL if signal == "gail" else {}
+    plain = behavior(extrinsic={}, **{signal: {**settings, "network_settings": {}}})
+    data = behavior(extrinsic={}, **{signal: {**settings, "network_settings": {"memory": MEMORY}}})
+    assert converted(data) == converted(plain)
+    where = f"{A}.reward_signals.{signal}"
+    assert sorted(key for key, _ in told(data)) == [where, f"{where}.network_settings.memory"]
+
+
+@pytest.mark.parametrize(
+    ("signals", "policys", "is_told"),
+    [("resnet", "resnet", False), ("simple", "resnet", True), ("match3", "match3", True), ("simple", "match3", False)],
+)
+def test_signals_see_images_as_the_policy_does(signals: str, policys: str, is_told: bool) -> None:
+    curiosity = {"network_settings": {"vis_encode_type": signals}}
+    data = {**networked(vis_encode_type=policys), **behavior(extrinsic={}, curiosity=curiosity)}
+    key = f"{A}.reward_signals.curiosity.network_settings.vis_encode_type"
+    assert ((key, signals) in told(data)) == is_told
+
+
+def test_memory_of_default_settings_is_inherited_changed_and_taken_away() -> None:
+    data = {
+        "default_settings": networked("sac", memory=MEMORY),
+        "behaviors": {
+            "A": {},
+            "B": {"network_settings": {"memory": {"memory_size": 8}}},
+            "C": {"network_settings": {"memory": None}},
+            "D": {"trainer_type": "ppo"},
+        },
+    }
+    experiment, left = convert(data, "game.yaml")
+    first = {"cell": "lstm", "size": 128, "sequence_length": 32, "burn_in": 0}
+    assert experiment["algorithm"]["network"]["memory"] == first
+    changes = experiment["behaviors"]
+    assert changes["A"] == {}
+    assert changes["B"]["algorithm"]["network"]["memory"] == {**first, "size": 4}
+    assert changes["C"]["algorithm"]["network"]["memory"] == {"cell": "none"}
+    assert changes["D"]["algorithm"]["network"]["memory"] == first
+    told_of_memory = [entry.key for entry in left if entry.key.endswith("memory")]
+    assert told_of_memory == ["default_settings.network_settings.memory", "behaviors.B.network_settings.memory"]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"memory": {"memory_size": 255}}, f"{NETWORK}.memory.memory_size=255 must be divisible by 2: half of it is"),
+        ({"memory": {"memory_size": 0}}, f"{NETWORK}.memory.memory_size=0 must be at least 1"),
+        ({"memory": {"sequence_length": 0}}, f"{NETWORK}.memory.sequence_length=0 must be at least 1"),
+        ({"memory": {"sequence_lenght": 8}}, f"did you mean {NETWORK}.memory.sequence_length?"),
+        ({"memory": 128}, f"{NETWORK}.memory: expected keys of its own, not 128"),
+        (
+            {"memory": {"sequence_length": 1025}},
+            f"{NETWORK}.memory.sequence_length=1025 is longer than {A}.hyperparameters.batch_size=1024: a sequence is",
+        ),
+        ({"vis_encode_type": "resnet50"}, f"{NETWORK}.vis_encode_type=resnet50: expected one of simple, nature_cnn, "),
+    ],
+)
+def test_bad_values_about_networks_are_refused_by_name(network: dict[str, Any], message: str) -> None:
+    assert message in refusal(networked(**network))
+
+
+def test_an_odd_memory_of_a_signal_is_refused_as_ml_agents_does() -> None:
+    refused = refusal(behavior(curiosity={"network_settings": {"memory": {"memory_size": 3}}}))
+    assert f"{A}.reward_signals.curiosity.network_settings.memory.memory_size=3 must be divisible by 2" in refused
+
+
+def test_sac_has_room_for_a_sequence_that_is_a_whole_batch() -> None:
+    data = networked("sac", memory={"sequence_length": 64})
+    data["hyperparameters"] = {"batch_size": 64, "buffer_size": 128}
+    algorithm = converted(data)["algorithm"]
+    assert (algorithm["start_samples"], algorithm["buffer_capacity"]) == (65, 130)
+    assert (f"{A}.hyperparameters.buffer_size", 128) in told(data)
+
+
+def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path: Path) -> None:
+    behaviors = {
+        "A": {**networked("sac", memory=MEMORY, vis_encode_type="nature_cnn"), "hyperparameters": {"batch_size": 32}},
+        "B": networked("sac"),
+        "C": networked(memory={"memory_size": 2}, vis_encode_type="resnet"),
+    }
+    source = tmp_path / "game.yaml"
+    source.write_text(yaml.safe_dump({"behaviors": behaviors}))
+    assert main([str(source), f"to={tmp_path}/experiment/game.yaml"]) == 0
+    config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
+    sac, _ = settings_of(config, "A")
+    assert isinstance(sac, SACSettings)
+    validate_sac(sac)
+    memory = MemorySettings(Cell["lstm"], size=128, sequence_length=32, burn_in=0)
+    assert sac.network == NetworkSettings([128, 128], False, 0, memory, Images["nature"])
+    plain, _ = settings_of(config, "B")
+    assert isinstance(plain, SACSettings)
+    validate_sac(plain)
+    assert (plain.network.memory.cell, plain.network.encoder) == (Cell["none"], Images["simple"])
+    ppo, _ = settings_of(config, "C")
+    assert isinstance(ppo, PPOSettings)
+    validate_ppo(ppo)
+    memory = MemorySettings(Cell["lstm"], size=1, sequence_length=64, burn_in=0)
+    assert ppo.network == NetworkSettings([128, 128], False, 0, memory, Images["impala"])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "hyperparameters"),
+    [("ppo", {"batch_size": 32, "buffer_size": 64}), ("sac", {"batch_size": 32, "steps_per_update": 2})],
+)
+def test_a_converted_memory_trains(tmp_path: Path, trainer: str, hyperparameters: dict[str, int]) -> None:
+    data = {**networked(trainer, memory={"memory_size": 8, "sequence_length": 6}), "hyperparameters": hyperparameters}
+    source, run = tmp_path / "game.yaml", tmp_path / "run"
+    source.write_text(yaml.safe_dump({"default_settings": data}))
+    assert main([str(source), f"to={tmp_path}/experiment/game.yaml"]) == 0
+    words = ["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']", "env=recall", "env.kwargs.delay=5"]
+    assert train([*words, "run.mode=inline", "stop.samples=150", f"run.dir={run}"]) == 0
+    assert int(newest(run).tensors["Recall-v0/updates"]) > 0

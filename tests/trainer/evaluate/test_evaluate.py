@@ -1,0 +1,121 @@
+"""Evaluation on a manager that stands in for Unity players."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pytest
+
+import trainer.evaluate.__main__
+import trainer.runtime.collector_host
+from envs.gym.worker_pool import News
+from envs.spec import BehaviorSpec, Closings, Decisions, Ready, UserError
+from tests.trainer.several import Several
+from trainer.config.compose import compose, load_config, save_config
+from trainer.config.schema import EvaluateConfig, TrainConfig
+from trainer.evaluate.__main__ import load_checkpoint, main, play, trained_policy
+from trainer.runtime.start import train
+
+TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
+
+
+def trained(folder: Path, toy: Several, monkeypatch: pytest.MonkeyPatch) -> Path:
+    config = compose(["env=unity", "env.player=env=basic", *TINY], TrainConfig, "config")
+    monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: toy)
+    monkeypatch.setattr(trainer.evaluate, "check_env", lambda env: None)
+    save_config(config, folder)
+    train(config, folder)
+    return folder
+
+
+def test_episodes_are_told_by_behavior_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=0), monkeypatch)
+    asked = []
+
+    def make(env, seed, logs, **_):
+        asked.append((env.instances, seed, logs))
+        return Several(late=0)
+
+    monkeypatch.setattr(trainer.evaluate, "make_manager", make)
+    capsys.readouterr()
+    assert main([f"run={folder}", "episodes=4", "env.instances=2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert asked == [(2, 1_000_000, folder / "players" / "evaluation")]
+    assert out[0].endswith(": 4 episodes")
+    assert out[1] == "Early: 4 episodes"
+    assert out[2].split() == ["reward", "mean", "5", "min", "5", "max", "5"]
+    assert out[4] == "Late: 4 episodes"
+    assert out[5].split() == ["reward", "mean", "10", "min", "10", "max", "10"]
+
+
+class Uneven:
+    """One instance whose agent 0 ends its episodes after each step, and agent 1 after its fifth."""
+
+    instances = 1
+    specs: ClassVar = {}
+
+    def __init__(self) -> None:
+        self.news: deque[News] = deque()
+        self.turn = 0
+
+    def recv(self, timeout: float | None) -> dict[str, Ready]:
+        agents = np.array([0, 1])
+        closing = agents if self.turn else agents[:0]
+        ended = np.array([True, self.turn % 5 == 0])[: len(closing)]
+        none: tuple[np.ndarray, ...] = ()
+        closings = Closings(
+            closing, closing, np.ones(len(closing), np.float32), ended, ended & False, none, np.zeros((0, 0), bool)
+        )
+        self.turn += 1
+        return {"Toy": Ready(closings, Decisions(agents * 0, agents, none, np.zeros((2, 0), bool)), agents[:0], {})}
+
+    def send(self, *_: object) -> None:
+        pass
+
+
+def test_episodes_that_begin_first_count_however_long_they_are() -> None:
+    played = play(cast(Any, Uneven()), lambda *_: (np.zeros((2, 0)), np.zeros((2, 0))), 3)
+    assert [each.length for each in played] == [1, 1, 5]
+
+
+def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=None), monkeypatch)
+    monkeypatch.setattr(trainer.evaluate, "make_manager", lambda *_, **__: Several(late=3))
+    assert main([f"run={folder}", "episodes=4"]) == 2
+    assert "holds no behavior 'Late'; it has Early" in capsys.readouterr().err
+
+
+def test_another_env_is_checked_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, Several(late=None), monkeypatch)
+    capsys.readouterr()
+
+    def refuse(env):
+        raise UserError(f"no {env.executable}")
+
+    monkeypatch.setattr(trainer.evaluate, "check_env", refuse)
+    assert main([f"run={folder}", "env=unity", "env.executable=Builds/Game"]) == 2
+    assert capsys.readouterr().err == "error: no Builds/Game\n"
+
+
+def test_evaluations_own_env_is_whole() -> None:
+    config = compose(["run=a", "env=basic"], EvaluateConfig, "evaluate")
+    assert config.env is not None
+    assert config.env.instances == 16
+
+
+def test_a_policy_of_other_networks_is_refused_by_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained(tmp_path, Several(late=0), monkeypatch)
+    config, checkpoint = load_config(folder), load_checkpoint(str(folder))
+    spec = BehaviorSpec.from_dict(next(iter(checkpoint.state["behaviors"].values()))["spec"])
+    config.algorithm.network.hidden.append(7)
+    with pytest.raises(UserError, match=r"numbers, by the run's settings it would have .*: it was saved by another"):
+        trained_policy(config, checkpoint, spec)

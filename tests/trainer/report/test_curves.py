@@ -1,0 +1,84 @@
+"""A run's curves, as its page shows them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tests.trainer.report.written_runs import CURVES, write_points, written_run
+from trainer.config.schema import GoalConfig
+from trainer.report.curves import Chart, Curve, read_events, sections
+from trainer.report.drawing import draw
+
+
+def charts_of(folder, goal=GoalConfig()):  # noqa: B008
+    return [chart for section in sections(read_events(folder), goal) for chart in section.charts]
+
+
+def test_every_curve_is_in_one_chart(tmp_path):
+    extra = {"goal/length": 7.0, "game/lives": 3.0, "episode/solved": 1.0, "gail/loss": 0.1}
+    run = written_run(tmp_path / "run", curves=CURVES | extra)
+    events = read_events(run)
+    shown = [id(curve) for chart in charts_of(run, GoalConfig(metric="length", at_most=7)) for curve in chart.curves]
+    assert len(shown) == len(CURVES | extra) - len({"run/seconds", "instances/share_0"})
+    assert events.samples == 1000
+    assert events.behaviors == [""]
+
+
+def test_what_a_resume_has_undone_is_not_shown(tmp_path):
+    run = written_run(tmp_path / "run")
+    write_points(run, range(600, 1501, 100), {"episode/reward": 9.0}, begun=600)
+    reward = read_events(run).curves["episode/reward"]
+    assert reward.samples == list(range(100, 1501, 100))
+    assert [value > 1 for value in reward.values] == 5 * [False] + 10 * [True]
+
+
+def test_a_sole_behaviors_own_curves_are_not_shown_twice(tmp_path):
+    named = {f"Basic/{key}": CURVES[key] for key in ("episode/reward", "loss/policy", "update/count")}
+    run = written_run(tmp_path / "run", curves={"episode/reward": 0.5, **named})
+    charts = charts_of(run)
+    assert [(chart.title, list(chart.curves)) for chart in charts] == [
+        ("Reward", [""]),
+        ("Policy loss", [""]),
+        ("update/count", [""]),
+    ]
+
+
+def test_behaviors_share_a_chart_with_all_of_them(tmp_path):
+    named = {f"{name}/{key}": CURVES[key] for name in ("A", "B/C") for key in ("episode/reward", "update/count")}
+    run = written_run(tmp_path / "run", curves={"episode/reward": 0.5, **named})
+    reward, updates = charts_of(run)
+    assert list(reward.curves) == ["A", "B/C", "all"]
+    assert list(updates.curves) == ["A", "B/C"]
+
+
+def test_a_folder_without_events_has_no_curves(tmp_path):
+    events = read_events(tmp_path)
+    assert (events.curves, events.began, events.samples) == ({}, None, 0)
+    assert sections(events, GoalConfig()) == []
+
+
+def test_a_drawing_takes_every_colour_from_the_page():
+    curve = Curve([1, 2, 3], [0.0, 5.0, 2.0])
+    for chart in (
+        Chart("many", "", {str(place): curve for place in range(8)}, target=1.0),
+        Chart("shares", "", {"a": curve, "b": curve}, percent=True, stacked=True),
+    ):
+        svg = draw(chart, "x")
+        assert not re.findall(r"(?:fill|stroke): #\w+", svg)
+        assert "var(--series-0)" in svg
+        assert "var(--muted)" in svg
+
+
+def test_values_that_are_none_leave_the_others_standing():
+    nan = float("nan")
+    for values in ([1.0, nan, math.inf, 2.0], [nan] * 4, [1e30, -1e30, 0.0, 1.0], [0.0] * 4):
+        assert draw(Chart("odd", "", {"": Curve([1, 2, 3, 4], values)}), "x").startswith("<svg")
+    stacked = {"a": Curve([1, 2], [0.5, nan]), "b": Curve([1, 2], [0.5, 0.5])}
+    assert draw(Chart("odd", "", stacked, percent=True, stacked=True), "x").startswith("<svg")
+
+
+def test_a_single_point_is_a_dot_that_can_be_seen():
+    one = draw(Chart("one", "", {"": Curve([5], [0.93])}), "x")
+    assert "<use " in one
+    assert "<use " not in draw(Chart("two", "", {"": Curve([5, 6], [0.93, 0.94])}), "x")

@@ -1,0 +1,225 @@
+"""What is on a run's page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.trainer.report.written_runs import (
+    CURVES,
+    gif,
+    write_evaluation,
+    write_points,
+    write_summary,
+    written_run,
+)
+from tests.trainer.several import SPECS
+from trainer.report import __main__ as command
+from trainer.report import page
+from trainer.report.__main__ import main
+from trainer.report.page import page_of
+from trainer.runtime.run_lock import occupied
+
+
+class Reader(HTMLParser):
+    """The text of a page, what it refers to, and the ids that it gives."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.ids: list[str] = []
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "srcset", "poster", "action", "data"):
+                self.sources.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.words.append(data)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A written run's page, as it reads."""
+    return lambda *overrides, **given: Reader(page_of(written_run(tmp_path / "run", *overrides, **given)))
+
+
+def test_the_page_needs_nothing_beside_it(tmp_path):
+    run = written_run(tmp_path / "run")
+    write_evaluation(run, [0.9, 0.8], video=gif())
+    (run / "pictures").mkdir()
+    (run / "pictures" / "000000400.gif").write_bytes(gif())
+    html = page_of(run)
+    found = Reader(html)
+    assert found.sources
+    assert all(source.startswith(("data:", "#")) for source in found.sources)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(found.tags)
+    assert "@import" not in html
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", html)
+
+
+def test_every_reference_within_the_page_leads_to_one_place(read, tmp_path):
+    ids = read().ids
+    assert len(set(ids)) == len(ids)
+    html = page_of(tmp_path / "run")
+    assert set(re.findall(r'(?:url\(#|href="#)([\w-]+)', html)) <= set(ids)
+
+
+def test_figures_are_those_of_the_summary(read):
+    text = read().text
+    for words in ("basic", "ended: samples", "reward 0.4321", "samples 1,000", "time 0:00:03", "episodes 143"):
+        assert words in text
+    assert "supply fraction 97%" in text
+    assert "Basic-v0 9 100% 12" in text
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "told"), [("goal", "goal reached"), ("interrupted", "interrupted"), ("error", "failed")]
+)
+def test_the_page_says_what_ended_the_run(read, stopped_by, told):
+    assert f"basic {told}" in read(stopped_by=stopped_by).text
+
+
+def test_a_running_run_shows_its_latest_points_and_not_an_earlier_parts_summary(tmp_path):
+    run = written_run(tmp_path / "run")
+    with occupied(run):
+        text = Reader(page_of(run)).text
+    assert "still running" in text
+    assert "reward 0.5" in text
+    assert "143" not in text
+
+
+def test_a_run_that_went_on_after_its_summary_and_was_killed_is_not_told_as_ended(tmp_path):
+    run = written_run(tmp_path / "run")
+    write_points(run, range(1100, 2001, 100), CURVES | {"episode/reward": 0.75}, begun=1000)
+    text = Reader(page_of(run)).text
+    assert "ended without a summary" in text
+    assert "reward 0.75" in text
+    assert "samples 2,000" in text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"samples": null}'])
+def test_a_damaged_summary_is_none(tmp_path, content):
+    run = written_run(tmp_path / "run")
+    (run / "summary.json").write_text(content)
+    assert "ended without a summary" in Reader(page_of(run)).text
+
+
+def test_events_that_are_cut_off_are_shown_as_far_as_they_go(tmp_path):
+    run = written_run(tmp_path / "run", stopped_by=None)
+    (events,) = run.glob("events*")
+    events.write_bytes(events.read_bytes()[:-100])
+    assert "samples 1,000" in Reader(page_of(run)).text
+
+
+def test_a_run_without_points_says_so(read):
+    text = read(curves={}, stopped_by=None).text
+    assert "No curves so far" in text
+    assert "reward -" in text
+    assert "Not evaluated so far" in text
+
+
+def test_a_goal_is_told_with_when_it_was_reached(tmp_path):
+    goal = ["goal.metric=length", "goal.at_most=7", "goal.window_samples=500"]
+    run = written_run(tmp_path / "run", *goal, curves=CURVES | {"goal/length": 6.5})
+    write_summary(run, 1000, "goal", goal_samples=800, goal_seconds=62.0)
+    text = Reader(page_of(run)).text
+    assert "length 6.5 goal: at most 7 over 500 samples; reached after 800 samples and 0:01:02" in text
+    assert "Goal: length 6.5" in text
+
+
+def test_settings_that_were_chosen_come_with_their_defaults(read):
+    text = read("env.instances=4", "env.kwargs.x=[1,2]").text
+    assert "algorithm.rollout_size 512 2048" in text
+    assert "env.instances 4 16" in text
+    assert "env.kwargs.x [1, 2] -" in text
+    assert "env.step_timeout 60.0" not in text
+    assert "step_timeout: 60.0" in text  # config.yaml has all
+
+
+def test_behaviors_settings_are_told_where_they_differ_from_the_top_levels(read):
+    text = read("behaviors.Hero.algorithm.clip=0.3", "behaviors.Foe.algorithm.name=sac").text
+    assert "behaviors.Hero.algorithm.clip 0.3 0.2" in text
+    assert "behaviors.Hero.algorithm.rollout_size" not in text
+    assert "behaviors.Foe.algorithm.name" not in text  # its defaults are those of SAC
+    assert "PPO, SAC" in text
+
+
+def test_evaluations_are_tables_and_name_another_env(tmp_path):
+    run = written_run(tmp_path / "run")
+    write_evaluation(run, [0.93, 0.92, 0.93])
+    write_evaluation(run, [0.5], deterministic=False, env={"id": "envs.games:Basic-v1", "instances": 16})
+    text = Reader(page_of(run)).text
+    assert "The best checkpoint after 900 samples 3 episodes, the likeliest actions, seed 7" in text
+    assert "reward 0.9267 0.92 0.93" in text
+    assert "1 episode, actions drawn from the policy, seed 7, id=envs.games:Basic-v1" in text
+
+
+def test_moving_pictures_are_on_the_page_as_long_as_there_is_room(tmp_path, monkeypatch):
+    run = written_run(tmp_path / "run")
+    write_evaluation(run, [0.1, 0.2], video=gif())
+    (run / "pictures").mkdir()
+    for samples in (0, 400, 900):
+        (run / "pictures" / f"{samples:09d}.gif").write_bytes(gif(2))
+    monkeypatch.setattr(page, "EMBEDDED_BYTES", 2 * len(gif()) + len(gif(2)))
+    found = Reader(page_of(run))
+    shown = [source for source in found.sources if source.startswith("data:")]
+    assert [base64.b64decode(source.partition(",")[2]) for source in shown] == [gif(), gif(), gif(2)]
+    assert "Evaluation, episode 2: reward 0.2, length 7" in found.text
+    assert "In training, after 0 samples" in found.text
+    assert "400 samples" not in found.text
+    assert "In training, after 900 samples Too large for this page: pictures/000000900.gif" in found.text
+
+
+def test_names_that_look_like_markup_stay_text(tmp_path):
+    name = "<script>alert(1)</script>"
+    run = written_run(tmp_path / "run", "env.kwargs.x='<b>'", curves=CURVES | {f"episode/{name}": 1.0})
+    write_evaluation(run, [1.0], env={"id": name})
+    found = Reader(page_of(run))
+    assert not {"script", "b><"} & set(found.tags)
+    assert found.text.count(name) >= 2
+
+
+def test_the_command_writes_into_the_runs_folder_or_where_it_is_told(tmp_path, capsys):
+    run = written_run(tmp_path / "run")
+    assert main([f"run={run}"]) == 0
+    assert main([f"run={run}", f"to={tmp_path / 'new' / 'page.html'}"]) == 0
+    assert capsys.readouterr().out.startswith(f"{run / 'report.html'}: 0.")
+    assert (tmp_path / "new" / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("to", "told"), [("", "is a folder: name a file that ends in .html"), ("config.yaml/x.html", "cannot be written")]
+)
+def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys, to, told):
+    run = written_run(tmp_path / "run")
+    assert main([f"run={run}", f"to={run / to}"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+    run = written_run(tmp_path / "run")
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "matplotlib" else object())
+    assert main([f"run={run}"]) == 2
+    assert capsys.readouterr().err == "error: matplotlib is missing: pip install 'outstep[report]'\n"
+
+
+def test_behaviors_of_one_run_stand_in_one_chart(tmp_path):
+    assert set(SPECS) == {"Early", "Late"}
+    named = {f"{name}/{key}": value for name in SPECS for key, value in CURVES.items() if key[0] in "lpu"}
+    curves = {key: value for key, value in CURVES.items() if key[0] not in "lpu"} | named
+    text = Reader(page_of(written_run(tmp_path / "run", curves=curves))).text
+    assert "Policy loss Early -0.02 Late -0.02" in text
+    assert text.count("Policy loss") == 1

@@ -1,0 +1,155 @@
+"""The real command: what it does about signals, whatever is under way, and with which status it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from algorithms.settings import NetworkSettings
+from envs.spec import BehaviorSpec
+from tests.trainer.imitation.toys import write_demo
+from tests.trainer.started import ORACLE, Started, audit, start
+from tests.trainer.tiny_runs import SAC, newest, summary
+from trainer.checkpoint import CheckpointStore
+
+__all__ = ["start"]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+def learns() -> bool:
+    return multiprocessing.current_process().name == "MainProcess"
+
+
+class Slow(nn.Module):
+    """A network whose pass takes an hour in the learner, once there is a file `hang` in the working directory."""
+
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.layer, self.features = nn.Linear(4, 8), 8
+
+    def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        updates = torch.is_grad_enabled() and not torch.onnx.is_in_onnx_export()  # models are written in between
+        if updates and learns() and os.path.exists(os.environ.get("HANG", "")):
+            Path(os.environ["HANG"] + ".now").touch()
+            for _ in range(360_000):  # as a long update does: many short calls
+                time.sleep(0.01)
+        seen: torch.Tensor = self.layer(inputs[0])
+        return seen
+
+
+class SlowDisk(Slow):
+    """The same network; where it is made in the learner, every checkpoint takes a second more."""
+
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
+        super().__init__(spec, settings)
+        if learns() and not hasattr(CheckpointStore, "quick"):
+            CheckpointStore.quick = save = CheckpointStore.save  # type: ignore[attr-defined]
+
+            def slow(*args, **kwargs) -> Path:
+                time.sleep(1.0)
+                return save(*args, **kwargs)
+
+            CheckpointStore.save = slow  # type: ignore[method-assign]
+
+
+NETWORK = "algorithm.network.custom=tests.trainer.runtime.test_signals:"
+
+
+def test_statuses_are_those_that_are_documented(tmp_path: Path) -> None:
+    def status(*overrides: str) -> int:
+        command = [sys.executable, "-m", "trainer", *SAC, *ORACLE, *overrides]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}).returncode
+
+    assert status(f"run.dir={tmp_path / 'a'}", "stop.samples=100") == 0
+    assert status(f"run.dir={tmp_path / 'b'}", "algorithm.network.custom=tests.trainer.runtime.test_faults:Dies") == 1
+    assert status(f"run.dir={tmp_path / 'c'}", "env.min_instances=4") == 2
+
+
+def ends(run: Started, number: int, status: int) -> None:
+    """The run saves and leaves, and nothing is left over."""
+    before = newest(run.folder).path.name
+    run.family()
+    run.process.send_signal(number)
+    assert run.process.wait(60) == status
+    run.nothing_is_left()
+    assert summary(run.folder)["stopped_by"] == "interrupted"
+    assert newest(run.folder).path.name > before  # numbered: there may be no new sample, as games are held back
+    audit(run.folder)
+
+
+@pytest.fixture
+def hung(start: Callable[..., Started], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    """A run in an update that takes an hour."""
+    hang = tmp_path / "hang"
+    monkeypatch.setenv("HANG", str(hang))
+    run = start(*ORACLE, f"{NETWORK}Slow")
+    hang.touch()
+    run.until((tmp_path / "hang.now").exists)
+    return run
+
+
+def test_an_update_that_takes_long_is_broken_off(hung: Started) -> None:
+    ends(hung, signal.SIGTERM, 143)
+    assert "An update was broken off" in hung.log
+
+
+def test_ctrl_c_twice_leaves_at_once(hung: Started) -> None:
+    before = CheckpointStore(hung.folder / "checkpoints").all()
+    hung.family()
+    for _ in range(2):
+        hung.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert hung.process.wait(3) == 130
+    hung.nothing_is_left()
+    assert CheckpointStore(hung.folder / "checkpoints").all() == before
+    assert not (hung.folder / "summary.json").exists()
+
+
+def test_a_slow_disk_and_a_stopped_collector_keep_no_run_from_saving(start: Callable[..., Started]) -> None:
+    run = start(*ORACLE, f"{NETWORK}SlowDisk")
+    run.collector.send_signal(signal.SIGSTOP)
+    ends(run, signal.SIGTERM, 143)
+
+
+def test_cloning_before_the_first_sample_is_left_at_once(start: Callable[..., Started], tmp_path: Path) -> None:
+    demo = write_demo(tmp_path / "right.demo")
+    cloning = [f"algorithm.cloning.demos={demo}", "algorithm.cloning.updates_before=10000000"]
+    run = start("env=basic", *cloning, saved=0)
+    run.until(lambda: any((run.folder / "checkpoints").glob("0*")))
+    run.family()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.process.wait(60) == 143
+    run.nothing_is_left()
+    assert summary(run.folder)["stopped_by"] == "interrupted"
+    assert 0 < int(newest(run.folder).tensors["Basic-v0/cloning/updates_left"]) < 10_000_000
+
+
+@pytest.mark.parametrize("mode", ["async", "inline"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_start_that_takes_long_is_left(start: Callable[..., Started], mode: str, number: int, status: int) -> None:
+    run = start("env=gym", "env.id=tests.toys:Asleep-v0", f"run.mode={mode}", saved=0)
+    run.until(lambda: (run.folder / "in_use").exists() and any("spawn_main" in line for line in run.words()))
+    run.process.send_signal(number)
+    assert run.process.wait(60) == status
+    run.nothing_is_left()
+    assert not (run.folder / "checkpoints").exists()
+
+
+def test_inline_a_game_that_hangs_keeps_the_checkpoint_before(start: Callable[..., Started]) -> None:
+    run = start("env=gym", "env.id=tests.toys:Faulty-v0", "env.kwargs.fault=stop", "run.mode=inline", saved=0)
+    run.until(lambda: any(each.status() == psutil.STATUS_STOPPED for each in run.family()))
+    run.process.send_signal(signal.SIGTERM)
+    assert run.process.wait(60) == 143
+    run.nothing_is_left()
+    assert "No checkpoint is written, as steps are half done" in run.log

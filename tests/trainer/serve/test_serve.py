@@ -1,0 +1,223 @@
+"""The endpoint as a process of its own, in which torch cannot be imported."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from algorithms.onnx.build import build_model
+from envs.spec import BehaviorSpec
+from tests.algorithms.test_numpy_policy import VECTOR, policy_of
+from trainer.serve.__main__ import main
+
+WITHOUT_TORCH = (
+    "import sys; sys.modules['torch'] = None; from trainer.serve.__main__ import main; sys.exit(main(sys.argv[1:]))"
+)
+GOOD = {"observations": [[1, 2, 3, 4], [5, 6, 7, 8]]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("model") / "Toy = 1.onnx"
+    spec = BehaviorSpec("Toy", (VECTOR,), 2, (2, 3), True)
+    file.write_bytes(build_model(policy_of(spec, "sac"), False).SerializeToString())
+    return file
+
+
+@contextmanager
+def serving(model: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that is up, and its port."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, f"model={model}", "port=0", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            assert line.startswith(f"serving Toy of {model} on http://127.0.0.1:")
+            yield server, int(line.rpartition(":")[2].partition("/")[0])
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def port(model) -> Iterator[int]:
+    with serving(model, "max_body_mib=0.01", "request_seconds=0.5") as (_, port):
+        yield port
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, dict]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path, body)
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+
+
+def assert_lives(port: int) -> None:
+    status, reply = ask(port, "POST", "/invocations", json.dumps(GOOD).encode())
+    assert status == 200
+    assert [len(reply["continuous_actions"]), len(reply["discrete_actions"])] == [2, 2]
+
+
+def test_it_answers_pings_and_requests_without_torch(port):
+    assert ask(port, "GET", "/ping") == (200, {"status": "ok"})
+    assert_lives(port)
+
+
+def test_one_connection_serves_many_requests(port):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        for _ in range(20):
+            connection.request("POST", "/invocations", json.dumps(GOOD))
+            reply = connection.getresponse()
+            assert reply.status == 200
+            assert not reply.will_close
+            reply.read()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "the body is not JSON"),
+        (
+            b'{"observations": [[1, 2, 3]]}',
+            "observations has shape [1, 3]: observations must be numbers of shape [N, 4]",
+        ),
+        (b'{"observations": [[1, 2, 3, NaN]]}', "observations[0][3] is nan: only finite numbers will do"),
+        (b'{"observations": [[1, 2, 3, 4]], "action_masks": [[0, 0, 1, 1, 1]]}', "action_masks[0] allows no choice"),
+    ],
+)
+def test_bad_requests_are_told_what_would_be_right_and_it_lives_on(port, body, words):
+    status, reply = ask(port, "POST", "/invocations", body)
+    assert status == 400
+    assert words in reply["error"]
+    assert_lives(port)
+
+
+def raw(port: int, *parts: bytes) -> bytes:
+    """What is replied to bytes, sent as they are, until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for part in parts:
+            connection.sendall(part)
+        reply = b""
+        while more := connection.recv(65536):
+            reply += more
+    return reply
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_has_come(port):
+    announced = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"[" * 20_000)
+    assert announced.startswith(b"HTTP/1.1 413")
+    assert b"the body is larger than 10,485 bytes: send fewer rows, or raise max_body_mib" in announced
+    chunk = b"1000\r\n" + b"[" * 4096 + b"\r\n"
+    chunked = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 3)
+    assert chunked.startswith(b"HTTP/1.1 413")
+    assert_lives(port)
+
+
+def test_a_request_that_never_ends_is_given_up(port):
+    reply = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b'{"observations": ')
+    assert reply.startswith(b"HTTP/1.1 408")
+    assert b"the request took more than 0.5 s to arrive" in reply
+    assert_lives(port)
+
+
+def test_clients_that_hang_up_or_talk_nonsense_harm_nobody(port):
+    half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    for words in (half, b"\x16\x03\x01\x02\x00\x01\x00", b"GET"):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(words)
+    assert_lives(port)
+    assert ask(port, "GET", "/other")[0] == 404
+    assert ask(port, "GET", "/invocations")[0] == 405
+
+
+def test_its_description_has_the_models_own_shapes_and_examples_that_work(port):
+    status, page = ask(port, "GET", "/openapi.json")
+    assert status == 200
+    assert "observes `vector` float32[4]; acts by 2 continuous actions from -1 to 1" in page["info"]["description"]
+    body = page["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]
+    fields = body["schema"]["oneOf"][0]["properties"]
+    assert fields["observations"]["items"]["minItems"] == fields["observations"]["items"]["maxItems"] == 4
+    assert fields["action_masks"]["items"]["minItems"] == 5
+    for example in body["examples"].values():
+        assert ask(port, "POST", "/invocations", json.dumps(example["value"]).encode())[0] == 200
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_when_asked_and_first_answers_what_is_under_way(model, number):
+    with serving(model) as (server, port):
+        body = json.dumps(GOOD).encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            connection.sendall(head + body[:5])
+            assert ask(port, "GET", "/ping")[0] == 200  # the first one's beginning has been read by now
+            server.send_signal(number)
+            while listens(port):
+                pass
+            connection.sendall(body[5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.wait(60) == 0
+        assert server.stderr is not None
+        assert server.stderr.read() == ""
+
+
+def test_what_cannot_be_served_is_one_message_and_status_2(model, tmp_path, capsys):
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:-200])
+    foreign = tmp_path / "foreign.onnx"
+    foreign.write_bytes(model.read_bytes().replace(b"outstep", b"someone"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = {
+            (): "model is missing: give it, for example model=Game.onnx",
+            (f"model={tmp_path / 'none.onnx'}",): "cannot be read (No such file or directory): name an .onnx file",
+            (f"model={tmp_path}",): "cannot be read (Is a directory): name an .onnx file",
+            (f"model={tmp_path / 'text.onnx'}",): "is no ONNX model, or damaged (",
+            (f"model={tmp_path / 'cut.onnx'}",): "is no ONNX model, or damaged (",
+            (f"model={foreign}",): "is not a model of ours: write one with python -m trainer.export",
+            (
+                f"model={model}",
+                f"port={port}",
+            ): f"host=127.0.0.1 port={port} cannot be listened on (Address already in use)",
+            (f"model={model}", "port=70000"): "port=70000 must be from 0 to 65535",
+            (f"model={model}", "port=0", "host=203.0.113.7"): "host=203.0.113.7 port=0 cannot be listened on (",
+            (f"model={model}", "max_body_mib=0"): "max_body_mib=0.0 must be above 0",
+            (f"model={model}", "request_seconds=-1"): "request_seconds=-1.0 must be above 0",
+        }
+        for words, message in refused.items():
+            assert main(list(words)) == 2
+            err = capsys.readouterr().err
+            assert message in err
+            assert err.startswith("error: ")
+            assert err.count("\n") == 1
+
+
+def test_missing_libraries_are_named(model, monkeypatch, capsys):
+    for module, words in {
+        "onnxruntime": "onnxruntime is missing",
+        "fastapi": "the endpoint's libraries are missing",
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            patch.delitem(sys.modules, "trainer.serve.app", raising=False)
+            assert main([f"model={model}", "port=0"]) == 2
+            err = capsys.readouterr().err
+            assert words in err
+            assert "pip install 'outstep[serve]'" in err

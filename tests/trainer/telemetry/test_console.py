@@ -1,0 +1,99 @@
+import io
+from pathlib import Path
+
+import pytest
+
+from trainer.config.schema import StopConfig
+from trainer.telemetry.console import Progress, Status, log, seconds_left
+
+STATUS = Status(
+    samples=12345,
+    seconds=3725.0,
+    samples_per_second=296.24,
+    supply_fraction=0.9876,
+    reward=0.512,
+    goal=("bubbles", 27.31, 24.9),
+    shares={"acting": 0.02, "waiting for games": 0.9, "updating": 0.5},
+    seconds_left=61.0,
+)
+LINE = (
+    "samples 12,345  time 1:02:05  samples/s 296.2  supply fraction 0.988  reward 0.512  bubbles 27.31 (goal 24.9)  "
+    "acting 2%  waiting for games 90%  updating 50%  left 0:01:01"
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress("title", tmp_path, stream) as progress:
+        progress.show(STATUS)
+        assert stream.getvalue() == ""
+        progress.line(STATUS)
+        log.warning("instance 3 restarted")
+    assert stream.getvalue() == f"{LINE}\ninstance 3 restarted\n"
+
+
+def test_a_terminal_shows_every_figure_and_messages_but_no_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    with Progress("snoopy_sac", tmp_path, stream) as progress:
+        progress.show(STATUS)
+        progress.line(STATUS)
+        log.info("instance 3 restarted")
+    shown = stream.getvalue()
+    for text in ("snoopy_sac", "0:01:01 left", "12,345", "1:02:05", "296.2", "0.988", "0.512", "27.31 (goal 24.9)"):
+        assert text in shown
+    for text in ("acting", "waiting for games", "90%", "updating", "instance 3 restarted"):
+        assert text in shown
+    assert LINE not in shown
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_the_log_file_has_lines_and_messages_either_way(tmp_path: Path, stream: io.StringIO) -> None:
+    for _ in range(2):  # a resumed run goes on in the same file
+        with Progress("title", tmp_path, stream) as progress:
+            progress.line(STATUS)
+            log.warning("instance 3 restarted")
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == [f"INFO {LINE}", "WARNING instance 3 restarted"] * 2
+
+
+def test_a_stream_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with Progress("title", tmp_path, Full()) as progress:
+        progress.line(STATUS)
+        log.warning("instance 3 restarted")
+    assert "instance 3 restarted" in (tmp_path / "train.log").read_text()
+
+
+def test_logging_is_as_before_once_the_run_is_over(tmp_path: Path) -> None:
+    before = list(log.handlers), log.propagate
+    with Progress("title", tmp_path, io.StringIO()):
+        assert len(log.handlers) == len(before[0]) + 2
+    assert (log.handlers, log.propagate) == before
+
+
+def test_figures_that_are_unknown_are_left_out(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress("title", tmp_path, stream) as progress:
+        progress.line(Status(samples=0, seconds=0.0, samples_per_second=0.0, goal=("bubbles", None, 25.0)))
+    assert stream.getvalue() == "samples 0  time 0:00:00  samples/s 0.0  bubbles - (goal 25)\n"
+
+
+def test_time_left_is_until_whatever_ends_the_run_first() -> None:
+    assert seconds_left(StopConfig(), 100, 10.0, 10.0) is None
+    assert seconds_left(StopConfig(samples=200), 100, 10.0, 10.0) == 10.0
+    assert seconds_left(StopConfig(samples=200), 100, 10.0, 0.0) is None
+    assert seconds_left(StopConfig(samples=200, seconds=15.0), 100, 10.0, 10.0) == 5.0
+    assert seconds_left(StopConfig(samples=200, seconds=150.0), 300, 10.0, 10.0) == 0.0

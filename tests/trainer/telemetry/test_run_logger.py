@@ -1,0 +1,110 @@
+"""What a run tells: where its time goes, and what it does on a disk that refuses."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.config.compose import compose
+from trainer.config.schema import TrainConfig
+from trainer.telemetry.run_logger import Chronicle
+
+
+@pytest.fixture
+def chronicle(tmp_path):
+    made = Chronicle(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, None)
+    yield made
+    made.close()
+
+
+def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(chronicle):
+    learners = {"A": SimpleNamespace(seconds=3.0), "B": SimpleNamespace(seconds=1.0)}
+    began, chronicle.waited = chronicle._began, 6.0
+    assert chronicle._status(began + 10, 0, learners).shares == pytest.approx(
+        {"updating": 0.4, "waiting for samples": 0.6}, rel=1e-3
+    )
+    chronicle._logged = began + 10, 0, chronicle._statistics, chronicle._learner_seconds(learners)
+    learners["A"].seconds, chronicle.waited = 4.0, 7.5
+    assert chronicle._status(began + 15, 0, learners).shares == pytest.approx(
+        {"updating": 0.2, "waiting for samples": 0.3}, rel=1e-3
+    )
+
+
+FULL = "[Errno 28] No space left on device"
+
+
+class FullDisk:
+    """What stands in for TensorBoard on a disk that refuses."""
+
+    def scalars(self, samples, values):
+        raise OSError(28, "No space left on device")
+
+    close = flush = lambda self: self.scalars(0, {})
+
+
+def test_events_go_on_once_the_disk_takes_them_again_and_both_are_told_once(chronicle, tmp_path):
+    chronicle._board.close()
+    chronicle._board = FullDisk()
+    for samples in (100, 200):
+        chronicle.finish(samples, {}, "samples")
+        refuse(tmp_path / "events.tmp")
+    refuse(tmp_path / "pictures.gif")
+    chronicle.picture(250, tmp_path / "pictures.gif")
+    for samples in (300, 400):
+        chronicle.finish(samples, {}, "samples")
+    chronicle.close()
+    told = [line for line in (tmp_path / "train.log").read_text().splitlines() if "TensorBoard" in line]
+    assert [line.split(" ", 2)[2] for line in told] == [
+        f"WARNING TensorBoard's events cannot be written: {FULL}. Later ones are tried again.",
+        "INFO TensorBoard's events are written again, from 300 samples on.",
+    ]
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert [each.step for each in board.Scalars("run/seconds")] == [300, 400]
+
+
+def refuse(file):
+    """Makes a file one that has no room, until it is removed."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is full")
+    file.symlink_to("/dev/full")
+
+
+def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was_there(chronicle, tmp_path):
+    (tmp_path / "summary.json").write_text("before")
+    refuse(tmp_path / "summary.json.tmp")
+    chronicle.finish(100, {}, "samples")
+    chronicle.close()
+    assert (tmp_path / "summary.json").read_text() == "before"
+    assert not (tmp_path / "summary.json.tmp").is_symlink()
+    log = (tmp_path / "train.log").read_text()
+    assert f"summary.json could not be written: {FULL}. One that was there before still is." in log
+    assert "stopped by samples after 100 samples" in log
+
+
+def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, capsys):
+    refuse(tmp_path / "train.log")
+    chronicle = Chronicle(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    chronicle.finish(100, {}, "samples")
+    chronicle.close()
+    assert capsys.readouterr().err.startswith("stopped by samples after 100 samples")
+
+
+def test_updates_left_out_before_a_resume_are_not_told_of_again(chronicle, tmp_path):
+    chronicle._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
+    state = json.loads(json.dumps(chronicle.state()))
+    chronicle.close()
+    later = Chronicle(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, state)
+    later._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
+    later._tell_of_skipped("A", {"update/skipped_non_finite": 5.0})
+    later.close()
+    told = [line for line in (tmp_path / "train.log").read_text().splitlines() if "skipped" in line]
+    assert [line.partition("skipped: ")[2][:1] for line in told] == ["2", "3"]
+
+
+def test_events_that_cannot_be_finished_do_not_end_a_run(tmp_path):
+    chronicle = Chronicle(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    chronicle._board.close()
+    chronicle._board = FullDisk()
+    chronicle.close()

@@ -1,0 +1,1 @@
+"""`python -m trainer.container`: the entry point of a managed container."""

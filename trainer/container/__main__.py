@@ -1,0 +1,235 @@
+"""`python -m trainer.container train|serve`: what a managed container runs, after SageMaker's contract.
+
+`train` takes hyperparameters as overrides of `python -m trainer`, trains in a folder that outlives the machine, goes on
+if that holds a checkpoint, and hands over models; `serve` answers by the one model that is there. All of it lies below
+`/opt/ml`, or where the environment variable `OUTSTEP_ML_ROOT` says.
+
+Exit statuses are those of `python -m trainer` and `trainer.serve`. Why a training failed stands in `output/failure`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from envs.spec import UserError
+from trainer.checkpoint import CheckpointStore
+from trainer.config.compose import compose
+from trainer.config.errors import one_line
+from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.export.__main__ import SUFFIX
+from trainer.runtime.checks import check_train
+from trainer.runtime.start import start
+from trainer.serve.__main__ import main as serve
+
+METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "samples", "samples_per_second")}
+"""Regular expressions that find what `train` tells on stdout, once a logging interval and at the end."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
+    # Until a run or a server answers it: the first process of a container is not ended by what it does not answer.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        if list(words) == ["train"]:
+            return _train(root)
+        if list(words) == ["serve"]:
+            return _serve(root)
+        raise UserError(f"{' '.join(words) or 'nothing'} was asked for: say train or serve")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before a run answers signals itself
+        return 130
+
+
+def check_hyperparameters(names: Iterable[str]) -> None:
+    """Refuses what the container decides.
+
+    Raises:
+        UserError: the name of one that may not be given.
+    """
+    for name in names:
+        if name.lstrip("+") in ("resume", "run.dir"):
+            raise UserError(
+                f"{name} is not for a managed container: its run lies with the job's checkpoints, and goes on where "
+                "there are some. Another job's go on if it is given their S3 address"
+            )
+
+
+def _train(root: Path) -> int:
+    failure = root / "output" / "failure"
+    failure.unlink(missing_ok=True)
+    try:
+        return _run(root)
+    except Exception as error:
+        words = one_line(error)
+        if not isinstance(error, UserError):
+            words = f"an error of Outstep's own, see the log: {type(error).__name__}: {words}"
+        with suppress(OSError):  # it is raised again
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            failure.write_text(f"{words}\n", encoding="utf-8")
+        raise
+
+
+def _run(root: Path) -> int:
+    _check_hosts(root)
+    run = root / "checkpoints" / "run"
+    config = _configuration(root, run, _channels(root))
+    check_train(config)
+    log, lines = logging.getLogger("outstep"), _MetricLines(logging.INFO)
+    log.addHandler(lines)
+    try:
+        status = start(config)
+    finally:
+        log.removeHandler(lines)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment
+        _hand_over(run, root)
+    if (told := run / "summary.json").exists():
+        summary = json.loads(told.read_text(encoding="utf-8"))
+        _print_metrics(summary["samples"], summary["samples_per_second"], summary["episode_reward_mean"])
+    return status
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _serve(root: Path) -> int:
+    models = sorted((root / "model").glob(f"[!.]*{SUFFIX}"))
+    if len(models) != 1:
+        there = ", ".join(model.name for model in models) or f"no file *{SUFFIX}"
+        raise UserError(f"{root / 'model'} holds {there}: an endpoint serves one model, pack one")
+    port = os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")
+    return serve([f"model={models[0]}", "host=0.0.0.0", f"port={port}"])
+
+
+def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> TrainConfig:
+    """What is to be trained: a new run, or how one goes on that has a checkpoint."""
+    given = _json(root / "input" / "config" / "hyperparameters.json")
+    given.pop("_tuning_objective_metric", None)  # which a tuning job adds
+    check_hyperparameters(given)
+    words = [
+        # An experiment is added to what is chosen by default.
+        f"{'+' if name == 'experiment' else ''}{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in given.items()
+    ]
+    if CheckpointStore(run / "checkpoints").latest() is not None:
+        words.append(f"resume={run}")
+    else:
+        (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins anew
+        words.append(f"run.dir={run}")
+    config = compose(words, TrainConfig, "config")
+    if isinstance(config.env, UnityConfig):
+        config = replace(config, env=_with_game(config.env, channels))
+    return config
+
+
+def _with_game(env: UnityConfig, channels: Mapping[str, Path]) -> UnityConfig:
+    """`env` with the executable of the game that a channel holds; storage has no permissions, so they are given here.
+
+    Raises:
+        UserError: there is none, or several; or it cannot be made executable.
+    """
+    if env.registry is not None or env.player is not None:
+        return env
+    game = _only_game(channels) if env.executable is None else Path(env.executable)
+    try:
+        if game.is_file() and not os.access(game, os.X_OK):
+            game.chmod(game.stat().st_mode | 0o111)
+    except OSError as error:
+        raise UserError(f"{game} cannot be made executable ({error.strerror}): let its channel come by File") from error
+    return replace(env, executable=str(game))
+
+
+def _only_game(channels: Mapping[str, Path]) -> Path:
+    games = [game for folder in channels.values() for game in _games(folder)]
+    if len(games) == 1:
+        return games[0]
+    if games:
+        raise UserError(f"there are several games, choose one with env.executable=: {', '.join(map(str, games))}")
+    looked = ", ".join(map(str, channels.values())) or "there is no channel"
+    raise UserError(
+        f"env=unity, but no channel holds a game for Linux ({looked}): put the build, Game.x86_64 with its folder "
+        "Game_Data, into one"
+    )
+
+
+def _games(folder: Path) -> list[Path]:
+    """Executables of Unity builds for Linux below `folder`: `Game.x86_64`, or `Game` beside a folder `Game_Data`."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and (file.suffix == ".x86_64" or (not file.suffix and file.with_name(f"{file.name}_Data").is_dir()))
+    )
+
+
+def _channels(root: Path) -> dict[str, Path]:
+    """The folders of data, by the environment variable `SM_CHANNEL_<NAME>` that says, from now on, where each lies."""
+    for name, each in _json(root / "input" / "config" / "inputdataconfig.json").items():
+        if each.get("TrainingInputMode") == "Pipe":
+            raise UserError(f"channel {name} comes by Pipe, but a run needs files: let it come by File")
+    data = root / "input" / "data"
+    found = {f"SM_CHANNEL_{each.name.upper()}": each for each in sorted(data.glob("*")) if each.is_dir()}
+    found |= {name: Path(place) for name, place in os.environ.items() if name.startswith("SM_CHANNEL_")}
+    os.environ.update({name: str(folder) for name, folder in found.items()})
+    return found
+
+
+def _check_hosts(root: Path) -> None:
+    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
+    if len(hosts) > 1:
+        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a file; empty if there is none."""
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds {type(content).__name__}: it must be an object, by name")
+    return content
+
+
+def _hand_over(run: Path, root: Path) -> None:
+    """Copies models, and what the run tells of itself, to where they are collected."""
+    if not run.is_dir():
+        return
+    (root / "model").mkdir(parents=True, exist_ok=True)
+    for model in (run / "models").glob(f"[!.]*{SUFFIX}"):
+        shutil.copy(model, root / "model")
+    elsewhere = shutil.ignore_patterns("checkpoints", "models", "in_use")
+    shutil.copytree(run, root / "output" / "data", ignore=elsewhere, dirs_exist_ok=True)
+
+
+class _MetricLines(logging.Handler):
+    """Prints the figures of each status that a run logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if status := getattr(record, "status", None):
+            _print_metrics(status.samples, status.samples_per_second, status.reward)
+
+
+def _print_metrics(samples: int, samples_per_second: float, reward: float | None) -> None:
+    words = f"samples: {samples} samples_per_second: {samples_per_second:.6g}"
+    print(words if reward is None else f"{words} episode_reward_mean: {reward:.6g}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`python -m trainer.convert`: an ML-Agents YAML becomes an experiment."""

@@ -1,0 +1,247 @@
+"""`python -m trainer.convert trainer_config.yaml`: an ML-Agents trainer YAML becomes an experiment of ours.
+
+Every key is converted, or told of with what to do in its place. ML-Agents' defaults that are not ours are written out:
+a converted run means the same.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from envs.spec import UserError
+from trainer.config.compose import CONF
+from trainer.convert import keys
+from trainer.convert.behaviors import convert_behaviors
+from trainer.convert.keys import Left, mapping, number, read
+
+_USAGE = "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]"
+_UNLIMITED_RESTARTS = 1_000_000
+_NO_NAME = r"[^A-Za-z0-9_-]"
+"""What the name of an experiment may not hold, for Hydra."""
+_VALUE = re.compile(r"[-\d_]*(e-?\d+)?|true|false|null|nan|-?inf", re.IGNORECASE)
+"""What Hydra takes for something else than a name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Converts the file that `argv` names, and prints where it went, what was left out, and how to train.
+
+    Returns:
+        The exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if "-h" in argv or "--help" in argv:
+        print(f"{__doc__}\n  {_USAGE}")
+        return 0
+    try:
+        source, to = _arguments(argv)
+        experiment, left = convert(_load(source), str(source))
+        target = _target(source, to)
+        _write(experiment, left, target, source)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(_report(experiment, left, target))
+    return 0
+
+
+def convert(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[Left]]:
+    """The experiment that means what the ML-Agents trainer configuration `data` does, and what it lacks of it.
+
+    Args:
+        data: The YAML's contents.
+        name: What messages call the YAML.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong kind or out of range, the format before release 3, or what has
+            no counterpart and cannot be left out: self-play, curricula, a `trainer_type` but ppo and sac.
+    """
+    try:
+        _refuse_old_format(data)
+        left: list[Left] = []
+        file = read(data, "", keys.FILE, left)
+        experiment = {**convert_behaviors(file, left), **_settings(file, left)}
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    return {key: experiment[key] for key in _ORDER if key in experiment}, left
+
+
+_ORDER = ("defaults", "env", "algorithm", "reward", "behaviors", "run", "stop", "checkpoint", "seed", "device")
+
+
+def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """What the file says about players and the run itself."""
+    env = read(file.get("env_settings"), "env_settings", keys.ENV, left)
+    seed = env.pop("seed", None)
+    if env.get("max_lifetime_restarts") == -1:
+        env["max_lifetime_restarts"] = _UNLIMITED_RESTARTS
+    settings: dict[str, Any] = {"env": {_ENV_WORDS.get(key, key): value for key, value in env.items()}}
+    settings["env"].update(read(file.get("engine_settings"), "engine_settings", keys.ENGINE, left))
+    parameters = file.get("environment_parameters", {})
+    if parameters:
+        settings["env"]["parameters"] = {
+            name: _parameter(value, f"environment_parameters.{name}", left) for name, value in parameters.items()
+        }
+    if seed is not None and seed >= 0:
+        settings["seed"] = seed
+    elif seed is not None:
+        left.append(Left("env_settings.seed", seed, "runs are seeded with 0 here: another seed= for another run"))
+    checkpoint = read(file.get("checkpoint_settings"), "checkpoint_settings", keys.CHECKPOINT, left)
+    if "run_id" in checkpoint:
+        settings["run"] = {"name": checkpoint["run_id"]}
+    torch = read(file.get("torch_settings"), "torch_settings", keys.TORCH, left)
+    if "device" in torch:
+        settings["device"] = _device(torch["device"], left)
+    return settings if settings["env"] else {key: value for key, value in settings.items() if key != "env"}
+
+
+_ENV_WORDS = {
+    "env_path": "executable",
+    "env_args": "args",
+    "num_envs": "instances",
+    "timeout_wait": "connect_timeout",
+    "max_lifetime_restarts": "restarts",
+}
+
+
+def _device(device: str, left: list[Left]) -> str:
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda"):
+        left.append(Left("torch_settings.device", device, "not supported: a GPU of CUDA's if there is one, or the CPU"))
+        return "auto"
+    if kind == "cuda" and index not in ("", "0"):
+        remedy = f"the first GPU is taken: choose with the environment variable CUDA_VISIBLE_DEVICES={index}"
+        left.append(Left("torch_settings.device", device, remedy))
+    return kind
+
+
+def _parameter(value: Any, where: str, left: list[Left]) -> Any:
+    """An environment parameter: a number, or how it is drawn."""
+    if not isinstance(value, Mapping):
+        return number(value, where)
+    if "curriculum" in value:
+        raise UserError(f"{where}.curriculum is not supported yet: give {where} a number or a sampler in its place")
+    sampler = read(value, where, keys.SAMPLER, left)
+    for key in keys.SAMPLER:
+        if key not in sampler:
+            raise UserError(f"{where}.{key} is missing: a sampler needs {' and '.join(keys.SAMPLER)}")
+    kind = sampler["sampler_type"].replace("_", "")  # the documentation writes multirange_uniform, too
+    if kind not in keys.SAMPLERS:
+        raise UserError(f"{where}.sampler_type={sampler['sampler_type']}: expected one of {', '.join(keys.SAMPLERS)}")
+    given = read(sampler["sampler_parameters"], f"{where}.sampler_parameters", keys.SAMPLERS[kind], left)
+    values = {**keys.SAMPLER_DEFAULTS[kind], **given}
+    if kind == "constant":
+        return values["value"]
+    if kind == "gaussian":
+        return {"sampler": "gaussian", "mean": values["mean"], "deviation": values["st_dev"]}
+    ranges = values["intervals"] if kind == "multirangeuniform" else [(values["min_value"], values["max_value"])]
+    for low, high in ranges:
+        if low > high:
+            raise UserError(f"{where}.sampler_parameters: {low:g} to {high:g} is no range: the smaller end comes first")
+    if kind == "uniform":
+        return {"sampler": "uniform", "min": values["min_value"], "max": values["max_value"]}
+    return {"sampler": "multi_range", "intervals": values["intervals"]}
+
+
+def _refuse_old_format(data: Mapping[str, Any]) -> None:
+    """Before release 3, a behavior's keys lay flat, at first with no `behaviors` around them."""
+    groups = data["behaviors"] if isinstance(data.get("behaviors"), Mapping) else data
+    old = [name for name in ("parameter_randomization", "curriculum") if name in data]
+    old += [str(name) for name, group in groups.items() if isinstance(group, Mapping) and "trainer" in group]
+    if old:
+        raise UserError(
+            f"{old[0]} is written in the format before ML-Agents' release 3: upgrade the file first, with ML-Agents' "
+            "`python -m mlagents.trainers.upgrade_config`, so that it holds trainer_type, hyperparameters and so on"
+        )
+
+
+def _arguments(argv: Sequence[str]) -> tuple[Path, str | None]:
+    """The file to convert, and what `to=` says."""
+    targets = [argument[len("to=") :] for argument in argv if argument.startswith("to=")]
+    sources = [argument for argument in argv if not argument.startswith("to=")]
+    if len(sources) != 1 or len(targets) > 1 or sources[0].startswith("-"):
+        raise UserError(f"expected one YAML file of ML-Agents, not {' '.join(argv) or 'nothing'}: {_USAGE}")
+    return Path(sources[0]).expanduser(), targets[0] if targets else None
+
+
+def _target(source: Path, to: str | None) -> Path:
+    """Where the experiment goes."""
+    target = Path(to or f"experiment/{re.sub(_NO_NAME, '_', source.stem)}.yaml").expanduser()
+    named = not re.search(_NO_NAME, target.stem) and not _VALUE.fullmatch(target.stem)
+    if not named or target.suffix != ".yaml" or target.parent.name != "experiment":
+        raise UserError(
+            f"to={target}: experiments are found by name in a folder `experiment`, so give one such as "
+            "to=experiment/name.yaml, with a name of letters, digits, - and _, and no number"
+        )
+    return target
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a YAML file of ML-Agents") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not written in UTF-8: save it so") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that there are not
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping):
+        raise UserError(f"{path} holds no keys, such as behaviors: give a YAML file of ML-Agents")
+    return mapping(data, str(path))
+
+
+def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, source: Path) -> None:
+    if (CONF / "experiment" / target.name).exists():
+        raise UserError(f"an experiment {target.stem} is there already: name another, to=experiment/name.yaml")
+    told = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
+    head = f"# @package _global_\n# Converted from ML-Agents' {source.name}.\n"
+    head += "".join(["# What has no exact counterpart:\n", *told] if told else [])
+    body = yaml.dump(dict(experiment), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(head + body)
+    except FileExistsError as error:
+        raise UserError(f"{target} is there already: remove it, or name another, to=experiment/name.yaml") from error
+    except OSError as error:
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}): name another, to=.../experiment/name.yaml"
+        ) from error
+
+
+# Writes lists of plain values on one line, and equal ones anew. Made by call, as `yaml` has no types to derive from.
+_Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+_Dumper.add_representer(
+    list,
+    lambda dumper, values: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", values, flow_style=not any(isinstance(value, dict) for value in values)
+    ),
+)
+
+
+def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -> str:
+    lines = [f"wrote {target}"]
+    if left:
+        lines += ["", "what has no exact counterpart, and what to do:"]
+        lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
+    command = f"python -m trainer --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
+    if "executable" not in experiment.get("env", {}):
+        lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
+        command += " env.executable=..."
+    else:
+        lines += ["", "to train:"]
+    return "\n".join([*lines, f"  {command}"])
+
+
+def _quoted(folder: Path) -> str:
+    text = str(folder)
+    return f'"{text}"' if " " in text else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""Behaviors of an ML-Agents trainer YAML, as algorithms and rewards of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.spec import UserError
+from trainer.convert import keys
+from trainer.convert.imitation import cloning, gail, read_cloning, read_gail
+from trainer.convert.keys import Left, mapping, read
+from trainer.convert.networks import network, read_network, read_policy_network, sequence_length
+from trainer.convert.signals import NOVELTY, novelty, read_novelty
+
+
+def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """What `default_settings` and `behaviors` of the `file` ask for, as groups of an experiment.
+
+    The first of them stands at the top level, whose values the others inherit. What has no counterpart is appended to
+    `left`.
+
+    Raises:
+        UserError: what `trainer.convert.convert` raises of behaviors.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    if "default_settings" in file:
+        entries["default"] = _behavior(file["default_settings"], "default_settings", {}, left)
+    for behavior, data in file.get("behaviors", {}).items():
+        if behavior == "default":
+            raise UserError("behaviors.default: here `default` is all behaviors without a name: use default_settings")
+        entries[behavior] = _behavior(data, f"behaviors.{behavior}", entries.get("default", {}), left)
+    if not entries:
+        raise UserError("behaviors is missing: the file names no behavior, and has no default_settings")
+    algorithms = {behavior: _algorithm(behavior, entry, left) for behavior, entry in entries.items()}
+    asked = [name for name in NOVELTY if any(name in entry["signals"] for entry in entries.values())]
+    rewards = {
+        behavior: _reward(behavior, entry, algorithms[behavior]["discount"], asked, left)
+        for behavior, entry in entries.items()
+    }
+    first = next(iter(entries))
+    experiment: dict[str, Any] = {
+        "defaults": [{"override /env": "unity"}, {"override /algorithm": algorithms[first]["name"]}],
+        "algorithm": _without_nulls({key: value for key, value in algorithms[first].items() if key != "name"}),
+        "reward": _without_nulls(rewards[first]),
+        "behaviors": {},
+        "stop": {"samples": max(entry["max_steps"] for entry in entries.values())},
+        "checkpoint": {"keep": max(entry["keep_checkpoints"] for entry in entries.values())},
+    }
+    for behavior in entries:
+        changes: dict[str, Any] = {}
+        if algorithm := _changes(algorithms[behavior], algorithms[first]):
+            changes["algorithm"] = algorithm
+        if reward := {key: value for key, value in rewards[behavior].items() if value != rewards[first][key]}:
+            changes["reward"] = reward
+        experiment["behaviors"][behavior] = changes
+    _tell_of_sums(entries, left)
+    return experiment
+
+
+def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """A behavior's values in ML-Agents' words, on top of those of `default_settings`."""
+    own = read(data, where, keys.BEHAVIOR, left)
+    if "self_play" in own:
+        raise UserError(f"{where}.self_play is not supported yet: remove it, and one policy learns as all its teams")
+    trainer = own.get("trainer_type", default.get("trainer_type", "ppo"))
+    if trainer not in keys.HYPERPARAMETERS:
+        raise UserError(f"{where}.trainer_type={trainer} is not supported yet: there are ppo and sac")
+    hyperparameters = read(own.get("hyperparameters"), f"{where}.hyperparameters", keys.HYPERPARAMETERS[trainer], left)
+    # Values for one algorithm say nothing about another.
+    inherited = default.get("hyperparameters", {}) if trainer == default.get("trainer_type") else {}
+    hyperparameters = {**inherited, **hyperparameters}
+    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if trainer == "ppo" else "constant")
+    if trainer == "ppo":
+        hyperparameters.setdefault("beta_schedule", schedule)
+        hyperparameters.setdefault("epsilon_schedule", schedule)
+    cloned = default.get("cloning")
+    if "behavioral_cloning" in own:
+        cloned = read_cloning(own["behavioral_cloning"], f"{where}.behavioral_cloning", cloned, left)
+    return {
+        "trainer_type": trainer,
+        "max_steps": own.get("max_steps", default.get("max_steps", 500_000)),
+        "keep_checkpoints": own.get("keep_checkpoints", default.get("keep_checkpoints", 5)),
+        "hyperparameters": {**keys.HYPERPARAMETER_DEFAULTS[trainer], **hyperparameters},
+        "network_settings": read_policy_network(
+            own.get("network_settings"),
+            f"{where}.network_settings",
+            default.get("network_settings", keys.NETWORK_DEFAULTS),
+            left,
+        ),
+        "signals": _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left),
+        "cloning": cloned,
+    }
+
+
+def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    """What is asked for, by name, on top of the signals of `default_settings`."""
+    signals = mapping(data, where)
+    for name in signals:
+        if name not in keys.SIGNALS:
+            raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
+    if data is None:
+        return dict(default or {"extrinsic": keys.SIGNAL_DEFAULTS["extrinsic"]})
+    found = dict(default or {})
+    if "extrinsic" in signals:
+        own = read(signals["extrinsic"], f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
+        network_where = f"{where}.extrinsic.network_settings"
+        read_network(own.pop("network_settings", None), network_where, keys.NETWORK_DEFAULTS, [])
+        found["extrinsic"] = {**found.get("extrinsic", keys.SIGNAL_DEFAULTS["extrinsic"]), **own}
+    if "gail" in signals:
+        found["gail"] = read_gail(signals["gail"], f"{where}.gail", found.get("gail"), left)
+    for name in NOVELTY:
+        if name in signals:
+            found[name] = read_novelty(name, signals[name], f"{where}.{name}", found.get(name), left)
+    if not found:
+        raise UserError(f"{where} holds nothing: give one of {', '.join(keys.SIGNALS)}")
+    return found
+
+
+def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """Settings of the algorithm, always the same keys for the same one."""
+    signals, where = entry["signals"], _where(behavior)
+    return {
+        "name": entry["trainer_type"],
+        "network": network(entry, where),
+        "discount": next(signals[name]["gamma"] for name in ("extrinsic", "gail", *NOVELTY) if name in signals),
+        "cloning": cloning(entry),
+        **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
+    }
+
+
+def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values = entry["hyperparameters"]
+    if values["batch_size"] > values["buffer_size"]:
+        raise UserError(
+            f"{where}.hyperparameters.batch_size={values['batch_size']} is larger than "
+            f"buffer_size={values['buffer_size']}: a batch is a part of the buffer"
+        )
+    ends = {
+        "learning_rate_end": _end(values, "learning_rate_schedule", 0.0),
+        "clip_end": _end(values, "epsilon_schedule", 0.1),
+        "entropy_end": _end(values, "beta_schedule", 1e-5),
+    }
+    return {
+        "rollout_size": values["buffer_size"],
+        "minibatch_size": values["batch_size"],
+        "epochs": values["num_epoch"],
+        "gae_lambda": values["lambd"],
+        "learning_rate": values["learning_rate"],
+        "clip": values["epsilon"],
+        "entropy": values["beta"],
+        **ends,
+        "schedule_samples": None if set(ends.values()) == {None} else entry["max_steps"],
+        "shared_trunk": values["shared_critic"],
+    }
+
+
+def _sac(entry: Mapping[str, Any], where: str, left: list[Left]) -> dict[str, Any]:
+    values = entry["hyperparameters"]
+    # ML-Agents, too, waits for the first whole batch. Behind a sequence, one row more is looked at.
+    start = max(values["buffer_init_steps"], values["batch_size"], sequence_length(entry) + 1)
+    if values["buffer_size"] < 2 * start:
+        remedy = f"raised to {2 * start}: the buffer holds two rows for each sample before the first update"
+        left.append(Left(f"{where}.hyperparameters.buffer_size", values["buffer_size"], remedy))
+    end = _end(values, "learning_rate_schedule", 0.0)
+    return {
+        "batch_size": values["batch_size"],
+        "buffer_capacity": max(values["buffer_size"], 2 * start),
+        "start_samples": start,
+        "updates_per_sample": 1 / values["steps_per_update"],
+        "learning_rate": values["learning_rate"],
+        "learning_rate_end": end,
+        "schedule_samples": None if end is None else entry["max_steps"],
+        "target_rate": values["tau"],
+        "temperature": values["init_entcoef"],
+        "discrete_entropy": 0.2,  # no key there, but its constant
+    }
+
+
+def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
+    return end if values[schedule] == "linear" else None
+
+
+def _reward(
+    behavior: str, entry: Mapping[str, Any], discount: float, asked: list[str], left: list[Left]
+) -> dict[str, Any]:
+    """Settings of the rewards, of novelty those that any behavior has `asked` for."""
+    extrinsic, where = entry["signals"].get("extrinsic", {"strength": 0.0}), _where(behavior)
+    return {
+        "extrinsic": {"strength": extrinsic["strength"]},
+        "gail": gail(entry, where, discount, left),
+        **{name: novelty(name, entry, where, discount, left) for name in asked},
+    }
+
+
+def _where(behavior: str) -> str:
+    return "default_settings" if behavior == "default" else f"behaviors.{behavior}"
+
+
+def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """What a behavior's algorithm sets: all if it is another than the top level's, else what differs from that."""
+    if own["name"] != first["name"]:
+        return _without_nulls(own)
+    return {key: value for key, value in own.items() if value != first[key]}
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null, and without groups that hold nothing else."""
+    kept = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
+
+
+def _tell_of_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
+    """What several behaviors have each for itself there, and together here."""
+    steps = {behavior: entry["max_steps"] for behavior, entry in entries.items()}
+    if len(steps) > 1:
+        remedy = (
+            f"stop.samples counts the samples of all behaviors together, and is the largest of these; "
+            f"stop.samples={sum(steps.values())} is their sum"
+        )
+        left.append(Left("max_steps", steps, remedy))
+    kept = {behavior: entry["keep_checkpoints"] for behavior, entry in entries.items()}
+    if len(set(kept.values())) > 1:
+        left.append(
+            Left("keep_checkpoints", kept, "a checkpoint holds all behaviors, so checkpoint.keep is the largest")
+        )

@@ -1,0 +1,117 @@
+"""Networks in an ML-Agents trainer YAML: their layers, encoders of images, and memory.
+
+Entries are what `trainer.convert.behaviors` makes of a behavior: its values in ML-Agents' words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.spec import UserError
+from trainer.convert import keys
+from trainer.convert.keys import Left, mapping, read
+
+
+def read_policy_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """A behavior's `network_settings`, on top of those of `default_settings`. UserError as of `read_network`."""
+    values, given = read_network(data, where, default, left), mapping(data, where)
+    absent = [name for name in keys.ENCODER_TYPE if given.get(name) not in (None, *keys.ENCODERS)]
+    left += [Left(f"{where}.{name}", given[name], _NO_ENCODER) for name in absent]
+    if given.get("memory") is not None:
+        left.append(Left(f"{where}.memory", given["memory"], _MEMORY))
+        if values["memory"]["sequence_length"] < 2:
+            left.append(Left(f"{where}.memory.sequence_length", 1, _SINGLE))
+    return values
+
+
+def read_signal_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """The same of a reward signal, which has no memory. UserError as of `read_network`."""
+    values, given = read_network(data, where, default, left), mapping(data, where)
+    if given.get("memory") is not None:
+        left.append(Left(f"{where}.memory", given["memory"], _NO_MEMORY))
+    return values
+
+
+def read_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """All values of `network_settings`, on top of those of `default`.
+
+    Raises:
+        UserError: what `trainer.convert.keys.read` raises, or a memory of odd size.
+    """
+    own = read(data, where, keys.NETWORK, left)
+    for encoder in [own.pop(name) for name in keys.ENCODER_TYPE if name in own]:
+        own["vis_encode_type"] = encoder
+    if "memory" in own:
+        own["memory"] = _read_memory(own["memory"], f"{where}.memory", default["memory"], left)
+    elif "memory" in mapping(data, where):  # null takes away that of `default_settings`
+        own["memory"] = None
+    return {**default, **own}
+
+
+def network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of `algorithm.network`, always the same keys but for what a memory is like.
+
+    Raises:
+        UserError: sequences are longer than a batch.
+    """
+    values = entry["network_settings"]
+    return {
+        # ML-Agents has one layer even where none is asked for.
+        "hidden": [values["hidden_units"]] * max(1, values["num_layers"]),
+        "normalize": values["normalize"],
+        "joint_choices": 0,  # no key there: every branch is chosen by itself
+        "encoder": encoder_of(entry),
+        "memory": _memory(entry, where),
+    }
+
+
+def encoder_of(entry: Mapping[str, Any]) -> str:
+    """Our name of the encoder of a behavior's images."""
+    return keys.ENCODERS.get(entry["network_settings"]["vis_encode_type"], "simple")
+
+
+def sequence_length(entry: Mapping[str, Any]) -> int:
+    """Steps that are learned from together: 1 without memory, else 2 or more."""
+    memory = entry["network_settings"]["memory"]
+    return 1 if memory is None else max(2, memory["sequence_length"])
+
+
+def _read_memory(data: object, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    values = {**(default or keys.MEMORY_DEFAULTS), **read(data, where, keys.MEMORY, left)}
+    if values["memory_size"] % 2:
+        raise UserError(
+            f"{where}.memory_size={values['memory_size']} must be divisible by 2: half of it is the output of an LSTM, "
+            "half its cell"
+        )
+    return values
+
+
+def _memory(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values, batch = entry["network_settings"]["memory"], entry["hyperparameters"]["batch_size"]
+    if values is None:
+        return {"cell": "none"}
+    if values["sequence_length"] > batch:
+        raise UserError(
+            f"{where}.network_settings.memory.sequence_length={values['sequence_length']} is longer than "
+            f"{where}.hyperparameters.batch_size={batch}: a sequence is a part of a batch"
+        )
+    return {
+        "cell": "lstm",
+        "size": values["memory_size"] // 2,
+        "sequence_length": sequence_length(entry),
+        "burn_in": 0,  # no key there: nothing is replayed before a sequence
+    }
+
+
+_MEMORY = (
+    "size is half of memory_size, as the other half is the LSTM's cell; PPO's value looks at the policy's memory and "
+    "has none of its own; nothing is replayed before a sequence, as there, but "
+    "algorithm.network.memory.burn_in=8 may help: see docs/memory.md"
+)
+_SINGLE = "raised to 2: a single step teaches nothing about memory"
+_NO_MEMORY = "reward signals have no memory, in ML-Agents neither: nothing to do"
+_NO_ENCODER = (
+    "no such encoder here: images of less than 20 pixels a side are flattened, others go through `simple`; "
+    "algorithm.network.encoder=impala (8 pixels or more) sees more, or bring your own: see docs/extending.md"
+)

@@ -1,0 +1,95 @@
+"""Reward signals with networks of their own in an ML-Agents trainer YAML: what all of them share, curiosity and RND.
+
+Entries are what `trainer.convert.behaviors` makes of a behavior: its values in ML-Agents' words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envs.spec import UserError
+from trainer.convert import keys
+from trainer.convert.keys import Left, read
+from trainer.convert.networks import encoder_of, read_signal_network
+
+NOVELTY = ("curiosity", "rnd")
+"""Signals that pay for what is new; they have the same names here."""
+
+
+def read_novelty(
+    name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
+) -> dict[str, Any]:
+    """Values of curiosity or RND, on top of those of `default_settings`. UserError as of `read`."""
+    values = read_learned(name, data, where, default, left)
+    left.append(Left(where, data, _SCALED))
+    return values
+
+
+def read_learned(
+    name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
+) -> dict[str, Any]:
+    """Values of a signal with networks of its own, on top of those of `default_settings`. UserError as of `read`."""
+    own = read(data, where, keys.SIGNALS[name], left)
+    base = default or keys.SIGNAL_DEFAULTS[name]
+    given, network_where = own.get("network_settings"), f"{where}.network_settings"
+    network = read_signal_network(given, network_where, base["network_settings"], left)
+    if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
+        network["hidden_units"] = own["encoding_size"]
+    return {**base, **own, "network_settings": network}
+
+
+def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
+    """Settings of `reward.curiosity` or `reward.rnd`, always the same keys if it pays. UserError as of `learned`."""
+    if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
+        return {"strength": 0.0}
+    settings = learned(name, entry, where, discount, left)
+    return {**settings, "encoding_size": max(2, entry["signals"][name]["network_settings"]["hidden_units"])}
+
+
+def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
+    """The settings that all signals with networks of their own share.
+
+    Raises:
+        UserError: the `discount` is 1.
+    """
+    values, where = entry["signals"][name], f"{where}.reward_signals.{name}"
+    if discount >= 1:
+        raise UserError(f"{where} needs a gamma below 1: what follows an end is worth its reward / (1 - gamma)")
+    if values["gamma"] != discount:
+        remedy = f"one discount serves all rewards: algorithm.discount={discount:g}, that of the extrinsic one"
+        left.append(Left(f"{where}.gamma", values["gamma"], remedy))
+    network, normalize = values["network_settings"], entry["network_settings"]["normalize"]
+    if network["normalize"] != normalize:
+        remedy = f"its networks see what the policy does: algorithm.network.normalize={str(normalize).lower()}"
+        left.append(Left(f"{where}.network_settings.normalize", network["normalize"], remedy))
+    encoder = encoder_of(entry)
+    if keys.ENCODERS.get(network["vis_encode_type"]) != encoder:
+        remedy = f"its networks see images as the policy does: algorithm.network.encoder={encoder}"
+        left.append(Left(f"{where}.network_settings.vis_encode_type", network["vis_encode_type"], remedy))
+    return {
+        "strength": values["strength"],
+        "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
+        "learning_rate": values["learning_rate"],
+        "updates_per_sample": _updates_per_sample(entry),
+        "batch_size": entry["hyperparameters"]["batch_size"],
+    }
+
+
+def _updates_per_sample(entry: Mapping[str, Any]) -> float:
+    """Gradient steps of ML-Agents' signals: with PPO one beside each of the policy's."""
+    values: Mapping[str, Any] = entry["hyperparameters"]
+    if entry["trainer_type"] == "ppo":
+        minibatches = values["buffer_size"] // values["batch_size"]
+        updates: float = values["num_epoch"] * minibatches / values["buffer_size"]
+        return updates
+    steps = values["steps_per_update"]
+    for name in keys.REWARD_SIGNAL_STEPS:
+        steps = values.get(name, steps)
+    return 1 / float(steps)
+
+
+_SCALED = (
+    "what is paid is scaled by its root mean square over the run, so a strength may weigh more or less here: compare "
+    "reward/curiosity or reward/rnd with reward/extrinsic in TensorBoard, and see docs/curiosity.md"
+)

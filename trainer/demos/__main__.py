@@ -1,0 +1,133 @@
+"""`python -m trainer.demos show FILE…`: what `.demo` files hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.spec import UserError
+from envs.unity.demo.reader import Demo, read_demo
+from trainer.demos.load import find_demos
+from trainer.config.errors import misused
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
+    parser = argparse.ArgumentParser("python -m trainer.demos", description="Looks into demonstrations.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show", help="tell what .demo files hold", description="Tells what .demo files hold.")
+    show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")
+    show.add_argument("--json", action="store_true", help="print a list of one object for each file")
+    parser.error = show.error = misused  # type: ignore[method-assign]
+    told: list[dict[str, Any]] = []
+    try:
+        args = parser.parse_args(argv)
+        files = [file for given in args.file for file in find_demos(given, "file")]
+        for file in files:
+            about = describe(file, read_demo(file))
+            told.append(about)
+            if not args.json:
+                print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
+    except UserError as error:
+        print(f"error: {_shown(str(error))}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(told, indent=2))
+    return 0
+
+
+def describe(file: Path, demo: Demo) -> dict[str, Any]:
+    """What is in a file, ready for JSON. Figures of episodes are None where there is none."""
+    lengths = [len(each.rewards) for each in demo.episodes]
+    return {
+        "file": str(file),
+        "name": demo.name,
+        "behavior": demo.behavior,
+        "api_version": demo.api_version,
+        "observations": [
+            {"name": each.name, "shape": list(each.shape), "dtype": each.dtype} for each in demo.spec.observations
+        ],
+        "continuous_size": demo.spec.continuous_size,
+        "branches": list(demo.spec.branches),
+        "masked": demo.spec.masked,
+        "episodes": len(demo.episodes),
+        "whole": sum(each.terminated for each in demo.episodes),
+        "cut_off": sum(not each.terminated for each in demo.episodes),
+        "steps": sum(lengths),
+        "forbidden_steps": demo.forbidden,
+        "reward": _figures([float(each.rewards.sum()) for each in demo.episodes]),
+        "length": _figures(lengths),
+        "choices": _choices(demo),
+        "continuous": _continuous(demo),
+    }
+
+
+def _figures(values: Sequence[float]) -> dict[str, float] | None:
+    return {"mean": float(np.mean(values)), "min": min(values), "max": max(values)} if values else None
+
+
+def _choices(demo: Demo) -> list[list[int]]:
+    """For each discrete branch, how often each choice was taken."""
+    return [
+        sum((np.bincount(each.discrete[:, i], minlength=size) for each in demo.episodes), np.zeros(size, int)).tolist()
+        for i, size in enumerate(demo.spec.branches)
+    ]
+
+
+def _continuous(demo: Demo) -> list[dict[str, float]]:
+    """Mean and standard deviation of each continuous action."""
+    taken = [each.continuous for each in demo.episodes]
+    if not taken:
+        return []
+    actions = np.concatenate(taken).astype(np.float64)
+    return [{"mean": float(mean), "std": float(std)} for mean, std in zip(actions.mean(0), actions.std(0))]
+
+
+def _lines(about: dict[str, Any]) -> list[str]:
+    """For a person to read."""
+    kinds = [f"{each['name']} {each['dtype']}{each['shape']}" for each in about["observations"]]
+    actions = [f"{about['continuous_size']} continuous"] if about["continuous_size"] else []
+    if about["branches"]:
+        actions.append(f"discrete branches {about['branches']}{', masked' if about['masked'] else ''}")
+    lines = [
+        about["file"],
+        _line("name", about["name"]),
+        _line("behavior", f"{about['behavior']} (API version {about['api_version']})"),
+        _line("observations", ", ".join(kinds)),
+        _line("actions", "; ".join(actions)),
+        _line("episodes", f"{about['episodes']}: {about['whole']} whole, {about['cut_off']} cut off"),
+        _line("steps", f"{about['steps']}, in {about['forbidden_steps']} the choice is one that the mask forbids"),
+    ]
+    lines += [
+        _line(name, "  ".join(f"{key} {value:.4g}" for key, value in about[name].items()))
+        for name in ("reward", "length")
+        if about[name]
+    ]
+    lines += [
+        _line(f"branch {i}", "  ".join(f"{choice}: {count}" for choice, count in enumerate(counts)))
+        for i, counts in enumerate(about["choices"])
+    ]
+    lines += [
+        _line(f"action {i}", f"mean {each['mean']:.4g}  deviation {each['std']:.4g}")
+        for i, each in enumerate(about["continuous"])
+    ]
+    return lines
+
+
+def _shown(line: str) -> str:
+    """`line` with escapes for what is not printable: names in a file are anybody's, and a terminal obeys some."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<12}  {text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`python -m trainer.export`: writes a trained policy as an ONNX model."""

@@ -1,0 +1,1 @@
+"""`python -m trainer.record`: records demonstrations."""

@@ -1,0 +1,310 @@
+"""`python -m trainer.record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
+
+Exit statuses: 0 all went as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
+Whatever ends a recording, the file holds every episode that was played to its end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import random
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from envs.gym.adapter import Env, behavior_spec
+from envs.gym.spaces import ActionCodec
+from envs.seeding import episode_seed
+from envs.spec import Array, BehaviorSpec, Decisions, UserError
+from envs.unity.demo.writer import DemoWriter, check_free
+from trainer.config.compose import load_config, run_command
+from trainer.config.errors import one_line
+from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
+from trainer.evaluate.__main__ import TrainedPlayer, load_checkpoint, trained_policy
+from trainer.record.episodes import Act, Moment, Player, Recorded, record_gym, record_players
+from trainer.record.human import Person, check_window
+from trainer.runtime.env_factory import check_env, gym_env, make_manager
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
+
+
+def _check(config: RecordConfig) -> None:
+    if config.player is None:
+        raise UserError(f"player is missing: {_PLAYERS}")
+    if config.to is None:
+        raise UserError("to is missing: give the file to write, for example to=demos/game.demo")
+    if config.episodes < 1:
+        raise UserError(f"episodes={config.episodes} must be at least 1")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} must be 0 or more")
+    if config.fps is not None and not config.fps > 0:
+        raise UserError(f"fps={config.fps:g} must be above 0; null lets the game wait for each action")
+    _check_target(config)
+    run = _run_of(config.player)
+    if run is not None:
+        load_checkpoint(config.player)
+    env = _env_of(config)
+    if env.instances < 1:
+        raise UserError(f"env.instances={env.instances} must be above 0")
+    if config.player in _OWN and not isinstance(env, GymConfig):
+        raise UserError(
+            f"player={config.player} plays Gymnasium environments. In Unity a person is recorded in the Editor, by the "
+            "component Demonstration Recorder of ML-Agents; here, give package.module:Name or the folder of a run"
+        )
+    if config.player == "human":
+        check_window()
+    elif run is None and config.player != "bot":
+        _factory(config.player)
+    check_env(env)
+
+
+def _record(config: RecordConfig) -> int:
+    to = _check_target(config)  # again: of several recordings, an earlier one may have written it
+    figures: dict[str, list[float]] = {"reward": [], "length": []}
+    interrupt = _Interrupt()
+    try:
+        with interrupt, _episodes(config, lambda: interrupt.signal is not None) as episodes, ExitStack() as stack:
+            writer = None
+            for recorded in episodes:
+                if writer is None:
+                    writer = stack.enter_context(DemoWriter(to, recorded.spec, to.stem))
+                writer.add(recorded.demonstration)
+                _tell_episode(config, recorded, figures)
+    except UserError:
+        if figures["reward"]:
+            _tell_summary(config, figures, "ended by an error")
+        raise
+    _tell_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
+    return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+def _tell_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
+    """Prints an episode's figures, and adds them to those of all."""
+    rewards = recorded.demonstration.rewards
+    now = {"reward": float(rewards.sum()), "length": float(len(rewards)), **recorded.metrics}
+    for name, value in now.items():
+        figures.setdefault(name, []).append(value)
+    told = "  ".join(f"{name} {value:.4g}" for name, value in now.items())
+    print(f"episode {len(figures['reward'])} of {config.episodes}  {told}", flush=True)
+
+
+def _tell_summary(config: RecordConfig, figures: dict[str, list[float]], why: str) -> None:
+    done = len(figures["reward"])
+    if done < config.episodes:
+        what = "holds what was played to its end" if done else "was not written"
+        print(f"{why} after {done} of {config.episodes} episodes: {config.to} {what}")
+    if done:
+        means = ", ".join(f"{name} {np.mean(values):.4g}" for name, values in figures.items())
+        print(f"{config.to}: {done} episode{'s' if done > 1 else ''}, means: {means}")
+
+
+@contextmanager
+def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Iterator[Recorded]]:
+    """The episodes as they are played; nothing has begun before the first is asked for."""
+    env, player = _env_of(config), str(config.player)
+    saved, rng = _run_of(player), random.Random(config.seed)
+    if isinstance(env, GymConfig):
+        with ExitStack() as stack:
+            made, spec = _make_gym(env, config, stack)
+            who = _gym_player(config, made, spec, saved, rng, stopped)
+            stack.callback(who.close)
+            yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
+        return
+    env = replace(env, instances=min(env.instances, config.episodes))
+    logs = Path(player if saved else "runs") / "players" / "recording"
+    with make_manager(env, config.seed, logs) as manager:
+        manager.start()
+        make_act = partial(_players_act, config, saved, rng)
+        yield record_players(manager, make_act, config.episodes, stopped)
+
+
+def _make_gym(config: GymConfig, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
+    """The environment, reset once, and its behavior."""
+    recipe, human = gym_env(config), record.player == "human"
+    try:
+        env = recipe.make(render=human)
+    except UserError:
+        raise
+    except Exception as error:
+        pictures = " so that it renders pictures" if human else ""
+        raise UserError(f"environment {config.id!r} cannot be made{pictures}: {one_line(error)}") from error
+    stack.callback(env.close)
+    if human and env.render_mode != "rgb_array":
+        raise UserError(f"player=human needs pictures, and {config.id!r} does not render rgb_array")
+    try:
+        _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
+    except Exception as error:  # whatever its code does
+        raise UserError(f"environment {config.id!r} cannot be reset: {one_line(error)}") from error
+    return env, behavior_spec(env, recipe.behavior, "action_mask" in info)
+
+
+def _gym_player(
+    config: RecordConfig,
+    env: Env,
+    spec: BehaviorSpec,
+    saved: TrainConfig | None,
+    rng: random.Random,
+    stopped: Callable[[], bool],
+) -> Player:
+    player = str(config.player)
+    if saved is not None:
+        return _Trained(ActionCodec(env.action_space), _trained(config, saved, spec))
+    if player == "human":
+        return Person(env, config.keys, config.fps, config.episodes, stopped)
+    if player != "bot":
+        return Player(_made(player, env, rng))
+    make_bot = getattr(env.unwrapped, "make_bot", None)
+    if make_bot is None:
+        raise UserError(
+            f"player=bot: {spec.name} has no bot of its own (make_bot); give player=package.module:Name, which is "
+            "called with (env, rng) and returns a function from an observation to an action"
+        )
+    return Player(make_bot(rng))
+
+
+class _Trained(Player):
+    """A run's policy in a Gymnasium environment."""
+
+    def __init__(self, codec: ActionCodec, player: TrainedPlayer) -> None:
+        self._codec, self._player = codec, player
+        self._episode = 0
+
+    def act(self, moment: Moment) -> Any:
+        begun = np.array([moment.episode != self._episode])
+        self._episode = moment.episode
+        rows = tuple(row[None] for row in moment.rows)
+        continuous, discrete = self._player.act(np.zeros(1, np.int64), rows, moment.mask[None], begun)
+        return self._codec.decode(continuous[0], discrete[0])
+
+
+def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
+    """Plays Unity's agents: a run's policy, or one bot for all, which is made from the behavior's spec."""
+    if saved is not None:
+        trained = _trained(config, saved, spec)
+        return lambda decisions, begun: trained.act(decisions.agent, decisions.observations, decisions.mask, begun)
+    bot = _made(str(config.player), spec, rng)
+
+    def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
+        agents = len(decisions.agent)
+        continuous = np.zeros((agents, spec.continuous_size), np.float32)
+        discrete = np.zeros((agents, len(spec.branches)), np.int32)
+        for i in range(agents):
+            answer = bot(tuple(each[i] for each in decisions.observations), decisions.mask[i])
+            try:
+                continuous[i], discrete[i] = answer
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"player={config.player} returned {answer!r}, not {spec.continuous_size} continuous actions and "
+                    f"{len(spec.branches)} discrete ones"
+                ) from error
+        return continuous, discrete
+
+    return act
+
+
+def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> TrainedPlayer:
+    """Plays with the run's best policy."""
+    policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
+    return TrainedPlayer(policy, config.seed, config.deterministic)
+
+
+def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:
+    """The bot that the factory at the import path `path` makes."""
+    factory = _factory(path)
+    try:
+        inspect.signature(factory).bind(env, rng)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"player={path} cannot be called with (env, rng): {error}") from error
+    bot: Callable[..., Any] = factory(env, rng)
+    if not callable(bot):
+        raise UserError(f"player={path} made {type(bot).__name__}, not a function from an observation to an action")
+    return bot
+
+
+def _factory(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever its module does
+        raise UserError(f"player={path} cannot be imported ({one_line(error)}): {_PLAYERS}") from error
+    if not callable(found):
+        raise UserError(f"player={path} is {type(found).__name__}, not a function or class that makes a bot")
+    return found
+
+
+def _run_of(player: str | None) -> TrainConfig | None:
+    """The configuration of the run that plays; None if it is no run that does."""
+    player = str(player)
+    if player in _OWN or (re.fullmatch(r"\w+(\.\w+)*:\w+", player) and not Path(player).exists()):
+        return None
+    if not Path(player).exists():
+        raise UserError(f"player={player} is unknown: {_PLAYERS}")
+    return load_config(player)
+
+
+def _env_of(config: RecordConfig) -> EnvConfig:
+    saved = _run_of(config.player)
+    env = config.env or (saved.env if saved else None)
+    if env is None:
+        raise UserError("env is missing: give it, for example env=bubble_shooter")
+    return env
+
+
+def _check_target(config: RecordConfig) -> Path:
+    to = Path(str(config.to))
+    if to.suffix != ".demo":
+        raise UserError(f"to={to} must end in .demo, by which demonstrations are known")
+    if to.is_dir():
+        raise UserError(f"to={to} is a folder: name a file")
+    if to.exists() and not config.overwrite:
+        raise UserError(f"to={to} exists: name another file, or replace it with overwrite=true")
+    folder = next(each for each in to.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise UserError(f"to={to}: {folder} is a file, and should be a folder")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"to={to}: nothing can be written in {folder}, name another folder")
+    check_free(to)
+    return to
+
+
+class _Interrupt:
+    """Ctrl+C or SIGTERM: what is whole is kept. Ctrl+C twice: a player that does not come back is left as well."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __enter__(self) -> _Interrupt:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        return kind is KeyboardInterrupt
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+_OWN = ("bot", "human")
+_PLAYERS = "give player=bot (the game's own), human, package.module:Name, or the folder of a run, such as runs/..."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The training run: collector, learner, and what connects them."""

@@ -1,0 +1,235 @@
+"""What makes sense: checks of a training run's configuration, which leave no process and no file behind."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
+from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
+from envs.gym.probe import INSTANCES_PER_WORKER, probe
+from envs.gym.worker_pool import START_SECONDS
+from envs.process.ram import reckon
+from envs.spec import BehaviorSpec, UserError
+from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.config.compose import load_config
+from trainer.config.schema import (
+    DEFAULT_BEHAVIOR,
+    Device,
+    EnvConfig,
+    GoalConfig,
+    GymConfig,
+    Mode,
+    RunConfig,
+    TrainConfig,
+    UnityConfig,
+    Which,
+    settings_of,
+)
+from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
+from trainer.evaluate.__main__ import check_spec, load_checkpoint
+from trainer.runtime.behaviors import expected_memory
+from trainer.runtime.device import gpu_trouble
+from trainer.runtime.env_factory import check_env, gym_env
+
+
+def check_train(config: TrainConfig) -> None:
+    """Refuses what could not run.
+
+    Raises:
+        UserError: the first thing that is wrong: an unknown environment or one that fails, a number out of range, a
+            missing library or device, a run folder that is not one, a buffer larger than memory.
+    """
+    _check_numbers(config)
+    _check_goal(config.goal)
+    _check_algorithm(config.algorithm, "algorithm")
+    validate_rewards(config.reward, config.algorithm.discount)
+    for name, behavior in config.behaviors.items():
+        _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
+        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
+    if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
+        raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
+    check_env(config.env)
+    _check_device(config.device)
+    _check_folders(config)
+    reckon(_buffers(config))
+    _check_demos(config)
+    if isinstance(config.env, GymConfig):  # else what its behaviors are is only known once players run
+        _check_behavior(config, config.env)
+
+
+def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
+    """The buffers that are claimed at the start, or with the first behavior."""
+    named, _, spare = expected_memory(config)
+    if not named:
+        return [("the buffer (algorithm.buffer_memory_mib)", spare)]
+    if not config.behaviors:
+        return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()))]
+    return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    env, run, stop, checkpoint = config.env, config.run, config.stop, config.checkpoint
+    positive = {
+        "env.instances": env.instances,
+        "env.min_instances": env.min_instances,
+        "env.workers": env.workers if isinstance(env, GymConfig) else None,
+        "env.step_timeout": env.step_timeout,
+        "run.log_seconds": run.log_seconds,
+        "stop.samples": stop.samples,
+        "stop.seconds": stop.seconds,
+        "checkpoint.every_seconds": checkpoint.every_seconds,
+        "checkpoint.keep": checkpoint.keep,
+        **_positive_for_unity(env),
+        "goal.window_samples": config.goal.window_samples,
+    }
+    positive |= {f"goal.also_window_samples[{i}]": n for i, n in enumerate(config.goal.also_window_samples)}
+    not_negative = {
+        "env.time_scale": env.time_scale,
+        "env.restarts": env.restarts,
+        "run.picture_minutes": run.picture_minutes,
+        "seed": config.seed,
+    }
+    for key, value in positive.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UserError(f"{key}={value} must be above 0")
+    for key, value in not_negative.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise UserError(f"{key}={value} must be 0 or more")
+    if env.min_instances > env.instances:
+        raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
+    for key, value in {"stop.reward": stop.reward, **_bounds(config.goal)}.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"{key}={value} must be a finite number")
+    for key, number, most in (("env.instances", env.instances, _MOST_INSTANCES), ("seed", config.seed, _LARGEST_SEED)):
+        if number > most:
+            raise UserError(f"{key}={number} must be at most {most}")
+    if not isinstance(env, GymConfig) or env.workers is None:
+        return
+    if env.workers > env.instances:
+        raise UserError(f"env.workers={env.workers} is more than env.instances={env.instances}: a worker needs one")
+    if env.workers * INSTANCES_PER_WORKER < env.instances:
+        raise UserError(
+            f"env.workers={env.workers} are too few for env.instances={env.instances}: "
+            f"a worker drives at most {INSTANCES_PER_WORKER}"
+        )
+
+
+def _positive_for_unity(env: EnvConfig) -> dict[str, float]:
+    if not isinstance(env, UnityConfig):
+        return {}
+    keys = ("connect_timeout", "num_areas", "width", "height")
+    return {f"env.{key}": getattr(env, key) for key in keys}
+
+
+_MOST_INSTANCES = 2**16
+"""More is a slip of the finger: memory would be gone, or processes, before anyone could say so."""
+_LARGEST_SEED = 2**63 - 1
+"""That torch takes."""
+
+
+def _bounds(goal: GoalConfig) -> dict[str, float | None]:
+    return {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
+
+
+def _check_goal(goal: GoalConfig) -> None:
+    given = [f"{key}={value}" for key, value in _bounds(goal).items() if value is not None]
+    if goal.metric is None and given:
+        raise UserError(f"{given[0]} needs goal.metric: what is to be reached")
+    if goal.metric is not None and len(given) != 1:
+        seen = " and ".join(given) if given else "neither"
+        raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
+
+
+def _check_algorithm(settings: object, prefix: str) -> None:
+    if isinstance(settings, PPOSettings) and settings.name == "ppo":
+        validate_ppo(settings, prefix)
+    elif isinstance(settings, SACSettings) and settings.name == "sac":
+        validate_sac(settings, prefix)
+    elif isinstance(settings, CustomSettings) and settings.name == "custom":
+        validate_custom(settings, prefix)
+    else:
+        name = getattr(settings, "name", settings)
+        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
+
+
+def _check_demos(config: TrainConfig) -> None:
+    """Reads all demonstrations once."""
+    env = config.env
+    for name in [gym_env(env).behavior] if isinstance(env, GymConfig) else config.behaviors or [DEFAULT_BEHAVIOR]:
+        for path, key in demos_of(config, name).items():
+            read_demos(path, key)
+
+
+def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
+    """Makes the environment once, in a process of its own, and fits to it whatever has to fit."""
+    recipe = gym_env(env)
+    settings, _ = settings_of(config, recipe.behavior)
+    spec = probe(recipe, config.seed, env.step_timeout + START_SECONDS).spec
+    for key in ("resume", "init"):
+        if folder := getattr(config, key):
+            check_spec(spec, _saved(folder, key))
+    for path, key in demos_of(config, recipe.behavior).items():
+        load_demonstrations(path, key, spec)
+    if isinstance(settings, CustomSettings):
+        _check_own_algorithm(config, spec, settings)
+    elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
+        from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
+
+        make_policy(spec, settings)
+
+
+def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: CustomSettings) -> None:
+    """Makes an algorithm of the user's own once."""
+    import torch  # takes seconds, and only such algorithms need it here
+
+    from algorithms.base import make_algorithm
+    from trainer.runtime.behavior import divide_arena, make_policy
+
+    arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
+    _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)
+    demos, _ = load_demos(config, spec)
+    make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, settings_of(config, spec.name)[1], demos)
+
+
+def _check_device(device: Device) -> None:
+    if device is not Device["cuda"]:
+        return
+    import torch  # takes seconds, and only this device needs it here
+
+    if trouble := gpu_trouble():
+        raise UserError(
+            f"device=cuda, but torch {torch.__version__} {trouble}: use device=cpu or device=auto, "
+            "or install a torch that is built for CUDA and this GPU, with its driver"
+        )
+
+
+def _check_folders(config: TrainConfig) -> None:
+    if config.resume is not None:
+        _saved(config.resume, "resume")
+        return
+    if config.init is not None:
+        load_config(config.init)
+        _saved(config.init, "init")
+    if config.run.dir is not None:
+        _check_new(config.run)
+
+
+def _saved(folder: str, key: str) -> Checkpoint:
+    """What a run resumes or begins with."""
+    store = CheckpointStore(Path(folder) / "checkpoints")
+    if store.latest() is None and (key == "resume" or store.best() is None):
+        raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it anew, or name another")
+    return load_checkpoint(folder, Which["last" if key == "resume" else "best"])
+
+
+def _check_new(run: RunConfig) -> None:
+    if not run.dir:
+        raise UserError("run.dir is empty: name a folder, or leave it out for runs/<name>/<time>")
+    folder = Path(run.dir)
+    if (folder / "config.yaml").exists():
+        raise UserError(f"run.dir={folder} holds a run already: go on with resume={folder}, or name another folder")
+    if next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):
+        raise UserError(f"run.dir={folder} is no folder and cannot become one: a file is in its place")

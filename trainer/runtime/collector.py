@@ -1,0 +1,399 @@
+"""The collector drives instances with actors and writes the buffer, in a process of its own or inline.
+
+Shapes: N decisions, M closings; A agents seen so far; C continuous actions, B discrete branches, R numbers of memory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from buffers.rows import Writer, observation_names
+from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError, joined
+from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
+from trainer.runtime.rate_limiter import Limiter
+
+
+class Manager(Protocol):
+    """What the collector needs of `EnvManager`, `LockstepManager` and `UnityManager`."""
+
+    @property
+    def specs(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
+    @property
+    def samples(self) -> Array: ...  # noqa: D102
+    @property
+    def busy_seconds(self) -> Array: ...  # noqa: D102
+    @property
+    def layout(self) -> str: ...  # noqa: D102
+
+    def recv(self, timeout: float | None) -> dict[str, Ready]: ...  # noqa: D102
+    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None: ...  # noqa: D102
+    def state(self) -> Any: ...  # noqa: D102
+
+
+class Actor(Protocol):
+    """The copy of a policy that acts."""
+
+    @property
+    def version(self) -> int:
+        """Version of the weights it acts with; 0 before there are any."""
+
+    def refresh(self) -> None:
+        """Takes the newest weights, if there are newer ones."""
+
+    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> tuple[Array, Array, Array, Array]:
+        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), memory after (N, R).
+
+        `memory` (N, R) is that before.
+        """
+
+    def state(self) -> Any:
+        """What a resumed run needs to draw the same actions."""
+
+
+class Episode(NamedTuple):
+    """One finished episode of one agent."""
+
+    instance: int
+    samples: int
+    """The run's samples when it ended, those of all behaviors."""
+    reward: float
+    length: int
+    metrics: dict[str, float]
+
+
+class Channel:
+    """One behavior's way from decisions to rows."""
+
+    def __init__(
+        self,
+        spec: BehaviorSpec,
+        actor: Actor,
+        writer: Writer,
+        counters: Array,
+        total: Callable[[], int] | None = None,
+    ) -> None:
+        """`total` tells the samples of all behaviors, where there are others."""
+        self.spec = spec
+        self.actor = actor
+        self.limiter: Limiter | None = None
+        """Set once the learner is ready; nothing acts before."""
+        self.episodes: list[Episode] = []
+        """Finished since they were last taken."""
+        self._observation_names = observation_names(spec)
+        self._writer = writer
+        self._memory_size = writer.rows.layout.memory
+        self._counters = counters
+        self._total = total or (lambda: self.samples)
+        self._pending: list[Decisions] = []
+        self._open: dict[str, Array] = {}
+        self._grow(16)
+        counters[OPEN] = 0
+        self._count()
+
+    @property
+    def pending(self) -> bool:
+        """Whether agents wait for an action."""
+        return bool(self._pending)
+
+    @property
+    def samples(self) -> int:
+        """Samples in all, earlier parts of a resumed run included."""
+        return int(self._counters[SAMPLES])
+
+    def may_act(self) -> bool:
+        """Whether the learner keeps up well enough for games to go on."""
+        return self.limiter is not None and self.limiter.may_write(self._usable(), int(self._counters[UPDATES]))
+
+    def may_update(self) -> bool:
+        """Whether an update is due: the learner, if it waits, is worth waking."""
+        return self.limiter is not None and self.limiter.may_update(self._usable(), int(self._counters[UPDATES]))
+
+    def take(self, ready: Ready) -> None:
+        """Closes rows and keeps decisions until `act`."""
+        if len(ready.lost):
+            self._drop(ready.lost)
+        if len(ready.closings.agent):
+            self._close(ready.closings, ready.metrics)
+        if len(ready.decisions.agent):
+            self._pending.append(ready.decisions)
+
+    def act(self) -> tuple[Array, Array, Array]:
+        """One forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
+        decisions = joined(self._pending)
+        self._pending.clear()
+        agents = decisions.agent
+        self.actor.refresh()
+        if (highest := max(agents.tolist())) >= len(self._open["reward"]):
+            self._grow(2 * highest + 1)
+        held = self._open
+        memory = held["memory_after"].take(agents, axis=0)
+        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, memory)
+        # 1 us. Squares may overflow, so a closer look decides.
+        if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous) + np.vdot(after, after)):
+            given = {"the continuous action": continuous, "the log-probability": log_prob, "the memory": after}
+            self._look_closely(given, agents)
+        if self._memory_size:
+            held["memory"][agents] = memory
+            held["memory_after"][agents] = after
+        for name, observation in zip(self._observation_names, decisions.observations):
+            held[name][agents] = observation
+        if decisions.mask.shape[1]:
+            held["mask"][agents] = decisions.mask
+        if continuous.shape[1]:
+            held["continuous"][agents] = continuous
+        if discrete.shape[1]:
+            held["discrete"][agents] = discrete
+        held["acting"][agents] = True
+        self._counters[OPEN] += len(agents)
+        held["log_prob"][agents] = log_prob
+        held["version"][agents] = self.actor.version
+        return agents, continuous, discrete
+
+    def state(self) -> dict[str, Any]:
+        """What inline mode resumes from, between `take` and `act`: then no row is open."""
+        return {
+            "rewards": self._open["reward"].tolist(),
+            "lengths": self._open["length"].tolist(),
+            "memories": self._open["memory_after"].tolist(),
+            "writer": {name: array.tolist() for name, array in self._writer.state().items()},
+            "actor": self.actor.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned."""
+        self._grow(len(state["rewards"]))
+        self._open["reward"][: len(state["rewards"])] = state["rewards"]
+        self._open["length"][: len(state["lengths"])] = state["lengths"]
+        memories = state.get("memories", [])  # checkpoints of before there was memory have none
+        self._open["memory_after"][: len(memories)] = memories
+        self._writer.load_state(state["writer"])
+
+    def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
+        """Raises UserError for the first number that is NaN or infinite: no game has seen it, nor has the buffer."""
+        for what, values in given.items():
+            rows = np.flatnonzero(~np.isfinite(values.reshape(len(agents), -1)).all(axis=1))
+            if len(rows):
+                raise UserError(
+                    f"behavior {self.spec.name!r}: its policy (version {self.actor.version} of the weights) gave agent "
+                    f"{agents[rows[0]]} {what} {values[rows[0]].tolist()}, which no game can take: is the network, or "
+                    "the algorithm, your own?"
+                )
+
+    def _usable(self) -> int:
+        return self._writer.rows.drawable - int(self._counters[DROPPED])
+
+    def _count(self) -> None:
+        """Not counted on from before: that may be behind the rows, where an earlier collector died."""
+        self._counters[SAMPLES] = self._counters[BEFORE] + self._writer.rows.samples
+
+    def _close(self, closings: Closings, metrics: dict[int, dict[str, float]]) -> None:
+        agents, held = closings.agent, self._open
+        self._writer.append(
+            agents,
+            tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
+            held["mask"].take(agents, axis=0),
+            held["continuous"].take(agents, axis=0),
+            held["discrete"].take(agents, axis=0),
+            held["log_prob"].take(agents),
+            held["version"].take(agents),
+            closings.reward,
+            closings.terminated,
+            closings.truncated,
+            closings.final_observations,
+            closings.final_mask,
+            held["memory"].take(agents, axis=0),
+            held["length"].take(agents),
+            held["memory_after"].take(agents[closings.truncated], axis=0),
+        )
+        self._count()
+        self._counters[OPEN] -= len(agents)
+        held["acting"][agents] = False
+        held["reward"][agents] += closings.reward
+        held["length"][agents] += 1
+        if np.count_nonzero(closings.terminated) or np.count_nonzero(closings.truncated):
+            ended = closings.terminated | closings.truncated
+            for agent, instance in zip(agents[ended].tolist(), closings.instance[ended].tolist()):
+                reward, length = float(held["reward"][agent]), int(held["length"][agent])
+                self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
+                held["reward"][agent], held["length"][agent], held["memory_after"][agent] = 0, 0, 0
+
+    def _drop(self, lost: Array) -> None:
+        self._writer.forget(lost)
+        known = lost[lost < len(self._open["reward"])]
+        self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
+        self._open["acting"][known] = False
+        self._open["reward"][known] = 0
+        self._open["length"][known] = 0
+        self._open["memory_after"][known] = 0
+        still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
+        self._pending = [decisions for decisions in still if len(decisions.agent)]
+
+    def _grow(self, agents: int) -> None:
+        spec = self.spec
+        shapes = {f"observation_{i}": (o.shape, o.dtype) for i, o in enumerate(spec.observations)}
+        shapes |= {
+            "mask": ((spec.mask_size,), "bool"),
+            "continuous": ((spec.continuous_size,), "float32"),
+            "discrete": ((len(spec.branches),), "int32"),
+            "log_prob": ((), "float32"),
+            "version": ((), "int64"),
+            "memory": ((self._memory_size,), "float32"),
+            "memory_after": ((self._memory_size,), "float32"),
+            "acting": ((), "bool"),
+            "reward": ((), "float64"),
+            "length": ((), "int64"),
+        }
+        grown = {name: np.zeros((agents, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+        for name, old in self._open.items():
+            grown[name][: len(old)] = old
+        self._open = grown
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A collector's figures since it began to act. Arrays are by instance, and count from its first completion on."""
+
+    samples: Array
+    """(I,) samples after the first."""
+    spans: Array
+    """(I,) seconds from the first completion to the latest."""
+    busy: Array
+    """(I,) seconds of these in which the instance was stepping or resetting, as its worker measured."""
+    elapsed: float
+    """Seconds since the first action."""
+    seconds: dict[str, float]
+    """Where the collector's time went."""
+    layout: str
+
+    @staticmethod
+    def none() -> Statistics:
+        """Before there are any."""
+        nothing = np.zeros(0)
+        return Statistics(nothing, nothing, nothing, 0.0, {}, "")
+
+    def after(self, before: Statistics) -> Statistics:
+        """The figures of both: of a collector, and of those before it in the same run."""
+        if not len(before.samples):
+            return self
+        seconds = {word: value + before.seconds.get(word, 0.0) for word, value in self.seconds.items()}
+        return Statistics(
+            self.samples + before.samples,
+            self.spans + before.spans,
+            self.busy + before.busy,
+            self.elapsed + before.elapsed,
+            seconds,
+            self.layout,
+        )
+
+    def since(self, before: Statistics) -> Statistics:
+        """The figures of the time after `before`."""
+        if not len(before.samples):
+            return self
+        seconds = {word: value - before.seconds.get(word, 0.0) for word, value in self.seconds.items()}
+        return Statistics(
+            self.samples - before.samples,
+            self.spans - before.spans,
+            self.busy - before.busy,
+            self.elapsed - before.elapsed,
+            seconds,
+            self.layout,
+        )
+
+    def supply(self) -> tuple[float, float]:
+        """Samples, and how many the instances could have delivered in that time if nobody had made them wait."""
+        known = self.busy > 0
+        counted = self.samples[known]
+        return float(counted.sum()), float((counted * self.spans[known] / self.busy[known]).sum())
+
+
+class Collector:
+    """Turns of acting and receiving over all behaviors of a manager."""
+
+    def __init__(
+        self, manager: Manager, open_channel: Callable[[BehaviorSpec], Channel], stop_samples: int | None = None
+    ) -> None:
+        """Nothing acts any more once there are `stop_samples` samples."""
+        self.manager = manager
+        self.channels: dict[str, Channel] = {}
+        self._stop_samples = math.inf if stop_samples is None else stop_samples
+        self._open_channel = open_channel
+        self._began: float | None = None
+        self._first, self._last, self._first_busy = np.zeros((3, len(manager.samples)))
+        self._unseen = len(manager.samples)
+        self._seconds = {"acting": 0.0, "waiting for games": 0.0, "held back": 0.0, "writing": 0.0}
+
+    def turn(self, timeout: float | None) -> bool:
+        """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver.
+
+        Returns:
+            Whether they have delivered anything within `timeout` seconds.
+        """
+        start = time.perf_counter()
+        held = False
+        for name, channel in self.channels.items():
+            if channel.pending:
+                if self._may_act(channel):
+                    self.manager.send(name, *channel.act())
+                    self._began = self._began or start
+                else:
+                    held = True
+        acted = time.perf_counter()
+        ready = self.manager.recv(timeout)
+        received = time.perf_counter()
+        for name, what in ready.items():
+            self.channel(name).take(what)
+            self._note(what.closings.instance, received)
+        if self._began is not None:
+            self._seconds["acting"] += acted - start
+            self._seconds["held back" if held else "waiting for games"] += received - acted
+            self._seconds["writing"] += time.perf_counter() - received
+        return bool(ready)
+
+    @property
+    def held(self) -> bool:
+        """Whether agents wait for the learner."""
+        return any(channel.pending and not self._may_act(channel) for channel in self.channels.values())
+
+    def channel(self, name: str) -> Channel:
+        """The behavior's channel, opened when it is first asked for."""
+        if name not in self.channels:
+            self.channels[name] = self._open_channel(self.manager.specs[name])
+        return self.channels[name]
+
+    def statistics(self) -> Statistics:
+        """The figures so far."""
+        seen = self._first > 0
+        return Statistics(
+            (self.manager.samples - 1) * seen,
+            self._last - self._first,
+            (self.manager.busy_seconds - self._first_busy) * seen,
+            0.0 if self._began is None else time.perf_counter() - self._began,
+            dict(self._seconds),
+            self.manager.layout,
+        )
+
+    def _may_act(self, channel: Channel) -> bool:
+        return channel.may_act() and sum(other.samples for other in self.channels.values()) < self._stop_samples
+
+    def _note(self, instances: Array, now: float) -> None:
+        self._last[instances] = now
+        if self._unseen:
+            new = np.unique(instances[self._first[instances] == 0])
+            self._first[new] = now
+            self._first_busy[new] = self.manager.busy_seconds[new]
+            self._unseen -= len(new)
+
+
+def _subset(decisions: Decisions, chosen: Array) -> Decisions:
+    return Decisions(
+        decisions.instance[chosen],
+        decisions.agent[chosen],
+        tuple(observation[chosen] for observation in decisions.observations),
+        decisions.mask[chosen],
+    )

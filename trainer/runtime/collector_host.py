@@ -1,0 +1,207 @@
+"""A collector as the learner sees it, what it is made of wherever it runs, and the one that runs inline.
+
+No torch at the top: it takes a second or more to import, in which instances can start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from buffers.rows import Writer
+from envs.gym.lockstep import LockstepManager
+from envs.gym.manager import EnvManager
+from envs.spec import BehaviorSpec
+from trainer.config.schema import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
+from trainer.runtime.collector import Channel, Collector
+from trainer.runtime.env_factory import make_manager
+from trainer.runtime.ipc import Message, Shared
+
+PLAYERS = "players"
+"""Where, in a run's folder, Unity players log."""
+REPORT_SECONDS = 0.5
+"""Between two looks at what there is to tell."""
+
+
+class Collecting(Protocol):
+    """A collector as the learner sees it."""
+
+    intact: bool
+    """Whether `state` can be resumed from."""
+
+    def receive(self) -> list[Message]:
+        """What there is to tell, or that it has ended: `lost`.
+
+        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `news`, `picture`.
+        """
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
+
+    def advance(self, due: Callable[[], bool]) -> None:
+        """Lets time pass until there may be something to do; `due` tells whether an update is."""
+
+    def updated(self) -> None:
+        """Games that were held back may go on."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs of the collector. What it has told by then waits to be received."""
+
+    def close(self) -> None:
+        """Ends the collector and everything below it."""
+
+
+class Side:
+    """The collector's side: a collector, what it reports, and what it is asked for."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        shared: Shared,
+        send: Callable[..., None],
+        crowded: Callable[[], bool],
+        resume: dict[str, Any] | None,
+    ) -> None:
+        self._config, self._shared, self._send, self._crowded = config, shared, send, crowded
+        self._resume = resume or {}
+        self._inline = config.run.mode is Mode["inline"]
+        self._reported = 0.0
+        self.instances = make_manager(
+            config.env,
+            config.seed,
+            folder / PLAYERS,
+            min_instances=config.env.min_instances,
+            begun=shared.begun,
+            record_actions=self._inline,
+            resume=self._resume.get("manager"),
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Collector]:
+        """A collector whose instances have started; they end with it."""
+        with self.instances:
+            self.instances.start()
+            import torch  # takes a second or more, in which instances start
+
+            torch.set_num_threads(1)
+            lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
+            manager = LockstepManager(self.instances) if lockstep else self.instances
+            self.collector = Collector(manager, self._open_channel, self._config.stop.samples)
+            for behavior in self.instances.specs:
+                self.collector.channel(behavior)
+            yield self.collector
+
+    def handle(self, message: Message) -> None:
+        """Does what the learner asks for."""
+        if message.kind == "ready":
+            self.collector.channel(message.behavior).limiter = message.content
+        elif message.kind == "picture":
+            self.instances.request_picture(message.content)
+        elif message.kind == "report":
+            self.report(at_once=True)
+            self._send("reported")
+
+    def report(self, at_once: bool = False) -> None:
+        """Tells what has come up, now and then or `at_once`."""
+        now = time.monotonic()
+        # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
+        due = at_once or (now >= self._reported + REPORT_SECONDS and not self._crowded())
+        if due and not isinstance(self.instances, EnvManager) and (sent := self.instances.take_statistics()):
+            # Before the episodes: what a goal looks for may be among them.
+            self._send("game", content=[(each.key, each.value, each.aggregation) for each in sent])
+        if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
+            for name, channel in self.collector.channels.items():
+                if channel.episodes:
+                    self._send("episodes", name, channel.episodes)
+                    channel.episodes = []
+        if not due:
+            return
+        self._reported = now
+        self.tell_news()
+        if self.instances.picture is not None:
+            self._send("picture", content=self.instances.picture)
+            self.instances.picture = None
+        self._send("statistics", content=self.collector.statistics())
+
+    def tell_news(self) -> None:
+        """Tells what has happened to instances."""
+        while self.instances.news:
+            self._send("news", content=self.instances.news.popleft())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next turn depends on."""
+        channels = {name: channel.state() for name, channel in self.collector.channels.items()}
+        return {"manager": self.collector.manager.state(), "channels": channels}
+
+    def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        from trainer.runtime.actor import quickest_actor
+        from trainer.runtime.behavior import divide_arena, make_policy
+        from trainer.runtime.policy_store import WeightsReader
+
+        shared, name = self._shared, spec.name
+        settings, _ = settings_of(self._config, name)
+        policy = make_policy(spec, settings)
+        place = shared.claim(name)
+        weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
+        # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
+        seed = self._config.seed + 1 + place + (shared.samples << 32)
+        reader = WeightsReader(weights, policy.flat.numel())
+        env, device = self._config.env, self._config.device
+        rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
+        gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
+        actor, told = quickest_actor(policy, reader, seed, rows_at_once, gpu)
+        self._send("acting", name, told)
+        channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
+        if name in self._resume.get("channels", {}):
+            state = self._resume["channels"][name]
+            channel.load_state(state)
+            actor.load_state(state["actor"])
+        self._send("spec", name, (spec, place))
+        return channel
+
+
+class Inline:
+    """The collector in the learner's process and in a fixed order: exactly reproducible."""
+
+    intact = True
+
+    def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
+        self._messages: list[Message] = []
+        self._side = Side(config, folder, shared, self._keep, lambda: False, resume)
+        self._opened = self._side.open()
+        self._collector = self._opened.__enter__()
+
+    def _keep(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        self._messages.append(Message(kind, behavior, content))
+
+    def receive(self) -> list[Message]:  # noqa: D102
+        messages, self._messages = self._messages, []
+        return messages
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
+        self._side.handle(Message(kind, behavior, content))
+
+    def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
+        if not due():
+            self.intact = False  # an error leaves steps half done
+            try:
+                answered = self._collector.turn(REPORT_SECONDS)
+            except Exception:
+                self._side.tell_news()
+                raise
+            self._side.report()
+            self.intact = answered  # else more turns have to come
+
+    def updated(self) -> None:  # noqa: D102
+        pass
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        self._side.report(at_once=True)
+        return self._side.state()
+
+    def close(self) -> None:  # noqa: D102
+        self._opened.__exit__(None, None, None)

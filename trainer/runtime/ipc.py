@@ -1,0 +1,219 @@
+"""What the learner and the collector share: memory and counters, and a link for what is rare.
+
+Every counter has one writer. A link is a pipe for messages and a socket whose bytes wake the other side, so that
+neither polls; a counter says how many messages are under way, so that looking costs an integer comparison.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import select
+import socket
+import sys
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.heap import Arena
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.process.ram import reckon
+from envs.spec import Array, UserError
+
+SPAWN = multiprocessing.get_context("spawn")
+
+TO_LEARNER, TO_COLLECTOR = 0, 1  # messages sent, by receiver
+_RECEIVED = 2  # added to these: messages received
+LEARNER_WAITS, GAMES_HELD = 4, 5  # flags: wake me
+TURNS = 6  # of the collector: shows that it lives
+_COMMON = 7
+SAMPLES, OPEN, UPDATES, DROPPED, BEFORE = range(5)  # of each behavior
+COUNTERS = 5
+_ARRIVAL_SECONDS = 0.05
+_MIB = 2**20
+
+
+class Message(NamedTuple):
+    """One message of a link."""
+
+    kind: str
+    behavior: str
+    content: Any
+
+
+class Shared:
+    """Memory of a run: byte arenas, each claimed by one behavior, and counters.
+
+    Arenas of behaviors that are known are claimed at once, so that memory which is missing is missed before anything
+    starts. Spare ones take no memory before a behavior that appears claims one. A collector that takes the place of one
+    that has died finds all as that has left it.
+    """
+
+    def __init__(
+        self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0, instances: int = 0
+    ) -> None:
+        sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
+        self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
+        self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(sizes) + instances)
+        # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
+        self._arenas: list[Arena] = []
+        for place, size in enumerate(sizes):
+            self._arenas.append(Arena(size))  # after the one before was filled: it looks for where there is room
+            if place < len(self._places):
+                self._fill(place)
+
+    def claim(self, behavior: str) -> int:
+        """Gives the behavior an arena of its own, zero-filled, if it has none; returns its place, for `assign`.
+
+        Raises:
+            UserError: no spare arena is left, or memory is short.
+        """
+        if behavior not in self._places:
+            place = len(self._places)
+            if place == len(self._arenas):
+                raise UserError(
+                    f"behavior {behavior!r} is one too many: with {', '.join(map(repr, self._places))} there are "
+                    f"{place} already. Name those that the game has in `behaviors`, each gets memory of its own then"
+                )
+            self._check_room(behavior, self._arenas[place])
+            self._fill(place)
+            self._places[behavior] = place
+        return self._places[behavior]
+
+    def assign(self, behavior: str, place: int) -> None:
+        """Notes what the other process has claimed."""
+        self._places[behavior] = place
+
+    def arena(self, behavior: str) -> memoryview:
+        """The behavior's bytes."""
+        return memoryview(self._arenas[self._places[behavior]].buffer)
+
+    @property
+    def flags(self) -> Array:
+        """The common counters, indexed by the constants above."""
+        return np.frombuffer(self._counters, np.int64, _COMMON)
+
+    @property
+    def samples(self) -> int:
+        """Of all behaviors."""
+        return int(self._each[:, SAMPLES].sum())
+
+    @property
+    def open_rows(self) -> int:
+        """Steps of agents of all behaviors whose outcome the collector does not know yet."""
+        return int(self._each[:, OPEN].sum())
+
+    def counters(self, behavior: str) -> Array:
+        """The behavior's counters.
+
+        The collector writes `SAMPLES`, those of earlier parts of a resumed run included, and `OPEN`: steps under way;
+        the learner `UPDATES`, `DROPPED`, and `BEFORE`: samples that the rows do not count, as they were not restored.
+        """
+        counters: Array = self._each[self._places[behavior]]
+        return counters
+
+    @property
+    def begun(self) -> Array:
+        """(I,) by instance: episodes, or starts of a Unity player, that the collector has begun; seeds follow them."""
+        return np.frombuffer(self._counters, np.int64)[_COMMON + COUNTERS * len(self._arenas) :]
+
+    @property
+    def _each(self) -> Array:
+        """(behaviors, counters)."""
+        return np.frombuffer(self._counters, np.int64)[_COMMON : _COMMON + COUNTERS * len(self._arenas)].reshape(
+            -1, COUNTERS
+        )
+
+    def _check_room(self, behavior: str, arena: Arena) -> None:
+        """Before it is written to: what shared memory cannot hold would end the process without a word."""
+        reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", arena.size)])
+        if sys.platform == "win32":
+            return
+        volume = os.fstatvfs(arena.fd)
+        if (left := volume.f_bavail * volume.f_frsize) < arena.size:
+            raise UserError(
+                f"the buffer of behavior {behavior!r} needs {arena.size // _MIB:,} MiB (algorithm.buffer_memory_mib), "
+                f"but {left // _MIB:,} MiB of shared memory are left: ask for less, or give more (docker: --shm-size)"
+            )
+
+    def _fill(self, place: int) -> None:
+        """Writes zeros, which takes the memory."""
+        np.frombuffer(self._arenas[place].buffer, np.uint8)[:] = 0
+
+
+class Link:
+    """One end of the connection between learner and collector."""
+
+    def __init__(self, pipe: Connection, wake: socket.socket, shared: Shared, receives: int) -> None:
+        self._pipe, self._socket = pipe, wake
+        self._flags = shared.flags
+        self._receives, self._sends = receives, 1 - receives
+        self._seen = 0
+        wake.setblocking(False)
+
+    def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
+        """Sends a message and wakes the other side."""
+        # Counted first: a message larger than the pipe is only sent while the other side receives it.
+        self._flags[self._sends] += 1
+        self.wake()
+        self._pipe.send(Message(kind, behavior, content))
+
+    @property
+    def pending(self) -> bool:
+        """Whether messages are here, or on their way, that were not received yet."""
+        return bool(self._seen != self._flags[self._receives])
+
+    def receive(self) -> list[Message]:
+        """The messages that have arrived; raises EOFError or OSError when the other side is gone.
+
+        One that is counted follows at once, unless the other side was stopped in between.
+        """
+        messages = []
+        while self.pending and self._pipe.poll(_ARRIVAL_SECONDS):
+            try:
+                messages.append(self._pipe.recv())
+            except (EOFError, OSError):
+                if not messages:
+                    raise
+                break  # the next call will raise
+            self._seen += 1
+            self._flags[self._receives + _RECEIVED] = self._seen
+        return messages
+
+    @property
+    def unread(self) -> bool:
+        """Whether the other side has yet to receive something that was sent; more might have to wait for room."""
+        return bool(self._flags[self._sends] != self._flags[self._sends + _RECEIVED])
+
+    def wake(self) -> None:
+        """Ends the other side's wait."""
+        with contextlib.suppress(BlockingIOError):  # full: it has bytes enough to wake up by
+            self._socket.send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the other side wakes this one or `seconds` have passed; EOFError when it is gone."""
+        if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65536):
+            raise EOFError
+
+    def close(self) -> None:
+        """Closes this end."""
+        self._pipe.close()
+        self._socket.close()
+
+    @property
+    def fileobj(self) -> socket.socket:
+        """The socket to wait on, for a selector of one's own."""
+        return self._socket
+
+
+def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:
+    """The learner's link, and what the collector makes its own from: `Link(*ends, shared, TO_COLLECTOR)`.
+
+    An earlier link must not be used any more, at neither end.
+    """
+    shared.flags[:] = 0
+    ours, theirs = SPAWN.Pipe()
+    wake_ours, wake_theirs = socket.socketpair()
+    return Link(ours, wake_ours, shared, TO_LEARNER), (theirs, wake_theirs)

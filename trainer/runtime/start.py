@@ -1,0 +1,100 @@
+"""How a training run begins, in the order that loses the least time.
+
+torch takes a second or more to import in each process that needs it, so nothing here does at the top: the collector's
+process starts first, and instances start while it and this one import torch.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, closing, nullcontext, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from envs.spec import UserError
+from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.config.compose import save_config
+from trainer.config.schema import Mode, TrainConfig
+from trainer.runtime.behaviors import expected_memory
+from trainer.runtime.collector_host import Collecting, Inline
+from trainer.runtime.collector_process import Remote
+from trainer.runtime.ipc import SAMPLES, Shared
+from trainer.runtime.run_lock import occupied
+from trainer.runtime.signals import Interrupt, Interrupted
+
+
+def start(config: TrainConfig) -> int:
+    """Trains what is composed and checked, in a new folder or in that of the run that goes on; the exit status."""
+    if config.resume is not None:
+        folder, resume_from = Path(config.resume), Path(config.resume)
+    else:
+        config = replace(config, run=replace(config.run, name=_name(config)))
+        folder, resume_from = _new_folder(config), None
+    with occupied(folder):
+        return train(config, folder, resume_from)
+
+
+def _name(config: TrainConfig) -> str:
+    choices = config.run.choices
+    return config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    """Makes the run's folder, with its `config.yaml`; `=` and `:` are kept out of its name, for Hydra and Windows."""
+    name = re.sub(r"[^\w.+-]", "-", config.run.name or "")
+    folder = Path(config.run.dir or Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    try:
+        if config.run.dir is None:
+            first, count = folder, 1
+            while folder.exists():
+                count += 1
+                folder = first.with_name(f"{first.name}_{count}")
+        folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
+        save_config(config, folder)
+    except OSError as error:
+        raise UserError(
+            f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir="
+        ) from error
+    return folder
+
+
+def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) -> int:
+    """Trains until something ends the run. Returns the exit status: 0, or 128 + the signal that interrupted it.
+
+    Args:
+        config: composed and checked.
+        folder: the run's; it exists and holds `config.yaml`.
+        resume_from: the folder of the run that goes on (the same as `folder`), or None for a new run.
+
+    Raises:
+        UserError: something that the user can mend came up on the way; what was learned is saved.
+    """
+    store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
+    checkpoint = store.load_latest() if resume_from else None
+    inline = config.run.mode is Mode["inline"]
+    with Interrupt() as interrupt, suppress(Interrupted), ExitStack() as ends:
+        shared = _share(config, checkpoint)
+
+        def collect() -> Collecting:
+            # Inline, it waits for games to start. A process that is being started must not be lost sight of.
+            with interrupt.breakable() if inline else nullcontext():
+                resume = checkpoint.state["collector"] if checkpoint else None
+                collecting = (Inline if inline else Remote)(config, folder, shared, resume)
+            return ends.enter_context(closing(collecting))
+
+        # What is resumed is restored before anything may add to it.
+        early = None if inline or checkpoint else collect()
+        from trainer.runtime.run import Run
+
+        with Run(config, folder, store, checkpoint, interrupt, shared) as run:
+            run.go(early or collect())
+    return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+def _share(config: TrainConfig, checkpoint: Checkpoint | None) -> Shared:
+    shared = Shared(*expected_memory(config), instances=config.env.instances)
+    for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
+        shared.claim(name)
+        shared.counters(name)[SAMPLES] = saved["samples"]
+    return shared

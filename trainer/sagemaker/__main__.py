@@ -1,0 +1,158 @@
+"""`python -m trainer.sagemaker train|deploy`: starts a training job on SageMaker, or an endpoint with what it trained.
+
+    python -m trainer.sagemaker train image=… role=… output=s3://… -- +experiment=snoopy_sac seed=3
+    python -m trainer.sagemaker deploy job=outstep-2026-01-31-12-00-00
+
+What follows `--` are the words of `python -m trainer`: the job's hyperparameters. They are composed here first, so that
+a slip is refused before a machine is paid for. Needs boto3 (`pip install 'outstep[sagemaker]'`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from envs.spec import UserError
+from trainer.config.compose import compose, run_command
+from trainer.config.errors import one_line
+from trainer.config.schema import DeployConfig, LaunchConfig, TrainConfig
+from trainer.container.__main__ import METRICS, check_hyperparameters
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command, own = words[:1], words[1:]
+    if command == ["train"]:
+        end = own.index("--") if "--" in own else len(own)
+        training = own[end + 1 :]
+        return run_command(
+            own[:end],
+            LaunchConfig,
+            "sagemaker_train",
+            lambda config: _check(config, training),
+            lambda config: _launch(config, training),
+        )
+    if command == ["deploy"]:
+        return run_command(own, DeployConfig, "sagemaker_deploy", lambda config: None, _deploy)
+    print("error: say train or deploy; train --help tells what there is", file=sys.stderr)
+    return 2
+
+
+def _check(config: LaunchConfig, training: Sequence[str]) -> None:
+    for key, value in {"hours": config.hours, "wait_hours": config.wait_hours, "volume_gib": config.volume_gib}.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise UserError(f"{key}={value} must be above 0")
+    places = {"output": config.output, "checkpoints": config.checkpoints}
+    places |= {f"channels.{name}": place for name, place in config.channels.items()}
+    for key, place in places.items():
+        if place is not None and not str(place).startswith("s3://"):
+            raise UserError(f"{key}={place} must be an address in S3: s3://bucket/folder")
+    check_hyperparameters(_hyperparameters(training))
+    compose(training, TrainConfig, "config")
+
+
+def _hyperparameters(training: Sequence[str]) -> dict[str, str]:
+    """By dotted name, as the container puts them together again."""
+    return {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in training)}
+
+
+def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
+    name = config.name or f"outstep-{datetime.now():%Y-%m-%d-%H-%M-%S}"
+    output = config.output.rstrip("/")
+    checkpoints = config.checkpoints or f"{output}/{name}/checkpoints"
+    seconds = math.ceil(3600 * config.hours)
+    stop = {"MaxRuntimeInSeconds": seconds}
+    if config.spot:
+        stop["MaxWaitTimeInSeconds"] = seconds + math.ceil(3600 * config.wait_hours)
+    request: dict[str, Any] = {
+        "TrainingJobName": name,
+        "RoleArn": config.role,
+        "AlgorithmSpecification": {
+            "TrainingImage": config.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": metric, "Regex": regex} for metric, regex in METRICS.items()],
+        },
+        "HyperParameters": _hyperparameters(training),
+        "OutputDataConfig": {"S3OutputPath": output},
+        "ResourceConfig": {
+            "InstanceType": config.instance,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": config.volume_gib,
+        },
+        "StoppingCondition": stop,
+        "EnableManagedSpotTraining": config.spot,
+        "CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": "/opt/ml/checkpoints"},
+    }
+    if config.channels:  # an empty list is refused
+        request["InputDataConfig"] = [_channel(channel, str(place)) for channel, place in config.channels.items()]
+    _asked(config.region, lambda client: client.create_training_job(**request))
+    print(f"{name} begins; checkpoints go to {checkpoints}. Once it has ended:")
+    print(f"python -m trainer.sagemaker deploy job={name}")
+    return 0
+
+
+def _channel(name: str, place: str) -> dict[str, Any]:
+    return {
+        "ChannelName": name,
+        "DataSource": {
+            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": place, "S3DataDistributionType": "FullyReplicated"}
+        },
+    }
+
+
+def _deploy(config: DeployConfig) -> int:
+    name = config.name or config.job
+
+    def create(client: Any) -> None:
+        job = client.describe_training_job(TrainingJobName=config.job)
+        if (status := job["TrainingJobStatus"]) not in ("Completed", "Stopped"):
+            raise UserError(f"job={config.job} is {status}: only one that is Completed or Stopped has a model")
+        client.create_model(
+            ModelName=name,
+            PrimaryContainer={
+                "Image": job["AlgorithmSpecification"]["TrainingImage"],
+                "ModelDataUrl": job["ModelArtifacts"]["S3ModelArtifacts"],
+            },
+            ExecutionRoleArn=job["RoleArn"],
+        )
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": name,
+            "InstanceType": config.instance,
+            "InitialInstanceCount": 1,
+        }
+        client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+        client.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+    _asked(config.region, create)
+    print(f"the endpoint {name} comes up, in some minutes, and costs money until it is deleted. It is asked by:")
+    print(
+        f"aws sagemaker-runtime invoke-endpoint --endpoint-name {name} --content-type application/json "
+        "--cli-binary-format raw-in-base64-out --body '{\"observations\": [[…]]}' reply.json"
+    )
+    return 0
+
+
+def _asked(region: str | None, ask: Callable[[Any], object]) -> None:
+    """Lets `ask` talk to SageMaker.
+
+    Raises:
+        UserError: boto3 is missing, or SageMaker cannot be reached or refuses.
+    """
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise UserError(f"boto3 is missing ({error}): pip install 'outstep[sagemaker]'") from error
+    try:
+        ask(boto3.client("sagemaker", region_name=region))
+    except (BotoCoreError, ClientError) as error:
+        raise UserError(one_line(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`python -m trainer.serve`: an HTTP endpoint for a trained policy."""

@@ -1,0 +1,87 @@
+"""`python -m trainer.serve model=Snoopy.onnx port=8080`: answers over HTTP what an exported policy does.
+
+Needs onnxruntime, FastAPI and uvicorn (`pip install 'outstep[serve]'`), and no torch. Exit statuses: 0 it was stopped
+by Ctrl+C or SIGTERM, and has answered what was under way; 2 bad input, with one message.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from envs.spec import UserError
+from trainer.config.compose import run_command
+from trainer.config.schema import ServeConfig
+from trainer.serve.onnx_policy import Model
+
+_PATIENCE_SECONDS = 5
+"""What requests under way have, once the server is asked to stop."""
+_KEEP_ALIVE_SECONDS = 60
+"""How long a connection may be silent between two requests."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", _check, _serve)
+
+
+def _check(config: ServeConfig) -> None:
+    if not 0 <= config.port <= 65535:
+        raise UserError(f"port={config.port} must be from 0 to 65535; 0 = one that the system picks")
+    for key, value in {"max_body_mib": config.max_body_mib, "request_seconds": config.request_seconds}.items():
+        if not value > 0:
+            raise UserError(f"{key}={value} must be above 0")
+
+
+def _serve(config: ServeConfig) -> int:
+    try:
+        import uvicorn
+
+        from trainer.serve.app import make_app
+    except ImportError as error:
+        raise UserError(f"the endpoint's libraries are missing ({error}): pip install 'outstep[serve]'") from error
+    model = Model.load(config.model)
+    listening = _listen(config)
+    settings = uvicorn.Config(
+        make_app(model, config),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_PATIENCE_SECONDS,
+    )
+    # Uvicorn stops by these signals, and then raises them again.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {model.exported.spec.name} of {config.model} on http://{shown}:{port}/invocations", flush=True)
+    uvicorn.Server(settings).run(sockets=[listening])
+    return 0
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    """A socket that nobody else listens on.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let two share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"host={config.host} port={config.port} cannot be listened on ({reason}): name another port, or port=0"
+        ) from error
+    return listening
+
+
+if __name__ == "__main__":
+    sys.exit(main())

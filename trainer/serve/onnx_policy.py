@@ -1,0 +1,107 @@
+"""An exported policy that acts: a model file, run by onnxruntime, without torch.
+
+Shapes: N rows, C continuous actions, D discrete branches, A their choices together, R numbers of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from algorithms.onnx.contract import Exported, Port
+from envs.spec import Array, UserError
+
+
+class Chosen(NamedTuple):
+    """What a model does."""
+
+    continuous: Array
+    """(N, C) float32, from -1 to 1."""
+    discrete: Array
+    """(N, D) int64."""
+    memory: Array
+    """(N, R) float32: what it remembers after."""
+
+
+class Model:
+    """A model that this program has exported.
+
+    Args:
+        content: the file's.
+        name: what messages call it.
+
+    Raises:
+        UserError: it is none of ours, or damaged; or onnxruntime is missing.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(f"onnxruntime is missing ({error}): pip install 'outstep[serve]'") from error
+        options = onnxruntime.SessionOptions()
+        # One pass is hardly any work: more threads would only wait for each other.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of many kinds
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{name} is no ONNX model, or damaged ({reason}): export it again") from error
+        exported = Exported.from_metadata(self._session.get_modelmeta().custom_metadata_map)
+        if exported is None:
+            raise UserError(f"{name} is not a model of ours: write one with python -m trainer.export run=runs/... to=")
+        if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
+            raise UserError(f"{name} is damaged, it has {difference}: export it again")
+        self.exported = exported
+        self._inputs = [port.name for port in exported.inputs]
+        kinds = ["continuous_actions"] if exported.spec.continuous_size else []
+        kinds += ["discrete_actions"] if exported.spec.branches else []
+        memory = ["recurrent_out"] if exported.memory_size else []
+        self._outputs = {True: [*(f"deterministic_{kind}" for kind in kinds), *memory], False: [*kinds, *memory]}
+
+    @staticmethod
+    def load(path: str) -> Model:
+        """The model in a file.
+
+        Raises:
+            UserError: it cannot be read, or used.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise UserError(f"model={path} cannot be read ({error.strerror}): name an .onnx file") from error
+        return Model(content, f"model={path}")
+
+    def act(self, observations: Sequence[Array], mask: Array, memory: Array, deterministic: bool) -> Chosen:
+        """Actions for raw observations, each (N, *shape) as in the spec, under a mask (N, A), True = allowed.
+
+        They follow from a memory (N, R) of what was before, zeros where an episode begins.
+        """
+        exported, spec = self.exported, self.exported.spec
+        values = []
+        for observation, x in zip(spec.observations, observations):
+            if observation.dtype == "uint8":
+                x = np.multiply(x, observation.scale, dtype=np.float32)
+            if not exported.as_in_spec(observation):
+                x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+            values.append(x)
+        if spec.branches:
+            values.append(mask.astype(np.float32))
+        if exported.memory_size:
+            values.append(memory[:, None])
+        results = iter(self._session.run(self._outputs[deterministic], dict(zip(self._inputs, values))))
+        rows = len(observations[0])
+        return Chosen(
+            next(results) if spec.continuous_size else np.empty((rows, 0), np.float32),
+            next(results) if spec.branches else np.empty((rows, 0), np.int64),
+            next(results)[:, 0] if exported.memory_size else memory,
+        )
+
+
+def _ports(nodes: Sequence[Any]) -> list[Port]:
+    kinds = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+    return [Port(node.name, tuple(node.shape), kinds.get(node.type, node.type)) for node in nodes]

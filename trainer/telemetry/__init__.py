@@ -1,0 +1,1 @@
+"""What a run tells: metrics, logs, events and the display."""

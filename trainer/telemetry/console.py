@@ -1,0 +1,164 @@
+"""Tells how a run goes: a live display on a terminal, plain lines elsewhere, and `train.log` in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trainer.config.schema import StopConfig
+
+log = logging.getLogger("outstep")
+"""What goes to `train.log`, and to the terminal."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands."""
+
+    samples: int
+    seconds: float
+    samples_per_second: float
+    """Over the last interval."""
+    supply_fraction: float | None = None
+    reward: float | None = None
+    """Mean of the last 100 episodes."""
+    goal: tuple[str, float | None, float] | None = None
+    """The goal's metric, its mean over the window, and the target."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Where the time goes: shares (0 to 1) by words, such as `acting`, `waiting for games`, `updating`."""
+    seconds_left: float | None = None
+
+
+class Progress:
+    """Shows a run's status. A context manager: logging is set up inside it, and undone after."""
+
+    def __init__(self, title: str, folder: Path, stream: TextIO | None = None) -> None:
+        """Args: `title` heads the live display; `train.log` is written to `folder`; `stream` is stderr by default."""
+        self._title = title
+        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        file = _LogFile(folder / "train.log", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handlers: list[logging.Handler] = [file, _ConsoleHandler(self._console)]
+
+    def __enter__(self) -> Progress:
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        for handler in self._handlers:
+            log.addHandler(handler)
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        for handler in self._handlers:
+            log.removeHandler(handler)
+            handler.close()
+        log.propagate = True
+
+    def show(self, status: Status) -> None:
+        """Refreshes the live display. Cheap enough for several times a second; does nothing without a terminal."""
+        if self._live:
+            self._live.update(_display(self._title, status), refresh=True)
+
+    def line(self, status: Status) -> None:
+        """Logs the status in one line: to `train.log`, and to the stream where there is no live display."""
+        log.info("%s", _line(status), extra={"status": status, "shown": self._live is not None})
+
+
+def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_second: float) -> float | None:
+    """Seconds until `stop.samples` or `stop.seconds` ends the run; None if neither does, or nothing moves yet."""
+    estimates = []
+    if stop.seconds is not None:
+        estimates.append(stop.seconds - seconds)
+    if stop.samples is not None and samples_per_second > 0:
+        estimates.append((stop.samples - samples) / samples_per_second)
+    return max(0.0, min(estimates)) if estimates else None
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+class _LogFile(logging.FileHandler):
+    """Lines that a full disk refuses are written once there is room, or lost: no reason to end the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints messages above the live display, which shows the status itself."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "shown", False):
+            style = "yellow" if record.levelno >= logging.WARNING else ""
+            with contextlib.suppress(OSError):  # it may be a file on a disk that is full: no reason to end the run
+                self._console.print(Text(record.getMessage(), style=style))
+
+
+def _line(status: Status) -> str:
+    return "  ".join(f"{name} {value}" for name, value in _figures(status))
+
+
+def _figures(status: Status) -> list[tuple[str, str]]:
+    """Names and values, in the order of interest."""
+    figures = [
+        ("samples", f"{status.samples:,}"),
+        ("time", clock(status.seconds)),
+        ("samples/s", f"{status.samples_per_second:,.1f}"),
+    ]
+    if status.supply_fraction is not None:
+        figures.append(("supply fraction", f"{status.supply_fraction:.3f}"))
+    if status.reward is not None:
+        figures.append(("reward", f"{status.reward:.3g}"))
+    if status.goal is not None:
+        metric, mean, target = status.goal
+        figures.append((metric, f"{'-' if mean is None else f'{mean:.4g}'} (goal {target:.4g})"))
+    figures += [(name, f"{share:.0%}") for name, share in status.shares.items()]
+    if status.seconds_left is not None:
+        figures.append(("left", clock(status.seconds_left)))
+    return figures
+
+
+def _display(title: str, status: Status) -> Group:
+    shares = len(status.shares) + (status.seconds_left is not None)
+    figures = _figures(status)
+    table = Table.grid(padding=(0, 3))
+    for name, value in figures[: len(figures) - shares]:
+        table.add_row(Text(name, style="dim", no_wrap=True), Text(value, style="bold", no_wrap=True))
+    bars = Table.grid(padding=(0, 2))
+    for name, share in status.shares.items():
+        bars.add_row(Text(name, style="dim"), ProgressBar(total=1, completed=share, width=24), Text(f"{share:.0%}"))
+    left = "" if status.seconds_left is None else f"   {clock(status.seconds_left)} left"
+    sides = Table.grid(padding=(0, 6))
+    sides.add_row(table, bars)
+    return Group(Text(title + left, style="bold cyan"), sides)

@@ -1,0 +1,116 @@
+"""When a figure was reached: the mean of a metric over the episodes that ended in the last samples."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from envs.spec import UserError
+from trainer.config.schema import GoalConfig
+
+PATIENCE = 20
+"""Episodes that may end without the metric before it is taken for misspelt."""
+
+
+class Moment(NamedTuple):
+    """When something first happened."""
+
+    samples: int
+    seconds: float
+
+
+class Goal:
+    """Watches one metric over one or more windows of samples.
+
+    A window counts once it is full: the run is at least as long as the window, and an episode has ended in it.
+    """
+
+    def __init__(self, config: GoalConfig) -> None:
+        if config.metric is None or (config.at_most is None) == (config.at_least is None):
+            raise ValueError("a goal needs a metric and one of at_most and at_least")
+        self.metric = config.metric
+        self.target = config.at_least if config.at_most is None else config.at_most
+        self.window_samples = config.window_samples
+        self._downwards = config.at_most is not None
+        self._windows = {n: _Window(n) for n in sorted({config.window_samples, *config.also_window_samples})}
+        self._missed = 0
+
+    def add(self, samples: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """Takes in an episode that ended when the run had made `samples` samples in `seconds`.
+
+        Raises:
+            UserError: the first episodes all came without the metric.
+        """
+        value = metrics.get(self.metric)
+        if value is None:
+            self._missed += 1
+            if self._missed == PATIENCE and all(window.mean is None for window in self._windows.values()):
+                known = ", ".join(sorted(metrics)) or "none"
+                raise UserError(
+                    f"goal.metric={self.metric} is not among the metrics that episodes end with; there is {known}"
+                )
+            return
+        for window in self._windows.values():
+            window.add(samples, float(value))
+            if window.moment is None and samples >= window.samples and self._reaches(window.mean):
+                window.moment = Moment(samples, seconds)
+
+    @property
+    def reached(self) -> Moment | None:
+        """When the goal was reached, over `window_samples`; None so far."""
+        return self.moments[self.window_samples]
+
+    @property
+    def moments(self) -> dict[int, Moment | None]:
+        """The same for every window, by its samples."""
+        return {n: window.moment for n, window in self._windows.items()}
+
+    @property
+    def means(self) -> dict[int, float | None]:
+        """The metric's mean over each window now; None before an episode has ended in it."""
+        return {n: window.mean for n, window in self._windows.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to go on, as JSON."""
+        return {
+            "missed": self._missed,
+            "windows": {
+                str(n): {"episodes": list(window.episodes), "total": window.total, "moment": window.moment}
+                for n, window in self._windows.items()
+            },
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`."""
+        self._missed = state["missed"]
+        for n, window in self._windows.items():
+            saved = state["windows"][str(n)]
+            window.episodes = deque((int(samples), float(value)) for samples, value in saved["episodes"])
+            window.total = saved["total"]
+            window.moment = Moment(*saved["moment"]) if saved["moment"] else None
+
+    def _reaches(self, mean: float | None) -> bool:
+        if mean is None or self.target is None:
+            return False
+        return mean <= self.target if self._downwards else mean >= self.target
+
+
+@dataclass
+class _Window:
+    samples: int
+    episodes: deque[tuple[int, float]] = field(default_factory=deque)
+    """(samples at its end, metric), oldest first."""
+    total: float = 0.0
+    moment: Moment | None = None
+
+    def add(self, samples: int, value: float) -> None:
+        self.episodes.append((samples, value))
+        self.total += value
+        while self.episodes[0][0] <= samples - self.samples:
+            self.total -= self.episodes.popleft()[1]
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / len(self.episodes) if self.episodes else None
