@@ -52,16 +52,16 @@ SKIPPED = "skipped_non_finite"
 """Last word of the names under which optimisers tell how many steps they have left out."""
 
 
-def mean(values: Tensor, counted: Tensor | None) -> Tensor:
-    """() mean of values (..., N) over those that are counted, (N,) float32 of ones and zeros: all if None."""
-    if counted is None:
+def mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:
+    """() mean of values (..., N) over those whose `loss_mask` (N,) float32 is 1: all if None."""
+    if loss_mask is None:
         return values.mean()
-    return (values * counted).sum() / (counted.expand_as(values).sum().clamp(min=1))
+    return (values * loss_mask).sum() / (loss_mask.expand_as(values).sum().clamp(min=1))
 
 
-def column_mean(values: Tensor, counted: Tensor | None) -> Tensor:
-    """(X,) means of values (N, X) over the rows that are counted, as for `mean`."""
-    return values.mean(0) if counted is None else counted @ values / counted.sum().clamp(min=1)
+def column_mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:
+    """(X,) means of values (N, X) over the rows of the loss mask, as for `mean`."""
+    return values.mean(0) if loss_mask is None else loss_mask @ values / loss_mask.sum().clamp(min=1)
 
 
 def seeded(make: Callable[[], T], seed: int) -> T:

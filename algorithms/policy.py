@@ -42,13 +42,13 @@ class ActionDistribution(NamedTuple):
             parts.append(self.discrete.log_prob(discrete))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def entropy(self, counted: Tensor | None = None) -> Tensor:
-        """() mean over rows, those that are `counted` if it is given, summed over dimensions. Not if squashed."""
+    def entropy(self, loss_mask: Tensor | None = None) -> Tensor:
+        """() mean over rows, those of the `loss_mask` if it is given, summed over dimensions. Not if squashed."""
         parts = []
         if isinstance(self.continuous, Gaussian):
             parts.append(self.continuous.entropy())
         if self.discrete is not None:
-            parts.append(mean(self.discrete.entropy().sum(-1), counted))
+            parts.append(mean(self.discrete.entropy().sum(-1), loss_mask))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias
 
+from envs.config import path_field
+
 Form = Enum("Form", ["signed", "positive", "negative"])
 """What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
 
@@ -21,11 +23,6 @@ Cell = Enum("Cell", ["none", "lstm", "gru"])
 
 Act = Enum("Act", ["ppo", "sac"])
 """How a policy draws continuous actions: from an unbounded Gaussian as `ppo`, or from a squashed one as `sac`."""
-
-
-def path_field() -> Any:
-    """A field, null by default, that takes any string on the command line, without quotes for Hydra."""
-    return field(default=None, metadata={"path": True})
 
 
 @dataclass
@@ -257,7 +254,7 @@ class GAILSettings:
 
 
 @dataclass
-class NoveltySettings:
+class IntrinsicSettings:
     """What pays agents for what is new to them has in common."""
 
     strength: float = 0.0
@@ -281,7 +278,7 @@ class NoveltySettings:
 
 
 @dataclass
-class CuriositySettings(NoveltySettings):
+class CuriositySettings(IntrinsicSettings):
     """Curiosity (ICM, arXiv 1705.05363): pays for what a model of the agent's actions' effects foretells wrongly."""
 
     forward_share: float = 0.2
@@ -289,7 +286,7 @@ class CuriositySettings(NoveltySettings):
 
 
 @dataclass
-class RNDSettings(NoveltySettings):
+class RNDSettings(IntrinsicSettings):
     """RND (arXiv 1810.12894): pays for observations for which a fixed random network's output is foretold wrongly."""
 
 
@@ -322,7 +319,7 @@ def policy_kind(settings: AlgorithmSettings) -> Literal["ppo", "sac"]:
     return "ppo" if isinstance(settings, PPOSettings) else "sac"
 
 
-def pays(settings: NoveltySettings) -> bool:
+def pays(settings: IntrinsicSettings) -> bool:
     """Whether novelty is paid for at any time."""
     return settings.strength > 0 or (settings.strength_end or 0) > 0
 
@@ -334,7 +331,7 @@ def least_rows(settings: AlgorithmSettings) -> int:
     if isinstance(settings, PPOSettings):
         # What waits while the lag allows it, the rollout in hand, and what is still open.
         return 2 * (settings.max_lag + 2) * settings.rollout_size
-    return 2 * max(settings.start_samples, settings.batch_size, walk_rows(settings))
+    return 2 * max(settings.start_samples, settings.batch_size, sequence_rows(settings))
 
 
 def remembers(settings: AlgorithmSettings) -> bool:
@@ -354,18 +351,18 @@ def sequence_length(settings: AlgorithmSettings) -> int:
     return settings.network.memory.sequence_length if remembers(settings) else 1
 
 
-def batch_walks(settings: SACSettings) -> int:
-    """Walks of each batch, as many as make up `batch_size` rows."""
+def batch_sequences(settings: SACSettings) -> int:
+    """Sequences of each batch, as many as make up `batch_size` rows."""
     return -(-settings.batch_size // sequence_length(settings))
 
 
-def demo_walks(settings: SACSettings) -> int:
-    """Demonstrated walks among them."""
-    return 0 if settings.demos is None else max(1, round(settings.demo_share * batch_walks(settings)))
+def demo_sequences(settings: SACSettings) -> int:
+    """Demonstrated sequences among them."""
+    return 0 if settings.demos is None else max(1, round(settings.demo_share * batch_sequences(settings)))
 
 
-def walk_rows(settings: SACSettings) -> int:
-    """Rows of a walk: what leads up to a sequence, the sequence, and what its last return looks ahead."""
+def sequence_rows(settings: SACSettings) -> int:
+    """Rows of a sequence: what leads up to a sequence, the sequence, and what its last return looks ahead."""
     return sequence_length(settings) + settings.network.memory.burn_in * remembers(settings) + settings.steps
 
 

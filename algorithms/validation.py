@@ -9,17 +9,17 @@ from algorithms.settings import (
     CloningSettings,
     CustomSettings,
     GAILSettings,
+    IntrinsicSettings,
     NetworkSettings,
-    NoveltySettings,
     PPOSettings,
     RewardSettings,
     SACSettings,
-    batch_walks,
-    demo_walks,
+    batch_sequences,
+    demo_sequences,
     least_rows,
     pays,
     remembers,
-    walk_rows,
+    sequence_rows,
 )
 from envs.spec import UserError
 
@@ -74,17 +74,21 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
         _positive(prefix, "max_gradient_norm", settings.max_gradient_norm)
     if not 0 < settings.demo_share < 1:
         raise UserError(f"{prefix}.demo_share={settings.demo_share} must lie between 0 and 1, both excluded")
-    if settings.demos is not None and demo_walks(settings) == batch_walks(settings):
+    if settings.demos is not None and demo_sequences(settings) == batch_sequences(settings):
         unit = "sequence" if remembers(settings) else "row"
         raise UserError(
             f"{prefix}.demo_share={settings.demo_share} of {prefix}.batch_size={settings.batch_size} leaves no {unit} "
             "of the agent's own: lower the share, or raise the batch size"
         )
-    if remembers(settings) and settings.buffer_capacity is not None and walk_rows(settings) > settings.buffer_capacity:
+    if (
+        remembers(settings)
+        and settings.buffer_capacity is not None
+        and sequence_rows(settings) > settings.buffer_capacity
+    ):
         memory = settings.network.memory
         raise UserError(
             f"{prefix}.network.memory.sequence_length={memory.sequence_length}, burn_in={memory.burn_in} and "
-            f"{prefix}.steps={settings.steps} make sequences of {walk_rows(settings)} rows, longer than "
+            f"{prefix}.steps={settings.steps} make sequences of {sequence_rows(settings)} rows, longer than "
             f"{prefix}.buffer_capacity={settings.buffer_capacity}: shorten them, or hold more rows"
         )
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
@@ -140,12 +144,12 @@ def _validate_gail(settings: GAILSettings, prefix: str) -> None:
     _validate_learned(settings, prefix)
 
 
-def _validate_novelty(settings: NoveltySettings, prefix: str) -> None:
+def _validate_novelty(settings: IntrinsicSettings, prefix: str) -> None:
     _at_least(prefix, "encoding_size", settings.encoding_size, 2)
     _validate_learned(settings, prefix)
 
 
-def _validate_learned(settings: GAILSettings | NoveltySettings, prefix: str) -> None:
+def _validate_learned(settings: GAILSettings | IntrinsicSettings, prefix: str) -> None:
     _at_least(prefix, "strength", settings.strength, 0)
     _at_least(prefix, "batch_size", settings.batch_size, 1)
     for key in ("learning_rate", "updates_per_sample", "bound"):
@@ -189,7 +193,7 @@ def _validate_schedule(settings: PPOSettings | SACSettings, keys: tuple[str, ...
 
 
 def _validate_ends(
-    settings: PPOSettings | SACSettings | GAILSettings | NoveltySettings, keys: tuple[str, ...], prefix: str
+    settings: PPOSettings | SACSettings | GAILSettings | IntrinsicSettings, keys: tuple[str, ...], prefix: str
 ) -> None:
     for key in keys:
         end = getattr(settings, f"{key}_end")

@@ -57,8 +57,8 @@ class Run:
     """To the first crossing over the reference's window of 1000 samples."""
     seconds_1000: float | None
     samples_per_second: float
-    """Less the samples that were dropped as too old; the same goes for the supply fraction."""
-    supply_fraction: float | None
+    """Less the samples that were dropped as too old; the same goes for the env utilization."""
+    env_utilization: float | None
     stopped_by: str
     all_samples: int
     dropped: int
@@ -68,7 +68,7 @@ class Run:
         """From a run's `summary.json` and the wall clock of its command."""
         samples, dropped = summary["samples"], sum(summary["dropped"].values())
         kept = 1.0 - dropped / max(1, samples)
-        supply, short = summary["supply_fraction"], summary["goal_windows"].get("1000") or {}
+        supply, short = summary["env_utilization"], summary["goal_windows"].get("1000") or {}
         mastered = summary["goal_samples"] is not None
         return cls(
             seed=seed,
@@ -78,7 +78,7 @@ class Run:
             samples_1000=short.get("samples"),
             seconds_1000=short.get("seconds"),
             samples_per_second=summary["samples_per_second"] * kept,
-            supply_fraction=None if supply is None else supply * kept,
+            env_utilization=None if supply is None else supply * kept,
             stopped_by=summary["stopped_by"],
             all_samples=samples,
             dropped=dropped,
@@ -87,7 +87,7 @@ class Run:
 
 SPREAD = (
     *("seconds", "command_seconds", "samples", "samples_1000", "seconds_1000"),
-    *("samples_per_second", "supply_fraction"),
+    *("samples_per_second", "env_utilization"),
 )
 """Figures of a `Run` of which a rung shows median and range."""
 
@@ -217,11 +217,11 @@ def text(result: Mapping[str, Any]) -> str:
 
 
 def _measured(rungs: Mapping[str, Any]) -> str:
-    header = ["median (range) over seeds", "mastered", "seconds", "samples", "samples/s", "supply fraction"]
+    header = ["median (range) over seeds", "mastered", "seconds", "samples", "samples/s", "env utilization"]
     header += ["seconds of the command", "over 1000: seconds", "samples"]
     rows = []
     for name, rung in rungs.items():
-        ranges = [_range(rung[key]) for key in ("seconds", "samples", "samples_per_second", "supply_fraction")]
+        ranges = [_range(rung[key]) for key in ("seconds", "samples", "samples_per_second", "env_utilization")]
         middle = [_number(rung[key]["median"]) for key in ("command_seconds", "seconds_1000", "samples_1000")]
         rows.append([name, f"{rung['mastered']} of {len(rung['runs'])}", *ranges, *middle])
     return table(header, rows)

@@ -22,11 +22,11 @@ from envs.gym.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Ready
 from trainer.runtime.collector import Channel, Collector, Manager
 from trainer.runtime.ipc import COUNTERS, SPAWN
-from trainer.runtime.rate_limiter import Limiter
+from trainer.runtime.rate_limiter import RateLimiter
 
 _CAPACITY = 100_000  # rows
 _EPISODES_KEPT = 1000
-_NO_LEARNER = Limiter(updates_per_sample=1.0, start_samples=2**62, tolerance=1.0)  # never holds games back
+_NO_LEARNER = RateLimiter(updates_per_sample=1.0, start_samples=2**62, tolerance=1.0)  # never holds games back
 
 
 class Ours:
@@ -52,7 +52,7 @@ class Ours:
     def round(self, seconds: float) -> Round:
         """Collects for `seconds`."""
         self._gather()
-        self._channel.limiter = _NO_LEARNER
+        self._channel.rate_limiter = _NO_LEARNER
         self._watched.begin_round()
         before, start = self._rows.samples, time.perf_counter()
         while (left := start + seconds - time.perf_counter()) > 0:
@@ -73,7 +73,7 @@ class Ours:
 
     def _gather(self) -> None:
         """Lets all instances come to wait for an action, as they do at the start, so that every round begins alike."""
-        self._channel.limiter = None
+        self._channel.rate_limiter = None
         while self._watched.waiting_count < self._task.instances:
             self._collector.turn(None)
 
@@ -133,8 +133,8 @@ class Watched:
         for ready in received.values():
             if len(ready.lost):
                 raise RuntimeError("an instance failed during the benchmark, which makes its figures worthless")
-            if self._waits and len(ready.closings.instance):
-                instances = ready.closings.instance
+            if self._waits and len(ready.results.instance):
+                instances = ready.results.instance
                 for instance, busy in zip(instances.tolist(), self._manager.busy_seconds[instances].tolist()):
                     self.completions[instance].record(now, busy)
             if count := len(ready.decisions.instance):

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.libraries import GymnasiumAsync, StableBaselines
 from benchmarks.ours import Ours
 from benchmarks.report import machine, machine_line, table
-from benchmarks.supply import Span, supply_fraction
+from benchmarks.supply import Span, env_utilization
 from benchmarks.tasks import LAWS, Contender, Task
 from benchmarks.training import learn
 from envs.gym.adapter import GymEnv
@@ -87,7 +87,7 @@ class Score:
         """As they stand in the JSON."""
         return {
             "samples_per_second": self.samples / self.seconds,
-            "supply_fraction": supply_fraction(self.spans),
+            "env_utilization": env_utilization(self.spans),
             "samples": self.samples,
             "seconds": self.seconds,
             "layout": layout,
@@ -143,7 +143,7 @@ def _contender(name: str, task: Task) -> Contender:
 def _text(result: dict[str, Any], names: list[str]) -> str:
     over = result.get("over_gymnasium_async", {})
     learns = result["learner"] != "none"
-    header = ["contender", "samples/s", "supply fraction", "x AsyncVectorEnv", "layout"]
+    header = ["contender", "samples/s", "env utilization", "x AsyncVectorEnv", "layout"]
     header += ["updates of those asked", "dropped"] if learns else []
     rows = []
     for name in names:
@@ -151,7 +151,7 @@ def _text(result: dict[str, Any], names: list[str]) -> str:
         row = [
             NAMES[name],
             figures["samples_per_second"],
-            figures["supply_fraction"],
+            figures["env_utilization"],
             over.get(name),
             figures["layout"],
         ]

@@ -31,7 +31,7 @@ import psutil
 from algorithms.settings import Cell
 from benchmarks.acting import Acting
 from benchmarks.report import machine, machine_line, table
-from benchmarks.supply import Span, supply_fraction
+from benchmarks.supply import Span, env_utilization
 from benchmarks.tasks import Task
 from envs.gym.adapter import GymEnv
 from envs.spec import Array, BehaviorSpec, UserError
@@ -162,7 +162,7 @@ def _figures(instances: int, step: float, rounds: Sequence[dict[str, Any]]) -> d
         "samples": samples,
         "seconds": seconds,
         "samples_per_second": samples / seconds,
-        "supply_fraction": supply_fraction(Span(*span) for each in rounds for span in each["spans"]),
+        "env_utilization": env_utilization(Span(*span) for each in rounds for span in each["spans"]),
         "samples_per_pass": samples / passes,
         "collector_microseconds": 1e6 * sum(each["collector_seconds"] for each in rounds) / samples,
         "workers_microseconds": 1e6 * sum(each["workers_seconds"] for each in rounds) / samples,
@@ -201,7 +201,7 @@ def _text(result: dict[str, Any]) -> str:
         "instances": "instances",
         "s a step": "step_seconds",
         "samples/s": "samples_per_second",
-        "supply fraction": "supply_fraction",
+        "env utilization": "env_utilization",
         "samples a pass": "samples_per_pass",
         "our µs a sample": "collector_microseconds",
         "x fewest": "over_fewest",

@@ -2,7 +2,7 @@
 
 Between its first and its last completion an instance delivers n - 1 samples in `seconds`, and those samples drew
 durations that sum to `drawn`. Never kept waiting it would have delivered (n - 1) / drawn a second, so its supply over
-the same time is (n - 1) * seconds / drawn. The supply fraction is the sum of n - 1 over the sum of supplies, over
+the same time is (n - 1) * seconds / drawn. The env utilization is the sum of n - 1 over the sum of supplies, over
 instances and rounds.
 """
 
@@ -42,7 +42,7 @@ class Completions:
         return Span(max(0, self._count - 1), self._last[0] - self._first[0], self._last[1] - self._first[1])
 
 
-def supply_fraction(spans: Iterable[Span]) -> float | None:
+def env_utilization(spans: Iterable[Span]) -> float | None:
     """Samples over supply; None if no instance completed two steps that took any time."""
     delivered, supply = 0, 0.0
     for span in spans:

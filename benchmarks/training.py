@@ -41,10 +41,10 @@ def learn(task: Task, learner: str, seconds: float, lockstep: bool) -> dict[str,
         summary = train(_overrides(task, learner, seconds, lockstep), Path(folder) / "run")
     samples, dropped = summary["samples"], sum(summary["dropped"].values())
     kept = 1.0 - dropped / max(1, samples)
-    fraction = summary["supply_fraction"]
+    fraction = summary["env_utilization"]
     return {
         "samples_per_second": summary["samples_per_second"] * kept,
-        "supply_fraction": fraction * kept if task.waits and fraction is not None else None,
+        "env_utilization": fraction * kept if task.waits and fraction is not None else None,
         "samples": samples - dropped,
         "seconds": summary["seconds"],
         "layout": summary["layout"],

@@ -5,7 +5,7 @@ player that answers at once, against mlagents-envs' UnityEnvironment, in turns),
 likewise), `memory` (what an added player costs this process), `basic` (a first run, and its evaluation), `two_runs` (at
 once).
 
-The supply fraction is of the drawn durations: the player seeds its env with what it is given, so that they can be drawn
+The env utilization is of the drawn durations: the player seeds its env with what it is given, so that they can be drawn
 again here. Times are those at which the trainer noted a sample.
 """
 
@@ -73,8 +73,8 @@ def supply(options: argparse.Namespace) -> dict[str, Any]:
         kept = 1.0 - sum(summary["dropped"].values()) / max(1, summary["samples"])
         fraction = _drawn_fraction(summary["instances"], options.seed)
         figures[learner] = {
-            "supply_fraction": fraction * kept,
-            "estimated_by_the_run": summary["supply_fraction"],
+            "env_utilization": fraction * kept,
+            "estimated_by_the_run": summary["env_utilization"],
             "samples_per_second": summary["samples_per_second"] * kept,
             "dropped": summary["dropped"],
             "achieved_updates_ratio": min(summary["updates_achieved"].values()),

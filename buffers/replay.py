@@ -1,7 +1,7 @@
 """Uniform draws from the rows of a buffer, and n-step returns along their links.
 
-Shapes: B walks of a batch, T of their steps learned from (1 without memory), n steps of a return, S = T + n - 1 steps
-of a walk, P places looked at, A mask entries, C continuous actions, D discrete branches, R numbers of memory.
+Shapes: B sequences of a batch, T of their steps learned from (1 without memory), n steps of a return, S = T + n - 1
+steps of a sequence, P places looked at, A mask entries, C continuous actions, D discrete branches, R numbers of memory.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from buffers.rows import Rows, observation_names
 from envs.spec import Array
 
 
-class Walk(NamedTuple):
-    """Walks of at most S steps along the links of B rows, each of one agent in one episode.
+class RowSequences(NamedTuple):
+    """Sequences of at most S steps along the links of B rows, each of one agent in one episode.
 
-    A walk ends early where the episode terminated (at 0, the number of the absorbing row), at a final row (truncated),
-    or at a row that is not linked yet (bootstrap there; that row's reward is not used).
+    A sequence ends early where the episode terminated (at 0, the number of the absorbing row), at a final row
+    (truncated), or at a row that is not linked yet (bootstrap there; that row's reward is not used).
     """
 
     numbers: Array
-    """(B, S + 1) int64: the rows of each walk; at and behind its end the row whose value stands for the rest."""
+    """(B, S + 1) int64: the rows of each sequence; at and behind its end the row whose value stands for the rest."""
     valid: Array
     """(B, S) bool: which of them were steps. The first always is."""
 
 
 @dataclass
-class Batch:
-    """What an off-policy update needs of B walks. The arrays belong to the receiver.
+class ReplayBatch:
+    """What an off-policy update needs of B sequences. The arrays belong to the receiver.
 
-    Places are those of a walk's rows that are looked at: all S + 1 where `every_step` or T > 1, else the first and that
-    behind the return.
+    Places are those of a sequence's rows that are looked at: all S + 1 where `every_step` or T > 1, else the first and
+    that behind the return.
     """
 
     numbers: Array
-    """(B, S + 1) int64, as in `Walk`."""
+    """(B, S + 1) int64, as in `RowSequences`."""
     valid: Array
-    """(B, S) bool, as in `Walk`."""
+    """(B, S) bool, as in `RowSequences`."""
     learned: Array
     """(B, T) bool: steps that are learned from; the others are padding, or only lead up to these."""
     observations: tuple[Array, ...]
@@ -59,7 +59,7 @@ class Batch:
     end_discount: Array
     """(B, T) float32: discount ** steps of it if terminated, else 0: weight of what the absorbing state is worth."""
     memory: Array
-    """(B, R) float32: what the actor remembered before the walks' first steps; R is 0 without memory."""
+    """(B, R) float32: what the actor remembered before the sequences' first steps; R is 0 without memory."""
 
     @property
     def terminated(self) -> Array:
@@ -67,17 +67,17 @@ class Batch:
         ends: Array = self.valid & (self.numbers[:, 1:] == 0)
         return ends
 
-    def followed_by(self, other: Batch) -> Batch:
+    def followed_by(self, other: ReplayBatch) -> ReplayBatch:
         """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
-        return Batch(*(_concatenated(getattr(self, f.name), getattr(other, f.name)) for f in fields(Batch)))
+        return ReplayBatch(*(_concatenated(getattr(self, f.name), getattr(other, f.name)) for f in fields(ReplayBatch)))
 
 
 class Replay:
     """Draws from `rows` while a writer, in this process or another, goes on.
 
-    With a `length` above 1 walks are sequences, which begin at every `length`-th step of an episode. From one that does
-    not begin its episode, the first `burn_in` steps are not learned from, and `burn_in` more follow the `length`: so
-    each step is learned from in exactly one sequence, and mostly with a memory that is up to date. Steps of a sequence
+    With a `length` above 1, sequences begin at every `length`-th step of an episode. From one that does not
+    begin its episode, the first `burn_in` steps are not learned from, and `burn_in` more follow the `length`: so each
+    step is learned from in exactly one sequence, and mostly with a memory that is up to date. Steps of a sequence
     whose beginning is overwritten are lost with it.
     """
 
@@ -88,13 +88,13 @@ class Replay:
         self._seen = (*names, "mask")
         self._done = ("continuous", "discrete")
 
-    def draw(self, rng: np.random.Generator, batch: int, steps: int) -> Walk:
-        """Walk `steps` along the links of `batch` rows, drawn uniformly with replacement from those that are drawable.
+    def draw(self, rng: np.random.Generator, batch: int, steps: int) -> RowSequences:
+        """Follows the links of `batch` sampleable rows, drawn uniformly with replacement, for `steps`.
 
-        Where a walk's first number is beyond `rows.overwritten` after a gather, walk and gathered rows were whole.
+        Where a sequence's first number is beyond `rows.overwritten` after a gather, it and the gathered rows are whole.
 
         Raises:
-            ValueError: no row is drawable; look at `rows.drawable_now` first.
+            ValueError: no row is sampleable; look at `rows.drawable_now` first.
 
         """
         links = self.rows.fields["next"]
@@ -105,13 +105,13 @@ class Replay:
         for step in range(steps):
             numbers[:, step] = current
             following = links.take(self.rows.slots(current), mode="clip")
-            # A link may appear while the walk looks on: a walk that has once ended stays so.
+            # A link may appear while the sequence looks on: a sequence that has once ended stays so.
             going &= following >= 0
             alive[:, step] = going
             current = np.where(going, following, current)
         numbers[:, steps] = current
-        # The absorbing row links to itself, so walks into it run on; its rows are no steps.
-        return Walk(numbers, alive & (numbers[:, :steps] > 0))
+        # The absorbing row links to itself, so sequences into it run on; its rows are no steps.
+        return RowSequences(numbers, alive & (numbers[:, :steps] > 0))
 
     def gather(self, numbers: Array, names: tuple[str, ...] | None = None) -> dict[str, Array]:
         """Copies of the named fields (all if None) at `numbers` (...), each (..., *shape)."""
@@ -120,21 +120,21 @@ class Replay:
 
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
-    ) -> Batch:
-        """Draw `batch` walks with their n-step returns.
+    ) -> ReplayBatch:
+        """Draw `batch` sequences with their n-step returns.
 
         Those whose rows were overwritten meanwhile are drawn again; so are, a few times, those that nothing is learned
         from, as the sequence before it took all that was left of its episode.
 
         Args:
             rng: the same state and the same rows give the same batch.
-            batch: how many walks.
+            batch: how many sequences.
             steps: n, the longest return.
             discount: of one step.
             every_step: whether every place is looked at.
 
         Raises:
-            ValueError: no row is drawable; look at `rows.drawable_now` first.
+            ValueError: no row is sampleable; look at `rows.drawable_now` first.
 
         """
         result = self._attempt(rng, batch, steps, discount, every_step)
@@ -142,24 +142,26 @@ class Replay:
         while unfit.size:
             again = self._attempt(rng, unfit.size, steps, discount, every_step)
             attempts += 1
-            for field in fields(Batch):
+            for field in fields(ReplayBatch):
                 _overwrite(getattr(result, field.name), unfit, getattr(again, field.name))
             unfit = unfit[self._unfit(again, attempts < _REJECTIONS)]
         return result
 
-    def _unfit(self, drawn: Batch, picky: bool) -> Array:
-        """Places of walks that were overwritten before they were gathered or, if `picky`, teach nothing."""
+    def _unfit(self, drawn: ReplayBatch, picky: bool) -> Array:
+        """Places of sequences that were overwritten before they were gathered or, if `picky`, teach nothing."""
         unfit = drawn.numbers[:, 0] <= self.rows.overwritten
         if picky and self.length > 1:
             unfit |= ~drawn.learned.any(axis=1)
         return np.flatnonzero(unfit)
 
-    def _attempt(self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool) -> Batch:
+    def _attempt(
+        self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool
+    ) -> ReplayBatch:
         learning = self.length + self.burn_in
         numbers, valid = self.draw(rng, batch, learning + steps - 1)
         taken = np.add.reduce(valid, axis=1, dtype=np.int64, keepdims=True)
         discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
-        # Where the return that begins at each step ends: n steps on, or where the walk does.
+        # Where the return that begins at each step ends: n steps on, or where the sequence does.
         if learning == 1:
             ends, worth, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
         else:
@@ -178,7 +180,7 @@ class Replay:
         if self.rows.layout.memory:
             memory, position = self.rows.gather(numbers[:, 0], ("memory", "position"))
             learned[:, : self.burn_in] &= (position == 0)[:, None]
-        return Batch(
+        return ReplayBatch(
             numbers=numbers,
             valid=valid,
             learned=learned,
@@ -194,7 +196,7 @@ class Replay:
         )
 
     def _starts(self, rng: np.random.Generator, batch: int) -> Array:
-        """Numbers (batch,) of rows outside the guard zone with which a walk may begin, by rejection."""
+        """Numbers (batch,) of rows outside the guard zone with which a sequence may begin, by rejection."""
         rows = self.rows
         head = rows.head
         oldest = max(0, rows.overwritten + rows.guard) + 1
@@ -212,15 +214,15 @@ class Replay:
             rejected = rejected[again.size :]
         # Few rows will do, as at a run's start: look for them. If a buffer holds no sequence's beginning, any will do.
         every = np.arange(oldest, head + 1)
-        drawable = every[rows.fields["next"].take(rows.slots(every), mode="clip") >= 0]
-        if not drawable.size:
+        sampleable = every[rows.fields["next"].take(rows.slots(every), mode="clip") >= 0]
+        if not sampleable.size:
             raise ValueError(f"no row to draw: none of rows {oldest} to {head} is complete and linked")
-        possible = drawable[self._begins(drawable)]
-        numbers[rejected] = rng.choice(possible if possible.size else drawable, size=rejected.size)
+        possible = sampleable[self._begins(sampleable)]
+        numbers[rejected] = rng.choice(possible if possible.size else sampleable, size=rejected.size)
         return numbers
 
     def _begins(self, numbers: Array) -> Array:
-        """Whether a walk may begin with each of these rows: drawable ones, and where sequences begin."""
+        """Whether a sequence may begin with each of these rows: sampleable ones, and where sequences begin."""
         slots = self.rows.slots(numbers)
         may: Array = self.rows.fields["next"].take(slots, mode="clip") >= 0
         if self.length > 1:

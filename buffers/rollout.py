@@ -1,4 +1,4 @@
-"""Rollouts for on-policy algorithms: every drawable row once, oldest first, grouped by agent.
+"""Rollouts for on-policy algorithms: every sampleable row once, oldest first, grouped by agent.
 
 Shapes: N rows of a rollout, S segments, R numbers of memory.
 """
@@ -20,7 +20,7 @@ class Sequences(NamedTuple):
 
     rows: Array
     """(B, L) int64: places of rows in the rollout; that of the sequence's first where padded."""
-    counted: Array
+    loss_mask: Array
     """(B, L) bool: False where padded, or where steps only lead up to others."""
 
 
@@ -36,13 +36,13 @@ def cut(ends: Array, length: int, lead: int = 0) -> Sequences:
     order = np.arange(len(segments)) - (np.cumsum(counts) - counts)[segments]
     rows = (firsts[segments] + order * length)[:, None] + np.arange(length + lead)
     valid = rows <= ends[segments, None]
-    counted = valid.copy()
-    counted[order > 0, :lead] = False
-    return Sequences(np.where(valid, rows, rows[:, :1]), counted)
+    loss_mask = valid.copy()
+    loss_mask[order > 0, :lead] = False
+    return Sequences(np.where(valid, rows, rows[:, :1]), loss_mask)
 
 
 @dataclass
-class Drain:
+class Rollout:
     """A rollout of N rows: one segment after another, each a stretch of linked rows of one agent in order of time."""
 
     numbers: Array
@@ -81,7 +81,7 @@ class Drain:
     """(S, R) float32: before the step that followed the segment; zeros if terminated."""
 
 
-class Rollout:
+class RolloutReader:
     """Takes rollouts of exactly `size` rows from `rows` while a writer goes on. Waits for no particular instance.
 
     A row that is not linked yet stays behind, and is the first of its agent's next segment.
@@ -91,11 +91,11 @@ class Rollout:
         self.rows = rows
         self.size = size
         self.dropped = 0
-        """Drawable rows that were never delivered: too old, or overwritten before they were drained."""
+        """Sampleable rows that were never delivered: too old, or overwritten before they were taken."""
         self._cursor = 0  # every row up to this number is settled, but for the pending
         self._pending = np.zeros(0, np.int64)  # numbers up to the cursor that are open, or left over
-        self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was drained
-        self._settled = 0  # drawable rows delivered or dropped
+        self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was taken
+        self._settled = 0  # sampleable rows delivered or dropped
         observations = observation_names(rows.layout.spec)
         self._seen = (*observations, "mask")
         memory = ("memory",) if rows.layout.memory else ()
@@ -105,31 +105,31 @@ class Rollout:
 
     @property
     def waiting(self) -> int:
-        """Drawable rows not yet drained. More than are found where a drain has yet to count overwritten ones."""
-        return self.rows.drawable - self._settled
+        """Sampleable rows not yet taken. More than are found where a rollout has yet to count overwritten ones."""
+        return self.rows.sampleable - self._settled
 
-    def drain(self, version: int, max_lag: int) -> Drain | None:
-        """Take the oldest `size` drawable rows that are fresh enough, or return None if there are fewer.
+    def take(self, version: int, max_lag: int) -> Rollout | None:
+        """Take the oldest `size` sampleable rows that are fresh enough, or return None if there are fewer.
 
-        Rows whose policy is more than `max_lag` versions older than `version` are dropped and counted. A row that was
-        there at the last drain, open or left over, may be one version older still: with `max_lag` 0 no game moves
+        Rows whose policy is more than `max_lag` versions older than `version` are dropped and loss_mask. A row that was
+        there at the last rollout, open or left over, may be one version older still: with `max_lag` 0 no game moves
         during an update, yet each agent's last row is complete only with the agent's next decision.
         """
         while True:
             survey = self._survey()
-            stale = survey.drawable & (version - survey.version > max_lag + survey.carried)
-            fresh = np.flatnonzero(survey.drawable & ~stale)
-            left = survey.drawable & ~stale | survey.open
+            stale = survey.sampleable & (version - survey.version > max_lag + survey.carried)
+            fresh = np.flatnonzero(survey.sampleable & ~stale)
+            left = survey.sampleable & ~stale | survey.open
             dropped = survey.lost + int(np.count_nonzero(stale))
             if fresh.size < self.size:
                 self._settle(survey, left, survey.carried, dropped, 0)
                 return None
             taken = fresh[: self.size]
             left[taken] = False
-            drain = self._collect(survey.numbers[taken], survey.next[taken])
+            rollout = self._collect(survey.numbers[taken], survey.next[taken])
             if survey.numbers[taken[0]] > self.rows.overwritten:
                 self._settle(survey, left, np.ones_like(left), dropped, self.size)
-                return drain
+                return rollout
 
     def state(self) -> dict[str, Array]:
         """What `load_state` needs to go on."""
@@ -154,7 +154,7 @@ class Rollout:
     def _survey(self) -> _Survey:
         """Look at all rows that are not settled."""
         rows = self.rows
-        drawable = rows.drawable  # before `head`, so that every row that it counts is found or lost
+        sampleable = rows.sampleable  # before `head`, so that every row that it counts is found or lost
         head = rows.head
         recent = np.arange(max(self._cursor, rows.overwritten) + 1, head + 1, dtype=np.int64)
         carried: Array = np.concatenate((self._carried, np.zeros(len(recent), np.bool_)))
@@ -166,7 +166,7 @@ class Rollout:
                 array[held] for array in (numbers, carried, links, final, version)
             )
         found = links >= 0
-        lost = max(0, drawable - self._settled - int(np.count_nonzero(found)))
+        lost = max(0, sampleable - self._settled - int(np.count_nonzero(found)))
         return _Survey(head, numbers, links, version, found, ~(found | final), carried, lost)
 
     def _settle(self, survey: _Survey, left: Array, carried: Array, dropped: int, taken: int) -> None:
@@ -175,7 +175,7 @@ class Rollout:
         self.dropped += dropped
         self._settled += dropped + taken
 
-    def _collect(self, numbers: Array, links: Array) -> Drain:
+    def _collect(self, numbers: Array, links: Array) -> Rollout:
         """Group rows, given in order of number, by agent."""
         rows = self.rows
         (agent,) = rows.gather(numbers, ("agent",))
@@ -185,7 +185,7 @@ class Rollout:
         ends = np.flatnonzero(np.append(links[:-1] != numbers[1:], True))
         bootstrap = links[ends]
         following = dict(zip(self._bootstrap, rows.gather(bootstrap, self._bootstrap)))
-        return Drain(
+        return Rollout(
             numbers=numbers,
             agent=gathered["agent"],
             observations=tuple(gathered[name] for name in self._seen[:-1]),
@@ -214,8 +214,8 @@ class _Survey:
     numbers: Array
     next: Array
     version: Array
-    drawable: Array
+    sampleable: Array
     open: Array
     carried: Array
     lost: int
-    """Drawable rows that were overwritten since the last survey."""
+    """Sampleable rows that were overwritten since the last survey."""

@@ -133,8 +133,8 @@ class Rows:
         return int(self.header.item(_RESERVED))
 
     @property
-    def drawable(self) -> int:
-        """How many rows ever became drawable: terminated, truncated, or linked to the agent's next row."""
+    def sampleable(self) -> int:
+        """How many rows ever became sampleable: terminated, truncated, or linked to the agent's next row."""
         return int(self.header.item(_DRAWABLE))
 
     @property
@@ -144,8 +144,8 @@ class Rows:
 
     @property
     def drawable_now(self) -> int:
-        """How many rows are drawable and not overwritten."""
-        return max(0, self.drawable - int(self.header.item(_EVICTED)))
+        """How many rows are sampleable and not overwritten."""
+        return max(0, self.sampleable - int(self.header.item(_EVICTED)))
 
     @property
     def overwritten(self) -> int:
@@ -166,9 +166,9 @@ class Rows:
         """The same of `slots` (...)."""
         return [self.fields[name].take(slots, axis=0, mode="clip") for name in names]
 
-    def restore_counters(self, head: int, drawable: int, drawable_now: int, samples: int) -> None:
+    def restore_counters(self, head: int, sampleable: int, drawable_now: int, samples: int) -> None:
         """Set the counters of rows whose fields have been restored."""
-        self.header[:] = (head, head, drawable, drawable - drawable_now, samples, drawable, samples)
+        self.header[:] = (head, head, sampleable, sampleable - drawable_now, samples, sampleable, samples)
 
 
 class Writer:
@@ -260,11 +260,11 @@ class Writer:
             self._last[agent[terminated | truncated]] = 0
 
         header = rows.header
-        samples, drawable = header[_SAMPLES] + count, header[_DRAWABLE] + linked + ending + cut
-        header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE] = samples, drawable
+        samples, sampleable = header[_SAMPLES] + count, header[_DRAWABLE] + linked + ending + cut
+        header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE] = samples, sampleable
         header[_HEAD] = newest  # from here on the append counts, even if the writer dies
         header[_SAMPLES] = samples
-        header[_DRAWABLE] = drawable  # after `head`: a row that is counted can be found
+        header[_DRAWABLE] = sampleable  # after `head`: a row that is counted can be found
 
     def forget(self, agents: Array) -> None:
         """Leave the last rows of `agents` unlinked for ever, because their instance failed."""
@@ -286,7 +286,7 @@ class Writer:
             unfinished = rows.slots(np.arange(head + 1, reserved + 1, dtype=np.int64))
             links[unfinished] = -1
             rows.fields["final"][unfinished] = True  # neither drawn nor waited for
-            # Links to them were set last, so what these lead to is whole: walks end there as at a last observation.
+            # Links to them were set last, so what these lead to is whole: sequences end there as at a last observation.
             header[_NEXT_DRAWABLE] = header[_DRAWABLE] + np.count_nonzero(links > head)
             header[_NEXT_SAMPLES] = header[_SAMPLES]
             header[_HEAD] = reserved
@@ -295,7 +295,7 @@ class Writer:
         header[_EVICTED] = header[_DRAWABLE] - np.count_nonzero(links[held] >= 0)
 
     def _reserve(self, head: int, newest: int) -> None:
-        """Announce that slots up to that of `newest` are overwritten, and count the drawable rows lost thereby."""
+        """Announce that slots up to that of `newest` are overwritten, and count the sampleable rows lost thereby."""
         rows, header = self.rows, self.rows.header
         if newest - head > rows.capacity:
             raise ValueError(f"{newest - head} rows in one append; the buffer holds {rows.capacity}")
@@ -356,7 +356,7 @@ _HEADER_BYTES = 64
 _LEAST_CAPACITY = 16
 _COUNTERS = 7
 _HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES, _NEXT_DRAWABLE, _NEXT_SAMPLES = range(_COUNTERS)
-"""The last two: what `drawable` and `samples` are once `head` is that of the append under way."""
+"""The last two: what `sampleable` and `samples` are once `head` is that of the append under way."""
 
 
 def _aligned(size: int) -> int:

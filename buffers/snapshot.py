@@ -21,7 +21,7 @@ class Snapshot:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.drawable = rows.drawable
+        self.sampleable = rows.sampleable
         self.samples = rows.samples
         self.head = rows.head
         self.chunk_rows = max(1, CHUNK_BYTES // rows.layout.row_bytes)
@@ -49,7 +49,7 @@ class Snapshot:
         counters = {
             "head": self.head,
             "oldest": oldest,
-            "drawable": self.drawable,
+            "drawable": self.sampleable,
             "samples": self.samples,
             "chunk_rows": self.chunk_rows,
         }

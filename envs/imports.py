@@ -1,9 +1,12 @@
-"""Import paths: how a configuration names a user's own classes and functions."""
+"""Import paths and registries: how a configuration names classes and functions, ours and a user's own."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from typing import Any
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
 
 from envs.spec import UserError
 
@@ -24,3 +27,43 @@ def imported(path: str, key: str) -> Any:
     if found is None:
         raise UserError(f"{key}: {path}: module {module} has no {name}")
     return found
+
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Things of one kind, found by name: built-in ones, those of installed packages, and any by import path.
+
+    Nothing is imported before it is asked for.
+
+    Args:
+        kind: what they are called in messages: `algorithm`.
+        group: the group of entry points by which installed packages add theirs: `outstep.algorithms`.
+        built_in: import paths by name. A new built-in one is a line here.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
+        self.kind, self.group, self._built_in = kind, group, built_in
+
+    def names(self) -> list[str]:
+        """Returns all names, the built-in ones first."""
+        return list(self._paths())
+
+    def find(self, name: str, key: str) -> T:
+        """Returns what `name` stands for, a name or an import path `module:Class`; `key` is where it was given.
+
+        Raises:
+            UserError: there is nothing of that name, or it cannot be imported.
+        """
+        paths = self._paths()
+        if name not in paths and ":" not in name:
+            close = difflib.get_close_matches(name, paths, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise UserError(f"{key}={name}: unknown {self.kind}; {meant}there is {', '.join(paths)}")
+        found: T = imported(paths.get(name, name), key)
+        return found
+
+    def _paths(self) -> dict[str, str]:
+        installed = {point.name: point.value for point in entry_points(group=self.group)}
+        return {**self._built_in, **{name: path for name, path in installed.items() if name not in self._built_in}}

@@ -1,6 +1,6 @@
 """What a behavior observes and does, and what passes between environments and a trainer: plain data.
 
-Shapes: N decisions, M closings, K of them truncated; C continuous actions, B discrete branches, A mask entries; T steps
+Shapes: N decisions, M results, K of them truncated; C continuous actions, B discrete branches, A mask entries; T steps
 of a demonstration.
 """
 
@@ -106,7 +106,7 @@ class Decisions(NamedTuple):
     """(N, A) bool, True = allowed; A is 0 where the spec is unmasked."""
 
 
-class Closings(NamedTuple):
+class StepResults(NamedTuple):
     """Agent steps of one behavior that completed: each closes one open row and counts as one sample."""
 
     instance: Array
@@ -163,9 +163,9 @@ class Demonstration(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What one behavior's agents have to say. Closings come before decisions: handle them in that order."""
+    """What one behavior's agents have to say. StepResults come before decisions: handle them in that order."""
 
-    closings: Closings
+    results: StepResults
     decisions: Decisions
     lost: Array
     """(L,) int64: agents that went without a closing (their instance failed): drop their open rows first."""

@@ -20,7 +20,7 @@ from envs.spec import Array
 
 
 def cloning_loss(
-    distribution: ActionDistribution, continuous: Tensor, discrete: Tensor, counted: Tensor | None = None
+    distribution: ActionDistribution, continuous: Tensor, discrete: Tensor, loss_mask: Tensor | None = None
 ) -> Tensor:
     """() how far a policy is from what was done: squared error of continuous (N, C), surprise at discrete (N, B).
 
@@ -28,10 +28,10 @@ def cloning_loss(
     """
     losses = []
     if distribution.continuous is not None:
-        losses.append(mean((distribution.continuous.mode() - continuous).square().sum(-1), counted))
+        losses.append(mean((distribution.continuous.mode() - continuous).square().sum(-1), loss_mask))
     if distribution.discrete is not None:
         chosen = distribution.discrete.log_probs.gather(-1, discrete[..., None])[..., 0]
-        losses.append(-mean(torch.where(chosen > IMPOSSIBLE, chosen, torch.zeros_like(chosen)).sum(-1), counted))
+        losses.append(-mean(torch.where(chosen > IMPOSSIBLE, chosen, torch.zeros_like(chosen)).sum(-1), loss_mask))
     return losses[0] if len(losses) == 1 else losses[0] + losses[1]
 
 
@@ -119,8 +119,8 @@ class Cloning:
         # What an actor would remember is not known where a sequence does not begin its episode: its first steps tell.
         memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
         distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
-        counted = None if length == 1 else self._counted[chosen].flatten()
-        loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), counted)
+        loss_mask = None if length == 1 else self._counted[chosen].flatten()
+        loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), loss_mask)
         self._loss = loss.detach()
         return loss
 

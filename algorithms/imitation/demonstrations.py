@@ -65,10 +65,10 @@ class Demonstrations:
         self.generator = Generator(device).manual_seed(seed)
 
     def sequences(self, length: int, lead: int) -> tuple[Tensor, Tensor]:
-        """All steps in sequences as of `cut`: their places in `steps` (Q, L), and (Q, L) float32, 0 if not counted."""
+        """All steps in sequences as of `cut`: their places in `steps` (Q, L), and their loss mask (Q, L) float32."""
         sequences = cut(self._ends, length, lead)
         device = self.steps.mask.device
-        return torch.from_numpy(sequences.rows).to(device), torch.from_numpy(sequences.counted).to(device).float()
+        return torch.from_numpy(sequences.rows).to(device), torch.from_numpy(sequences.loss_mask).to(device).float()
 
     def draw(self, count: int) -> Steps:
         """`count` steps, with replacement."""

@@ -17,23 +17,23 @@ def policy_loss(
     weights: Tensor,
     advantages: Tensor,
     clip: Tensor,
-    counted: Tensor | None = None,
+    loss_mask: Tensor | None = None,
 ) -> Tensor:
     """() the decoupled clipped objective, to be minimised, of (M,) rows."""
     ratio = (log_prob - proximal_log_prob).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), counted)
+    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), loss_mask)
 
 
 def value_loss(
-    values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, counted: Tensor | None = None
+    values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, loss_mask: Tensor | None = None
 ) -> Tensor:
     """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
     errors = (values - targets).square()
     if clip is not None:
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         errors = torch.maximum(errors, (clipped - targets).square())
-    return 0.5 * mean(errors, counted)
+    return 0.5 * mean(errors, loss_mask)
 
 
 def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:

@@ -34,7 +34,7 @@ from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Scores
 from algorithms.rewards.registry import Demos, make_cloning, make_rewards
 from algorithms.settings import PPOSettings, RewardSettings, scheduled, sequence_length
-from buffers.rollout import Drain, Rollout, cut
+from buffers.rollout import Rollout, RolloutReader, cut
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
 
@@ -49,7 +49,7 @@ class Played(NamedTuple):
     """(P, B) int64, as they are chosen."""
     memory: Tensor
     """(Q, R) before each sequence."""
-    counted: Tensor | None
+    loss_mask: Tensor | None
     """(P,) float32, 0 where padded; None if nothing is."""
 
 
@@ -80,7 +80,7 @@ class Batch(NamedTuple):
             played.continuous.index_select(0, rows),
             played.discrete.index_select(0, rows),
             played.memory.index_select(0, sequences),
-            None if played.counted is None else played.counted.index_select(0, rows),
+            None if played.loss_mask is None else played.loss_mask.index_select(0, rows),
         )
         return Batch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
@@ -138,7 +138,7 @@ class PPO:
         self.tolerance = (settings.max_lag + 1) * settings.rollout_size
         """Samples that may wait: those of the rollout in hand, and as many more as the lag allows."""
         self._spec = spec
-        self._rollout = Rollout(rows, settings.rollout_size)
+        self._reader = RolloutReader(rows, settings.rollout_size)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._replayed = Graphed(self._learn_some, self.device)
         self._clip, self._entropy = torch.zeros(2, device=self.device)  # numbers would stay in a graph as they were
@@ -153,19 +153,19 @@ class PPO:
     @property
     def dropped(self) -> int:
         """Rows never learned from: older than `max_lag` versions, or overwritten before their turn."""
-        return self._rollout.dropped
+        return self._reader.dropped
 
     def update(self) -> None:
         """Learns from one rollout; does nothing (`updates` stands still) if too few rows are fresh enough."""
-        drain = self._rollout.drain(self.updates + 1, self.settings.max_lag)
-        if drain is None:
+        rollout = self._reader.take(self.updates + 1, self.settings.max_lag)
+        if rollout is None:
             return
         if self.policy.normalized_size:
-            self._normalize(self.policy.normalized_rows(drain.observations))
-        batch = self._evaluate(drain)
+            self._normalize(self.policy.normalized_rows(rollout.observations))
+        batch = self._evaluate(rollout)
         learn: Callable[[tuple[Batch, Tensor]], None] = self._learn_some
         # With a memory, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
-        if batch.played.counted is None and not (self.cloning is not None and self.cloning.active):
+        if batch.played.loss_mask is None and not (self.cloning is not None and self.cloning.active):
             learn, batch = self._replayed, self._replayed.keep(batch)
         sequences = len(batch.played.memory)
         # As many sequences as hold about that many of the rollout's rows.
@@ -217,7 +217,7 @@ class PPO:
         return {
             **self.weights(),
             **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
-            **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._rollout.state().items()},
+            **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()},
             **{f"rewards/{key}": value for key, value in self._rewards.state_dict().items()},
             **{f"cloning/{key}": value for key, value in (self.cloning.state_dict() if self.cloning else {}).items()},
             "random/torch": self._generator.get_state().clone(),
@@ -229,7 +229,7 @@ class PPO:
         """Takes over what `state_dict` gave; the rows must be there already."""
         self.load_weights(state)
         self._optimizer.load_state_dict(below(state, "optimizer/"))
-        self._rollout.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+        self._reader.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
         self._rewards.load_state_dict(below(state, "rewards/"))
         if self.cloning is not None:
             self.cloning.load_state_dict(below(state, "cloning/"))
@@ -258,16 +258,16 @@ class PPO:
         self._normalizer = Normalizer(self.policy.normalized_size)
 
     @torch.no_grad()
-    def _evaluate(self, drain: Drain) -> Batch:
+    def _evaluate(self, rollout: Rollout) -> Batch:
         """The rollout in sequences, with its proximal log-probabilities, advantages and targets."""
         settings = self.settings
-        longest = int(np.diff(drain.ends, prepend=-1).max())
+        longest = int(np.diff(rollout.ends, prepend=-1).max())
         length = min(sequence_length(settings), longest)
-        observations = tuple(self._move(x) for x in drain.observations)
-        mask, continuous, discrete = (self._move(x) for x in (drain.mask, drain.continuous, drain.discrete))
-        sequences = cut(drain.ends, length)
+        observations = tuple(self._move(x) for x in rollout.observations)
+        mask, continuous, discrete = (self._move(x) for x in (rollout.mask, rollout.continuous, rollout.discrete))
+        sequences = cut(rollout.ends, length)
         rows = self._move(sequences.rows.ravel())  # (P,) of each place
-        places = self._move(np.flatnonzero(sequences.counted))  # (N,) of each row
+        places = self._move(np.flatnonzero(sequences.loss_mask))  # (N,) of each row
 
         def arranged(x: Tensor) -> Tensor:
             return x if length == 1 else x.index_select(0, rows)
@@ -277,14 +277,14 @@ class PPO:
             arranged(mask),
             arranged(continuous),
             arranged(self.policy.branches.index(discrete.long())),
-            self._move(drain.memory[sequences.rows[:, 0]]),
-            None if length == 1 else self._move(sequences.counted.ravel()).float(),
+            self._move(rollout.memory[sequences.rows[:, 0]]),
+            None if length == 1 else self._move(sequences.loss_mask.ravel()).float(),
         )
         log_prob, values = self._judge(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
-        weights = importance_weights(proximal, self._move(drain.log_prob), settings.max_weight)
-        scores = self._score(drain, Steps(observations, mask, continuous, discrete.long(), *self._after(drain)))
-        next_value, linked = self._next_values(drain, value, scores.absorbing)
+        weights = importance_weights(proximal, self._move(rollout.log_prob), settings.max_weight)
+        scores = self._score(rollout, Steps(observations, mask, continuous, discrete.long(), *self._after(rollout)))
+        next_value, linked = self._next_values(rollout, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         advantages, targets = estimate_returns(
             scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
@@ -305,39 +305,39 @@ class PPO:
             values.append(self._value(inputs, features))
         return torch.cat(log_probs), torch.cat(values)
 
-    def _after(self, drain: Drain) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _after(self, rollout: Rollout) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(N,) whether each step ended its episode, and what was seen next if any signal looks at it."""
         following = []
         if self._rewards.look:
-            for seen, at_ends in zip(drain.observations, drain.bootstrap_observations):
+            for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
                 after = np.roll(seen, -1, axis=0)
-                after[drain.ends] = at_ends
+                after[rollout.ends] = at_ends
                 following.append(self._move(after))
-        return self._move(drain.terminated), tuple(following)
+        return self._move(rollout.terminated), tuple(following)
 
-    def _score(self, drain: Drain, steps: Steps) -> Scores:
+    def _score(self, rollout: Rollout, steps: Steps) -> Scores:
         """What the rollout's rows earn, once the signals have learned from them."""
         look = self._rewards.look
         if look:
             with torch.enable_grad():
                 self._rewards.learn(steps, self.settings.rollout_size)
-        return self._rewards.score(self._move(drain.rewards), steps if look else None)
+        return self._rewards.score(self._move(rollout.rewards), steps if look else None)
 
-    def _next_values(self, drain: Drain, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
+    def _next_values(self, rollout: Rollout, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) value of what followed each row, and (N,) whether that is the next row here.
 
         Where the episode terminated, that is the absorbing state, which pays `absorbing` () a step for ever.
         """
-        linked = np.ones(len(drain.numbers), np.bool_)
-        linked[drain.ends] = False
-        inputs = self.policy.prepare([self._move(x) for x in drain.bootstrap_observations])
-        bootstrapped = self._move(drain.bootstrapped)
-        features, _ = self.policy.features(inputs, self._move(drain.bootstrap_memory))
+        linked = np.ones(len(rollout.numbers), np.bool_)
+        linked[rollout.ends] = False
+        inputs = self.policy.prepare([self._move(x) for x in rollout.bootstrap_observations])
+        bootstrapped = self._move(rollout.bootstrapped)
+        features, _ = self.policy.features(inputs, self._move(rollout.bootstrap_memory))
         bootstrap = self._value(inputs, features) * bootstrapped
         if self._rewards.look:
             bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
         following = values.roll(-1)
-        following[self._move(drain.ends)] = bootstrap
+        following[self._move(rollout.ends)] = bootstrap
         return following, self._move(linked)
 
     def _learn_some(self, inputs: tuple[Batch, Tensor]) -> None:
@@ -348,18 +348,20 @@ class PPO:
     def _learn(self, batch: Batch) -> None:
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
         settings = self.settings
-        played, counted = batch.played, batch.played.counted
+        played, loss_mask = batch.played, batch.played.loss_mask
         features, _ = self.policy.features(played.inputs, played.memory)
         distribution = self.policy.distribution(features, played.mask)
         log_prob = distribution.log_prob(played.continuous, played.discrete)
-        if counted is not None:  # what stands in a padded place may be ever so unlikely there: infinity times 0 is NaN
-            log_prob = torch.where(counted > 0, log_prob, batch.proximal_log_prob)
-        entropy = distribution.entropy(counted)
+        if (
+            loss_mask is not None
+        ):  # what stands in a padded place may be ever so unlikely there: infinity times 0 is NaN
+            log_prob = torch.where(loss_mask > 0, log_prob, batch.proximal_log_prob)
+        entropy = distribution.entropy(loss_mask)
         loss_policy = policy_loss(
-            log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, counted
+            log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
         values = self._value(played.inputs, features)
-        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, counted)
+        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
         loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
         if self.cloning is not None and self.cloning.active:
             loss = loss + self.cloning.loss()
@@ -367,9 +369,9 @@ class PPO:
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
-            kl = mean(log_ratio.exp() - 1 - log_ratio, counted)
-            clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), counted)
-            weight, value = mean(batch.weights, counted), mean(batch.values, counted)
+            kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
+            clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
+            weight, value = mean(batch.weights, loss_mask), mean(batch.values, loss_mask)
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
             self._averages.add(torch.stack(scalars), finite)
 

@@ -1,6 +1,6 @@
 """Reward signals: objects that score rows. What is learned from is the sum of their scores.
 
-SAC scores rows when they are drawn, PPO when a rollout drains. Shapes: `...` any arrangement of rows, N rows in all.
+SAC scores rows when they are drawn, PPO when a rollout rollouts. Shapes: `...` any arrangement of rows, N rows in all.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ class Rewards:
         """Whether any signal looks at more than the environment's rewards."""
         return bool(self._signals)
 
-    def score(self, rewards: Tensor, steps: Steps | None, counted: Tensor | None = None) -> Scores:
+    def score(self, rewards: Tensor, steps: Steps | None, loss_mask: Tensor | None = None) -> Scores:
         """What rows earn in all: of the environment's rewards (...), and of these rows' N steps if signals `look`.
 
-        The means in `metrics` are over rows that are `counted` (...) bool: all if None.
+        The means in `metrics` are over rows that are `loss_mask` (...) bool: all if None.
         """
         total, absorbing = rewards * self._strength, self._nothing
         if steps is None:
             return Scores(total, absorbing)
-        counts = torch.ones_like(total) if counted is None else counted.to(total.dtype)
+        counts = torch.ones_like(total) if loss_mask is None else loss_mask.to(total.dtype)
         means = [(total * counts).sum() / counts.sum()]
         for signal in self._signals.values():
             scores = _in_parts(signal, steps)
@@ -104,7 +104,7 @@ class Rewards:
             signal.set_progress(samples)
 
     def metrics(self) -> dict[str, float]:
-        """By TensorBoard's names: what each signal paid a counted row on average, and their own."""
+        """By TensorBoard's names: what each signal paid a row on average, and their own."""
         if not self._signals:
             return {}
         own = (signal.metrics() for signal in self._signals.values())

@@ -25,13 +25,13 @@ from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import MLP
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
-from algorithms.rewards.intrinsic import Encoding, Judgement, Model, Novelty
+from algorithms.rewards.intrinsic import Encoding, Intrinsic, Judgement, Model
 from algorithms.settings import CuriositySettings
 
 
-def make_curiosity(settings: CuriositySettings, policy: Policy, seed: int) -> Novelty:
+def make_curiosity(settings: CuriositySettings, policy: Policy, seed: int) -> Intrinsic:
     """The reward signal."""
-    return Novelty("curiosity", settings, policy, lambda: Dynamics(policy, settings), seed)
+    return Intrinsic("curiosity", settings, policy, lambda: Dynamics(policy, settings), seed)
 
 
 def forward_error(foretold: Tensor, found: Tensor) -> Tensor:

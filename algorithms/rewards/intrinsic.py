@@ -29,7 +29,7 @@ from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.base import Scores
 from algorithms.rewards.batches import OwnBatches
-from algorithms.settings import NetworkSettings, NoveltySettings, scheduled
+from algorithms.settings import IntrinsicSettings, NetworkSettings, scheduled
 from envs.spec import BehaviorSpec
 
 
@@ -57,11 +57,11 @@ class Model(ABC, nn.Module):
         """The same, and what to learn from the steps."""
 
 
-class Novelty:
+class Intrinsic:
     """Pays agents for what a model is wrong about. All randomness follows from `seed`."""
 
     def __init__(
-        self, name: str, settings: NoveltySettings, policy: Policy, make: Callable[[], Model], seed: int
+        self, name: str, settings: IntrinsicSettings, policy: Policy, make: Callable[[], Model], seed: int
     ) -> None:
         """`make` makes the model, on the CPU; `name` is where the settings stand below `reward`."""
         device = policy.flat.device
@@ -157,20 +157,20 @@ class Scale:
         return self.numbers[2] / self.numbers[3].clamp(min=TINY)
 
     @torch.no_grad()
-    def merge(self, errors: Tensor, counted: Tensor, finite: Tensor) -> None:
-        """Takes in the errors (N,) that are `counted` (N,) bool, unless () bool `finite` says that they are spoilt.
+    def merge(self, errors: Tensor, loss_mask: Tensor, finite: Tensor) -> None:
+        """Takes in the errors (N,) that are `loss_mask` (N,) bool, unless () bool `finite` says that they are spoilt.
 
         Every batch has the same weight in the root mean square. An error counts in it up to the bound as well, so that
         no outlier makes all others small for long.
         """
         count, square, mean, weight = self.numbers.unbind()
-        rows = counted.sum()
+        rows = loss_mask.sum()
         taken = finite & (rows > 0)
         largest = torch.where(square > 0, self._bound * square.sqrt(), torch.inf)
-        squares = torch.where(counted, torch.minimum(errors, largest).square(), 0.0)
+        squares = torch.where(loss_mask, torch.minimum(errors, largest).square(), 0.0)
         count.add_(taken)
         square.add_(torch.where(taken, (squares.sum() / rows - square) / count, 0.0))
-        scaled = torch.where(counted, self.scaled(errors), 0.0)
+        scaled = torch.where(loss_mask, self.scaled(errors), 0.0)
         mean.add_(torch.where(taken, (scaled.sum() / rows - mean) * self._rate, 0.0))
         weight.add_((1 - weight) * self._rate * taken)
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.policy import Policy
-from algorithms.rewards.intrinsic import Encoding, Judgement, Model, Novelty
+from algorithms.rewards.intrinsic import Encoding, Intrinsic, Judgement, Model
 from algorithms.settings import NetworkSettings, RNDSettings
 from envs.spec import BehaviorSpec
 
 
-def make_rnd(settings: RNDSettings, policy: Policy, seed: int) -> Novelty:
+def make_rnd(settings: RNDSettings, policy: Policy, seed: int) -> Intrinsic:
     """The reward signal."""
-    return Novelty("rnd", settings, policy, lambda: Distillation(policy.spec, settings, policy.network), seed)
+    return Intrinsic("rnd", settings, policy, lambda: Distillation(policy.spec, settings, policy.network), seed)
 
 
 class Distillation(Model):

@@ -106,14 +106,14 @@ def _squared_errors(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return (errors * gradient).sum() / 2, gradient
 
 
-def block_entropies(sampled: Sampled, counted: Tensor | None = None) -> Tensor:
+def block_entropies(sampled: Sampled, loss_mask: Tensor | None = None) -> Tensor:
     """(T,) mean entropy of each action block."""
     if sampled.discrete is None:
-        return -mean(sampled.log_prob, counted)[None]
-    entropies = column_mean(sampled.discrete.entropy(), counted)
+        return -mean(sampled.log_prob, loss_mask)[None]
+    entropies = column_mean(sampled.discrete.entropy(), loss_mask)
     if not sampled.continuous.shape[1]:
         return entropies
-    return torch.cat([-mean(sampled.log_prob, counted)[None], entropies])
+    return torch.cat([-mean(sampled.log_prob, loss_mask)[None], entropies])
 
 
 def temperature_gradient(entropies: Tensor, target_entropies: Tensor) -> Tensor:

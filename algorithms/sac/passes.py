@@ -25,9 +25,9 @@ class Batch(NamedTuple):
     """What one update learns from, on the device."""
 
     observations: tuple[Tensor, ...]
-    """All places, walk by walk (W * P, ...); without memory steps, then ends (2 * N, ...)."""
+    """All places, sequence by sequence (W * P, ...); without memory steps, then ends (2 * N, ...)."""
     memory: Tensor
-    """(W, R) of the policy before each walk."""
+    """(W, R) of the policy before each sequence."""
     places: Tensor | None
     """(2 * N,) int64, with a memory: of the steps to learn from, and of what lies behind the return that begins at each
     (its end)."""
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     """(N,) n-step."""
     next_discount: Tensor
     """(N,) weight of the value behind a return, 0 where the episode terminated."""
-    counted: Tensor | None
+    loss_mask: Tensor | None
     """(N,) float32, 0 where padded or replayed for the memory alone; None if all count."""
 
 

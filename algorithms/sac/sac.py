@@ -4,10 +4,10 @@ Continuous actions go into the critics; each discrete branch comes out of them a
 the choices taken, and expectations over branches are exact. Without branches there is one head of width 1. Few branches
 are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of how the choices of two go together.
 
-With a memory, a batch is walks whose steps are replayed one after another; policy and critics each remember. The policy
-begins with what the actor remembered there, critics with nothing.
+With a memory, a batch is sequences whose steps are replayed one after another; policy and critics each remember. The
+policy begins with what the actor remembered there, critics with nothing.
 
-Shapes: W walks of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
+Shapes: W sequences of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
 (without memory P = 2, L = 1); R numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches
 as they are chosen, K choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
 """
@@ -52,14 +52,13 @@ from algorithms.sac.passes import Batch, Inputs, critic_pass, features_at, polic
 from algorithms.settings import (
     RewardSettings,
     SACSettings,
-    batch_walks,
-    demo_walks,
+    batch_sequences,
+    demo_sequences,
     remembers,
     scheduled,
     sequence_length,
 )
-from buffers.replay import Batch as Walks
-from buffers.replay import Replay
+from buffers.replay import Replay, ReplayBatch
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec
 
@@ -104,7 +103,7 @@ class SAC:
         self._demos = None
         if settings.demos is not None:
             self._demos = Replay(demos[settings.demos], self._replay.length, burn_in)
-        self._demo_walks = demo_walks(settings)
+        self._demo_sequences = demo_sequences(settings)
         self._blocks = ["continuous"] * (spec.continuous_size > 0)
         self._blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
         self._averages = Averages(
@@ -116,9 +115,9 @@ class SAC:
 
     def update(self) -> None:
         """One gradient step on actor, critics and temperatures, and one step of the targets."""
-        own = drawn = self._draw(self._replay, batch_walks(self.settings) - self._demo_walks)
+        own = drawn = self._draw(self._replay, batch_sequences(self.settings) - self._demo_sequences)
         if self._demos is not None:
-            drawn = own.followed_by(self._draw(self._demos, self._demo_walks))
+            drawn = own.followed_by(self._draw(self._demos, self._demo_sequences))
         learned = drawn.learned
         if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
             rows = [x[:, : learned.shape[1]][learned] for x in drawn.observations]
@@ -222,9 +221,9 @@ class SAC:
             (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
         )
 
-    def _draw(self, replay: Replay, walks: int) -> Walks:
+    def _draw(self, replay: Replay, sequences: int) -> ReplayBatch:
         settings = self.settings
-        return replay.sample(self._rng, walks, settings.steps, settings.discount, every_step=self._rewards.look)
+        return replay.sample(self._rng, sequences, settings.steps, settings.discount, every_step=self._rewards.look)
 
     def _normalize(self, rows: Array) -> None:
         self._normalizer.merge(rows)
@@ -233,8 +232,8 @@ class SAC:
     def _move(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _steps(self, drawn: Walks, chosen: Array) -> Steps:
-        """The steps of walks that are `chosen`, (W, any) bool of their first places."""
+    def _steps(self, drawn: ReplayBatch, chosen: Array) -> Steps:
+        """The steps of sequences that are `chosen`, (W, any) bool of their first places."""
         width = chosen.shape[1]
         arrays = (drawn.mask[:, :width], drawn.continuous[:, :width], drawn.discrete[:, :width])
         mask, continuous, discrete, terminated = (self._move(x[chosen]) for x in (*arrays, drawn.terminated[:, :width]))
@@ -242,20 +241,20 @@ class SAC:
         following = tuple(self._move(x[:, 1 : width + 1][chosen]) for x in drawn.observations)
         return Steps(observations, mask, continuous, discrete.long(), terminated, following)
 
-    def _to_device(self, drawn: Walks) -> Batch:
+    def _to_device(self, drawn: ReplayBatch) -> Batch:
         """A batch, overwritten by the next one of the same shapes."""
-        walks, places = drawn.mask.shape[:2]
+        sequences, places = drawn.mask.shape[:2]
         length = drawn.learned.shape[1]
-        observations = [x.reshape(walks * places, *x.shape[2:]) for x in drawn.observations]
-        first = places * np.arange(walks)[:, None]
+        observations = [x.reshape(sequences * places, *x.shape[2:]) for x in drawn.observations]
+        first = places * np.arange(sequences)[:, None]
         both = np.concatenate(((first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()))
         looked_at = both if self.policy.memory is None else None
         mask, continuous, discrete, memory, rewards, valid, next_discount, end_discount, learned, where, *seen = (
             self._staging.move(
                 [
-                    Part(drawn.mask.reshape(walks * places, -1), both),
-                    Part(drawn.continuous[:, :length].reshape(walks * length, -1)),
-                    Part(drawn.discrete[:, :length].reshape(walks * length, -1), dtype=np.int64),
+                    Part(drawn.mask.reshape(sequences * places, -1), both),
+                    Part(drawn.continuous[:, :length].reshape(sequences * length, -1)),
+                    Part(drawn.discrete[:, :length].reshape(sequences * length, -1), dtype=np.int64),
                     Part(drawn.memory),
                     Part(drawn.rewards),
                     Part(drawn.valid),
@@ -267,12 +266,12 @@ class SAC:
                 ]
             )
         )
-        steps = counted = None
+        steps = loss_mask = None
         if self._rewards.look:
             steps = self._steps(drawn, np.ones_like(drawn.valid))
-            counted = valid.clone()
-            counted[walks - self._demo_walks :] = False  # demonstrated
-        scores = self._rewards.score(rewards, steps, counted)
+            loss_mask = valid.clone()
+            loss_mask[sequences - self._demo_sequences :] = False  # demonstrated
+        scores = self._rewards.score(rewards, steps, loss_mask)
         # What the environment paid for a step that is not valid is 0 already.
         earned = scores.rewards * valid if self._rewards.look else scores.rewards
         returns = n_step_returns(earned, self._discounts)
@@ -288,13 +287,13 @@ class SAC:
             discrete=self.policy.branches.index(discrete),
             returns=returns,
             next_discount=next_discount,
-            counted=None if length == 1 else learned,
+            loss_mask=None if length == 1 else learned,
         )
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:
         """One update on the device: static shapes, and nothing waits for a result."""
-        count, counted = len(batch.returns), batch.counted
+        count, loss_mask = len(batch.returns), batch.loss_mask
         inputs = self.policy.prepare(batch.observations)
         at_steps = at_ends = inputs  # with a memory all places, as networks go through all of them
         if batch.places is None:
@@ -307,7 +306,7 @@ class SAC:
         judged = sampled.continuous if self._spec.continuous_size else None
         q, worth, of_critics = critic_pass(self._critic, at_steps, batch, judged)
         targets = self._targets(at_ends, batch, following, temperatures)
-        weights = torch.full_like(targets, 1 / count) if counted is None else counted / counted.sum().clamp(min=1)
+        weights = torch.full_like(targets, 1 / count) if loss_mask is None else loss_mask / loss_mask.sum().clamp(min=1)
         loss_critic, of_q = critic_loss(q, batch.discrete, targets, weights)
         loss_policy, of_sampled = policy_loss(sampled, q if worth is None else worth, temperatures, weights)
         of_judged, of_critic_parameters = of_critics(of_q, of_sampled.worth)
@@ -315,7 +314,7 @@ class SAC:
         gradients = [*of_policy_parameters, *of_critic_parameters]
         if self.cloning is not None and self.cloning.active:
             torch._foreach_add_(gradients[: len(of_policy_parameters)], self.cloning.gradients())
-        entropies = block_entropies(sampled, counted)
+        entropies = block_entropies(sampled, loss_mask)
         if self.settings.learn_temperature:
             gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
         finite = self._optimizer.step(gradients)
@@ -334,8 +333,8 @@ class SAC:
         if not self._spec.branches:
             return self._continuous_target
         choices = self.policy.branches.log_choices(batch.mask[: len(batch.returns)])
-        counted = batch.counted if len(choices) > 1 else None
-        return torch.cat([self._continuous_target, column_mean(choices, counted) * self.settings.discrete_entropy])
+        loss_mask = batch.loss_mask if len(choices) > 1 else None
+        return torch.cat([self._continuous_target, column_mean(choices, loss_mask) * self.settings.discrete_entropy])
 
 
 NORMALIZE_EVERY = 10

@@ -1,6 +1,6 @@
 """The lock-step manager: the same verbs, but `recv` waits for every instance. It is reproducible, and shows the cost.
 
-Shapes: N decisions, M closings.
+Shapes: N decisions, M results.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from envs.gym.manager import News
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, joined
+from envs.gym.manager import InstanceEvent
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, joined
 
 
 class Asynchronous(Protocol):
@@ -31,9 +31,9 @@ class Asynchronous(Protocol):
     @property
     def layout(self) -> str: ...  # noqa: D102
     @property
-    def left_out(self) -> Array: ...  # noqa: D102
+    def retired(self) -> Array: ...  # noqa: D102
     @property
-    def news(self) -> deque[News]: ...  # noqa: D102
+    def events(self) -> deque[InstanceEvent]: ...  # noqa: D102
 
     def start(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
     def recv(self, timeout: float | None = None) -> dict[str, Ready]: ...  # noqa: D102
@@ -64,12 +64,12 @@ class LockstepManager:
         return self.manager.start()
 
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
-        """All instances' decisions and closings, in the order of instances; `{}` if `timeout` seconds were not enough.
+        """All instances' decisions and results, in the order of instances; `{}` if `timeout` seconds were not enough.
 
         An instance that fails meanwhile is waited for until it has been restarted, unless it is left out.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
-        while not (self._ready | self.manager.left_out).all():
+        while not (self._ready | self.manager.retired).all():
             arrived = self.manager.recv(None if timeout is None else max(0.0, until - time.monotonic()))
             if not arrived:
                 return {}  # the time is up, or what is watched calls
@@ -121,9 +121,9 @@ class LockstepManager:
         return f"{self.manager.layout}, in lock-step"
 
     @property
-    def news(self) -> deque[News]:
-        """As `EnvManager.news`."""
-        return self.manager.news
+    def events(self) -> deque[InstanceEvent]:
+        """As `EnvManager.events`."""
+        return self.manager.events
 
     def _hold(self, behavior: str, ready: Ready) -> None:
         held = self._held.setdefault(behavior, [])
@@ -140,47 +140,47 @@ class LockstepManager:
 def _open_before(parts: list[Ready], lost: Array) -> Array:
     """Those of the agents `lost` with a step from before this round; the others began in it, and never acted."""
     begun: set[int] = set()
-    for closings, decisions, *_ in parts:
-        going_on = closings.agent[~(closings.terminated | closings.truncated)]
+    for results, decisions, *_ in parts:
+        going_on = results.agent[~(results.terminated | results.truncated)]
         begun.update(decisions.agent[~np.isin(decisions.agent, going_on)].tolist())
     return lost[~np.isin(lost, list(begun))]
 
 
 def _without(ready: Ready, agents: Array) -> Ready:
     """`ready` without what these agents said; what has ended before stays."""
-    closings, decisions = ready.closings, ready.decisions
-    closed = ~np.isin(closings.agent, agents) | closings.terminated | closings.truncated
+    results, decisions = ready.results, ready.decisions
+    closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
     asking = ~np.isin(decisions.agent, agents)
-    metrics = {i: metrics for i, metrics in ready.metrics.items() if i in closings.instance[closed]}
-    return Ready(_closings_of(closings, closed.nonzero()[0]), _decisions_of(decisions, asking), ready.lost, metrics)
+    metrics = {i: metrics for i, metrics in ready.metrics.items() if i in results.instance[closed]}
+    return Ready(_results_of(results, closed.nonzero()[0]), _decisions_of(decisions, asking), ready.lost, metrics)
 
 
 def _joined(parts: list[Ready]) -> Ready:
     """One `Ready` of several, in the order of instances."""
-    closings = joined([part.closings for part in parts])
+    results = joined([part.results for part in parts])
     decisions = joined([part.decisions for part in parts])
     metrics: dict[int, dict[str, float]] = {}
     for part in parts:
         metrics |= part.metrics
     return Ready(
-        _closings_of(closings, closings.instance.argsort(kind="stable")),
+        _results_of(results, results.instance.argsort(kind="stable")),
         _decisions_of(decisions, decisions.instance.argsort(kind="stable")),
         np.sort(np.concatenate([part.lost for part in parts])),
         dict(sorted(metrics.items())),
     )
 
 
-def _closings_of(closings: Closings, order: Array) -> Closings:
-    cut = closings.truncated.cumsum() - 1  # where in the final observations each truncated one stands
-    finals = cut[order][closings.truncated[order]]
-    return Closings(
-        closings.instance[order],
-        closings.agent[order],
-        closings.reward[order],
-        closings.terminated[order],
-        closings.truncated[order],
-        tuple(field[finals] for field in closings.final_observations),
-        closings.final_mask[finals],
+def _results_of(results: StepResults, order: Array) -> StepResults:
+    cut = results.truncated.cumsum() - 1  # where in the final observations each truncated one stands
+    finals = cut[order][results.truncated[order]]
+    return StepResults(
+        results.instance[order],
+        results.agent[order],
+        results.reward[order],
+        results.terminated[order],
+        results.truncated[order],
+        tuple(field[finals] for field in results.final_observations),
+        results.final_mask[finals],
     )
 
 

@@ -1,6 +1,6 @@
 """The asynchronous manager: many instances of one env, none of which waits for another.
 
-Shapes: I instances, N decisions, M closings, K of them truncated; C continuous actions, B discrete branches.
+Shapes: I instances, N decisions, M results, K of them truncated; C continuous actions, B discrete branches.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from envs.gym.adapter import GymEnv
 from envs.gym.probe import INSTANCES_PER_WORKER, choose_workers, probe
 from envs.gym.replay_gif import MAX_FRAMES, Filming
-from envs.gym.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots, allocate
+from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots, allocate
 from envs.gym.worker import Actions, Plan
-from envs.gym.worker_pool import START_SECONDS, Fleet, InstanceFailed, News
+from envs.gym.worker_pool import START_SECONDS, Fleet, InstanceEvent, InstanceFailed
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError
 
-__all__ = ["EnvManager", "InstanceFailed", "ManagerState", "News"]
+__all__ = ["EnvManager", "InstanceEvent", "InstanceFailed", "ManagerState"]
 
 
 class ManagerState(TypedDict):
@@ -39,7 +39,7 @@ class ManagerState(TypedDict):
 
 
 class EnvManager:
-    """Instances of one Gymnasium env in worker processes: `recv` gets decisions and closings, `send` gives actions.
+    """Instances of one Gymnasium env in worker processes: `recv` gets decisions and results, `send` gives actions.
 
     An agent's number is its instance's: there is one agent in each. A context manager: leaving it ends the workers.
 
@@ -82,8 +82,8 @@ class EnvManager:
         self.layout = ""
         """Words for how instances are spread: `16 instances in 2 workers`."""
         self.samples: Array = np.zeros(instances, np.int64)
-        """(I,) int64: closings delivered, by instance."""
-        self.news: deque[News] = deque(maxlen=_KEPT_NEWS)
+        """(I,) int64: results delivered, by instance."""
+        self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
         """What the user should hear of, the oldest first; empty it now and then."""
         self.picture: Path | None = None
         """File of the moving picture that `request_picture` asked for, once it is there."""
@@ -144,7 +144,7 @@ class EnvManager:
             step_timeout=self._step_timeout,
             restarts=self._restarts,
             min_instances=self._min_instances,
-            news=self.news,
+            events=self.events,
         )
         return self.specs
 
@@ -192,9 +192,9 @@ class EnvManager:
             self._film_wanted = file
 
     @property
-    def left_out(self) -> Array:
+    def retired(self) -> Array:
         """(I,) bool: instances that have failed for good."""
-        return self._started().budget.left_out
+        return self._started().budget.retired
 
     @property
     def busy_seconds(self) -> Array:
@@ -238,13 +238,13 @@ class EnvManager:
         lost = self._take_lost(fleet) if fleet.failed else _NOBODY
         flags = slots.flags.take(index)
         metrics: dict[int, dict[str, float]] = {}
-        if flags.tobytes().count(CLOSING) == len(flags):  # the usual case: nothing begins or ends
+        if flags.tobytes().count(STEPPED) == len(flags):  # the usual case: nothing begins or ends
             closed, cut = index, _NOBODY
             terminated, truncated = np.zeros(len(index), bool), np.zeros(len(index), bool)
         else:
             self._alive[index] = True
             self._begun[index] = slots.episode.take(index) + 1
-            closing = (flags & CLOSING) != 0
+            closing = (flags & STEPPED) != 0
             closed, flags = index[closing], flags[closing]
             terminated, truncated = (flags & TERMINATED) != 0, (flags & TRUNCATED) != 0
             cut = closed[truncated]
@@ -254,7 +254,7 @@ class EnvManager:
         self.samples[closed] += 1
         self._waiting[index] = True
         instance = index.astype(np.int32)
-        closings = Closings(
+        results = StepResults(
             instance if closed is index else closed.astype(np.int32),
             closed,
             slots.reward.take(closed),
@@ -265,7 +265,7 @@ class EnvManager:
         )
         observations = tuple(field.take(index, axis=0) for field in slots.observations)
         decisions = Decisions(instance, index, observations, slots.mask.take(index, axis=0))
-        return Ready(closings, decisions, lost, metrics)
+        return Ready(results, decisions, lost, metrics)
 
     def _take_lost(self, fleet: Fleet) -> Array:
         failed = np.unique(fleet.failed)  # an instance can fail, and then its worker
@@ -314,7 +314,7 @@ class EnvManager:
             self.picture = filming.file
         else:
             self._can_film = False
-            self.news.append(News("fault", 0, f"No pictures of play, as rendering failed:\n{filming.error}"))
+            self.events.append(InstanceEvent("fault", 0, f"No pictures of play, as rendering failed:\n{filming.error}"))
 
     def _wake(self, fileobj: Any) -> None:
         self._watched = True
@@ -323,5 +323,5 @@ class EnvManager:
                 self._selector.unregister(fileobj)  # the other side has gone
 
 
-_KEPT_NEWS = 1000
+_KEPT_EVENTS = 1000
 _NOBODY: Array = np.zeros(0, np.int64)

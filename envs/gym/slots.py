@@ -17,7 +17,7 @@ import numpy as np
 
 from envs.spec import Array, BehaviorSpec
 
-CLOSING, TERMINATED, TRUNCATED, METRICS = 1, 2, 4, 8
+STEPPED, TERMINATED, TRUNCATED, METRICS = 1, 2, 4, 8
 """Bits of `flags`: a step completed; its episode ended, by itself or cut off; metrics went ahead of this signal."""
 
 _ALIGNMENT = 64

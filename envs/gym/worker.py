@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, NotFinite
-from envs.gym.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots
+from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
 from envs.gym.spaces import scalar_metrics
 from envs.process.lifetime import follow_parent
 from envs.process.messages import send_object
@@ -83,7 +83,7 @@ class Worker:
         report: Callable[[Report], object],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._seats = [Seat(plan, slots, plan.first + local, report) for local in range(plan.count)]
+        self._env_slots = [EnvSlot(plan, slots, plan.first + local, report) for local in range(plan.count)]
         self._busy = slots.busy[plan.first : plan.first + plan.count]
         self._answer, self._report, self._clock = answer, report, clock
         self._deadlines: list[tuple[float, int, float]] = []
@@ -94,7 +94,7 @@ class Worker:
         done = bytearray()
         for local in commands:
             try:
-                duration = self._seats[local].go()
+                duration = self._env_slots[local].go()
             except (Exception, SystemExit) as error:
                 self._fail(local, error)
                 before = self._clock()
@@ -117,25 +117,25 @@ class Worker:
             self._answer(bytes(done))
 
     def wait(self) -> float | None:
-        """Seconds until the next deadline; None if only a command can bring news."""
+        """Seconds until the next deadline; None if only a command can bring events."""
         return max(0.0, self._deadlines[0][0] - self._clock()) if self._deadlines else None
 
     def close(self) -> None:
         """Closes every env."""
-        for seat in self._seats:
-            seat.close()
+        for env_slot in self._env_slots:
+            env_slot.close()
 
     def _fail(self, local: int, error: BaseException) -> None:
-        seat = self._seats[local]
+        env_slot = self._env_slots[local]
         frames = error.__traceback__.tb_next if error.__traceback__ else None  # leaves this file's own frame out
         text = "its env raised\n" + "".join(traceback.format_exception(type(error), error, frames))
         if isinstance(error, NotFinite):
             text = str(error)
-        seat.close()
-        self._report(Report("fault", seat.instance, text))
+        env_slot.close()
+        self._report(Report("fault", env_slot.instance, text))
 
 
-class Seat:
+class EnvSlot:
     """One instance in a worker: its env, if there is one, and its rows of the slots."""
 
     def __init__(self, plan: Plan, slots: Slots, instance: int, report: Callable[[Report], object]) -> None:
@@ -163,7 +163,7 @@ class Seat:
             raise self._not_finite("its reward", reward)
         slots.reward[instance] = reward
         duration = info.get("duration")
-        flags = CLOSING
+        flags = STEPPED
         if terminated or truncated:
             if terminated:
                 flags |= TERMINATED

@@ -38,11 +38,11 @@ class InstanceFailed(UserError):
     """An instance failed more often than its budget of restarts allows."""
 
 
-class News(NamedTuple):
+class InstanceEvent(NamedTuple):
     """Something that the user should hear of."""
 
     kind: str
-    """`fault`, `restart`, `stranger` (somebody else at a player's port), or `note`, which is nothing bad."""
+    """`fault`, `restart`, `unexpected` (somebody else at a player's port), or `note`, which is nothing bad."""
     instance: int
     text: str
 
@@ -55,7 +55,7 @@ class Budget:
 
     def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
         self.restarts = restarts
-        self.left_out: Array = np.zeros(instances, bool)
+        self.retired: Array = np.zeros(instances, bool)
         """(I,) instances that have failed for good."""
         self._min_instances = min_instances
         self._spent = np.zeros(instances)
@@ -71,18 +71,18 @@ class Budget:
         number = int(np.ceil(spent))
         return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
 
-    def leave_out(self, instance: int, why: str) -> News:
+    def leave_out(self, instance: int, why: str) -> InstanceEvent:
         """Goes on without an instance whose budget is spent, and tells so.
 
         Raises:
             InstanceFailed: too few others live.
         """
-        self.left_out[instance] = True
-        others = int(np.count_nonzero(~self.left_out))
+        self.retired[instance] = True
+        others = int(np.count_nonzero(~self.retired))
         spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
         if others < self._min_instances:
             raise InstanceFailed(f"{spent}:\n{why}")
-        return News("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
+        return InstanceEvent("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
 
 
 class Link:
@@ -130,7 +130,7 @@ class Fleet:
         step_timeout: seconds that an instance has to answer.
         restarts: budget of each instance.
         min_instances: how many have to live for one whose budget is spent to be left out.
-        news: where faults and restarts are told.
+        events: where faults and restarts are told.
     """
 
     def __init__(
@@ -142,14 +142,14 @@ class Fleet:
         step_timeout: float,
         restarts: int,
         min_instances: int,
-        news: deque[News],
+        events: deque[InstanceEvent],
     ) -> None:
         instances = plans[0].instances
         self.failed: list[int] = []
         """Instances that failed since the manager last took note."""
         self._metrics: dict[int, dict[str, float]] = {}
         """By instance: metrics whose closing has not been delivered yet."""
-        self._news = news
+        self._events = events
         self._block, self._selector, self._step_timeout = block, selector, step_timeout
         self.budget = Budget(restarts, instances, min_instances)
         self._worker_of = np.repeat(np.arange(len(plans)), [plan.count for plan in plans])
@@ -216,7 +216,7 @@ class Fleet:
 
     def _launch(self, plan: Plan) -> Link:
         link = Link(plan, self._block)
-        playing = np.flatnonzero(~self.budget.left_out[link.instances])
+        playing = np.flatnonzero(~self.budget.retired[link.instances])
         link.command(playing.astype(np.uint8).tobytes())
         self._selector.register(link.signals, selectors.EVENT_READ, partial(self._read_signals, link))
         self._selector.register(link.inbox.socket, selectors.EVENT_READ, partial(self._read_reports, link))
@@ -262,8 +262,8 @@ class Fleet:
                 self._deadline[instance] = now + self._step_timeout + START_SECONDS
                 link.command(self._local_of[instance : instance + 1].tobytes())
             who = link.process.name.capitalize() if instance is None else f"Instance {instance}"
-            self._news.append(
-                News("restart", link.plan.first if instance is None else instance, f"{who}: starts anew.")
+            self._events.append(
+                InstanceEvent("restart", link.plan.first if instance is None else instance, f"{who}: starts anew.")
             )
         late = self._deadline < now
         overdue = (late & self._late).nonzero()[0]  # twice: the answer may lie unread, if nobody has polled for long
@@ -302,14 +302,16 @@ class Fleet:
         self.failed += lost
         for one in lost:
             self._metrics.pop(one, None)
-        budgets = {one: self.budget.spend(one, now) for one in lost if not self.budget.left_out[one]}
+        budgets = {one: self.budget.spend(one, now) for one in lost if not self.budget.retired[one]}
         for one in [one for one, budget in budgets.items() if budget is None]:
             last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
-            self._news.append(self.budget.leave_out(one, last))
+            self._events.append(self.budget.leave_out(one, last))
         left = [budget for budget in budgets.values() if budget is not None]
         if not left:
             return
         number, delay = max(left)
         heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
         self._check_at = min(self._check_at, now + delay)
-        self._news.append(News("fault", lost[0], f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))
+        self._events.append(
+            InstanceEvent("fault", lost[0], f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s.")
+        )

@@ -1,7 +1,7 @@
-"""The warden: a small process that launches players, tells of their ends, and kills them when the run is gone.
+"""The launcher: a small process that launches players, tells of their ends, and kills them when the run is gone.
 
-Players are launched by threads' owners and would outlive a trainer that is killed outright. The warden outlives it by a
-moment: its socket closes, and it kills what is left.
+Players are launched by threads' owners and would outlive a trainer that is killed outright. The launcher outlives it
+by a moment: its socket closes, and it kills what is left.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Ended(NamedTuple):
     error: str = ""
 
 
-class Warden:
-    """The warden's process, and this side of its socket."""
+class Launcher:
+    """The launcher's process, and this side of its socket."""
 
     def __init__(self) -> None:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
-        self._process = get_context("spawn").Process(target=run_warden, args=(theirs,), name="warden", daemon=True)
+        self._process = get_context("spawn").Process(target=run_warden, args=(theirs,), name="launcher", daemon=True)
         self._process.start()
         theirs.close()
 
@@ -62,7 +62,7 @@ class Warden:
         return self.inbox.take()
 
     def close(self) -> None:
-        """Ends the warden, which kills the players that are left."""
+        """Ends the launcher, which kills the players that are left."""
         with contextlib.suppress(OSError):
             self.inbox.socket.shutdown(socket.SHUT_RDWR)
         self.inbox.socket.close()
@@ -81,7 +81,7 @@ class Warden:
 
 
 def run_warden(sock: socket.socket) -> None:
-    """Main function of the warden's process."""
+    """Main function of the launcher's process."""
     ignore_signals()
     players: dict[int, subprocess.Popen[bytes]] = {}
     told: SimpleQueue[Launched | Ended] = SimpleQueue()
@@ -138,7 +138,7 @@ def _launch(command: list[str], output: str, environment: dict[str, str]) -> sub
 def _become_player() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    end_with_launcher()  # if the warden itself is killed
+    end_with_launcher()  # if the launcher itself is killed
 
 
 def _kill(player: subprocess.Popen[bytes]) -> None:

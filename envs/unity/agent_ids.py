@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.spec import Array, BehaviorSpec, Closings, Decisions
+from envs.spec import Array, BehaviorSpec, Decisions, StepResults
 from envs.unity.protocol.decoding import Agents
 
 
 class Sorted(NamedTuple):
     """What the agents of one message have to say."""
 
-    closings: Closings
+    results: StepResults
     decisions: Decisions
     answered: Array
     """(N,) int64: the agents in the order in which the player expects its answers; -1 = any action will do."""
@@ -42,7 +42,7 @@ class Roster:
         """Numbers of agents with an action whose outcome is not known yet."""
 
     def take(self, instance: int, agents: Agents) -> Sorted:
-        """Sorts a message of `instance` into closings of what agents did, and decisions that they ask for."""
+        """Sorts a message of `instance` into results of what agents did, and decisions that they ask for."""
         numbers = self._numbers.setdefault(instance, {})
         keys, ends = agents.id.tolist(), agents.done.tolist()
         gone = _gone(agents, keys, ends) if len(set(keys)) < len(keys) else ()
@@ -67,9 +67,9 @@ class Roster:
                 asking.append(row)
                 asking_numbers.append(number)
                 answered.append(number)
-        closings = self._closings(instance, agents, closed, np.array(closed_numbers, np.int64))
+        results = self._closings(instance, agents, closed, np.array(closed_numbers, np.int64))
         decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
-        return Sorted(closings, decisions, np.array(answered, np.int64) if gone else decisions.agent)
+        return Sorted(results, decisions, np.array(answered, np.int64) if gone else decisions.agent)
 
     def nobody(self) -> Sorted:
         """What no agents have to say."""
@@ -77,7 +77,7 @@ class Roster:
         observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
         mask = np.zeros((0, self.spec.mask_size), bool)
         return Sorted(
-            Closings(
+            StepResults(
                 none.astype(np.int32),
                 none,
                 none.astype(np.float32),
@@ -122,10 +122,10 @@ class Roster:
         self.instance[number] = instance
         return number
 
-    def _closings(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Closings:
+    def _closings(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> StepResults:
         truncated = agents.truncated[rows]
         cut = np.array(rows, np.int64)[truncated]
-        return Closings(
+        return StepResults(
             np.full(len(rows), instance, np.int32),
             numbers,
             agents.reward[rows],

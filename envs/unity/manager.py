@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from envs.gym.worker_pool import News
+from envs.gym.worker_pool import InstanceEvent
 from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
 from envs.unity.agent_ids import Roster, Sorted
 from envs.unity.channels import Statistic
@@ -36,7 +36,7 @@ class UnityState(TypedDict):
 
 
 class UnityManager:
-    """Unity players as instances: `recv` gets decisions and closings, `send` gives actions.
+    """Unity players as instances: `recv` gets decisions and results, `send` gives actions.
 
     A context manager: leaving it ends the players.
 
@@ -74,10 +74,10 @@ class UnityManager:
         """By behavior, grown as behaviors appear."""
         self.layout = "the Unity Editor" if env.editor else f"{instances} Unity player{'s' * (instances > 1)}"
         self.samples: Array = np.zeros(instances, np.int64)
-        """(I,) int64: closings delivered, by instance."""
+        """(I,) int64: results delivered, by instance."""
         self.busy_seconds: Array = np.zeros(instances)
         """(I,) float64: seconds from answers to the messages that followed."""
-        self.news: deque[News] = deque(maxlen=_KEPT_NEWS)
+        self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
         """What the user should hear of, the oldest first; empty it now and then."""
         self._logs = logs
         launches = np.zeros(instances, np.int64) if begun is None else begun
@@ -91,7 +91,7 @@ class UnityManager:
             logs,
             step_timeout=step_timeout,
             restarts=restarts,
-            news=self.news,
+            events=self.events,
             min_instances=instances if min_instances is None else min_instances,
             launches=launches,
         )
@@ -176,9 +176,9 @@ class UnityManager:
         """None comes: the game draws on its own screen."""
 
     @property
-    def left_out(self) -> Array:
+    def retired(self) -> Array:
         """(I,) bool: instances that have failed for good."""
-        return self._players.budget.left_out
+        return self._players.budget.retired
 
     def take_statistics(self) -> list[Statistic]:
         """What games have sent through ML-Agents' statistics channel since the last call."""
@@ -215,8 +215,8 @@ class UnityManager:
         """Says, once, that players have connected and that none of them has shown an agent."""
         playing = [player.instance for player in self._players.of if player is not None and player.connected]
         if playing and not self.specs:
-            self.news.append(
-                News(
+            self.events.append(
+                InstanceEvent(
                     "fault",
                     playing[0],
                     f"Instance {playing[0]} has connected, but after {self._patience:g} s no agent has asked for a "
@@ -252,7 +252,7 @@ class UnityManager:
             roster = self._rosters[name]
             part = roster.take(instance, agents)
             parts.setdefault(name, []).append(part)
-            self.samples[instance] += len(part.closings.agent)
+            self.samples[instance] += len(part.results.agent)
             if len(part.answered):
                 self._turns[instance].append(Turn(behavior_id, roster, part.answered))
             asking += len(part.decisions.agent)
@@ -298,12 +298,12 @@ class Turn(NamedTuple):
     """(N,) int64, in the order of the player's message; -1 = any action will do."""
 
 
-_KEPT_NEWS = 1000
+_KEPT_EVENTS = 1000
 
 
 def _joined(parts: list[Sorted], lost: list[int], roster: Roster) -> Ready:
     """What the instances of one behavior have to say, in the order in which they said it."""
     if not parts:
         parts = [roster.nobody()]
-    closings, decisions = joined([part.closings for part in parts]), joined([part.decisions for part in parts])
-    return Ready(closings, decisions, np.array(lost, np.int64), {})
+    results, decisions = joined([part.results for part in parts]), joined([part.decisions for part in parts])
+    return Ready(results, decisions, np.array(lost, np.int64), {})

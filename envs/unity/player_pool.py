@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from envs.gym.worker_pool import FIRST_BACKOFF_SECONDS, Budget, News
-from envs.process.player_launcher import Ended, Launched, Warden
+from envs.gym.worker_pool import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
+from envs.process.player_launcher import Ended, Launched, Launcher
 from envs.seeding import episode_seed
 from envs.spec import Array, UserError
 from envs.unity.channels import Channels
 from envs.unity.launch import UnityEnv
 from envs.unity.protocol.decoding import encode_reply
-from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, Stranger
+from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, UnexpectedClient
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Players:
         step_timeout: seconds that a player has to answer.
         restarts: budget of each instance.
         min_instances: how many have to live for one whose budget is spent to be left out.
-        news: where faults and restarts are told.
+        events: where faults and restarts are told.
         launches: (I,) int64, how often each instance was started; counted on.
     """
 
@@ -82,7 +82,7 @@ class Players:
         step_timeout: float,
         restarts: int,
         min_instances: int,
-        news: deque[News],
+        events: deque[InstanceEvent],
         launches: Array,
     ) -> None:
         self.selector = selectors.DefaultSelector()
@@ -94,7 +94,7 @@ class Players:
         """Instances that have failed since the manager last took note."""
         self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
         self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
-        self.budget, self._news = Budget(restarts, instances, min_instances), news
+        self.budget, self._instance_events = Budget(restarts, instances, min_instances), events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
         self._keys = itertools.count()
@@ -104,7 +104,7 @@ class Players:
         """Heap of restarts: when, which instance."""
         self.check_at = 0.0
         """When `check` is due (monotonic)."""
-        self._warden: Warden | None = None
+        self._launcher: Launcher | None = None
 
     def launch(self, instance: int) -> None:
         """Starts a player for an instance that has none.
@@ -130,12 +130,14 @@ class Players:
                 file.replace(file.with_suffix(f".previous{file.suffix}"))
         command = env.command(server.port, log)
         if command is None:
-            self._news.append(News("note", instance, f"Waiting for the Unity Editor on port {env.port}: press Play."))
+            self._instance_events.append(
+                InstanceEvent("note", instance, f"Waiting for the Unity Editor on port {env.port}: press Play.")
+            )
             return
-        if self._warden is None:
-            self._warden = Warden()
-            self.selector.register(self._warden.inbox.socket, selectors.EVENT_READ, self._take_exits)
-        self._warden.launch(key, command, str(output), env.environment)
+        if self._launcher is None:
+            self._launcher = Launcher()
+            self.selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
+        self._launcher.launch(key, command, str(output), env.environment)
 
     def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
         """The next message of a player, or None; what else has happened on the way is handled.
@@ -174,7 +176,7 @@ class Players:
             _, instance = heapq.heappop(self._due)
             self.launch(instance)
             if not self._env.editor:
-                self._news.append(News("restart", instance, f"Instance {instance}: starts anew."))
+                self._instance_events.append(InstanceEvent("restart", instance, f"Instance {instance}: starts anew."))
         for player in self.of:
             if player is not None and player.deadline <= now:
                 if player.leaving:
@@ -194,8 +196,8 @@ class Players:
         instance, now = player.instance, time.monotonic()
         del self._by_key[player.key]
         self.of[instance] = None
-        if self._warden is not None:
-            self._warden.kill(player.key)
+        if self._launcher is not None:
+            self._launcher.kill(player.key)
         player.server.stop()
         self.failed.append(instance)
         text = f"Instance {instance}: {why}.{self._last_words(instance)}"
@@ -206,16 +208,18 @@ class Players:
         if self._env.editor:
             self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
             self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
-            self._news.append(News("fault", instance, f"The Unity Editor: {why}."))
+            self._instance_events.append(InstanceEvent("fault", instance, f"The Unity Editor: {why}."))
             return
         budget = self.budget.spend(instance, now)
         if budget is None:
-            self._news.append(self.budget.leave_out(instance, text))
+            self._instance_events.append(self.budget.leave_out(instance, text))
             return
         number, delay = budget
         heapq.heappush(self._due, (now + delay, instance))
         self.check_at = min(self.check_at, now + delay)
-        self._news.append(News("fault", instance, f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s."))
+        self._instance_events.append(
+            InstanceEvent("fault", instance, f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s.")
+        )
 
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""
@@ -226,7 +230,7 @@ class Players:
         until = time.monotonic() + _QUIT_SECONDS
         ended: set[int] = set()
         while (wait := until - time.monotonic()) > 0:
-            if self._warden is not None:
+            if self._launcher is not None:
                 left = any(player.key not in ended for player in players)
             else:  # the Editor, which stays
                 left = any(player.server.occupied for player in players)
@@ -235,9 +239,9 @@ class Players:
             self.poll(wait)
             ended |= {key for key, event in self._events if isinstance(event, Ended)}
             self._events.clear()
-        if self._warden is not None:
-            self._warden.close()
-            self._warden = None
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
         for player in players:
             player.server.stop()
         self.selector.close()
@@ -253,10 +257,12 @@ class Players:
             player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
         elif isinstance(event, Refused):
             raise event.error
-        elif isinstance(event, Stranger):
+        elif isinstance(event, UnexpectedClient):
             text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
             text += f" and was refused ({event.why}); the player is waited for as before."
-            self._news.append(News("stranger", player.instance, f"Instance {player.instance}: {text}"))
+            self._instance_events.append(
+                InstanceEvent("unexpected", player.instance, f"Instance {player.instance}: {text}")
+            )
         elif isinstance(event, Failed) and event.left and player.pid is not None:
             player.leaving = event.why
             player.deadline = time.monotonic() + _EXIT_SECONDS
@@ -287,25 +293,25 @@ class Players:
         return words
 
     def _take_exits(self) -> None:
-        warden = self._warden
-        if warden is None:
+        launcher = self._launcher
+        if launcher is None:
             return
-        for event in warden.take():
+        for event in launcher.take():
             if isinstance(event, Launched):
                 if event.key in self._by_key:
                     self._by_key[event.key].pid = event.pid
             else:
                 self._events.append((event.key, event))
-        if warden.inbox.closed:
-            self.selector.unregister(warden.inbox.socket)
-            warden.close()
-            self._warden = None
+        if launcher.inbox.closed:
+            self.selector.unregister(launcher.inbox.socket)
+            launcher.close()
+            self._launcher = None
             for player in self._by_key.values():
                 if player.pid is not None:
                     with contextlib.suppress(OSError):
                         os.kill(player.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             self._events += [
-                (key, Failed("its warden, the process that launched it, has ended")) for key in self._by_key
+                (key, Failed("its launcher, the process that launched it, has ended")) for key in self._by_key
             ]
 
 

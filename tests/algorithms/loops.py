@@ -74,7 +74,7 @@ class Loop:
         while self.samples < until:
             self.step()
             algorithm.set_progress(self.samples)
-            due = (self.rows.drawable - algorithm.dropped - algorithm.start_samples) * algorithm.updates_per_sample
+            due = (self.rows.sampleable - algorithm.dropped - algorithm.start_samples) * algorithm.updates_per_sample
             while algorithm.updates + 1 <= due + 1e-6:
                 before = algorithm.updates
                 algorithm.update()
@@ -120,7 +120,7 @@ def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: in
     algorithm = (PPO if isinstance(settings, PPOSettings) else SAC)(SPEC, settings, rows, "cpu", seed)
     writer, toy, generator = Writer(rows), HybridToy(seed), torch.Generator().manual_seed(seed)
     agents, never, nothing = np.arange(AGENTS), np.zeros(AGENTS, np.bool_), np.zeros((AGENTS, 0), np.float32)
-    while rows.drawable < samples:
+    while rows.sampleable < samples:
         observations, mask = toy.observe()
         action = algorithm.policy.act((observations,), mask, nothing, generator)[:3]
         reward = toy.reward(*action[:2])
@@ -128,7 +128,7 @@ def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: in
         writer.append(
             agents, (observations,), mask, *action, version, reward, ~never, never, (observations[:0],), mask[:0]
         )
-        due = (rows.drawable - algorithm.start_samples) * algorithm.updates_per_sample
+        due = (rows.sampleable - algorithm.start_samples) * algorithm.updates_per_sample
         while algorithm.updates + 1 <= due + 1e-6:
             algorithm.update()
     rewards = []

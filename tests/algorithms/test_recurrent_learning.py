@@ -68,8 +68,8 @@ def test_a_new_memory_keeps_what_it_holds_for_long(cell):
 def test_segments_are_cut_into_sequences_and_padded_with_their_first_rows():
     sequences = cut(np.array([2, 3, 8]), 2)
     assert sequences.rows.tolist() == [[0, 1], [2, 2], [3, 3], [4, 5], [6, 7], [8, 8]]
-    assert sequences.counted[:, 0].all()
-    assert sequences.counted[:, 1].tolist() == [True, False, False, True, True, False]
+    assert sequences.loss_mask[:, 0].all()
+    assert sequences.loss_mask[:, 1].tolist() == [True, False, False, True, True, False]
     assert cut(np.array([2, 3, 8]), 1).rows.ravel().tolist() == list(range(9))
 
 
@@ -77,12 +77,12 @@ def test_segments_are_cut_into_sequences_and_padded_with_their_first_rows():
 def test_fresh_rollouts_are_exactly_as_likely_as_when_they_were_acted(cell):
     ppo, _ = wandered(ppo_of(cell))
     ppo._normalizer = _Nothing()
-    drain = ppo._rollout.drain(1, 1)
-    batch = ppo._evaluate(drain)
-    counted = batch.played.counted.bool()
-    assert 0 < (~counted).sum() < len(counted)
-    assert counted.sum() == 120
-    np.testing.assert_allclose(batch.proximal_log_prob[counted], drain.log_prob, atol=1e-5)
+    rollout = ppo._rollout.take(1, 1)
+    batch = ppo._evaluate(rollout)
+    loss_mask = batch.played.loss_mask.bool()
+    assert 0 < (~loss_mask).sum() < len(loss_mask)
+    assert loss_mask.sum() == 120
+    np.testing.assert_allclose(batch.proximal_log_prob[loss_mask], rollout.log_prob, atol=1e-5)
     torch.testing.assert_close(batch.weights, torch.ones_like(batch.weights), atol=1e-4, rtol=0)
 
 
@@ -94,17 +94,17 @@ class _Nothing:
 
 def test_values_behind_a_segment_go_on_from_its_memory():
     ppo, _ = wandered(ppo_of())
-    drain = ppo._rollout.drain(1, 1)
-    goes_on = np.flatnonzero(drain.bootstrapped)
-    assert drain.bootstrap_memory[goes_on].any(axis=1).sum() > 0
-    following, _ = ppo._next_values(drain, torch.zeros(120), torch.zeros(()))
+    rollout = ppo._rollout.take(1, 1)
+    goes_on = np.flatnonzero(rollout.bootstrapped)
+    assert rollout.bootstrap_memory[goes_on].any(axis=1).sum() > 0
+    following, _ = ppo._next_values(rollout, torch.zeros(120), torch.zeros(()))
     for segment in goes_on:
-        end = drain.ends[segment]
+        end = rollout.ends[segment]
         with torch.no_grad():
             policy, move = ppo.policy, torch.from_numpy
-            inputs = policy.prepare([move(drain.observations[0][end : end + 1])])
-            _, memory = policy.features(inputs, move(drain.memory[end : end + 1]))
-            inputs = policy.prepare([move(drain.bootstrap_observations[0][segment : segment + 1])])
+            inputs = policy.prepare([move(rollout.observations[0][end : end + 1])])
+            _, memory = policy.features(inputs, move(rollout.memory[end : end + 1]))
+            inputs = policy.prepare([move(rollout.bootstrap_observations[0][segment : segment + 1])])
             features, _ = policy.features(inputs, memory)
             expected = ppo._value(inputs, features)
         torch.testing.assert_close(following[end], expected[0], atol=1e-5, rtol=1e-4)
@@ -121,15 +121,15 @@ def gradients_of(algorithm, batch):
 
 def test_padding_changes_neither_losses_nor_gradients_of_ppo():
     ppo, _ = wandered(ppo_of())
-    batch = ppo._evaluate(ppo._rollout.drain(1, 1))
-    valid = batch.played.counted.view(-1, 8).sum(1)
+    batch = ppo._evaluate(ppo._rollout.take(1, 1))
+    valid = batch.played.loss_mask.view(-1, 8).sum(1)
     short = (valid == 5).nonzero()[:1, 0]
     padded = batch.take(short)
     played = padded.played
     whole = padded._replace(
         played=played._replace(
             inputs=tuple(x[:5] for x in played.inputs), mask=played.mask[:5], continuous=played.continuous[:5],
-            discrete=played.discrete[:5], counted=None,
+            discrete=played.discrete[:5], loss_mask=None,
         ),
         **{name: getattr(padded, name)[:5] for name in padded._fields[1:]},
     )  # fmt: skip
@@ -188,16 +188,16 @@ def test_returns_along_a_sequence_are_those_of_each_of_its_steps():
     links, rewards = wanderers.rows.gather(np.arange(wanderers.rows.head + 1), ("next", "reward"))
     returns, next_discount = batch.returns.view(30, -1), batch.next_discount.view(30, -1)
     checked = 0
-    for walk in range(30):
-        for step in np.flatnonzero(drawn.learned[walk]):
-            number, total, weight = int(drawn.numbers[walk, step]), 0.0, 1.0
+    for sequence in range(30):
+        for step in np.flatnonzero(drawn.learned[sequence]):
+            number, total, weight = int(drawn.numbers[sequence, step]), 0.0, 1.0
             for _ in range(3):
                 if number == 0 or links[number] < 0:
                     break
                 total, weight, number = total + weight * rewards[number], weight * 0.9, int(links[number])
-            assert returns[walk, step] == pytest.approx(total, abs=1e-5)
-            assert next_discount[walk, step] == pytest.approx(weight if number else 0, abs=1e-6)
-            assert drawn.numbers[walk, drawn.bootstrap[walk, step]] == number
+            assert returns[sequence, step] == pytest.approx(total, abs=1e-5)
+            assert next_discount[sequence, step] == pytest.approx(weight if number else 0, abs=1e-6)
+            assert drawn.numbers[sequence, drawn.bootstrap[sequence, step]] == number
             checked += 1
     assert checked > 100
 

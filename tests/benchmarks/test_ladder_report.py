@@ -27,7 +27,7 @@ def test_run_is_read_from_its_summary():
     summary = {
         "samples": 1000,
         "samples_per_second": 100.0,
-        "supply_fraction": 0.9,
+        "env_utilization": 0.9,
         "stopped_by": "goal",
         "goal_samples": 900,
         "goal_seconds": 9.0,
@@ -42,7 +42,7 @@ def test_run_is_read_from_its_summary():
         500,
         5,
     )
-    assert (read.samples_per_second, read.supply_fraction) == (pytest.approx(90), pytest.approx(0.81))
+    assert (read.samples_per_second, read.env_utilization) == (pytest.approx(90), pytest.approx(0.81))
     capped = Run.of(3, {**summary, "goal_samples": None, "goal_seconds": None, "goal_windows": {}}, 15.0)
     assert (capped.samples, capped.command_seconds, capped.samples_1000) == (None, None, None)
 

@@ -19,7 +19,7 @@ def test_json_is_one_object_with_every_contender_and_ratios(capsys):
         figures = result[name]
         assert figures["samples"] > 0
         assert figures["samples_per_second"] == figures["samples"] / figures["seconds"]
-        assert 0 < figures["supply_fraction"] < 1.2
+        assert 0 < figures["env_utilization"] < 1.2
         assert figures["layout"].startswith("2 instances in ")
     assert "sb3_subproc" not in result
     assert result["over_gymnasium_async"]["gymnasium_async"] == 1.0
@@ -30,7 +30,7 @@ def test_law_none_has_no_supply(capsys):
     argv = ["--law", "none", "--instances", "2", "--seconds", "0.4", "--json", "--contenders", "async"]
     assert main(argv) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["async"]["supply_fraction"] is None
+    assert result["async"]["env_utilization"] is None
     assert result["async"]["samples"] > 0
 
 
@@ -47,7 +47,7 @@ def test_score_joins_rounds():
     score = Score(samples=30, seconds=3.0, spans=[Span(9, 1.0, 1.0), Span(19, 2.0, 1.0)])
     figures = score.figures("words")
     assert figures["samples_per_second"] == 10.0
-    assert figures["supply_fraction"] == pytest.approx(28 / (9 + 38))
+    assert figures["env_utilization"] == pytest.approx(28 / (9 + 38))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_counts_are_compared_with_the_fewest(capsys):
         assert instances < samples <= instances * (0.4 / 0.018 + 2)  # a first and a last step take less
         assert samples / (samples + instances) <= figures["samples_per_pass"] <= instances  # some may be under way
         assert figures["samples_per_second"] == samples / figures["seconds"]
-        assert 0 < figures["supply_fraction"] < 1.2
+        assert 0 < figures["env_utilization"] < 1.2
         assert figures["layout"].startswith(f"{instances} instances in ")
         assert figures["collector_microseconds"] > 0
         assert figures["workers_microseconds"] >= 0

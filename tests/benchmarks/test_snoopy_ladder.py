@@ -21,7 +21,7 @@ def summary(seconds: float | None, rate: float = 100.0) -> dict:
     return {
         "samples": int(rate * (seconds or 900)),
         "samples_per_second": rate,
-        "supply_fraction": 0.9,
+        "env_utilization": 0.9,
         "stopped_by": "goal" if reached else "seconds",
         "goal_samples": int(rate * seconds) if reached else None,
         "goal_seconds": seconds,

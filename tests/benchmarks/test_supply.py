@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.supply import Completions, Span, supply_fraction
+from benchmarks.supply import Completions, Span, env_utilization
 
 
 def completions(*moments: tuple[float, float]) -> Span:
@@ -21,19 +21,19 @@ def test_span_needs_two_completions():
 
 
 def test_instance_that_never_waits_has_supply_fraction_one():
-    assert supply_fraction([completions((1.0, 1.0), (2.0, 2.0), (5.0, 5.0))]) == pytest.approx(1.0)
+    assert env_utilization([completions((1.0, 1.0), (2.0, 2.0), (5.0, 5.0))]) == pytest.approx(1.0)
 
 
 def test_supply_fraction_matches_hand_computation():
     # First: 2 samples in 6 s that drew 4 s: could have been 3. Second: 3 samples in 6 s that drew 1.5 s: 12.
-    assert supply_fraction([Span(2, 6.0, 4.0), Span(3, 6.0, 1.5)]) == pytest.approx((2 + 3) / (3 + 12))
+    assert env_utilization([Span(2, 6.0, 4.0), Span(3, 6.0, 1.5)]) == pytest.approx((2 + 3) / (3 + 12))
 
 
 def test_durations_of_resets_lower_the_supply():
     # Two samples of 1 s with a reset of 2 s between them: nobody waited.
-    assert supply_fraction([completions((1.0, 1.0), (4.0, 4.0))]) == pytest.approx(1.0)
+    assert env_utilization([completions((1.0, 1.0), (4.0, 4.0))]) == pytest.approx(1.0)
 
 
 def test_nothing_drawn_means_no_supply():
-    assert supply_fraction([]) is None
-    assert supply_fraction([Span(0, 0.0, 0.0), Span(5, 1.0, 0.0)]) is None
+    assert env_utilization([]) is None
+    assert env_utilization([Span(0, 0.0, 0.0), Span(5, 1.0, 0.0)]) is None

@@ -14,7 +14,7 @@ SUMMARY = {
     "samples": 1000,
     "seconds": 12.0,
     "samples_per_second": 100.0,
-    "supply_fraction": 0.9,
+    "env_utilization": 0.9,
     "updates_achieved": {"B": 0.99},
     "dropped": {"B": 100},
     "layout": "16 instances in 4 workers",
@@ -30,13 +30,13 @@ def test_dropped_samples_count_as_lost(monkeypatch):
     figures = training.learn(task("lognormal"), "ppo", 5.0, lockstep=False)
     assert figures["samples"] == 900
     assert figures["samples_per_second"] == pytest.approx(90.0)
-    assert figures["supply_fraction"] == pytest.approx(0.81)
+    assert figures["env_utilization"] == pytest.approx(0.81)
     assert (figures["dropped"], figures["achieved_updates_ratio"]) == (100, 0.99)
 
 
 def test_law_without_durations_has_no_supply(monkeypatch):
     monkeypatch.setattr(training, "train", lambda overrides, folder: SUMMARY)
-    assert training.learn(task("none"), "sac", 5.0, lockstep=False)["supply_fraction"] is None
+    assert training.learn(task("none"), "sac", 5.0, lockstep=False)["env_utilization"] is None
 
 
 @pytest.mark.parametrize("lockstep", [False, True])

@@ -80,7 +80,7 @@ class Step:
     final: bool = False
 
     @property
-    def drawable(self) -> bool:
+    def sampleable(self) -> bool:
         return self.next is not None or self.terminated
 
 

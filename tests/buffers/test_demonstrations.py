@@ -1,4 +1,4 @@
-"""Demonstrations become rows that replay walks like any others."""
+"""Demonstrations become rows that replay sequences like any others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws, walks and n-step returns."""
+"""Draws, sequences and n-step returns."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def reference(step: Step, steps: int, discount: float) -> tuple[list[Step], floa
     """Rows walked, return, bootstrap discount and bootstrap row, one step at a time."""
     walked, total, weight = [], 0.0, 1.0
     current: Step | None = step
-    while current is not None and len(walked) < steps and current.drawable:
+    while current is not None and len(walked) < steps and current.sampleable:
         walked.append(current)
         total += weight * float(oracle.reward(np.int64(current.episode), np.int64(current.step)))
         weight *= discount
@@ -32,7 +32,7 @@ def test_samples_equal_a_plain_reference_over_cut_ended_lost_and_open_episodes(c
         batch = replay.sample(rng, 500, steps, 0.9)
         for i, number in enumerate(batch.numbers[:, 0].tolist()):
             start = players.steps[number - 1]
-            assert start.drawable
+            assert start.sampleable
             walked, total, discount, bootstrap = reference(start, steps, 0.9)
             k = len(walked)
             ends.add((bootstrap is None, bootstrap is not None and bootstrap.final, k < steps))
@@ -48,7 +48,7 @@ def test_samples_equal_a_plain_reference_over_cut_ended_lost_and_open_episodes(c
         check_content(players, batch)
     if capacity > 64:
         assert {(True, False, False), (False, True, False), (False, False, False)} <= ends
-    if steps > 1:  # walks that end early: terminated, truncated, and not linked
+    if steps > 1:  # sequences that end early: terminated, truncated, and not linked
         assert {(True, False, True), (False, True, True), (False, False, True)} <= ends
 
 
@@ -78,9 +78,9 @@ def test_every_drawable_row_outside_the_guard_zone_is_drawn_equally_often():
     for _ in range(300):
         players.append()
     oldest = players.rows.overwritten + players.rows.guard + 1
-    wanted = [s.number for s in players.held() if s.drawable and s.number >= oldest]
-    walk = Replay(players.rows).draw(np.random.default_rng(1), 200 * len(wanted), 1)
-    numbers, counts = np.unique(walk.numbers[:, 0], return_counts=True)
+    wanted = [s.number for s in players.held() if s.sampleable and s.number >= oldest]
+    sequence = Replay(players.rows).draw(np.random.default_rng(1), 200 * len(wanted), 1)
+    numbers, counts = np.unique(sequence.numbers[:, 0], return_counts=True)
     assert numbers.tolist() == wanted
     assert 120 < counts.min() <= counts.max() < 280  # 200 +- 5.7 standard deviations
 
@@ -89,7 +89,7 @@ def test_a_rare_drawable_row_is_found_among_many_that_are_not():
     players = Players(make_rows(1000), agents=500)
     players.append(np.arange(500))
     replay, rng = Replay(players.rows), np.random.default_rng(0)
-    wanted = [s.number for s in players.steps if s.drawable]
+    wanted = [s.number for s in players.steps if s.sampleable]
     assert 0 < len(wanted) < 100
     assert set(replay.draw(rng, 2000, 2).numbers[:, 0].tolist()) == set(wanted)
 
@@ -129,7 +129,7 @@ def test_a_row_overwritten_while_it_is_gathered_is_drawn_again(monkeypatch):
 def test_a_walk_that_met_an_open_row_does_not_go_on_when_the_link_appears(monkeypatch):
     players = Players(make_rows(64), agents=1)
     while not (
-        len(players.steps) > 1 and players.steps[-2].next is players.steps[-1] and not players.steps[-1].drawable
+        len(players.steps) > 1 and players.steps[-2].next is players.steps[-1] and not players.steps[-1].sampleable
     ):
         players.append()
     newest = players.rows.head
@@ -144,10 +144,10 @@ def test_a_walk_that_met_an_open_row_does_not_go_on_when_the_link_appears(monkey
 
     monkeypatch.setattr(players.rows, "slots", slots_while_the_writer_goes_on)
     monkeypatch.setattr(Replay, "_starts", lambda self, rng, batch: np.full(batch, newest - 1))
-    walk = Replay(players.rows).draw(np.random.default_rng(0), 3, 6)
+    sequence = Replay(players.rows).draw(np.random.default_rng(0), 3, 6)
     assert players.steps[newest - 1].next is not None
-    assert walk.valid.tolist() == [[True] + [False] * 5] * 3
-    assert walk.numbers[:, -1].tolist() == [newest] * 3
+    assert sequence.valid.tolist() == [[True] + [False] * 5] * 3
+    assert sequence.numbers[:, -1].tolist() == [newest] * 3
 
 
 def test_drawing_from_nothing_drawable_is_an_error():

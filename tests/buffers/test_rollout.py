@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from buffers.rollout import Rollout
+from buffers.rollout import RolloutReader
 from tests.buffers import buffers_oracle as oracle
 from tests.buffers.buffers_oracle import Players, Step, make_rows
 
@@ -15,8 +15,8 @@ class Reference:
         self.size = size
         self.taken: set[int] = set()
 
-    def drain(self, steps: list[Step]) -> list[list[Step]] | None:
-        waiting = [s for s in steps if s.drawable and s.number not in self.taken]
+    def take(self, steps: list[Step]) -> list[list[Step]] | None:
+        waiting = [s for s in steps if s.sampleable and s.number not in self.taken]
         if len(waiting) < self.size:
             return None
         chosen = waiting[: self.size]
@@ -36,44 +36,44 @@ class Reference:
 @pytest.mark.parametrize(("agents", "size"), [(16, 64), (5, 300), (40, 32)])
 def test_rollouts_equal_a_plain_reference_and_deliver_every_row_once(agents, size):
     players = Players(make_rows(20_000), agents=agents, seed=agents)
-    rollout, plain = Rollout(players.rows, size), Reference(size)
-    drains = 0
+    rollout, plain = RolloutReader(players.rows, size), Reference(size)
+    rollouts = 0
     for _ in range(700):
         players.append()
-        assert rollout.waiting == sum(s.drawable for s in players.steps) - drains * size
+        assert rollout.waiting == sum(s.sampleable for s in players.steps) - rollouts * size
         if players.rng.random() < 0.3:
-            drain, segments = rollout.drain(0, 0), plain.drain(players.steps)
-            assert (drain is None) == (segments is None)
-            if drain is not None:
-                drains += 1
-                check(drain, segments, players)
-    assert drains > 5
+            rollout, segments = rollout.take(0, 0), plain.take(players.steps)
+            assert (rollout is None) == (segments is None)
+            if rollout is not None:
+                rollouts += 1
+                check(rollout, segments, players)
+    assert rollouts > 5
     assert rollout.dropped == 0
 
 
-def check(drain, segments, players):
+def check(rollout, segments, players):
     flat = [step for segment in segments for step in segment]
-    assert drain.numbers.tolist() == [s.number for s in flat]
-    assert drain.agent.tolist() == [s.agent for s in flat]
-    assert drain.ends.tolist() == (np.cumsum([len(s) for s in segments]) - 1).tolist()
+    assert rollout.numbers.tolist() == [s.number for s in flat]
+    assert rollout.agent.tolist() == [s.agent for s in flat]
+    assert rollout.ends.tolist() == (np.cumsum([len(s) for s in segments]) - 1).tolist()
     episode, step = np.array([s.episode for s in flat]), np.array([s.step for s in flat])
-    assert np.array_equal(drain.observations[0], oracle.vector(episode, step))
-    assert np.array_equal(drain.observations[1], oracle.image(episode, step))
-    assert np.array_equal(drain.mask, oracle.mask(episode, step))
-    assert np.array_equal(drain.continuous, oracle.continuous(episode, step))
-    assert np.array_equal(drain.discrete, oracle.discrete(episode, step))
-    assert np.array_equal(drain.rewards, oracle.reward(episode, step))
-    assert np.array_equal(drain.log_prob, -drain.rewards)
-    assert drain.terminated.tolist() == [s.terminated for s in flat]
-    assert drain.truncated.tolist() == [s.next is not None and s.next.final for s in flat]
+    assert np.array_equal(rollout.observations[0], oracle.vector(episode, step))
+    assert np.array_equal(rollout.observations[1], oracle.image(episode, step))
+    assert np.array_equal(rollout.mask, oracle.mask(episode, step))
+    assert np.array_equal(rollout.continuous, oracle.continuous(episode, step))
+    assert np.array_equal(rollout.discrete, oracle.discrete(episode, step))
+    assert np.array_equal(rollout.rewards, oracle.reward(episode, step))
+    assert np.array_equal(rollout.log_prob, -rollout.rewards)
+    assert rollout.terminated.tolist() == [s.terminated for s in flat]
+    assert rollout.truncated.tolist() == [s.next is not None and s.next.final for s in flat]
     lasts = [segment[-1] for segment in segments]
-    assert drain.bootstrapped.tolist() == [not s.terminated for s in lasts]
+    assert rollout.bootstrapped.tolist() == [not s.terminated for s in lasts]
     after = [s.next for s in lasts if s.next]
     episode, step = np.array([s.episode for s in after]), np.array([s.step for s in after])
-    assert np.array_equal(drain.bootstrap_observations[0][drain.bootstrapped], oracle.vector(episode, step))
-    assert np.array_equal(drain.bootstrap_observations[1][drain.bootstrapped], oracle.image(episode, step))
-    assert np.array_equal(drain.bootstrap_mask[drain.bootstrapped], oracle.mask(episode, step))
-    assert not drain.bootstrap_observations[0][~drain.bootstrapped].any()
+    assert np.array_equal(rollout.bootstrap_observations[0][rollout.bootstrapped], oracle.vector(episode, step))
+    assert np.array_equal(rollout.bootstrap_observations[1][rollout.bootstrapped], oracle.image(episode, step))
+    assert np.array_equal(rollout.bootstrap_mask[rollout.bootstrapped], oracle.mask(episode, step))
+    assert not rollout.bootstrap_observations[0][~rollout.bootstrapped].any()
 
 
 def play(players, appends, version):
@@ -85,18 +85,18 @@ def play(players, appends, version):
 def test_open_rows_are_the_first_of_their_agents_next_segment():
     players = Players(make_rows(2000), agents=3)
     play(players, 3, 0)
-    open_rows = {s.agent: s for s in players.steps if not s.drawable and not s.final}
+    open_rows = {s.agent: s for s in players.steps if not s.sampleable and not s.final}
     assert open_rows
-    rollout = Rollout(players.rows, players.rows.drawable)
-    first = rollout.drain(0, 0)
+    rollout = RolloutReader(players.rows, players.rows.sampleable)
+    first = rollout.take(0, 0)
     play(players, 4, 0)
     rollout.size = rollout.waiting
-    second = rollout.drain(0, 0)
+    second = rollout.take(0, 0)
     for agent, row in open_rows.items():
-        if row.drawable:
+        if row.sampleable:
             assert row.number not in first.numbers
             assert second.numbers[second.agent == agent][0] == row.number
-    assert any(row.drawable for row in open_rows.values())
+    assert any(row.sampleable for row in open_rows.values())
 
 
 @pytest.mark.parametrize("max_lag", [0, 2])
@@ -105,17 +105,17 @@ def test_rows_older_than_max_lag_are_dropped_counted_and_replaced_by_newer(max_l
     play(players, 30, 0)
     old = [s for s in players.steps if not s.final]
     play(players, 40, max_lag + 1)
-    rollout = Rollout(players.rows, 60)
+    rollout = RolloutReader(players.rows, 60)
     # A row is of the version that was there when its decision was made, one append earlier.
-    stale = {s.number for s in players.steps if s.drawable and not s.final and s.version == 0}
+    stale = {s.number for s in players.steps if s.sampleable and not s.final and s.version == 0}
     assert len(stale) > len(old) - 6
-    drain = rollout.drain(max_lag + 1, max_lag)
-    assert len(drain.numbers) == 60
-    assert (drain.versions == max_lag + 1).all()
+    rollout = rollout.take(max_lag + 1, max_lag)
+    assert len(rollout.numbers) == 60
+    assert (rollout.versions == max_lag + 1).all()
     assert rollout.dropped == len(stale)
-    assert rollout.waiting == sum(s.drawable for s in players.steps) - len(stale) - 60
-    assert drain.numbers.tolist() == sorted_by_agent(
-        [s for s in players.steps if s.drawable and s.number not in stale][:60]
+    assert rollout.waiting == sum(s.sampleable for s in players.steps) - len(stale) - 60
+    assert rollout.numbers.tolist() == sorted_by_agent(
+        [s for s in players.steps if s.sampleable and s.number not in stale][:60]
     )
 
 
@@ -126,42 +126,42 @@ def sorted_by_agent(steps):
 def test_a_row_that_was_open_at_the_last_drain_may_be_one_version_older():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = Rollout(players.rows, players.rows.drawable)
-    assert rollout.drain(0, 0) is not None
-    carried = {s.number for s in players.steps if not s.drawable and not s.final}
+    rollout = RolloutReader(players.rows, players.rows.sampleable)
+    assert rollout.take(0, 0) is not None
+    carried = {s.number for s in players.steps if not s.sampleable and not s.final}
     players.acted[:] = 1  # the games stood still during the update
     play(players, 10, 1)
-    carried = {n for n in carried if players.steps[n - 1].drawable}
+    carried = {n for n in carried if players.steps[n - 1].sampleable}
     rollout.size = 20
-    drain = rollout.drain(1, 0)
+    rollout = rollout.take(1, 0)
     assert len(carried) > 1
-    assert set(drain.numbers[drain.versions == 0].tolist()) == carried
+    assert set(rollout.numbers[rollout.versions == 0].tolist()) == carried
     assert rollout.dropped == 0
 
 
 def test_a_carried_row_two_versions_older_is_dropped():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = Rollout(players.rows, players.rows.drawable)
-    rollout.drain(0, 0)
-    carried = {s.number for s in players.steps if not s.drawable and not s.final}
+    rollout = RolloutReader(players.rows, players.rows.sampleable)
+    rollout.take(0, 0)
+    carried = {s.number for s in players.steps if not s.sampleable and not s.final}
     play(players, 10, 2)
     rollout.size = 20
-    drain = rollout.drain(2, 0)
-    assert (drain.versions == 2).all()
-    assert rollout.dropped >= len([n for n in carried if players.steps[n - 1].drawable]) > 0
+    rollout = rollout.take(2, 0)
+    assert (rollout.versions == 2).all()
+    assert rollout.dropped >= len([n for n in carried if players.steps[n - 1].sampleable]) > 0
 
 
 def test_a_complete_row_left_over_at_the_last_drain_may_be_one_version_older():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = Rollout(players.rows, 20)
-    rollout.drain(0, 0)
+    rollout = RolloutReader(players.rows, 20)
+    rollout.take(0, 0)
     left = rollout.waiting
     assert left > 20
-    assert rollout.drain(1, 0).versions.tolist() == [0] * 20
+    assert rollout.take(1, 0).versions.tolist() == [0] * 20
     assert rollout.dropped == 0
-    assert rollout.drain(2, 0) is None
+    assert rollout.take(2, 0) is None
     assert rollout.dropped == left - 20
 
 
@@ -169,43 +169,45 @@ def test_dropping_leaves_too_few_rows_and_the_fresh_ones_wait():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
     play(players, 10, 5)
-    fresh = [s for s in players.steps if s.drawable and s.version == 5]
-    stale = [s for s in players.steps if s.drawable and s.version == 0]
-    rollout = Rollout(players.rows, 60)
+    fresh = [s for s in players.steps if s.sampleable and s.version == 5]
+    stale = [s for s in players.steps if s.sampleable and s.version == 0]
+    rollout = RolloutReader(players.rows, 60)
     assert len(fresh) < 60 <= rollout.waiting
-    assert rollout.drain(5, 1) is None
+    assert rollout.take(5, 1) is None
     assert rollout.dropped == len(stale)
     assert rollout.waiting == len(fresh)
     play(players, 20, 5)
-    drain = rollout.drain(5, 1)
-    assert drain.numbers.tolist() == sorted_by_agent([s for s in players.steps if s.drawable and s.version == 5][:60])
+    rollout = rollout.take(5, 1)
+    assert rollout.numbers.tolist() == sorted_by_agent(
+        [s for s in players.steps if s.sampleable and s.version == 5][:60]
+    )
 
 
 def test_rows_overwritten_before_they_were_drained_are_counted_as_dropped():
     players = Players(make_rows(200), agents=8)
-    rollout = Rollout(players.rows, 50)
-    drained = []
+    rollout = RolloutReader(players.rows, 50)
+    taken = []
     for i in range(60):
         for _ in range(int(players.rng.integers(1, 120))):
             players.append()
-        while (drain := rollout.drain(0, 0)) is not None:
-            drained += drain.numbers.tolist()
+        while (rollout := rollout.take(0, 0)) is not None:
+            taken += rollout.numbers.tolist()
             episode, step = (
-                np.array([getattr(players.steps[n - 1], k) for n in drain.numbers]) for k in ("episode", "step")
+                np.array([getattr(players.steps[n - 1], k) for n in rollout.numbers]) for k in ("episode", "step")
             )
-            assert np.array_equal(drain.observations[0], oracle.vector(episode, step))
-        assert len(drained) + rollout.dropped + rollout.waiting == players.rows.drawable
-        held = {s.number for s in players.held() if s.drawable} - set(drained)
+            assert np.array_equal(rollout.observations[0], oracle.vector(episode, step))
+        assert len(taken) + rollout.dropped + rollout.waiting == players.rows.sampleable
+        held = {s.number for s in players.held() if s.sampleable} - set(taken)
         assert rollout.waiting == len(held)
         assert i < 3 or rollout.dropped > 0
-    assert len(drained) == len(set(drained))
+    assert len(taken) == len(set(taken))
 
 
 def test_rows_overwritten_during_the_gather_are_dropped_not_delivered(monkeypatch):
     players = Players(make_rows(200), agents=8)
     while players.rows.head < 200:
         players.append()
-    rollout = Rollout(players.rows, 50)
+    rollout = RolloutReader(players.rows, 50)
     gather, disturbed = players.rows.gather, []
 
     def gather_while_the_writer_goes_on(numbers, names):
@@ -217,28 +219,28 @@ def test_rows_overwritten_during_the_gather_are_dropped_not_delivered(monkeypatc
         return gathered
 
     monkeypatch.setattr(players.rows, "gather", gather_while_the_writer_goes_on)
-    drain = rollout.drain(0, 0)
+    rollout = rollout.take(0, 0)
     assert disturbed
-    assert drain.numbers.min() > players.rows.overwritten
+    assert rollout.numbers.min() > players.rows.overwritten
     assert rollout.dropped > 0
-    assert 50 + rollout.dropped + rollout.waiting == players.rows.drawable
+    assert 50 + rollout.dropped + rollout.waiting == players.rows.sampleable
 
 
 def test_a_rollout_that_loads_state_goes_on_as_the_one_that_saved_it():
     players = Players(make_rows(5000), agents=8)
-    first = Rollout(players.rows, 64)
+    first = RolloutReader(players.rows, 64)
     for i in range(400):
         players.version = i // 50
         players.append()
-        first.drain(players.version, 1)
-    second = Rollout(players.rows, 64)
+        first.take(players.version, 1)
+    second = RolloutReader(players.rows, 64)
     second.load_state(first.state())
     assert (second.waiting, second.dropped) == (first.waiting, first.dropped)
     compared = 0
     for i in range(400, 700):
         players.version = i // 50
         players.append()
-        one, other = first.drain(players.version, 1), second.drain(players.version, 1)
+        one, other = first.take(players.version, 1), second.take(players.version, 1)
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             compared += 1

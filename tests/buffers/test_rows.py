@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from buffers.replay import Replay
-from buffers.rollout import Rollout
+from buffers.rollout import RolloutReader
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.buffers import buffers_oracle as oracle
@@ -56,8 +56,8 @@ def test_counters_count_samples_and_drawable_rows(capacity):
     for _ in range(400):
         players.append()
         assert rows.samples == sum(not s.final for s in players.steps)
-        assert rows.drawable_now == sum(s.drawable for s in players.held())
-    unlinked_before_overwritten = sum(s.drawable for s in players.steps) - rows.drawable
+        assert rows.drawable_now == sum(s.sampleable for s in players.held())
+    unlinked_before_overwritten = sum(s.sampleable for s in players.steps) - rows.sampleable
     if capacity == 5000:
         assert unlinked_before_overwritten == 0
     assert unlinked_before_overwritten >= 0
@@ -65,7 +65,7 @@ def test_counters_count_samples_and_drawable_rows(capacity):
 
 def test_empty_memory_is_an_empty_buffer_whose_row_0_absorbs():
     rows = make_rows(20)
-    assert (rows.head, rows.drawable, rows.drawable_now, rows.samples) == (0, 0, 0, 0)
+    assert (rows.head, rows.sampleable, rows.drawable_now, rows.samples) == (0, 0, 0, 0)
     players = Players(rows, agents=3)
     for _ in range(60):
         players.append()
@@ -122,7 +122,7 @@ def test_a_terminated_agents_number_starts_afresh():
     append_one(writer, 7, terminated=True)
     append_one(writer, 7)
     assert rows.fields["next"][1:3].tolist() == [0, -1]
-    assert rows.drawable == 1
+    assert rows.sampleable == 1
 
 
 def test_a_writer_that_loads_state_goes_on_linking():
@@ -160,8 +160,8 @@ def test_a_new_writer_goes_on_where_another_died_in_an_append(place, monkeypatch
     assert np.array_equal(vector, oracle.vector(episode, step))
     finished = ~np.isin(links, unfinished)
     assert links[finished].tolist() == [next_in_reference(s) for s, whole in zip(held, finished) if whole]
-    walk = Replay(rows).draw(np.random.default_rng(0), 500, 3)
-    assert not np.isin(walk.numbers[:, :3][walk.valid], unfinished).any()
+    sequence = Replay(rows).draw(np.random.default_rng(0), 500, 3)
+    assert not np.isin(sequence.numbers[:, :3][sequence.valid], unfinished).any()
     append_one(writer, 3)
     append_one(writer, 3)
     assert rows.gather(np.array([rows.head - 1]), ("next",))[0] == rows.head
@@ -172,10 +172,10 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
     places = 0
     for line in itertools.count(1):
         players = Players(make_rows(capacity), agents=12, seed=line)
-        rows, rollout = players.rows, Rollout(players.rows, 20)
+        rows, rollout = players.rows, RolloutReader(players.rows, 20)
         for _ in range(60):
             players.append()
-        drained = drain_all(rollout)
+        taken = drain_all(rollout)
         if not dies_at(line, players.append):
             break  # an append has no more lines than that
         places += 1
@@ -185,12 +185,12 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
         assert rows.head == rows.reserved
         assert rows.drawable_now == np.count_nonzero(links >= 0)
         if capacity > rows.head:
-            assert rows.drawable == np.count_nonzero(links >= 0)
+            assert rows.sampleable == np.count_nonzero(links >= 0)
             assert rows.samples == np.count_nonzero(~final)
         for _ in range(60):
             heir.append()
             numbers += drain_all(rollout)
-        assert len(set(drained + numbers)) == len(drained + numbers)
+        assert len(set(taken + numbers)) == len(taken + numbers)
         assert rollout.waiting < 20
         (links,) = rows.gather(held(rows), ("next",))
         assert rows.drawable_now == np.count_nonzero(links >= 0)
@@ -227,8 +227,8 @@ def dies_at(line, append):
 
 def drain_all(rollout):
     numbers = []
-    while drain := rollout.drain(0, 100):
-        numbers += drain.numbers.tolist()
+    while rollout := rollout.take(0, 100):
+        numbers += rollout.numbers.tolist()
     return numbers
 
 

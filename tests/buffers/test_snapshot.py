@@ -5,7 +5,7 @@ import pytest
 
 from buffers import snapshot
 from buffers.replay import Replay
-from buffers.rollout import Rollout
+from buffers.rollout import RolloutReader
 from buffers.rows import Writer
 from buffers.snapshot import Snapshot, restore
 from tests.buffers import buffers_oracle as oracle
@@ -46,7 +46,7 @@ def test_restored_rows_are_the_same_and_training_goes_on_the_same(capacity, appe
         np.array([getattr(players.steps[n - 1], k) for n in batch.numbers[:, 0]]) for k in ("episode", "step")
     )
     assert np.array_equal(batch.observations[0][:, 0], oracle.vector(episode, step))
-    assert other.drawable_now == sum(s.drawable for s in players.held())
+    assert other.drawable_now == sum(s.sampleable for s in players.held())
 
 
 def test_only_changed_chunks_need_be_written_again():
@@ -137,7 +137,7 @@ def test_a_snapshot_fits_a_buffer_of_another_size(capacity):
     vector, links = other.gather(np.array([s.number for s in kept]), ("observation_0", "next"))
     episode, step = np.array([s.episode for s in kept]), np.array([s.step for s in kept])
     assert np.array_equal(vector, oracle.vector(episode, step))
-    assert other.drawable_now == sum(s.drawable for s in kept) == (links >= 0).sum()
+    assert other.drawable_now == sum(s.sampleable for s in kept) == (links >= 0).sum()
     Writer(other)
     players.rows, players.writer = other, Writer(other)
     for _ in range(300):
@@ -148,8 +148,8 @@ def test_a_snapshot_fits_a_buffer_of_another_size(capacity):
 @pytest.mark.parametrize("later", ["rows", "rollout"])
 def test_a_rollout_goes_on_with_rows_saved_a_little_earlier_or_later(later):
     players = played(1000, 60)
-    rollout = Rollout(players.rows, 50)
-    rollout.drain(0, 0)
+    rollout = RolloutReader(players.rows, 50)
+    rollout.take(0, 0)
     state = rollout.state()
     if later == "rows":
         for _ in range(5):
@@ -159,18 +159,18 @@ def test_a_rollout_goes_on_with_rows_saved_a_little_earlier_or_later(later):
     if later == "rollout":
         for _ in range(60):
             players.append()
-        rollout.drain(0, 0)
+        rollout.take(0, 0)
         state = rollout.state()
     other = make_rows(1000)
     restore(other, index, chunks)
-    resumed = Rollout(other, 50)
+    resumed = RolloutReader(other, 50)
     resumed.load_state(state)
     links = other.fields["next"][1 : other.head + 1]
     taken = 50 if later == "rows" else None
     waiting = resumed.waiting
     assert taken is None or waiting == (links >= 0).sum() - taken
-    drained = 0
-    while resumed.drain(0, 0):
-        drained += 50
-    assert 0 <= waiting - drained == resumed.waiting < 50
+    taken = 0
+    while resumed.take(0, 0):
+        taken += 50
+    assert 0 <= waiting - taken == resumed.waiting < 50
     assert resumed.dropped == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from buffers.replay import Replay
-from buffers.rollout import Rollout
+from buffers.rollout import RolloutReader
 from buffers.rows import Layout, Rows
 from buffers.snapshot import Snapshot, restore
 from tests.buffers import buffers_oracle as oracle
@@ -82,26 +82,26 @@ def test_replay_finds_no_torn_or_mislinked_row(rows):
 
 
 def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
-    rollout, numbers = Rollout(rows, 60), []
+    rollout, numbers = RolloutReader(rows, 60), []
     while rows.head < LAPS * CAPACITY or len(numbers) < 50:
-        drain = rollout.drain(0, 0)
-        if drain is None:
+        rollout = rollout.take(0, 0)
+        if rollout is None:
             continue
-        numbers.append(drain.numbers)
-        episode, step = identify(drain.observations)
-        assert np.array_equal(drain.rewards, oracle.reward(episode, step))
-        assert np.array_equal(drain.log_prob, -drain.rewards)
+        numbers.append(rollout.numbers)
+        episode, step = identify(rollout.observations)
+        assert np.array_equal(rollout.rewards, oracle.reward(episode, step))
+        assert np.array_equal(rollout.log_prob, -rollout.rewards)
         last = step == oracle.length(episode) - 1
-        assert np.array_equal(drain.terminated, last & (oracle.end(episode) == oracle.TERMINATED))
-        assert np.array_equal(drain.truncated, last & (oracle.end(episode) == oracle.TRUNCATED))
-        starts = np.concatenate(([0], drain.ends[:-1] + 1))
+        assert np.array_equal(rollout.terminated, last & (oracle.end(episode) == oracle.TERMINATED))
+        assert np.array_equal(rollout.truncated, last & (oracle.end(episode) == oracle.TRUNCATED))
+        starts = np.concatenate(([0], rollout.ends[:-1] + 1))
         inner = np.setdiff1d(np.arange(60), starts)
         assert np.array_equal(episode[inner], episode[inner - 1])
         assert np.array_equal(step[inner], step[inner - 1] + 1)
-        goes_on = drain.bootstrapped
-        after = identify([o[goes_on] for o in drain.bootstrap_observations])
-        assert np.array_equal(after[0], episode[drain.ends[goes_on]])
-        assert np.array_equal(after[1], step[drain.ends[goes_on]] + 1)
+        goes_on = rollout.bootstrapped
+        after = identify([o[goes_on] for o in rollout.bootstrap_observations])
+        assert np.array_equal(after[0], episode[rollout.ends[goes_on]])
+        assert np.array_equal(after[1], step[rollout.ends[goes_on]] + 1)
     delivered = np.concatenate(numbers)
     assert len(np.unique(delivered)) == len(delivered)
     assert rollout.dropped > 0
@@ -129,8 +129,8 @@ def test_snapshots_hold_whole_and_rightly_linked_rows(rows, monkeypatch):
 
 
 def test_counters_seen_by_a_reader_never_go_back(rows):
-    seen = [(rows.drawable, rows.head, rows.reserved) for _ in range(20_000)]
+    seen = [(rows.sampleable, rows.head, rows.reserved) for _ in range(20_000)]
     for before, after in pairwise(seen):
         assert all(b <= a for b, a in zip(before, after))
-    assert all(drawable <= head <= reserved for drawable, head, reserved in seen)
+    assert all(sampleable <= head <= reserved for sampleable, head, reserved in seen)
     assert seen[-1][1] > seen[0][1]

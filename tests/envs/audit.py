@@ -10,7 +10,7 @@ class Audit:
     """Acts, and compares what comes back with what the oracle must say.
 
     `choose(agent, step)` picks actions; `bad_reset` is the episode that a lost agent never saw begin. `counts` are
-    closings by agent, `lost` agents in the order they were lost.
+    results by agent, `lost` agents in the order they were lost.
     """
 
     def __init__(self, manager, seed, choose=lambda agent, step: (agent + step) % 4, length=None, bad_reset=None):
@@ -24,7 +24,7 @@ class Audit:
         ready = self.manager.recv(timeout)
         for behavior, said in ready.items():
             self._lose(said.lost.tolist())
-            self._close(said.closings, said.metrics)
+            self._close(said.results, said.metrics)
             self._open(said.decisions)
             self.act(behavior, skip)
         return ready
@@ -51,10 +51,10 @@ class Audit:
             self.waiting.pop(agent, None)
             self.lost.append(agent)
 
-    def _close(self, closings, metrics):
-        finals = iter(closings.final_observations[0])
-        np.testing.assert_array_equal(closings.instance, closings.agent)
-        for agent, reward, terminated, truncated in zip(*(field.tolist() for field in closings[1:5])):
+    def _close(self, results, metrics):
+        finals = iter(results.final_observations[0])
+        np.testing.assert_array_equal(results.instance, results.agent)
+        for agent, reward, terminated, truncated in zip(*(field.tolist() for field in results[1:5])):
             seed, step, action = self.open.pop(agent)
             over = step + 1 == (self.length or oracle_length(seed))
             assert reward == 100 * (step + 1) + action

@@ -1,12 +1,12 @@
 """`python -m tests.stress.chaos --seconds 600 --every 5 --json`: a run in which something happens all the time.
 
-Sixteen instances (Gymnasium workers, then Unity players of our own) train while workers, players, the warden and the
+Sixteen instances (Gymnasium workers, then Unity players of our own) train while workers, players, the launcher and the
 collector are killed and stopped, steps return NaN or take too long, and the disk refuses checkpoints. The game says in
 its observation which step it is at and keeps a record of its own (`witness.py`); `audit.py` compares that with the
 buffer of the last checkpoint. Gymnasium workers train with SAC, Unity players with PPO.
 
 With `--kills-per-minute` the one fault is a killed worker or player, and the run goes in turns of a minute with it and
-without: what the kills cost is the supply fraction with over that without. The supply fraction here is of drawn
+without: what the kills cost is the env utilization with over that without. The env utilization here is of drawn
 durations: what the steps in the buffer were drawn to last, over instances times time.
 """
 
@@ -124,13 +124,13 @@ def _ending(trial: Trial) -> dict[str, Any]:
         "status": status,
         "stopped_by": stopped_by,
         "samples": summary.get("samples"),
-        "supply_fraction_told": summary.get("supply_fraction"),
+        "supply_fraction_told": summary.get("env_utilization"),
         "dropped": sum(summary.get("dropped", {}).values()),
     }
 
 
 def _compared(trial: Trial, failed: set[int], at_end: set[int], begun: float, turns: bool) -> dict[str, Any]:
-    """The audit of the last checkpoint, and the supply fraction."""
+    """The audit of the last checkpoint, and the env utilization."""
     records = {number: life.records() for number, life in trial.lives().items()}
     try:
         rows = load_rows(trial.folder)
@@ -141,9 +141,9 @@ def _compared(trial: Trial, failed: set[int], at_end: set[int], begun: float, tu
     steps = delivered(rows, records)
     firsts = sorted(each["time"][0] for each in records.values() if len(each))
     if len(firsts) < trial.instances or not len(steps):
-        return figures | {"supply_fraction": None}
+        return figures | {"env_utilization": None}
     began, ended = firsts[trial.instances - 1], steps["time"].max()
-    figures["supply_fraction"] = _fraction(steps, trial.instances, [(began, ended)])
+    figures["env_utilization"] = _fraction(steps, trial.instances, [(began, ended)])
     if turns:
         starts = begun + _TURN_SECONDS * np.arange((ended - begun) // _TURN_SECONDS + 1)
         spans = [(max(began, start), min(ended, start + _TURN_SECONDS)) for start in starts.tolist()]

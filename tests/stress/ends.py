@@ -154,9 +154,9 @@ ENDS: dict[str, Callable[[Trial], list[psutil.Process] | None]] = {
     "kill_collector": lambda trial: _kill(trial.collector()),
     "kill_collector_starting": _collector_starting,
     "kill_player": lambda trial: _kill(_player(trial)),
-    "kill_warden": lambda trial: _kill(trial.warden()),
-    "kill_learner_and_warden": lambda trial: _kill(trial.learner, trial.warden()),
-    "kill_all_but_players": lambda trial: _kill(trial.learner, trial.collector(), trial.warden()),
+    "kill_warden": lambda trial: _kill(trial.launcher()),
+    "kill_learner_and_warden": lambda trial: _kill(trial.learner, trial.launcher()),
+    "kill_all_but_players": lambda trial: _kill(trial.learner, trial.collector(), trial.launcher()),
 }
 """What ends a run, or what happens to it before it is terminated; a player is a worker where there are no players."""
 _GOES_ON = ("kill_collector", "kill_collector_starting", "kill_player", "kill_warden")

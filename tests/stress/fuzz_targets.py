@@ -1,4 +1,4 @@
-"""What strangers and damaged disks can feed to a run: valid inputs to change, and what takes them as a run does."""
+"""Inputs from unexpected clients and damaged disks: valid ones to change, and what takes them as a run does."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ KINDS = {
     "nan": "a step returns NaN, as an observation or a reward",
     "hang": "a step takes longer than env.step_timeout",
     "slow": "a step takes a third of env.step_timeout",
-    "kill_warden": "the warden is killed (Unity)",
+    "kill_warden": "the launcher is killed (Unity)",
     "kill_collector": "the collector is killed",
     "stop_collector": "the collector is stopped for good",
     "pause_collector": f"the collector is stopped for {PAUSE_SECONDS:g} s",
@@ -141,7 +141,7 @@ class Havoc:
 
     def _signal_collector(self, number: signal.Signals) -> str | None:
         collector = self._trial.collector()
-        return self._signal(collector, number, [collector, self._trial.warden()])
+        return self._signal(collector, number, [collector, self._trial.launcher()])
 
     def _pause_collector(self) -> str | None:
         collector = self._trial.collector()
@@ -151,8 +151,8 @@ class Havoc:
         return whom
 
     def _kill_warden(self) -> str | None:
-        warden = self._trial.warden()
-        return self._signal(warden, signal.SIGKILL, [warden])
+        launcher = self._trial.launcher()
+        return self._signal(launcher, signal.SIGKILL, [launcher])
 
     def _continue(self, pid: int) -> None:
         self._undo.append((time.monotonic() + PAUSE_SECONDS, lambda: send(pid, signal.SIGCONT)))

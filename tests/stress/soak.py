@@ -29,7 +29,7 @@ from tests.stress.chaos import LEARNERS, RUNS
 from tests.stress.havoc import KINDS, STEP_TIMEOUT, Havoc
 from tests.stress.trial import INSTANCES, Trial
 
-ROLES = ("learner", "collector", "warden", "players")
+ROLES = ("learner", "collector", "launcher", "players")
 _FAULTS = ("kill", "stop", "pause", "nan", "hang", "slow")
 _EVERY_SECONDS = 10.0
 _FIRST_MINUTES = 10.0
@@ -107,10 +107,10 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def sample(trial: Trial) -> dict[str, Sample]:
     """The run's processes now, by role; those that only help to start others are left out."""
-    collector, warden = trial.collector(), trial.warden()
+    collector, launcher = trial.collector(), trial.launcher()
     players = {life.pid for life in trial.playing()}
     known = {trial.process.pid: "learner"}
-    known |= {each.pid: role for each, role in ((collector, "collector"), (warden, "warden")) if each is not None}
+    known |= {each.pid: role for each, role in ((collector, "collector"), (launcher, "launcher")) if each is not None}
     known |= dict.fromkeys(players, "players")
     found: dict[str, list[Sample]] = {role: [] for role in ROLES}
     for pid, role in known.items():

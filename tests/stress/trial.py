@@ -106,8 +106,8 @@ class Trial:
         """The collector's process, if there is one now."""
         return _newest(self._children(self.learner))
 
-    def warden(self) -> psutil.Process | None:
-        """The warden's process, if there is one now."""
+    def launcher(self) -> psutil.Process | None:
+        """The launcher's process, if there is one now."""
         collector = self.collector() if self.kind == "unity" else None
         return _newest(self._children(collector)) if collector is not None else None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.spec import BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
+from envs.spec import BehaviorSpec, Decisions, ObservationSpec, Ready, StepResults
 
 LENGTH = 5
 """Steps of an episode."""
@@ -33,9 +33,9 @@ class Several:
         self.samples = np.zeros(2, np.int64)
         self.busy_seconds = np.zeros(2)
         self.layout = "2 toys"
-        self.news: deque = deque()
+        self.events: deque = deque()
         self.picture = None
-        self.left_out = np.zeros(2, bool)
+        self.retired = np.zeros(2, bool)
         self.steps = 0
         self.closed = False
         self._late, self._statistics = late, statistics
@@ -99,7 +99,7 @@ class Several:
         self.busy_seconds += 1e-6
         self._missing[name] = both
         observations = (np.random.default_rng(self.steps).random((2, *spec.observations[0].shape), np.float32),)
-        closings = Closings(
+        results = StepResults(
             closing.astype(np.int32),
             closing,
             np.full(len(closing), 1.0 if name == "Early" else 2.0, np.float32),
@@ -109,4 +109,4 @@ class Several:
             np.zeros((0, 0), bool),
         )
         decisions = Decisions(both.astype(np.int32), both, observations, np.zeros((2, 0), bool))
-        return Ready(closings, decisions, np.zeros(0, np.int64), {})
+        return Ready(results, decisions, np.zeros(0, np.int64), {})

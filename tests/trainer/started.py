@@ -116,7 +116,7 @@ def audit(folder: Path) -> None:
     seen, final, links = rows.gather(numbers, ("observation_0", "final", "next"))
     steps = [tuple(step) for step in seen[~final][:, :3].astype(int).tolist()]
     assert len(set(steps)) == len(steps) == rows.samples == summary(folder)["samples"]
-    assert rows.drawable == np.count_nonzero(links >= 0)
+    assert rows.sampleable == np.count_nonzero(links >= 0)
     linked = np.flatnonzero(links > 0)
     np.testing.assert_array_equal(seen[links[linked] - 1, :2], seen[linked, :2])
     np.testing.assert_array_equal(seen[links[linked] - 1, 2], seen[linked, 2] + 1)

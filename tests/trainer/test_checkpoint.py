@@ -80,7 +80,7 @@ def test_replay_is_restored_from_the_files(store: CheckpointStore) -> None:
     saved = CheckpointStore(store.folder).load(path).replay[SPEC.name]
     restored = new_rows()
     restore(restored, saved.index, saved.chunks())
-    assert (restored.head, restored.drawable) == (rows.head, rows.drawable)
+    assert (restored.head, restored.sampleable) == (rows.head, rows.sampleable)
     for name in FIELDS:
         assert np.array_equal(restored.fields[name], rows.fields[name]), name
 
@@ -240,8 +240,8 @@ def test_an_old_one_that_cannot_be_removed_ends_nothing_and_goes_with_the_next_s
 
 def test_what_others_have_put_there_is_left_alone(store: CheckpointStore) -> None:
     store.save("1", {}, {"a": 1})
-    strangers = ["12ab-x", "best-of-all", "notes", "000002", "best-"]
-    for name in strangers:
+    others = ["12ab-x", "best-of-all", "notes", "000002", "best-"]
+    for name in others:
         (store.folder / name).mkdir()
     (store.folder / "000007-7").write_text("no folder")
     store.save_best({}, {"b": 2})
@@ -251,7 +251,7 @@ def test_what_others_have_put_there_is_left_alone(store: CheckpointStore) -> Non
     assert best is not None
     assert best.state == {"b": 2}
     assert [path.name for path in store.all()] == ["000003-2", "000004-2"]
-    assert {path.name for path in store.folder.iterdir()} > {*strangers, "000007-7"}
+    assert {path.name for path in store.folder.iterdir()} > {*others, "000007-7"}
 
 
 def test_checkpoints_are_in_the_order_of_their_numbers_however_long_these_grow(store: CheckpointStore) -> None:

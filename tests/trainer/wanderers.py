@@ -8,10 +8,10 @@ from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
 from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from buffers.rows import Layout, Rows, Writer
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
+from envs.spec import Array, BehaviorSpec, Decisions, ObservationSpec, Ready, StepResults
 from trainer.runtime.collector import Channel
 from trainer.runtime.ipc import COUNTERS
-from trainer.runtime.rate_limiter import Limiter
+from trainer.runtime.rate_limiter import RateLimiter
 
 SPEC = BehaviorSpec("wanderers", (ObservationSpec("seen", (3,), "float32"),), 1, (3,))
 AGENTS = 4
@@ -45,7 +45,7 @@ class Wanderers:
         layout = Layout(SPEC, policy.memory_size)
         self.rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
         self.channel = Channel(SPEC, Acting(policy), Writer(self.rows), np.zeros(COUNTERS, np.int64))
-        self.channel.limiter = Limiter(1.0, 0, 10**9)
+        self.channel.rate_limiter = RateLimiter(1.0, 0, 10**9)
         self.rng = np.random.default_rng(seed)
         self.acting = np.zeros(AGENTS, bool)
 
@@ -57,14 +57,14 @@ class Wanderers:
         ends = rng.random(len(closing))
         terminated, truncated = ends < 0.04, ends > 0.96
         asking = rng.permutation(np.flatnonzero(~self.acting | np.isin(np.arange(AGENTS), closing)))
-        closings = Closings(
+        results = StepResults(
             np.zeros(len(closing), np.int32), closing, rng.normal(size=len(closing)).astype(np.float32),
             terminated, truncated, (self.seen(int(truncated.sum())),), np.zeros((int(truncated.sum()), 0), bool),
         )  # fmt: skip
         decisions = Decisions(
             np.zeros(len(asking), np.int32), asking, (self.seen(len(asking)),), np.zeros((len(asking), 0), bool)
         )
-        self.channel.take(Ready(closings, decisions, lost, {}))
+        self.channel.take(Ready(results, decisions, lost, {}))
         self.acting[closing] = False
         if self.channel.pending:
             agents, *_ = self.channel.act()

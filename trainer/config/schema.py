@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import AlgorithmSettings, RewardSettings, path_field
+from algorithms.settings import AlgorithmSettings, RewardSettings
+from envs.config import path_field
 from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.

@@ -87,19 +87,19 @@ def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[
     """By behavior: episodes that each instance has yet to begin."""
     played: list[Played] = []
     while len(played) < episodes * max(1, len(to_begin)):
-        while manager.news:
-            print(manager.news.popleft().text, file=sys.stderr)
-        for behavior, ready in manager.recv(_NEWS_SECONDS).items():
+        while manager.events:
+            print(manager.events.popleft().text, file=sys.stderr)
+        for behavior, ready in manager.recv(_EVENT_SECONDS).items():
             left = to_begin.setdefault(behavior, np.array([share + (i < more) for i in range(manager.instances)]))
             for agent in ready.lost.tolist():
                 lost = running.pop((behavior, agent), None)
                 if lost is not None and lost.counts:
                     left[lost.instance] += 1
-            closings, decisions = ready.closings, ready.decisions
-            ended = closings.terminated | closings.truncated
-            for i, (agent, instance) in enumerate(zip(closings.agent.tolist(), closings.instance.tolist())):
+            results, decisions = ready.results, ready.decisions
+            ended = results.terminated | results.truncated
+            for i, (agent, instance) in enumerate(zip(results.agent.tolist(), results.instance.tolist())):
                 episode = running[behavior, agent]
-                episode.reward += float(closings.reward[i])
+                episode.reward += float(results.reward[i])
                 episode.length += 1
                 if ended[i]:
                     del running[behavior, agent]
@@ -196,7 +196,7 @@ class _Running:
     length: int = 0
 
 
-_NEWS_SECONDS = 1.0
+_EVENT_SECONDS = 1.0
 
 
 def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:

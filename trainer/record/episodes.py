@@ -14,7 +14,7 @@ import numpy as np
 from envs.gym.adapter import Env, GymAdapter
 from envs.gym.spaces import ActionCodec, scalar_metrics
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Demonstration, UserError
+from envs.spec import Array, BehaviorSpec, Decisions, Demonstration, StepResults, UserError
 from trainer.runtime.env_factory import Instances
 
 
@@ -111,9 +111,9 @@ def record_players(
     act: Act | None = None
     done = 0
     while done < episodes and not stopped():
-        while manager.news:
-            print(manager.news.popleft().text, file=sys.stderr)
-        for behavior, ready in manager.recv(_NEWS_SECONDS).items():
+        while manager.events:
+            print(manager.events.popleft().text, file=sys.stderr)
+        for behavior, ready in manager.recv(_EVENT_SECONDS).items():
             if len(manager.specs) > 1:
                 names = " and ".join(map(repr, sorted(manager.specs)))
                 raise UserError(f"a .demo file holds one behavior, but {names} appeared: play a scene with one of them")
@@ -123,7 +123,7 @@ def record_players(
                 trace = traces.pop(agent, None)
                 if trace is not None:
                     left[trace.instance] += 1
-            for demonstration, instance in _close(ready.closings, traces):
+            for demonstration, instance in _close(ready.results, traces):
                 done += 1
                 yield Recorded(spec, demonstration, ready.metrics.get(instance, {}))
             if not len(decisions.agent):
@@ -141,7 +141,7 @@ def record_players(
             manager.send(behavior, decisions.agent, continuous, discrete)
 
 
-_NEWS_SECONDS = 1.0
+_EVENT_SECONDS = 1.0
 
 
 def _play_gym(
@@ -181,20 +181,20 @@ def _play_gym(
         reward, over = reward + float(earned), terminated or truncated
 
 
-def _close(closings: Closings, traces: dict[int, _Trace | None]) -> Iterator[tuple[Demonstration, int]]:
+def _close(results: StepResults, traces: dict[int, _Trace | None]) -> Iterator[tuple[Demonstration, int]]:
     """Adds what steps have earned; the episodes that have ended, with their instances."""
     row = 0
-    for i, agent in enumerate(closings.agent.tolist()):
-        trace, terminated, truncated = traces[agent], bool(closings.terminated[i]), bool(closings.truncated[i])
+    for i, agent in enumerate(results.agent.tolist()):
+        trace, terminated, truncated = traces[agent], bool(results.terminated[i]), bool(results.truncated[i])
         finals = slice(row, row + truncated)
         row += truncated
         if trace is not None:
-            trace.rewards.append(float(closings.reward[i]))
+            trace.rewards.append(float(results.reward[i]))
         if terminated or truncated:
             del traces[agent]
         if trace is not None and (terminated or truncated):
-            observations = tuple(each[finals] for each in closings.final_observations)
-            yield trace.closed(terminated, observations, closings.final_mask[finals]), trace.instance
+            observations = tuple(each[finals] for each in results.final_observations)
+            yield trace.closed(terminated, observations, results.final_mask[finals]), trace.instance
 
 
 class _Trace:

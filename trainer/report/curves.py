@@ -120,7 +120,7 @@ def sections(events: Events, goal: GoalConfig) -> list[Section]:
         learning += take(f"goal/{goal.metric}", f"Goal: {goal.metric}", note, target=target)
     learning += take("episode/length", "Episode length", f"samples, {last}") + take_all("episode/", "game/")
     speed = take("run/samples_per_second", "Samples a second", "over each interval between two points")
-    speed += take("run/supply_fraction", "Supply fraction", "of what the games could have delivered", percent=True)
+    speed += take("run/env_utilization", "Env utilization", "of what the games could have delivered", percent=True)
     speed += [chart for title, words in _PROCESSES.items() if (chart := _shares(title, words, left))]
     found = [
         Section("Learning", learning),

@@ -141,7 +141,7 @@ def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
             "samples": events.samples,
             "seconds": events.last("run/seconds"),
             "samples_per_second": events.last("run/samples_per_second"),
-            "supply_fraction": events.last("run/supply_fraction"),
+            "env_utilization": events.last("run/env_utilization"),
             "episode_reward_mean": events.last("episode/reward"),
         }
     else:
@@ -153,8 +153,8 @@ def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
     if values["seconds"] is not None:
         cards.append(Card("time", clock(values["seconds"])))
     cards.append(Card("samples a second", number(values["samples_per_second"])))
-    fraction = "-" if values["supply_fraction"] is None else percent(values["supply_fraction"])
-    cards.append(Card("supply fraction", fraction, "of what the games could deliver"))
+    fraction = "-" if values["env_utilization"] is None else percent(values["env_utilization"])
+    cards.append(Card("env utilization", fraction, "of what the games could deliver"))
     if "episodes" in values:
         cards.append(Card("episodes", number(values["episodes"])))
     return cards

@@ -12,7 +12,7 @@ import torch
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Acted, Policy
 from envs.spec import Array
-from trainer.runtime.policy_store import WeightsReader
+from trainer.runtime.policy_store import PolicyReader
 
 GPU = torch.device("cuda")
 PASSES = 5
@@ -25,7 +25,7 @@ would take 300 MB of an old card's memory for nothing."""
 class PolicyActor:
     """Acts with the newest published weights of a policy: on the CPU in numpy where it fits, else in torch."""
 
-    def __init__(self, policy: Policy, weights: WeightsReader, seed: int, device: torch.device | None = None) -> None:
+    def __init__(self, policy: Policy, weights: PolicyReader, seed: int, device: torch.device | None = None) -> None:
         """Acts on `device`, to which it moves the policy, if one is given."""
         self._policy, self._weights = policy, weights
         self._host = policy.flat
@@ -85,7 +85,7 @@ class PolicyActor:
             self._torch_generator.set_state(torch.tensor(state, dtype=torch.uint8))
 
 
-def quickest_actor(policy: Policy, weights: WeightsReader, seed: int, rows: int, gpu: bool) -> tuple[PolicyActor, str]:
+def quickest_actor(policy: Policy, weights: PolicyReader, seed: int, rows: int, gpu: bool) -> tuple[PolicyActor, str]:
     """The actor that serves `rows` agents in less time, on the CPU or on a `gpu`; and words for what it acts with.
 
     Nothing is measured if there is none, or it is not to be used. One that cannot act for the policy is left alone.

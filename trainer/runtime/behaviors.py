@@ -12,7 +12,7 @@ LATE_SECONDS = 60.0
 _MIB = 2**20
 
 
-def expected_memory(config: TrainConfig) -> tuple[dict[str, int], int, int]:
+def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
     """For `Shared`: bytes by behavior of those that are known, and how many others there may be, of how many bytes.
 
     Raises:
@@ -27,7 +27,7 @@ def expected_memory(config: TrainConfig) -> tuple[dict[str, int], int, int]:
     return named, SPARES, _bytes(config, DEFAULT_BEHAVIOR)
 
 
-class Expected:
+class Behaviors:
     """The behaviors that are configured by name, and which have appeared."""
 
     def __init__(self, config: TrainConfig) -> None:

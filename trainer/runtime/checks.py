@@ -30,7 +30,7 @@ from trainer.config.schema import (
 )
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behaviors import expected_memory
+from trainer.runtime.behaviors import buffer_sizes
 from trainer.runtime.device import gpu_trouble
 from trainer.runtime.env_factory import check_env, gym_env
 
@@ -62,7 +62,7 @@ def check_train(config: TrainConfig) -> None:
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
     """The buffers that are claimed at the start, or with the first behavior."""
-    named, _, spare = expected_memory(config)
+    named, _, spare = buffer_sizes(config)
     if not named:
         return [("the buffer (algorithm.buffer_memory_mib)", spare)]
     if not config.behaviors:

@@ -1,6 +1,6 @@
 """The collector drives instances with actors and writes the buffer, in a process of its own or inline.
 
-Shapes: N decisions, M closings; A agents seen so far; C continuous actions, B discrete branches, R numbers of memory.
+Shapes: N decisions, M results; A agents seen so far; C continuous actions, B discrete branches, R numbers of memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from buffers.rows import Writer, observation_names
-from envs.spec import Array, BehaviorSpec, Closings, Decisions, Ready, UserError, joined
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
-from trainer.runtime.rate_limiter import Limiter
+from trainer.runtime.rate_limiter import RateLimiter
 
 
 class Manager(Protocol):
@@ -81,7 +81,7 @@ class Channel:
         """`total` tells the samples of all behaviors, where there are others."""
         self.spec = spec
         self.actor = actor
-        self.limiter: Limiter | None = None
+        self.rate_limiter: RateLimiter | None = None
         """Set once the learner is ready; nothing acts before."""
         self.episodes: list[Episode] = []
         """Finished since they were last taken."""
@@ -108,18 +108,22 @@ class Channel:
 
     def may_act(self) -> bool:
         """Whether the learner keeps up well enough for games to go on."""
-        return self.limiter is not None and self.limiter.may_write(self._usable(), int(self._counters[UPDATES]))
+        return self.rate_limiter is not None and self.rate_limiter.may_write(
+            self._usable(), int(self._counters[UPDATES])
+        )
 
     def may_update(self) -> bool:
         """Whether an update is due: the learner, if it waits, is worth waking."""
-        return self.limiter is not None and self.limiter.may_update(self._usable(), int(self._counters[UPDATES]))
+        return self.rate_limiter is not None and self.rate_limiter.may_update(
+            self._usable(), int(self._counters[UPDATES])
+        )
 
     def take(self, ready: Ready) -> None:
         """Closes rows and keeps decisions until `act`."""
         if len(ready.lost):
             self._drop(ready.lost)
-        if len(ready.closings.agent):
-            self._close(ready.closings, ready.metrics)
+        if len(ready.results.agent):
+            self._close(ready.results, ready.metrics)
         if len(ready.decisions.agent):
             self._pending.append(ready.decisions)
 
@@ -186,14 +190,14 @@ class Channel:
                 )
 
     def _usable(self) -> int:
-        return self._writer.rows.drawable - int(self._counters[DROPPED])
+        return self._writer.rows.sampleable - int(self._counters[DROPPED])
 
     def _count(self) -> None:
         """Not counted on from before: that may be behind the rows, where an earlier collector died."""
         self._counters[SAMPLES] = self._counters[BEFORE] + self._writer.rows.samples
 
-    def _close(self, closings: Closings, metrics: dict[int, dict[str, float]]) -> None:
-        agents, held = closings.agent, self._open
+    def _close(self, results: StepResults, metrics: dict[int, dict[str, float]]) -> None:
+        agents, held = results.agent, self._open
         self._writer.append(
             agents,
             tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
@@ -202,23 +206,23 @@ class Channel:
             held["discrete"].take(agents, axis=0),
             held["log_prob"].take(agents),
             held["version"].take(agents),
-            closings.reward,
-            closings.terminated,
-            closings.truncated,
-            closings.final_observations,
-            closings.final_mask,
+            results.reward,
+            results.terminated,
+            results.truncated,
+            results.final_observations,
+            results.final_mask,
             held["memory"].take(agents, axis=0),
             held["length"].take(agents),
-            held["memory_after"].take(agents[closings.truncated], axis=0),
+            held["memory_after"].take(agents[results.truncated], axis=0),
         )
         self._count()
         self._counters[OPEN] -= len(agents)
         held["acting"][agents] = False
-        held["reward"][agents] += closings.reward
+        held["reward"][agents] += results.reward
         held["length"][agents] += 1
-        if np.count_nonzero(closings.terminated) or np.count_nonzero(closings.truncated):
-            ended = closings.terminated | closings.truncated
-            for agent, instance in zip(agents[ended].tolist(), closings.instance[ended].tolist()):
+        if np.count_nonzero(results.terminated) or np.count_nonzero(results.truncated):
+            ended = results.terminated | results.truncated
+            for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
                 held["reward"][agent], held["length"][agent], held["memory_after"][agent] = 0, 0, 0
@@ -348,7 +352,7 @@ class Collector:
         received = time.perf_counter()
         for name, what in ready.items():
             self.channel(name).take(what)
-            self._note(what.closings.instance, received)
+            self._note(what.results.instance, received)
         if self._began is not None:
             self._seconds["acting"] += acted - start
             self._seconds["held back" if held else "waiting for games"] += received - acted

@@ -35,11 +35,11 @@ class Collecting(Protocol):
     def receive(self) -> list[Message]:
         """What there is to tell, or that it has ended: `lost`.
 
-        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `news`, `picture`.
+        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `events`, `picture`.
         """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
-        """`ready` with a behavior's limiter once its first weights are published; `picture` asks for one, in a file."""
+        """`ready` with a behavior's rate limiter once its first weights are published; `picture` asks for one."""
 
     def advance(self, due: Callable[[], bool]) -> None:
         """Lets time pass until there may be something to do; `due` tells whether an update is."""
@@ -98,7 +98,7 @@ class Side:
     def handle(self, message: Message) -> None:
         """Does what the learner asks for."""
         if message.kind == "ready":
-            self.collector.channel(message.behavior).limiter = message.content
+            self.collector.channel(message.behavior).rate_limiter = message.content
         elif message.kind == "picture":
             self.instances.request_picture(message.content)
         elif message.kind == "report":
@@ -129,8 +129,8 @@ class Side:
 
     def tell_news(self) -> None:
         """Tells what has happened to instances."""
-        while self.instances.news:
-            self._send("news", content=self.instances.news.popleft())
+        while self.instances.events:
+            self._send("events", content=self.instances.events.popleft())
 
     def state(self) -> dict[str, Any]:
         """All that the next turn depends on."""
@@ -140,7 +140,7 @@ class Side:
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
         from trainer.runtime.actor import quickest_actor
         from trainer.runtime.behavior import divide_arena, make_policy
-        from trainer.runtime.policy_store import WeightsReader
+        from trainer.runtime.policy_store import PolicyReader
 
         shared, name = self._shared, spec.name
         settings, _ = settings_of(self._config, name)
@@ -149,7 +149,7 @@ class Side:
         weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = self._config.seed + 1 + place + (shared.samples << 32)
-        reader = WeightsReader(weights, policy.flat.numel())
+        reader = PolicyReader(weights, policy.flat.numel())
         env, device = self._config.env, self._config.device
         rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again

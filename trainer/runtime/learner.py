@@ -1,4 +1,4 @@
-"""The learner of one behavior: updates its algorithm as the limiter allows, and publishes what it learns."""
+"""The learner of one behavior: updates its algorithm as the rate_limiter allows, and publishes what it learns."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES
-from trainer.runtime.policy_store import WeightsWriter
-from trainer.runtime.rate_limiter import Limiter
+from trainer.runtime.policy_store import PolicyWriter
+from trainer.runtime.rate_limiter import RateLimiter
 
 PREPARED_AT_ONCE, PREPARED_SECONDS = 20, 0.5
 """Updates before the first sample, or seconds of them, between two looks at what else is to be done."""
@@ -25,14 +25,14 @@ class Learner:
     """One behavior's algorithm on its rows, and the weights that actors take."""
 
     def __init__(
-        self, spec: BehaviorSpec, algorithm: Algorithm, rows: Rows, weights: WeightsWriter, counters: Array
+        self, spec: BehaviorSpec, algorithm: Algorithm, rows: Rows, weights: PolicyWriter, counters: Array
     ) -> None:
         self.spec = spec
         self.algorithm = algorithm
         self.rows = rows
         self.seconds = 0.0
         """Spent in updates."""
-        self.limiter = Limiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
+        self.rate_limiter = RateLimiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
         self._weights = weights
         self._counters = counters
         counters[BEFORE] = counters[SAMPLES] - rows.samples
@@ -44,7 +44,7 @@ class Learner:
     @property
     def usable_samples(self) -> int:
         """Rows that could be drawn since the start, less those that came too late to be used."""
-        return self.rows.drawable - self.algorithm.dropped
+        return self.rows.sampleable - self.algorithm.dropped
 
     def prepare(self) -> bool:
         """A stretch of what is learned before the first sample; False once nothing is left of it."""
@@ -63,7 +63,7 @@ class Learner:
 
     def due(self) -> bool:
         """Whether an update is."""
-        return self.limiter.may_update(self.usable_samples, self.algorithm.updates)
+        return self.rate_limiter.may_update(self.usable_samples, self.algorithm.updates)
 
     def update(self) -> None:
         """One update, its schedules moved on before and its policy published after if it is time to."""
@@ -102,7 +102,7 @@ class Learner:
         """The algorithm's, where counts began, and what actors have: not always the newest, not each is published."""
         published, version = self._weights.published()
         actors = {"published/policy": torch.from_numpy(published), "published/version": torch.tensor(version)}
-        origin = torch.tensor([self.limiter.origin_samples, self.limiter.origin_updates])
+        origin = torch.tensor([self.rate_limiter.origin_samples, self.rate_limiter.origin_updates])
         return {**self.algorithm.state_dict(), **actors, "limiter/origin": origin}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -110,7 +110,7 @@ class Learner:
         published, version = state.pop("published/policy", None), state.pop("published/version", None)
         # Earlier versions did not save it, and never knew another.
         samples, updates = state.pop("limiter/origin", torch.zeros(2, dtype=torch.int64)).tolist()
-        self.limiter = replace(self.limiter, origin_samples=samples, origin_updates=updates)
+        self.rate_limiter = replace(self.rate_limiter, origin_samples=samples, origin_updates=updates)
         self.algorithm.load_state_dict(state)
         self._count()
         if published is None or version is None:  # saved by an earlier version
@@ -120,7 +120,9 @@ class Learner:
 
     def restart_counting(self) -> None:
         """After a resume without the replay: the rows fill anew, and nothing is owed for those that are gone."""
-        self.limiter = replace(self.limiter, origin_samples=self.usable_samples, origin_updates=self.algorithm.updates)
+        self.rate_limiter = replace(
+            self.rate_limiter, origin_samples=self.usable_samples, origin_updates=self.algorithm.updates
+        )
 
     def _flat(self) -> Array:
         flat: Array = self.algorithm.policy.flat.detach().cpu().numpy()
@@ -133,5 +135,5 @@ class Learner:
     @property
     def achieved_ratio(self) -> float:
         """Updates made of those that the samples so far asked for; 1 before any is."""
-        asked = self.limiter.due_updates(self.usable_samples) - self.limiter.origin_updates
-        return (self.algorithm.updates - self.limiter.origin_updates) / asked if asked > 0 else 1.0
+        asked = self.rate_limiter.due_updates(self.usable_samples) - self.rate_limiter.origin_updates
+        return (self.algorithm.updates - self.rate_limiter.origin_updates) / asked if asked > 0 else 1.0

@@ -31,7 +31,7 @@ class _Slots:
         return int(self._header[0]) >> 1
 
 
-class WeightsWriter(_Slots):
+class PolicyWriter(_Slots):
     """Publishes vectors of `size` float32 numbers in `memory` (`weights_bytes(size)` bytes, zeros at first)."""
 
     def publish(self, flat: Array, version: int) -> None:
@@ -47,7 +47,7 @@ class WeightsWriter(_Slots):
         return self._data[int(self._header[0]) & 1].copy(), self.latest
 
 
-class WeightsReader(_Slots):
+class PolicyReader(_Slots):
     """Copies the newest published vector."""
 
     version = 0

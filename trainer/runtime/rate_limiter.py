@@ -9,7 +9,7 @@ _ROUNDING = 1e-6  # updates; a ratio such as 1/49 times 49 samples falls short o
 
 
 @dataclass(frozen=True)
-class Limiter:
+class RateLimiter:
     """Holds `updates_per_sample` within `tolerance` samples, counting rows that can be drawn.
 
     The counts begin at the origin: a run resumed without its replay fills it anew and owes nothing meanwhile.
@@ -18,7 +18,7 @@ class Limiter:
 
     updates_per_sample: float
     start_samples: int
-    """Drawable rows before the first update."""
+    """Sampleable rows before the first update."""
     tolerance: float
     """Samples by which the learner may lag before games are held back; at least those of one update."""
     origin_samples: int = 0
@@ -29,7 +29,7 @@ class Limiter:
             raise ValueError(f"{self}: the ratio must be positive, the tolerance hold at least one update's samples")
 
     def may_update(self, samples: int, updates: int) -> bool:
-        """Whether one more update keeps within what `samples` drawable rows allow."""
+        """Whether one more update keeps within what `samples` sampleable rows allow."""
         return updates < self.due_updates(samples)
 
     def may_write(self, samples: int, updates: int) -> bool:
@@ -39,9 +39,9 @@ class Limiter:
         return self.allowed_updates(samples - self.tolerance) + _ROUNDING < updates
 
     def due_updates(self, samples: int) -> int:
-        """Whole updates that so many drawable rows ask for in all."""
+        """Whole updates that so many sampleable rows ask for in all."""
         return math.floor(self.allowed_updates(samples) + _ROUNDING)
 
     def allowed_updates(self, samples: float) -> float:
-        """Updates that so many drawable rows allow in all."""
+        """Updates that so many sampleable rows allow in all."""
         return self.origin_updates + (samples - self.origin_samples - self.start_samples) * self.updates_per_sample

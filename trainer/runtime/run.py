@@ -20,17 +20,17 @@ from trainer.config.schema import TrainConfig, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
 from trainer.evaluate.__main__ import check_spec, load_checkpoint
 from trainer.runtime.behavior import divide_arena, make_policy
-from trainer.runtime.behaviors import Expected
+from trainer.runtime.behaviors import Behaviors
 from trainer.runtime.collector_host import Collecting
 from trainer.runtime.device import learning_device
 from trainer.runtime.exported_models import Models
 from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner
-from trainer.runtime.policy_store import WeightsWriter
+from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
-from trainer.telemetry.run_logger import Chronicle
+from trainer.telemetry.run_logger import RunLogger
 
 
 class Run:
@@ -54,7 +54,7 @@ class Run:
         """By behavior, what it learns from."""
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
-        self._expected = Expected(config)
+        self._behaviors = Behaviors(config)
         self._updated = tracer(config.run, folder, "learner")
         self._best: float | None = None
         if checkpoint is not None and (best := store.load_best()):
@@ -68,10 +68,10 @@ class Run:
         checkpoint, config = self._checkpoint, self._config
         with ExitStack() as ends:
             samples = self._shared.samples
-            self._chronicle = Chronicle(
+            self._run_logger = RunLogger(
                 config, self._folder, samples, checkpoint.state["report"] if checkpoint else None
             )
-            ends.callback(self._chronicle.close)
+            ends.callback(self._run_logger.close)
             self._device = learning_device(config.device)
             with self._interrupt.breakable():
                 for saved in checkpoint.state["behaviors"].values() if checkpoint else ():
@@ -112,23 +112,23 @@ class Run:
                     learner.update()
                 self._collecting.updated()
                 self._updated()
-        if self._chronicle.refresh(self._shared.samples, self._learners):
+        if self._run_logger.refresh(self._shared.samples, self._learners):
             self._keep_best()
         now = time.monotonic()
-        if late := self._expected.overdue(now):
+        if late := self._behaviors.overdue(now):
             log.warning(late)
-        if now >= self._checkpoint_at and self._expected.seen and self._collecting.intact:
+        if now >= self._checkpoint_at and self._behaviors.seen and self._collecting.intact:
             self._save()
             release_memory()  # else the heap keeps what it took, and grew by 0.25 MiB each time
             self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
-        if now >= self._picture_at and self._expected.seen and self._config.run.picture_minutes:
+        if now >= self._picture_at and self._behaviors.seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collecting.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
         start = time.perf_counter()
         self._collecting.advance(
             lambda: bool(self._preparing) or any(learner.due() for learner in self._learners.values())
         )
-        self._chronicle.waited += time.perf_counter() - start
+        self._run_logger.waited += time.perf_counter() - start
 
     def _receive(self) -> None:
         for message in self._collecting.receive():
@@ -138,29 +138,29 @@ class Run:
         if message.kind == "spec":
             self._begin(*message.content)
         elif message.kind == "episodes":
-            self._chronicle.episodes(message.behavior, message.content)
+            self._run_logger.episodes(message.behavior, message.content)
         elif message.kind == "game":
-            self._chronicle.game(self._shared.samples, message.content)
+            self._run_logger.game(self._shared.samples, message.content)
         elif message.kind == "acting":
-            self._chronicle.acting(message.behavior, message.content)
+            self._run_logger.acting(message.behavior, message.content)
         elif message.kind == "statistics":
-            self._chronicle.statistics(message.content)
+            self._run_logger.statistics(message.content)
         elif message.kind == "picture":
-            self._chronicle.picture(self._shared.samples, message.content)
+            self._run_logger.picture(self._shared.samples, message.content)
         elif message.kind == "lost":
             log.warning(message.content)
         else:
             log.log(logging.INFO if message.content.kind == "note" else logging.WARNING, message.content.text)
 
     def _finish(self, reason: str) -> None:
-        if not self._expected.seen:  # it never began, and what an earlier part has left stays as it is
+        if not self._behaviors.seen:  # it never began, and what an earlier part has left stays as it is
             log.info(f"stopped by {reason} before anything was learned: {self._folder}")
             return
         self._keep_best()
         samples = self._save()
-        if never := self._expected.never():
+        if never := self._behaviors.never():
             log.warning(never)
-        self._chronicle.finish(samples, self._learners, reason)
+        self._run_logger.finish(samples, self._learners, reason)
 
     def _begin(self, spec: BehaviorSpec, place: int) -> None:
         """Makes the learner of a behavior that has appeared, if it has none; its agents act once that is prepared."""
@@ -173,12 +173,12 @@ class Run:
                 f"behavior {name!r} is not what it was before in this run: the environment has {difference}"
             )
         self._preparing.add(name)
-        self._expected.appeared(name, time.monotonic())
+        self._behaviors.appeared(name, time.monotonic())
 
     def _let_act(self, name: str) -> None:
         """Lets agents of a behavior act whose learner is ready."""
         self._preparing.remove(name)
-        self._collecting.send("ready", name, self._learners[name].limiter)
+        self._collecting.send("ready", name, self._learners[name].rate_limiter)
 
     def _learn(self, spec: BehaviorSpec) -> None:
         """Makes the learner of a behavior whose spec is known: from the checkpoint, if that holds it."""
@@ -194,7 +194,7 @@ class Run:
             if change := changed_demos(before, self._demos[name]):
                 log.warning(change)
         algorithm = make_algorithm(spec, settings, rows, self._device, config.seed, reward, demos)
-        published = WeightsWriter(weights, algorithm.policy.flat.numel())
+        published = PolicyWriter(weights, algorithm.policy.flat.numel())
         learner = Learner(spec, algorithm, rows, published, self._shared.counters(name))
         if saved is not None and known:
             try:
@@ -211,7 +211,7 @@ class Run:
         self._learners[name] = learner
 
     def _keep_best(self) -> None:
-        mean = self._chronicle.reward_mean
+        mean = self._run_logger.reward_mean
         if mean is None or (self._best is not None and mean <= self._best) or not self._finite:
             return
         try:
@@ -223,20 +223,20 @@ class Run:
 
     def _ended(self) -> str | None:
         """What ends the run, if anything does. Steps that are half done are waited for, if that does not take long."""
-        stop, chronicle = self._config.stop, self._chronicle
+        stop, run_logger = self._config.stop, self._run_logger
         if self._interrupt.late:
             return "interrupted"
         if not self._collecting.intact:
             return None
         if self._interrupt.signal is not None:
             return "interrupted"
-        if chronicle.goal_reached:
+        if run_logger.goal_reached:
             return "goal"
         if stop.samples is not None and self._shared.samples >= stop.samples:
             return "samples"
-        if stop.seconds is not None and chronicle.seconds >= stop.seconds:
+        if stop.seconds is not None and run_logger.seconds >= stop.seconds:
             return "seconds"
-        if stop.reward is not None and chronicle.reward_mean is not None and chronicle.reward_mean >= stop.reward:
+        if stop.reward is not None and run_logger.reward_mean is not None and run_logger.reward_mean >= stop.reward:
             return "reward"
         return None
 
@@ -265,7 +265,7 @@ class Run:
             messages = self._collecting.receive()  # the episodes that its state counts
         for message in messages:
             self._handle(message)
-        state["report"] = self._chronicle.state()
+        state["report"] = self._run_logger.state()
         try:
             self._store.save(str(samples), tensors, state, replay if self._config.checkpoint.replay else None)
         except OSError as error:

@@ -14,7 +14,7 @@ _FILE = "in_use"
 
 
 @contextmanager
-def occupied(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Keeps a run's folder to this process. The system gives it up when the process ends, in whatever way.
 
     Raises:

@@ -16,11 +16,11 @@ from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.schema import Mode, TrainConfig
-from trainer.runtime.behaviors import expected_memory
+from trainer.runtime.behaviors import buffer_sizes
 from trainer.runtime.collector_host import Collecting, Inline
 from trainer.runtime.collector_process import Remote
 from trainer.runtime.ipc import SAMPLES, Shared
-from trainer.runtime.run_lock import occupied
+from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
 
 
@@ -31,7 +31,7 @@ def start(config: TrainConfig) -> int:
     else:
         config = replace(config, run=replace(config.run, name=_name(config)))
         folder, resume_from = _new_folder(config), None
-    with occupied(folder):
+    with run_lock(folder):
         return train(config, folder, resume_from)
 
 
@@ -93,7 +93,7 @@ def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) ->
 
 
 def _share(config: TrainConfig, checkpoint: Checkpoint | None) -> Shared:
-    shared = Shared(*expected_memory(config), instances=config.env.instances)
+    shared = Shared(*buffer_sizes(config), instances=config.env.instances)
     for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
         shared.claim(name)
         shared.counters(name)[SAMPLES] = saved["samples"]

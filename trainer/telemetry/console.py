@@ -31,7 +31,7 @@ class Status:
     seconds: float
     samples_per_second: float
     """Over the last interval."""
-    supply_fraction: float | None = None
+    env_utilization: float | None = None
     reward: float | None = None
     """Mean of the last 100 episodes."""
     goal: tuple[str, float | None, float] | None = None
@@ -136,8 +136,8 @@ def _figures(status: Status) -> list[tuple[str, str]]:
         ("time", clock(status.seconds)),
         ("samples/s", f"{status.samples_per_second:,.1f}"),
     ]
-    if status.supply_fraction is not None:
-        figures.append(("supply fraction", f"{status.supply_fraction:.3f}"))
+    if status.env_utilization is not None:
+        figures.append(("env utilization", f"{status.env_utilization:.3f}"))
     if status.reward is not None:
         figures.append(("reward", f"{status.reward:.3g}"))
     if status.goal is not None:

@@ -151,7 +151,7 @@ class Summary:
     seconds: float
     """Seconds of training, the start of workers included."""
     samples_per_second: float
-    supply_fraction: float | None
+    env_utilization: float | None
     """Samples over what the instances could have delivered: an estimate from their busy times."""
     episodes: int
     episode_reward_mean: float | None

@@ -20,7 +20,7 @@ from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary
 _SHOW_SECONDS = 0.5
 
 
-class Chronicle:
+class RunLogger:
     """A run's figures. `state` is what `load_state` was given, grown on: they span all parts of a resumed run."""
 
     def __init__(self, config: TrainConfig, folder: Path, samples: int, state: Mapping[str, Any] | None) -> None:
@@ -132,7 +132,7 @@ class Chronicle:
             samples=samples,
             seconds=self.seconds,
             samples_per_second=(samples - self._samples_before) / acting if acting else 0.0,
-            supply_fraction=counted / supply if supply else None,
+            env_utilization=counted / supply if supply else None,
             episodes=self._episodes.episodes,
             episode_reward_mean=mean,
             stopped_by=stopped_by,
@@ -159,7 +159,7 @@ class Chronicle:
         log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run's chronicle starts from, as JSON."""
+        """What a resumed run's run_logger starts from, as JSON."""
         return {
             "seconds": self.seconds,
             "supply": self._supply(),
@@ -247,7 +247,7 @@ class Chronicle:
             samples=samples,
             seconds=self.seconds,
             samples_per_second=rate,
-            supply_fraction=counted / supply if supply else None,
+            env_utilization=counted / supply if supply else None,
             reward=self._episodes.mean("reward"),
             goal=goal,
             shares=shares,
@@ -273,8 +273,8 @@ class Chronicle:
             **self._episodes.scalars(),
             **game,
         }
-        if status.supply_fraction is not None:
-            scalars["run/supply_fraction"] = status.supply_fraction
+        if status.env_utilization is not None:
+            scalars["run/env_utilization"] = status.env_utilization
         if status.goal is not None and status.goal[1] is not None:
             scalars[f"goal/{status.goal[0]}"] = status.goal[1]
         shares = self._statistics.samples / max(1, self._statistics.samples.sum())

@@ -55,7 +55,7 @@ class Refused(NamedTuple):
     error: UserError
 
 
-class Stranger(NamedTuple):
+class UnexpectedClient(NamedTuple):
     """Somebody else has connected, and was refused; the player is waited for as before. Told of the first one only."""
 
     address: str
@@ -63,13 +63,13 @@ class Stranger(NamedTuple):
     """`no HTTP/2 client`, …"""
 
 
-Event = Connected | Arrived | Failed | Refused | Stranger
+Event = Connected | Arrived | Failed | Refused | UnexpectedClient
 
 
 class PlayerServer:
     """Listens on loopback, lets exactly one player in, and exchanges messages with it.
 
-    The protocol has no key, so the player is whoever first introduces itself as one. Until then strangers may come:
+    The protocol has no key, so the player is whoever first introduces itself as one. Until then others may connect:
     each can hold and send little, and the longest silent one makes room for the next. From then on nobody listens.
 
     Args:
@@ -98,7 +98,7 @@ class PlayerServer:
         self._listeners, self.port = _listen(port)
         self._clients: list[_Client] = []
         self._player: _Client | None = None
-        self._met_stranger = False
+        self._met_unexpected = False
         self._exchanges = 0
         self._waiting: int | None = None
         """Stream of the message that has no answer yet."""
@@ -192,7 +192,7 @@ class PlayerServer:
     def _shake_hands(self, client: _Client, request: Request, incoming: Any) -> bytes | None:
         if incoming is None or not incoming.unity_output.HasField("rl_initialization_output"):
             client.connection.refuse(request.stream, PERMISSION_DENIED, "this is no player's first message")
-            self._tell_stranger(client, "it sent another message than a player's first")
+            self._report_unexpected(client, "it sent another message than a player's first")
             return None
         about = incoming.unity_output.rl_initialization_output
         version = about.communication_version
@@ -235,15 +235,15 @@ class PlayerServer:
     def _refuse(self, client: _Client, why: str) -> None:
         """Ends the connection of a client that does what it may not."""
         if client is not self._player:
-            self._tell_stranger(client, why)
+            self._report_unexpected(client, why)
         elif not self._closing:
             self._fail(f"it broke the protocol ({why})")
         self._drop(client)
 
-    def _tell_stranger(self, client: _Client, why: str) -> None:
-        if not self._met_stranger:
-            self._met_stranger = True
-            self._tell(Stranger(client.address, why))
+    def _report_unexpected(self, client: _Client, why: str) -> None:
+        if not self._met_unexpected:
+            self._met_unexpected = True
+            self._tell(UnexpectedClient(client.address, why))
 
     def _drop(self, client: _Client) -> None:
         """Ends a connection; the player's is its end."""

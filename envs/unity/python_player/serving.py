@@ -93,7 +93,7 @@ class Player:
         return agent
 
     def _schedule(self, agent: Agent, now: float) -> None:
-        """Its news is due once what it does has lasted, from `now`."""
+        """Its events is due once what it does has lasted, from `now`."""
         scale = self._settings.time_scale
         seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
         heapq.heappush(self._due, (now + seconds, agent.index, agent))

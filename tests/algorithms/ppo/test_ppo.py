@@ -104,7 +104,7 @@ def test_update_takes_one_rollout_of_minibatches_of_one_size(monkeypatch):
     ppo.update()
     assert sizes == [16] * 2 * math.ceil(40 / 16)
     assert ppo.updates == 1
-    assert rows.drawable - ppo._rollout.waiting == 40
+    assert rows.sampleable - ppo._rollout.waiting == 40
 
 
 def test_update_without_a_full_rollout_does_nothing():
@@ -130,13 +130,13 @@ def test_rows_older_than_the_lag_are_dropped_and_counted():
 def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
     torch.nn.init.ones_(ppo._value.head.bias)
-    drain = ppo._rollout.drain(1, 4)
+    rollout = ppo._rollout.take(1, 4)
     values = torch.arange(40.0)
-    following, linked = ppo._next_values(drain, values, torch.zeros(()))
+    following, linked = ppo._next_values(rollout, values, torch.zeros(()))
     for i in range(40):
-        if i in drain.ends:
+        if i in rollout.ends:
             assert not linked[i]
-            assert (following[i] == 0) == drain.terminated[i]
+            assert (following[i] == 0) == rollout.terminated[i]
         else:
             assert linked[i]
             assert following[i] == i + 1

@@ -86,7 +86,7 @@ def test_the_encoder_learns_from_both_losses_in_the_papers_shares():
         assert gradient.any()
 
 
-def walks(count, seed, noise=0.0):
+def sequences(count, seed, noise=0.0):
     """Steps on a line whose first number the action moves; the last is noise, which no action moves."""
     steps = steps_of(DISCRETE, count, seed)
     (before,) = steps.observations
@@ -99,7 +99,7 @@ def walks(count, seed, noise=0.0):
 def test_the_encoding_does_not_collapse():
     settings = CuriositySettings(strength=1.0, hidden=[32], learning_rate=3e-3, updates_per_sample=1.0)
     curiosity = make_curiosity(settings, policy_of(DISCRETE), seed=0)
-    steps = walks(512, 0)
+    steps = sequences(512, 0)
     curiosity.learn(steps, 300)
     curiosity.metrics()
     curiosity.learn(steps, 20)

@@ -187,7 +187,7 @@ def pay(algorithm, monkeypatch, reward):
     monkeypatch.setattr(
         algorithm._rewards,
         "score",
-        lambda given, steps, counted=None: Scores(torch.full_like(given, reward), torch.tensor(reward)),
+        lambda given, steps, loss_mask=None: Scores(torch.full_like(given, reward), torch.tensor(reward)),
     )
 
 
@@ -212,9 +212,9 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, r
     pay(ppo, monkeypatch, reward)
     worth = reward / (1 - DISCOUNT)
     monkeypatch.setattr(ppo, "_value", lambda inputs, features: torch.full((len(inputs[0]),), worth))
-    drain = ppo._rollout.drain(1, 4)
-    assert drain.terminated.any()
-    batch = ppo._evaluate(drain)
+    rollout = ppo._rollout.take(1, 4)
+    assert rollout.terminated.any()
+    batch = ppo._evaluate(rollout)
     torch.testing.assert_close(batch.targets, torch.full((40,), worth))
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from algorithms.policy import Policy
 from algorithms.rewards.curiosity import make_curiosity
-from algorithms.rewards.intrinsic import Judgement, Model, Novelty, Scale
+from algorithms.rewards.intrinsic import Intrinsic, Judgement, Model, Scale
 from algorithms.rewards.registry import make_rewards
 from algorithms.rewards.rnd import make_rnd
-from algorithms.settings import CuriositySettings, NoveltySettings, RewardSettings, RNDSettings
+from algorithms.settings import CuriositySettings, IntrinsicSettings, RewardSettings, RNDSettings
 from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, SPECS, policy_of, steps_of
 
 CPU = torch.device("cpu")
@@ -41,8 +41,8 @@ class Known(Model):
 
 
 def known(**changes):
-    settings = NoveltySettings(**{"strength": 1.0, "updates_per_sample": 1.0, "batch_size": 99, **changes})
-    return Novelty("known", settings, policy_of(CONTINUOUS), Known, seed=0)
+    settings = IntrinsicSettings(**{"strength": 1.0, "updates_per_sample": 1.0, "batch_size": 99, **changes})
+    return Intrinsic("known", settings, policy_of(CONTINUOUS), Known, seed=0)
 
 
 def errors_of(*errors, terminated=None):
@@ -244,7 +244,7 @@ def test_strength_follows_its_schedule(make, settings_type):
 
 
 def test_signals_are_made_only_if_they_ever_pay():
-    def made(**signals: NoveltySettings) -> list[str]:
+    def made(**signals: IntrinsicSettings) -> list[str]:
         policy: Policy = policy_of(HYBRID)
         return list(make_rewards(RewardSettings(**signals), policy, {}, seed=0)._signals)
 

@@ -98,7 +98,7 @@ def soft(q, action, temperatures):
 def textbook(sac, batch):
     policy, critic, count = sac.policy, sac._critic, len(batch.returns)
     inputs, temperatures = policy.prepare(batch.observations), sac._log_temperatures.exp()
-    counted = torch.ones(count) if batch.counted is None else batch.counted
+    loss_mask = torch.ones(count) if batch.loss_mask is None else batch.loss_mask
     steps, ends = slice(count), slice(count, None)
 
     def values(network, features, actions):
@@ -115,9 +115,9 @@ def textbook(sac, batch):
     taken = q
     if policy.branches.count:
         taken = q.gather(-1, batch.discrete[None, ..., None].expand(2, -1, -1, 1))[..., 0].sum(-1)
-    loss_critic = ((taken - targets).square() * counted).sum() / (2 * counted.sum())
+    loss_critic = ((taken - targets).square() * loss_mask).sum() / (2 * loss_mask.sum())
     judged = values(critic, features.detach(), now[0]) if now[0].shape[1] else q.detach()
-    loss_policy = -(soft(judged, now, temperatures) * counted).sum() / counted.sum()
+    loss_policy = -(soft(judged, now, temperatures) * loss_mask).sum() / loss_mask.sum()
     of_policy = torch.autograd.grad(loss_policy, list(policy.parameters()), retain_graph=True)
     return [*of_policy, *torch.autograd.grad(loss_critic, list(critic.parameters()))], loss_policy, loss_critic
 

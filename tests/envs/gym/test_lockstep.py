@@ -6,7 +6,7 @@ import pytest
 from envs.gym.adapter import GymEnv
 from envs.gym.lockstep import LockstepManager, _joined, _without
 from envs.gym.manager import EnvManager
-from envs.spec import Closings, Decisions, Ready
+from envs.spec import Decisions, Ready, StepResults
 from tests.envs.audit import Audit
 
 
@@ -22,7 +22,7 @@ def test_every_recv_returns_all_instances_in_their_order(workers):
         for turn in range(200):
             said = audit.turn()["Oracle-v0"]
             assert said.decisions.instance.tolist() == [0, 1, 2, 3, 4]
-            assert said.closings.instance.tolist() == ([0, 1, 2, 3, 4] if turn else [])
+            assert said.results.instance.tolist() == ([0, 1, 2, 3, 4] if turn else [])
         assert min(audit.endings.values()) > 10
 
 
@@ -34,7 +34,7 @@ def test_an_instance_that_fails_is_waited_for():
         rounds = [audit.turn()["Faulty-v0"] for _ in range(6)]
         assert [said.decisions.instance.tolist() for said in rounds] == [[0, 1, 2]] * 6
         assert audit.lost == [1]
-        assert rounds[1].closings.instance.tolist() == [0, 2]
+        assert rounds[1].results.instance.tolist() == [0, 2]
 
 
 def test_an_instance_that_is_left_out_is_not_waited_for():
@@ -56,7 +56,7 @@ def test_time_that_runs_out_loses_nothing():
             manager.send("Oracle-v0", np.array([agent]), np.zeros((1, 0), np.float32), np.array([[3]], np.int32))
             if agent < 2:
                 assert manager.recv(0.05) == {}
-        assert manager.recv(10.0)["Oracle-v0"].closings.instance.tolist() == [0, 1, 2]
+        assert manager.recv(10.0)["Oracle-v0"].results.instance.tolist() == [0, 1, 2]
 
 
 def _ready(agents, truncated, lost=(), going_on=()):
@@ -64,24 +64,26 @@ def _ready(agents, truncated, lost=(), going_on=()):
     agents, truncated = np.array(agents, np.int64), np.array(truncated, bool)
     terminated = ~truncated & ~np.isin(agents, going_on)
     finals = (agents[truncated, None] * np.float32(1.0),)
-    closings = Closings(agents, agents, agents / 2, terminated, truncated, finals, np.ones((truncated.sum(), 0), bool))
+    results = StepResults(
+        agents, agents, agents / 2, terminated, truncated, finals, np.ones((truncated.sum(), 0), bool)
+    )
     decisions = Decisions(agents, agents, (agents[:, None] * 10,), np.ones((len(agents), 0), bool))
-    return Ready(closings, decisions, np.array(lost, np.int64), {int(agent): {"m": float(agent)} for agent in agents})
+    return Ready(results, decisions, np.array(lost, np.int64), {int(agent): {"m": float(agent)} for agent in agents})
 
 
 def test_joining_keeps_final_observations_with_their_instances():
     joined = _joined([_ready([3, 0], [True, True]), _ready([2, 1], [False, True])])
-    assert joined.closings.instance.tolist() == [0, 1, 2, 3]
-    assert joined.closings.truncated.tolist() == [True, True, False, True]
-    assert joined.closings.final_observations[0].ravel().tolist() == [0, 1, 3]
+    assert joined.results.instance.tolist() == [0, 1, 2, 3]
+    assert joined.results.truncated.tolist() == [True, True, False, True]
+    assert joined.results.final_observations[0].ravel().tolist() == [0, 1, 3]
     assert joined.decisions.observations[0].ravel().tolist() == [0, 10, 20, 30]
     assert list(joined.metrics) == [0, 1, 2, 3]
 
 
 def test_what_a_failed_agent_said_in_this_round_goes_with_it():
     left = _without(_ready([3, 0, 1], [False, True, False], going_on=[3, 1]), np.array([3]))
-    assert left.closings.agent.tolist() == [0, 1]
-    assert left.closings.final_observations[0].ravel().tolist() == [0]
+    assert left.results.agent.tolist() == [0, 1]
+    assert left.results.final_observations[0].ravel().tolist() == [0]
     assert left.decisions.agent.tolist() == [0, 1]
     assert list(left.metrics) == [0, 1]
 
@@ -89,7 +91,7 @@ def test_what_a_failed_agent_said_in_this_round_goes_with_it():
 def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
     class Script:
         instances = 3
-        left_out = np.zeros(3, bool)
+        retired = np.zeros(3, bool)
         parts = iter(
             [
                 _ready([1, 0], [False, False], going_on=[1, 0]),
@@ -104,8 +106,8 @@ def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
 
     said = LockstepManager(Script()).recv()["toy"]
     assert said.decisions.agent.tolist() == [0, 1, 2]
-    assert said.closings.agent.tolist() == [0, 1, 2]
-    assert said.closings.truncated.tolist() == [False, True, True]
+    assert said.results.agent.tolist() == [0, 1, 2]
+    assert said.results.truncated.tolist() == [False, True, True]
     assert said.lost.tolist() == [1]
 
 
@@ -114,7 +116,7 @@ def test_an_episode_that_ended_in_this_round_stays_and_its_agents_number_is_not_
 
     class Script:
         instances = 2
-        left_out = np.zeros(2, bool)
+        retired = np.zeros(2, bool)
         parts = iter([_ready([1], [False]), _ready([], [], lost=[1]), _ready([0, 1], [False, False], going_on=[0, 1])])
 
         def recv(self, timeout):
@@ -122,7 +124,7 @@ def test_an_episode_that_ended_in_this_round_stays_and_its_agents_number_is_not_
 
     said = LockstepManager(Script()).recv()["toy"]
     assert said.lost.tolist() == []
-    assert said.closings.terminated.tolist() == [False, True, False]
+    assert said.results.terminated.tolist() == [False, True, False]
     assert said.decisions.agent.tolist() == [0, 1]
 
 
@@ -139,7 +141,7 @@ def _play(manager, turns, rng, said=None):
         discrete = rng.integers(0, 2, (4, 1), dtype=np.int32)
         manager.send("CartPole-v1", said.decisions.agent, np.zeros((4, 0), np.float32), discrete)
         said = manager.recv(10.0)["CartPole-v1"]
-        heard.append([said.closings.reward, said.closings.terminated, *said.decisions.observations])
+        heard.append([said.results.reward, said.results.terminated, *said.decisions.observations])
     return said, heard
 
 
@@ -156,7 +158,7 @@ def test_a_resumed_run_goes_on_bit_for_bit():
     with _cartpole(state) as manager:
         manager.start()
         again = manager.recv(10.0)["CartPole-v1"]
-        assert len(again.closings.agent) == 0
+        assert len(again.results.agent) == 0
         np.testing.assert_array_equal(again.decisions.observations[0], said.decisions.observations[0])
         assert manager.state() == {**state, "actions": [tuple(actions) for actions in state["actions"]]}
         _, resumed = _play(manager, 60, rng, again)

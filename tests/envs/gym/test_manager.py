@@ -29,7 +29,7 @@ def test_closings_and_decisions_pair_up_exactly_for_every_agent(instances, worke
         assert manager.samples.tolist() == list(audit.counts.values())
         assert min(audit.endings.values()) > 100
         assert audit.lost == []
-        assert not manager.news
+        assert not manager.events
 
 
 def test_instances_that_wait_for_an_action_hold_up_no_other():
@@ -139,7 +139,7 @@ def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
         assert [int(frame[0, 0, 1]) for frame in frames] == [0] + [(step % 4) + 1 for step in steps[:-1]]
         assert {frame.shape for frame in frames} == {(4, 6, 3)}
         audit.until(lambda: audit.counts[0] >= 100)
-        assert not manager.news
+        assert not manager.events
 
 
 def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
@@ -147,12 +147,12 @@ def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
         manager.start()
         audit = Audit(manager, 7)
         manager.request_picture(tmp_path / "no.gif")
-        audit.until(lambda: len(manager.news) > 0)
+        audit.until(lambda: len(manager.events) > 0)
         manager.request_picture(tmp_path / "no.gif")
         audit.until(lambda: min(audit.counts.values()) >= 300)
-        (news,) = manager.news
-        assert news.kind == "fault"
-        assert "no display" in news.text
+        (events,) = manager.events
+        assert events.kind == "fault"
+        assert "no display" in events.text
         assert manager.picture is None
         assert audit.lost == []
 
@@ -164,13 +164,13 @@ def test_hybrid_actions_and_masks_go_through_the_slots():
         rewards = []
         while len(rewards) < 50:
             said = manager.recv(10.0)["Mixed-v0"]
-            rewards += said.closings.reward.tolist()
+            rewards += said.results.reward.tolist()
             pick = said.decisions.mask[:, :3].argmax(1)
             discrete = np.stack([pick, pick * 0, pick * 0 + 1], axis=1)
             continuous = np.tile(np.float32([0, 0.5]), (len(pick), 1))
             manager.send("Mixed-v0", said.decisions.agent, continuous, discrete)
         assert set(rewards) == {1.0}
-        assert not manager.news
+        assert not manager.events
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from envs.gym.adapter import GymEnv, behavior_spec
-from envs.gym.slots import CLOSING, METRICS, TERMINATED, TRUNCATED, Slots, allocate
+from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots, allocate
 from envs.gym.worker import Actions, Plan, Worker
 from envs.seeding import episode_seed
 from tests.toys import oracle_length, oracle_truncates
@@ -154,7 +154,7 @@ def test_a_step_and_the_episode_that_follows_it_come_in_one_answer():
             if last:
                 cut = oracle_truncates(seed)
                 kinds.add(cut)
-                assert slots.flags[0] == CLOSING | METRICS | (TRUNCATED if cut else TERMINATED)
+                assert slots.flags[0] == STEPPED | METRICS | (TRUNCATED if cut else TERMINATED)
                 metrics, answer = bench.take()
                 assert metrics == ("metrics", 0, {"steps": step, "flag": 1.0})
                 if cut:
@@ -162,7 +162,7 @@ def test_a_step_and_the_episode_that_follows_it_come_in_one_answer():
                 following = episode_seed(5, 0, episode + 1)
                 observation = [following >> 16, following & 0xFFFF, 0, -1]
             else:
-                assert slots.flags[0] == CLOSING
+                assert slots.flags[0] == STEPPED
                 (answer,) = bench.take()
             assert answer == b"\0"
             np.testing.assert_array_equal(slots.observations[0][0], observation)

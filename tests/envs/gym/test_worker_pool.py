@@ -47,7 +47,7 @@ def test_what_fails_is_restarted_and_only_its_own_rows_are_lost(fault, workers, 
         audit = Audit(manager, 7, Trigger(2), length, bad_reset=1 if fault == "reset" else None)
         audit.until(lambda: audit.lost and min(audit.counts.values()) >= 300)
         assert audit.lost == lost
-        fault_news, restart_news = manager.news
+        fault_news, restart_news = manager.events
         assert (fault_news.kind, fault_news.instance) == ("fault", 2)
         assert "Restart 1 of 10 in 0.25 s." in fault_news.text
         assert ("RuntimeError" in fault_news.text) == (fault in ("step", "reset"))
@@ -62,7 +62,7 @@ def test_an_instance_that_does_not_answer_in_time_is_restarted(fault):
         audit = Audit(manager, 7, Trigger(1))
         audit.until(lambda: audit.lost and min(audit.counts.values()) >= 300)
         assert audit.lost == [1]
-        assert "did not answer within 2 s (env.step_timeout)" in manager.news[0].text
+        assert "did not answer within 2 s (env.step_timeout)" in manager.events[0].text
 
 
 def test_answers_that_nobody_read_for_long_are_not_overdue():
@@ -95,7 +95,7 @@ def test_a_traceback_is_told_in_full_only_once():
         manager.start()
         audit = Audit(manager, 7, Trigger(0, 0), length=1)
         audit.until(lambda: audit.lost == [0, 0])
-        faults = [news.text for news in manager.news if news.kind == "fault"]
+        faults = [events.text for events in manager.events if events.kind == "fault"]
         assert ["the game has crashed" in text for text in faults] == [True, False]
         assert "Restart 2 of 10 in 0.5 s." in faults[1]
 
@@ -111,7 +111,7 @@ def test_a_number_that_is_none_restarts_its_instance_alone_by_name():
             agents = ready.decisions.agent
             assert np.isfinite(ready.decisions.observations[0]).all()
             manager.send("Odd-v0", agents, np.zeros((len(agents), 0)), np.zeros((len(agents), 1), np.int32))
-        texts = [news.text for news in manager.news if news.kind == "fault"]
+        texts = [events.text for events in manager.events if events.kind == "fault"]
         assert "behavior 'Odd-v0': observation 'observation' at [1] is nan, where only finite" in texts[0]
         assert texts[0].startswith("Instance ")
         assert "Traceback" not in texts[0]
@@ -133,14 +133,14 @@ def test_an_instance_beyond_its_budget_is_left_out_while_enough_others_live(faul
     with EnvManager(faulty(fault), 4, 7, workers=workers, restarts=1, min_instances=2) as manager:
         manager.start()
         audit = Audit(manager, 7, Trigger(1, 1))
-        audit.until(lambda: manager.left_out.any())
-        assert np.flatnonzero(manager.left_out).tolist() == gone
+        audit.until(lambda: manager.retired.any())
+        assert np.flatnonzero(manager.retired).tolist() == gone
         others = [agent for agent in range(4) if agent not in gone]
         before = dict(audit.counts)
         audit.until(lambda: min(audit.counts[agent] - before[agent] for agent in others) >= 100)
         assert [audit.counts[agent] for agent in gone] == [before[agent] for agent in gone]
         assert sorted(audit.lost) == sorted(2 * gone)
-        told = [news.text for news in manager.news if "is left out" in news.text]
+        told = [events.text for events in manager.events if "is left out" in events.text]
         assert len(told) == len(gone)
         assert "Instance 1 failed once more than its 1 restarts (env.restarts) allow, and is left out" in told[-1]
         assert f"the other {len(others)} go on" in told[-1]
@@ -154,8 +154,8 @@ def test_instances_that_die_with_their_worker_once_too_often_are_left_out_with_i
             agents = manager.recv(10.0)["Faulty-v0"].decisions.agent
             actions = np.array([[trigger(agent, 0)] for agent in agents.tolist()], np.int32).reshape(-1, 1)
             manager.send("Faulty-v0", agents, np.zeros((len(agents), 0), np.float32), actions)
-            delivered += len(agents) if manager.left_out.any() else 0
-        assert manager.left_out.tolist() == [True, True, False, False]
+            delivered += len(agents) if manager.retired.any() else 0
+        assert manager.retired.tolist() == [True, True, False, False]
         assert [link.process.is_alive() for link in manager._fleet._links] == [False, True]
 
 
@@ -163,7 +163,7 @@ def test_too_few_that_live_end_the_run():
     with EnvManager(faulty("step"), 3, 7, workers=3, restarts=0, min_instances=2) as manager:
         manager.start()
         audit = Audit(manager, 7, Trigger(1))
-        audit.until(lambda: manager.left_out.any())
+        audit.until(lambda: manager.retired.any())
         audit.choose = Trigger(2)
         with pytest.raises(InstanceFailed, match="Instance 2 failed once more than its 0 restarts"):
             audit.until(lambda: False)

@@ -9,28 +9,28 @@ from pathlib import Path
 import psutil
 import pytest
 
-from envs.process.player_launcher import Ended, Launched, Warden
+from envs.process.player_launcher import Ended, Launched, Launcher
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 
 
 @pytest.fixture
-def warden():
-    warden = Warden()
-    yield warden
-    warden.close()
+def launcher():
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
 
 
-def next_of(warden, kind):
+def next_of(launcher, kind):
     """The next event of that kind."""
     for _ in range(200):
-        waiting = getattr(warden, "waiting", [])
-        warden.waiting = waiting + warden.take()
-        while warden.waiting:
-            event = warden.waiting.pop(0)
+        waiting = getattr(launcher, "waiting", [])
+        launcher.waiting = waiting + launcher.take()
+        while launcher.waiting:
+            event = launcher.waiting.pop(0)
             if isinstance(event, kind):
                 return event
-        select.select([warden.inbox.socket], [], [], 0.1)
+        select.select([launcher.inbox.socket], [], [], 0.1)
     raise AssertionError(f"no {kind.__name__} came")
 
 
@@ -46,61 +46,61 @@ def gone(pid):
     return False
 
 
-def test_an_exit_status_is_told_and_output_kept(warden, tmp_path):
+def test_an_exit_status_is_told_and_output_kept(launcher, tmp_path):
     command = [sys.executable, "-c", "import os; print('last words ' + os.environ['WORD'], flush=True); os._exit(3)"]
-    warden.launch(7, command, str(tmp_path / "out"), {"WORD": "hello"})
-    assert next_of(warden, Ended) == Ended(7, 3)
+    launcher.launch(7, command, str(tmp_path / "out"), {"WORD": "hello"})
+    assert next_of(launcher, Ended) == Ended(7, 3)
     assert (tmp_path / "out").read_text().strip() == "last words hello"
 
 
-def test_what_cannot_be_started_is_told(warden, tmp_path):
-    warden.launch(1, [str(tmp_path / "nothing")], str(tmp_path / "out"), {})
-    ended = next_of(warden, Ended)
+def test_what_cannot_be_started_is_told(launcher, tmp_path):
+    launcher.launch(1, [str(tmp_path / "nothing")], str(tmp_path / "out"), {})
+    ended = next_of(launcher, Ended)
     assert ended.status is None
     assert "No such file" in ended.error
 
 
-def test_kill_ends_a_player_and_what_it_has_started(warden, tmp_path):
+def test_kill_ends_a_player_and_what_it_has_started(launcher, tmp_path):
     script = f"import subprocess, time; print(subprocess.Popen({SLEEPER!r}).pid, flush=True); time.sleep(600)"
-    warden.launch(1, [sys.executable, "-c", script], str(tmp_path / "out"), {})
-    pid = next_of(warden, Launched).pid
+    launcher.launch(1, [sys.executable, "-c", script], str(tmp_path / "out"), {})
+    pid = next_of(launcher, Launched).pid
     while not (words := (tmp_path / "out").read_text().split()):
         time.sleep(0.025)
-    warden.kill(1)
-    assert next_of(warden, Ended).key == 1
+    launcher.kill(1)
+    assert next_of(launcher, Ended).key == 1
     assert gone(pid)
     assert gone(int(words[0]))
 
 
-def test_hundreds_may_be_launched_before_anything_is_read(warden, tmp_path):
+def test_hundreds_may_be_launched_before_anything_is_read(launcher, tmp_path):
     for key in range(400):
-        warden.launch(key, ["/no/such/file" + "x" * 200], str(tmp_path / "out"), {"WORD": "x" * 1000})
+        launcher.launch(key, ["/no/such/file" + "x" * 200], str(tmp_path / "out"), {"WORD": "x" * 1000})
     ended = set()
     while len(ended) < 400:
-        ended.add(next_of(warden, Ended).key)
+        ended.add(next_of(launcher, Ended).key)
 
 
-def test_signals_that_the_warden_ignores_reach_players_as_usual(warden, tmp_path):
-    warden.launch(1, SLEEPER, str(tmp_path / "out"), {})
-    pid = next_of(warden, Launched).pid
+def test_signals_that_the_warden_ignores_reach_players_as_usual(launcher, tmp_path):
+    launcher.launch(1, SLEEPER, str(tmp_path / "out"), {})
+    pid = next_of(launcher, Launched).pid
     while not (tmp_path / "out").read_text():
         time.sleep(0.025)
     os.kill(pid, signal.SIGTERM)
-    assert next_of(warden, Ended).status == -signal.SIGTERM
+    assert next_of(launcher, Ended).status == -signal.SIGTERM
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
-@pytest.mark.parametrize("victims", [["owner"], ["owner", "warden"]])
+@pytest.mark.parametrize("victims", [["owner"], ["owner", "launcher"]])
 def test_players_end_when_the_trainer_is_killed_outright(victims, tmp_path):
     script = f"""
 import select, sys, time
-from envs.process.player_launcher import Launched, Warden
+from envs.process.player_launcher import Launched, Launcher
 if __name__ == "__main__":
-    warden = Warden()
-    warden.launch(1, {SLEEPER!r}, {str(tmp_path / "out")!r}, {{}})
-    while not (events := warden.take()):
-        select.select([warden.inbox.socket], [], [], 1)
-    print(events[0].pid, warden._process.pid, flush=True)
+    launcher = Launcher()
+    launcher.launch(1, {SLEEPER!r}, {str(tmp_path / "out")!r}, {{}})
+    while not (events := launcher.take()):
+        select.select([launcher.inbox.socket], [], [], 1)
+    print(events[0].pid, launcher._process.pid, flush=True)
     time.sleep(600)
 """
     (tmp_path / "owner.py").write_text(script)
@@ -109,14 +109,14 @@ if __name__ == "__main__":
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    player, warden = map(int, owner.stdout.readline().split())
-    if "warden" in victims:
+    player, launcher = map(int, owner.stdout.readline().split())
+    if "launcher" in victims:
         if sys.platform != "linux":
             owner.kill()
-            pytest.skip("without the warden, only Linux ends its players")
-        os.kill(warden, signal.SIGKILL)
+            pytest.skip("without the launcher, only Linux ends its players")
+        os.kill(launcher, signal.SIGKILL)
     owner.kill()
     owner.wait()
     owner.stdout.close()
     assert gone(player)
-    assert gone(warden)
+    assert gone(launcher)

@@ -32,7 +32,7 @@ def client(port, manager):
 
 def fault_of(manager):
     """The text of the one fault."""
-    (text,) = [news.text for news in manager.news if news.kind == "fault"]
+    (text,) = [events.text for events in manager.events if events.kind == "fault"]
     return text
 
 
@@ -121,11 +121,11 @@ def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(ma
         }
     )
     ready = manager.recv(10)["Walker"]
-    assert ready.closings.agent.tolist() == asked
-    assert ready.closings.reward.tolist() == [1.5, 0.75]
-    assert ready.closings.terminated.tolist() == [True, False]
-    assert ready.closings.truncated.tolist() == [False, True]
-    assert ready.closings.final_observations[0].tolist() == [[6.0]]
+    assert ready.results.agent.tolist() == asked
+    assert ready.results.reward.tolist() == [1.5, 0.75]
+    assert ready.results.terminated.tolist() == [True, False]
+    assert ready.results.truncated.tolist() == [False, True]
+    assert ready.results.final_observations[0].tolist() == [[6.0]]
     assert ready.decisions.observations[0].tolist() == [[3.0], [7.0]]
     assert sorted(ready.decisions.agent.tolist()) == sorted(asked)  # numbers are given out again
     assert manager.samples.tolist() == [2]
@@ -137,12 +137,12 @@ def test_agents_that_do_not_ask_in_a_message_keep_their_number_and_open_step(man
     send(manager, "Walker", [first, second], [0, 0])
     client.say({ONE: [info(2, [3.0], reward=1.0)]})
     ready = manager.recv(10)["Walker"]
-    assert ready.closings.agent.tolist() == ready.decisions.agent.tolist() == [second]
+    assert ready.results.agent.tolist() == ready.decisions.agent.tolist() == [second]
     send(manager, "Walker", [second], [0])
     client.say({ONE: [info(1, [4.0], reward=2.0), info(2, [5.0], reward=3.0)]})
     ready = manager.recv(10)["Walker"]
-    assert ready.closings.agent.tolist() == [first, second]
-    assert ready.closings.reward.tolist() == [2.0, 3.0]
+    assert ready.results.agent.tolist() == [first, second]
+    assert ready.results.reward.tolist() == [2.0, 3.0]
 
 
 def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(manager, client):
@@ -152,7 +152,7 @@ def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(
     ends = [info(1, [3.0], reward=1.0), info(2, [4.0], reward=2.0), info(1, [5.0], reward=0.5, done=True)]
     answer = client.say({ONE: [*ends, info(8, [6.0])]})
     ready = manager.recv(10)["Walker"]
-    assert dict(zip(ready.closings.agent.tolist(), ready.closings.reward.tolist())) == {first: 1.5, second: 2.0}
+    assert dict(zip(ready.results.agent.tolist(), ready.results.reward.tolist())) == {first: 1.5, second: 2.0}
     assert ready.decisions.agent.tolist() == [second, first]  # the newcomer has the other's number
     assert ready.decisions.observations[0].tolist() == [[4.0], [6.0]]
     send(manager, "Walker", [first, second], [1, 2])
@@ -160,13 +160,13 @@ def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(
     assert len(given) == 3
     assert given[1:] == [[2], [1]]
     client.say({ONE: [info(2, [7.0]), info(8, [8.0])]})
-    assert manager.recv(10)["Walker"].closings.agent.tolist() == [second, first]
+    assert manager.recv(10)["Walker"].results.agent.tolist() == [second, first]
 
 
 def test_what_came_before_an_agents_first_action_is_no_sample(manager, client):
     client.say({ONE: [info(1, [1.0], reward=9.0), info(2, [1.0], reward=9.0, done=True)]}, [parameters(ONE)])
     ready = manager.recv(10)["Walker"]
-    assert len(ready.closings.agent) == 0
+    assert len(ready.results.agent) == 0
     assert ready.decisions.observations[0].tolist() == [[1.0]]
 
 
@@ -194,7 +194,7 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
     ready = manager.recv(10)["Walker"]
     assert sorted(ready.lost.tolist()) == sorted(agents)
     assert "closed its connection" in fault_of(manager)
-    while not any("closed its connection" in news.text for news in manager.news):
+    while not any("closed its connection" in events.text for events in manager.events):
         manager.recv(0.1)
     manager.recv(0.5)  # it listens again
     again = Client(port, manager)
@@ -203,7 +203,7 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
     again.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
     ready = manager.recv(10)["Walker"]
     assert ready.decisions.observations[0].tolist() == [[8.0]]
-    assert len(ready.closings.agent) == len(ready.lost) == 0
+    assert len(ready.results.agent) == len(ready.lost) == 0
     again.close()
 
 
@@ -236,10 +236,10 @@ def test_a_number_that_is_none_fails_its_instance_alone_by_name(manager, client)
 def test_a_second_client_is_refused_and_the_first_goes_on(port, manager, client):
     import grpc
 
-    stranger = Client(port)
+    unexpected_client = Client(port)
     with pytest.raises(grpc.RpcError, match="refused"):  # nobody listens any more
-        stranger.introduce()
-    stranger.close()
+        unexpected_client.introduce()
+    unexpected_client.close()
     answer = client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
     send(manager, "Walker", manager.recv(10)["Walker"].decisions.agent, [1])
     assert answer.actions(ONE) == [[1]]
@@ -256,7 +256,7 @@ def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, clien
     client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
     manager.recv(10)
     client.close()
-    while not any("closed its connection" in news.text for news in manager.news):
+    while not any("closed its connection" in events.text for events in manager.events):
         manager.recv(0.1)
     manager.recv(0.5)  # it listens again
     again = Client(port, manager)
@@ -281,14 +281,14 @@ def test_players_that_show_no_agent_are_told_of_once(port, tmp_path):
         client = Client(port, manager)
         client.introduce()
         client.ask_for_input()
-        manager.news.clear()
+        manager.events.clear()
         turns = 5
         while turns:
             client.say({})
             assert manager.recv(0.1) == {}
-            turns -= bool(manager.news)
-        (news,) = manager.news
-        assert "no agent has asked for a decision" in news.text
+            turns -= bool(manager.events)
+        (events,) = manager.events
+        assert "no agent has asked for a decision" in events.text
         client.close()
 
 

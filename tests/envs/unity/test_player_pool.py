@@ -16,7 +16,7 @@ BASIC = "env=basic"
 def turn(manager, timeout=20.0):
     """One receipt, all actions 2 (to the right); what was ready."""
     received = manager.recv(timeout)
-    assert received, f"nothing came; news: {list(manager.news)}"
+    assert received, f"nothing came; events: {list(manager.events)}"
     for behavior, ready in received.items():
         count = len(ready.decisions.agent)
         manager.send(
@@ -32,7 +32,7 @@ def turns(manager):
 
 
 def faults(manager):
-    return [news.text for news in manager.news if news.kind == "fault"]
+    return [events.text for events in manager.events if events.kind == "fault"]
 
 
 def players_of(manager):
@@ -63,10 +63,10 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
             turn(manager)
         os.kill(players_of(manager)[0], getattr(signal, "SIGKILL", signal.SIGTERM))
         lost, others = [], 0
-        while not any(news.kind == "restart" for news in manager.news):
+        while not any(events.kind == "restart" for events in manager.events):
             for ready in turn(manager).values():
                 lost += ready.lost.tolist()
-                others += int((ready.closings.instance == 1).sum())
+                others += int((ready.results.instance == 1).sum())
         assert len(lost) == 1
         assert others > 0
         before = manager.samples.copy()
@@ -92,7 +92,7 @@ def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
     words = (BASIC, f"fault={fault}", f"once={tmp_path / 'claimed'}")
     with UnityManager(UnityEnv(player=words), 2, 0, logs=tmp_path / "logs", step_timeout=1.0) as manager:
         manager.start()
-        while not any(news.kind == "restart" for news in manager.news):
+        while not any(events.kind == "restart" for events in manager.events):
             turn(manager)
         before = manager.samples.copy()
         while (manager.samples - before).min() < 30:
@@ -135,9 +135,9 @@ def test_a_player_beyond_its_budget_is_left_out_while_enough_others_live(tmp_pat
     env = UnityEnv(player=words)
     with UnityManager(env, 2, 0, logs=tmp_path / "logs", restarts=0, min_instances=1) as manager:
         manager.start()
-        while not manager.left_out.any():
+        while not manager.retired.any():
             turn(manager)
-        gone = int(manager.left_out.argmax())
+        gone = int(manager.retired.argmax())
         before = manager.samples.copy()
         while manager.samples[1 - gone] - before[1 - gone] < 50:
             turn(manager)
@@ -165,7 +165,7 @@ def test_one_process_drives_many_players(tmp_path):
         while manager.samples.min() < 5:
             turn(manager)
         children = psutil.Process().children()
-        assert len([child for child in children if child.status() != psutil.STATUS_ZOMBIE]) <= 2  # warden, tracker
+        assert len([child for child in children if child.status() != psutil.STATUS_ZOMBIE]) <= 2  # launcher, tracker
         assert all(psutil.Process(pid).ppid() != os.getpid() for pid in players_of(manager))
 
 
@@ -177,5 +177,5 @@ def test_two_behaviors_one_of_them_late(tmp_path):
         while "Late" not in manager.specs:
             turn(manager)
         ready = {}
-        while "Late" not in ready or not len(ready["Late"].closings.agent):
+        while "Late" not in ready or not len(ready["Late"].results.agent):
             ready = turn(manager)

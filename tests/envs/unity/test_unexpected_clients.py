@@ -18,7 +18,7 @@ from envs.unity.launch import UnityEnv
 from envs.unity.manager import UnityManager
 from envs.unity.protocol.decoding import encode_reply
 from envs.unity.protocol.http2 import PERMISSION_DENIED
-from envs.unity.protocol.server import Arrived, Connected, Failed, PlayerServer, Stranger
+from envs.unity.protocol.server import Arrived, Connected, Failed, PlayerServer, UnexpectedClient
 from tests.envs.unity.client import Client, Message, free_port, info, parameters
 from tests.envs.unity.protocol.test_http2 import (
     DATA,
@@ -69,7 +69,7 @@ SILENT = {
     ),
     "pads beyond the frame": lambda: GREETED + frame(HEADERS, 4, 1) + frame(DATA, 9, 1, b"\xff12"),
 }
-"""Strangers that may be a player yet, by what they have sent."""
+"""Unexpected clients that may be a player yet, by what they have sent."""
 REFUSED = {
     "speaks HTTP/1": (lambda: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "no HTTP/2 client"),
     "speaks TLS": (client_hello, "no HTTP/2 client"),
@@ -105,7 +105,7 @@ REFUSED = {
     "asks without end": (lambda: GREETED + without_end(lambda stream: request(stream, b"hi")), "more than 16"),
     "sends another message": (lambda: GREETED + request(1, Message().SerializeToString()), "another message"),
 }
-"""Strangers that are told of, and why."""
+"""Unexpected clients that are told of, and why."""
 EVERY = {**SILENT, **{name: made for name, (made, _) in REFUSED.items()}}
 
 
@@ -129,7 +129,7 @@ class Served:
         return [event for event in self.events if isinstance(event, kind)]
 
     def meet(self, data):
-        """A stranger that has sent `data`, as far as it was listened to."""
+        """An unexpected client that has sent `data`, as far as it was listened to."""
         sock = socket.create_connection(("127.0.0.1", self.port))
         push(sock, data, self.recv)
         return sock
@@ -184,34 +184,34 @@ def ended(sock):
 
 
 @pytest.mark.parametrize("kind", SILENT)
-def test_a_stranger_that_has_not_said_all_is_left_when_the_player_comes(served, kind):
-    stranger = served.meet(SILENT[kind]())
+def test_an_unexpected_client_that_has_not_said_all_is_left_when_the_player_comes(served, kind):
+    unexpected_client = served.meet(SILENT[kind]())
     assert not served.events
     served.let_in().close()
-    assert ended(stranger)
+    assert ended(unexpected_client)
     assert len(served.told(Connected)) == 1
     assert not served.told(Failed)
-    stranger.close()
+    unexpected_client.close()
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_stranger_is_refused_and_told_of_once_and_the_player_is_let_in(served, kind):
+def test_an_unexpected_client_is_refused_and_told_of_once_and_the_player_is_let_in(served, kind):
     made, why = REFUSED[kind]
     data = made()
-    strangers = [served.meet(data) for _ in range(2)]
+    clients = [served.meet(data) for _ in range(2)]
     (told,) = served.events
-    assert isinstance(told, Stranger)
+    assert isinstance(told, UnexpectedClient)
     assert why in told.why
-    assert told.address == f"127.0.0.1 port {strangers[0].getsockname()[1]}"
-    assert "another message" in why or all(map(ended, strangers))
+    assert told.address == f"127.0.0.1 port {clients[0].getsockname()[1]}"
+    assert "another message" in why or all(map(ended, clients))
     served.let_in().close()
     assert not served.told(Failed)
-    for stranger in strangers:
-        stranger.close()
+    for unexpected_client in clients:
+        unexpected_client.close()
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_strangers_take_little_memory_however_much_they_send(served, kind):
+def test_unexpected_clients_take_little_memory_however_much_they_send(served, kind):
     data = EVERY[kind]()
     crowd = []
     tracemalloc.start()
@@ -222,19 +222,19 @@ def test_strangers_take_little_memory_however_much_they_send(served, kind):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * 2**20
-    for stranger in crowd:
-        stranger.close()
+    for unexpected_client in crowd:
+        unexpected_client.close()
 
 
 def test_messages_that_begin_at_once_hold_together_what_one_may(served):
     part = b"\0\0\0\xff\0" + bytes(60_000)
     begun = b"".join(frame(HEADERS, 4, stream) + frame(DATA, 0, stream, part) for stream in range(1, 31, 2))
     tracemalloc.start()
-    stranger = served.meet(GREETED + begun)
+    unexpected_client = served.meet(GREETED + begun)
     assert tracemalloc.get_traced_memory()[0] < 400_000  # of 900,000 that were sent
     tracemalloc.stop()
     served.let_in().close()
-    stranger.close()
+    unexpected_client.close()
 
 
 def test_another_method_is_refused_by_grpcs_own_status(served):
@@ -257,7 +257,7 @@ def test_a_flood_of_connections_never_takes_the_players_place(served):
     assert len(served.server._clients) == 16
     push(player, request(1, hello.SerializeToString()), served.recv)
     assert served.told(Connected)
-    (told,) = served.told(Stranger)
+    (told,) = served.told(UnexpectedClient)
     assert told.why == "it did not introduce itself, as 15 others"
     assert all(map(ended, flood))
     for sock in [*flood, player]:
@@ -285,7 +285,7 @@ def test_a_player_that_breaks_the_protocol_is_named_by_what_it_did(served):
     push(player, GREETED + request(1, hello.SerializeToString()) + endless, served.recv)
     (failed,) = served.told(Failed)
     assert failed.why == "it broke the protocol (10000 frames without a message to answer)"
-    assert not served.told(Stranger)
+    assert not served.told(UnexpectedClient)
     player.close()
 
 
@@ -318,8 +318,8 @@ def test_a_version_that_is_none_harms_nobody(served, version):
     player.close()
 
 
-def test_a_run_goes_on_among_strangers_of_every_kind(tmp_path):
-    """One player plays, the other comes late; both their ports are found by all strangers at once."""
+def test_a_run_goes_on_among_unexpected_clients_of_every_kind(tmp_path):
+    """One player plays, the other comes late; both their ports are found by all unexpected clients at once."""
     words = ("env=basic", "fault=hang:0", f"once={tmp_path / 'claimed'}")
     with UnityManager(UnityEnv(player=words), 2, 0, logs=tmp_path / "logs") as manager:
         manager.start()
@@ -328,17 +328,17 @@ def test_a_run_goes_on_among_strangers_of_every_kind(tmp_path):
         playing = int(manager.samples.argmax())
         ports = [player.server.port for player in manager._players.of]
         pids = players_of(manager)
-        strangers = []
+        clients = []
         for made in EVERY.values():
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", ports[playing]))
             before = manager.samples[playing]
-            strangers.append(socket.create_connection(("127.0.0.1", ports[1 - playing])))
-            push(strangers[-1], made(), lambda: turn(manager), more=20)
+            clients.append(socket.create_connection(("127.0.0.1", ports[1 - playing])))
+            push(clients[-1], made(), lambda: turn(manager), more=20)
             assert manager.samples[playing] > before
-        (news,) = manager.news
-        assert news.kind == "stranger"
-        assert news.text.startswith(f"Instance {1 - playing}: somebody at 127.0.0.1 port ")
+        (events,) = manager.events
+        assert events.kind == "unexpected"
+        assert events.text.startswith(f"Instance {1 - playing}: somebody at 127.0.0.1 port ")
         late = Client(ports[1 - playing])
         hello = Message()
         hello.unity_output.rl_initialization_output.communication_version = "1.5.0"
@@ -350,24 +350,24 @@ def test_a_run_goes_on_among_strangers_of_every_kind(tmp_path):
         assert not faults(manager)
         psutil.Process(pids[1 - playing]).kill()  # it hangs, and would be waited for
         late.close()
-        for stranger in strangers:
-            stranger.close()
+        for unexpected_client in clients:
+            unexpected_client.close()
 
 
-def test_the_editor_is_waited_for_among_strangers(tmp_path):
+def test_the_editor_is_waited_for_among_unexpected_clients(tmp_path):
     port = free_port()
     with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as manager:
         manager.start()
-        manager.news.clear()
-        strangers = [socket.create_connection(("127.0.0.1", port)) for _ in EVERY]
-        for stranger, made in zip(strangers, EVERY.values()):
-            push(stranger, made(), lambda: manager.recv(0.0), more=20)
+        manager.events.clear()
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in EVERY]
+        for unexpected_client, made in zip(clients, EVERY.values()):
+            push(unexpected_client, made(), lambda: manager.recv(0.0), more=20)
         client = Client(port, manager)
         client.introduce()
         client.ask_for_input()
         client.say({WALKER: [info(1, [1.0])]}, [parameters(WALKER)])
         assert len(manager.recv(10)["Walker"].decisions.agent) == 1
-        assert [news.kind for news in manager.news] == ["stranger"]
+        assert [events.kind for events in manager.events] == ["unexpected"]
         client.close()
-        for stranger in strangers:
-            stranger.close()
+        for unexpected_client in clients:
+            unexpected_client.close()

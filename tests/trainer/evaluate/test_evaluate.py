@@ -11,8 +11,8 @@ import pytest
 
 import trainer.evaluate.__main__
 import trainer.runtime.collector_host
-from envs.gym.worker_pool import News
-from envs.spec import BehaviorSpec, Closings, Decisions, Ready, UserError
+from envs.gym.worker_pool import InstanceEvent
+from envs.spec import BehaviorSpec, Decisions, Ready, StepResults, UserError
 from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
@@ -60,7 +60,7 @@ class Uneven:
     specs: ClassVar = {}
 
     def __init__(self) -> None:
-        self.news: deque[News] = deque()
+        self.events: deque[InstanceEvent] = deque()
         self.turn = 0
 
     def recv(self, timeout: float | None) -> dict[str, Ready]:
@@ -68,11 +68,11 @@ class Uneven:
         closing = agents if self.turn else agents[:0]
         ended = np.array([True, self.turn % 5 == 0])[: len(closing)]
         none: tuple[np.ndarray, ...] = ()
-        closings = Closings(
+        results = StepResults(
             closing, closing, np.ones(len(closing), np.float32), ended, ended & False, none, np.zeros((0, 0), bool)
         )
         self.turn += 1
-        return {"Toy": Ready(closings, Decisions(agents * 0, agents, none, np.zeros((2, 0), bool)), agents[:0], {})}
+        return {"Toy": Ready(results, Decisions(agents * 0, agents, none, np.zeros((2, 0), bool)), agents[:0], {})}
 
     def send(self, *_: object) -> None:
         pass

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import trainer.record.__main__
-from envs.spec import BehaviorSpec, Closings
+from envs.spec import BehaviorSpec, StepResults
 from envs.unity.demo.reader import read_demo
 from tests.trainer.several import LENGTH, SPECS, Several
 from trainer.record.__main__ import main
@@ -16,11 +16,11 @@ class Cut(Several):
 
     def _ready(self, name):
         ready = super()._ready(name)
-        closings = ready.closings
-        cut = closings.terminated & (closings.instance == 0)
+        results = ready.results
+        cut = results.terminated & (results.instance == 0)
         finals = np.full((int(cut.sum()), 2), self.steps, np.float32)
-        closings = closings._replace(terminated=closings.terminated & ~cut, truncated=cut, final_observations=(finals,))
-        return ready._replace(closings=closings._replace(final_mask=np.zeros((len(finals), 0), bool)))
+        results = results._replace(terminated=results.terminated & ~cut, truncated=cut, final_observations=(finals,))
+        return ready._replace(results=results._replace(final_mask=np.zeros((len(finals), 0), bool)))
 
 
 class Losing(Several):
@@ -31,11 +31,11 @@ class Losing(Several):
         if self.steps != 2:
             return ready
         self._lengths[name][1] = 0
-        kept = ready.closings.instance == 0
-        closings = Closings(
-            *(part[kept] if isinstance(part, np.ndarray) and len(part) == 2 else part for part in ready.closings)
+        kept = ready.results.instance == 0
+        results = StepResults(
+            *(part[kept] if isinstance(part, np.ndarray) and len(part) == 2 else part for part in ready.results)
         )
-        return ready._replace(closings=closings, lost=np.array([1]))
+        return ready._replace(results=results, lost=np.array([1]))
 
 
 def constant(spec: BehaviorSpec):

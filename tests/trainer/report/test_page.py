@@ -80,7 +80,7 @@ def test_figures_are_those_of_the_summary(read):
     text = read().text
     for words in ("basic", "ended: samples", "reward 0.4321", "samples 1,000", "time 0:00:03", "episodes 143"):
         assert words in text
-    assert "supply fraction 97%" in text
+    assert "env utilization 97%" in text
     assert "Basic-v0 9 100% 12" in text
 
 

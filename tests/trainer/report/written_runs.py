@@ -19,7 +19,7 @@ BASIC = ["+experiment=basic_ppo", "run.name=basic"]
 CURVES = {
     "run/seconds": 3.0,
     "run/samples_per_second": 250.0,
-    "run/supply_fraction": 0.97,
+    "run/env_utilization": 0.97,
     "time/acting": 0.1,
     "time/waiting_for_games": 0.7,
     "time/held_back": 0.0,

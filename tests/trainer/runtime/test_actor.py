@@ -15,7 +15,7 @@ from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import LEAST_GPU_SECONDS, PolicyActor, quickest_actor
 from trainer.runtime.collector_host import Side
-from trainer.runtime.policy_store import WeightsReader, WeightsWriter, weights_bytes
+from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
 from trainer.runtime.start import _share
 
 SPEC = BehaviorSpec("b", (ObservationSpec("o", (4,), "float32"),), 1, (3,), True)
@@ -42,7 +42,7 @@ class Timed:
             return gpu
 
         self.patch.setattr(PolicyActor, "pass_seconds", seconds)
-        return quickest_actor(self.policy, WeightsReader(self.memory, self.size), 0, 64, gpu_allowed)
+        return quickest_actor(self.policy, PolicyReader(self.memory, self.size), 0, 64, gpu_allowed)
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_without_a_gpu_or_the_wish_for_one_nothing_is_measured(timed):
 
 def test_an_actor_that_has_moved_takes_new_weights_along(timed):
     actor, _ = timed.choose(cpu=5e-3, gpu=1e-3)
-    here = PolicyActor(timed.policy, WeightsReader(timed.memory, timed.size), 0, torch.device("cpu"))
+    here = PolicyActor(timed.policy, PolicyReader(timed.memory, timed.size), 0, torch.device("cpu"))
     seen = (np.ones((3, 4), np.float32),), np.ones((3, 3), bool), np.ones((3, 0), np.float32)
     for version in (1, 2):
         weights = np.linspace(-version, version, timed.size, dtype=np.float32)
-        WeightsWriter(timed.memory, timed.size).publish(weights, version)
+        PolicyWriter(timed.memory, timed.size).publish(weights, version)
         for each in (actor, here):
             each.refresh()
             assert each.version == version
@@ -98,7 +98,7 @@ def test_an_actor_that_has_moved_takes_new_weights_along(timed):
 def test_a_pass_is_timed_over_as_many_agents_as_there_are(monkeypatch):
     policy = Policy(SPEC, NetworkSettings(hidden=[8]), "sac")
     size = policy.flat.numel()
-    actor = PolicyActor(policy, WeightsReader(memoryview(bytearray(weights_bytes(size))), size), 0)
+    actor = PolicyActor(policy, PolicyReader(memoryview(bytearray(weights_bytes(size))), size), 0)
     seen, act = [], actor.act
     monkeypatch.setattr(actor, "act", lambda *given: (seen.append(len(given[0][0])), act(*given)))
     assert actor.pass_seconds(7) > 0
@@ -133,8 +133,8 @@ def test_on_a_gpu_actions_are_as_likely_as_on_the_cpu():
     policy = Policy(SPEC, NetworkSettings(hidden=[8]), "ppo")
     size = policy.flat.numel()
     memory = memoryview(bytearray(weights_bytes(size)))
-    WeightsWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)
-    actor = PolicyActor(policy, WeightsReader(memory, size), 0, trainer.runtime.actor.GPU)
+    PolicyWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)
+    actor = PolicyActor(policy, PolicyReader(memory, size), 0, trainer.runtime.actor.GPU)
     actor.refresh()
     seen = (np.ones((50, 4), np.float32),), np.ones((50, 3), bool), np.ones((50, 0), np.float32)
     acted = actor.act(*seen)

@@ -5,7 +5,7 @@ import pytest
 from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
-from trainer.runtime.behaviors import LATE_SECONDS, Expected, expected_memory
+from trainer.runtime.behaviors import LATE_SECONDS, Behaviors, buffer_sizes
 
 MIB = 2**20
 UNITY = ["env=unity", "algorithm.buffer_memory_mib=5"]
@@ -32,16 +32,16 @@ def config(*overrides: str) -> TrainConfig:
     ],
 )
 def test_memory_is_kept_for_all_that_may_appear_and_nothing_else(overrides: list[str], memory: object) -> None:
-    assert expected_memory(config(*overrides)) == memory
+    assert buffer_sizes(config(*overrides)) == memory
 
 
 def test_a_gymnasium_behavior_that_behaviors_leaves_out_is_refused() -> None:
     with pytest.raises(UserError, match=r"'CartPole-v1' appeared, but behaviors names only 'Striker'"):
-        expected_memory(config("env.id=CartPole-v1", "behaviors.Striker={}"))
+        buffer_sizes(config("env.id=CartPole-v1", "behaviors.Striker={}"))
 
 
 def test_behaviors_that_stay_away_are_warned_of_once_and_at_the_end() -> None:
-    expected = Expected(config(*UNITY, "behaviors.A={}", "behaviors.B={}", "behaviors.default={}"))
+    expected = Behaviors(config(*UNITY, "behaviors.A={}", "behaviors.B={}", "behaviors.default={}"))
     assert expected.overdue(1e9) is None, "players may take any time to start"
     expected.appeared("Other", 10.0)
     assert expected.overdue(10.0 + LATE_SECONDS - 1) is None
@@ -55,6 +55,6 @@ def test_behaviors_that_stay_away_are_warned_of_once_and_at_the_end() -> None:
 
 
 def test_nothing_is_said_of_behaviors_that_nobody_named() -> None:
-    expected = Expected(config(*UNITY))
+    expected = Behaviors(config(*UNITY))
     expected.appeared("A", 0.0)
     assert (expected.overdue(1e9), expected.never()) == (None, None)

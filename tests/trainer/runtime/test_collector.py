@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from buffers.rows import Layout, Rows, Writer
-from envs.spec import BehaviorSpec, Closings, Decisions, ObservationSpec, Ready
+from envs.spec import BehaviorSpec, Decisions, ObservationSpec, Ready, StepResults
 from trainer.runtime.collector import Channel, Collector, Statistics
 from trainer.runtime.ipc import BEFORE, COUNTERS, OPEN, SAMPLES, UPDATES
-from trainer.runtime.rate_limiter import Limiter
+from trainer.runtime.rate_limiter import RateLimiter
 
 SPEC = BehaviorSpec("toy", (ObservationSpec("x", (1,), "float32"),), branches=(3,))
 NOBODY = np.zeros(0, np.int64)
@@ -26,9 +26,9 @@ def decisions(agents: list[int], *values: float) -> Decisions:
     return Decisions(array.astype(np.int32), array, observations(*values), np.zeros((len(agents), 0), bool))
 
 
-def closings(agents: list[int], rewards: list[float], terminated=(), truncated=(), final=()) -> Closings:
+def results(agents: list[int], rewards: list[float], terminated=(), truncated=(), final=()) -> StepResults:
     array = np.array(agents, np.int64)
-    return Closings(
+    return StepResults(
         array.astype(np.int32),
         array,
         np.array(rewards, np.float32),
@@ -40,9 +40,7 @@ def closings(agents: list[int], rewards: list[float], terminated=(), truncated=(
 
 
 def ready(closed=None, asking=None, lost=NOBODY, metrics=None) -> dict[str, Ready]:
-    return {
-        "toy": Ready(closed or closings([], []), asking or decisions([]), np.asarray(lost, np.int64), metrics or {})
-    }
+    return {"toy": Ready(closed or results([], []), asking or decisions([]), np.asarray(lost, np.int64), metrics or {})}
 
 
 class ByHand:
@@ -96,7 +94,7 @@ def setting():
     rows = Rows(layout, bytearray(layout.memory_bytes(100)), 100)
     counters, manager, actor = np.zeros(COUNTERS, np.int64), ByHand(), Counting()
     collector = Collector(manager, lambda spec: Channel(spec, actor, Writer(rows), counters))
-    collector.channel("toy").limiter = Limiter(1.0, 0, 50)
+    collector.channel("toy").rate_limiter = RateLimiter(1.0, 0, 50)
     return collector, manager, actor, rows, counters
 
 
@@ -113,10 +111,8 @@ def test_rows_hold_what_was_seen_done_and_earned(setting) -> None:
     collector, manager, _, rows, counters = setting
     manager.inbox += [
         ready(asking=decisions([0, 1], 10.0, 20.0)),
-        ready(closings([1], [0.5]), decisions([1], 21.0)),
-        ready(
-            closings([1, 0], [0.25, 4.0], terminated=[0], truncated=[1], final=[22.0]), decisions([1, 0], 30.0, 11.0)
-        ),
+        ready(results([1], [0.5]), decisions([1], 21.0)),
+        ready(results([1, 0], [0.25, 4.0], terminated=[0], truncated=[1], final=[22.0]), decisions([1, 0], 30.0, 11.0)),
     ]
     for _ in range(3):
         collector.turn(0)
@@ -137,18 +133,18 @@ def test_rows_hold_what_was_seen_done_and_earned(setting) -> None:
 
 def test_games_are_held_only_while_the_learner_is_behind(setting) -> None:
     collector, manager, _, rows, counters = setting
-    collector.channel("toy").limiter = Limiter(1.0, 0, 1)
+    collector.channel("toy").rate_limiter = RateLimiter(1.0, 0, 1)
     manager.inbox += [
         ready(asking=decisions([0, 1], 0.0, 0.0)),
-        ready(closings([0], [1.0], terminated=[0]), decisions([0], 1.0)),
-        ready(closings([1], [1.0], terminated=[1]), decisions([1], 1.0)),
+        ready(results([0], [1.0], terminated=[0]), decisions([0], 1.0)),
+        ready(results([1], [1.0], terminated=[1]), decisions([1], 1.0)),
     ]
     for _ in range(4):
         collector.turn(0)
     assert manager.sent == [[0, 1]]
     assert collector.held
     assert collector.channel("toy").may_update()
-    counters[UPDATES] = rows.drawable
+    counters[UPDATES] = rows.sampleable
     assert not collector.held
     collector.turn(0)
     assert manager.sent == [[0, 1], [0, 1]]
@@ -157,23 +153,23 @@ def test_games_are_held_only_while_the_learner_is_behind(setting) -> None:
 def test_a_lost_agent_loses_its_open_row_and_its_decision_and_nothing_else(setting) -> None:
     collector, manager, _, rows, counters = setting
     channel = collector.channel("toy")
-    manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(closings([0], [1.0]), decisions([0], 3.0))]
+    manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(results([0], [1.0]), decisions([0], 3.0))]
     collector.turn(0)
     collector.turn(0)
     assert counters[OPEN] == 1
-    channel.limiter = None  # held: decisions wait
+    channel.rate_limiter = None  # held: decisions wait
     manager.inbox += [ready(lost=[0, 1]), ready(asking=decisions([1], 5.0))]
     collector.turn(0)
     collector.turn(0)
     assert counters[OPEN] == 0
-    channel.limiter = Limiter(1.0, 0, 50)
+    channel.rate_limiter = RateLimiter(1.0, 0, 50)
     collector.turn(0)
     assert counters[OPEN] == 1
     assert manager.sent == [[0, 1], [1]]
-    manager.inbox.append(ready(closings([1], [7.0], terminated=[1]), decisions([1], 6.0)))
+    manager.inbox.append(ready(results([1], [7.0], terminated=[1]), decisions([1], 6.0)))
     collector.turn(0)
     assert rows.head == 2
-    assert rows.drawable == 1  # agent 0's only row is never linked
+    assert rows.sampleable == 1  # agent 0's only row is never linked
     assert channel.episodes[0].reward == 7.0
 
 
@@ -185,7 +181,7 @@ def test_agents_beyond_the_first_sixteen_find_room(setting) -> None:
     collector_channel = setting[0].channel("toy")
     manager.inbox += [
         ready(asking=decisions([90], 1.0)),
-        ready(closings([90], [2.0], terminated=[90]), decisions([90], 1.0)),
+        ready(results([90], [2.0], terminated=[90]), decisions([90], 1.0)),
     ]
     collector.channel("toy")
     for _ in range(2):
@@ -202,7 +198,7 @@ def test_supply_counts_from_each_instances_first_completion(setting) -> None:
     for _ in range(3):  # instance 0 completes three steps, instance 1 none
         manager.samples[0] += 1
         manager.busy_seconds[0] += 1e-6
-        manager.inbox.append(ready(closings([0], [0.0]), decisions([0], 0.0)))
+        manager.inbox.append(ready(results([0], [0.0]), decisions([0], 0.0)))
         collector.turn(0)
     figures = collector.statistics()
     assert figures.samples.tolist() == [2, 0, 0, 0]
@@ -215,7 +211,7 @@ def test_supply_counts_from_each_instances_first_completion(setting) -> None:
 def test_a_channel_in_place_of_one_that_died_counts_what_is_in_the_rows(setting) -> None:
     collector, manager, actor, rows, counters = setting
     counters[BEFORE] = 1000
-    manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(closings([0], [1.0]), decisions([0], 3.0))]
+    manager.inbox += [ready(asking=decisions([0, 1], 1.0, 2.0)), ready(results([0], [1.0]), decisions([0], 3.0))]
     collector.turn(0)
     collector.turn(0)
     assert counters[SAMPLES] == 1001

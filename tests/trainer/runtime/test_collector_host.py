@@ -21,11 +21,11 @@ from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import PolicyActor
-from trainer.runtime.behaviors import expected_memory
+from trainer.runtime.behaviors import buffer_sizes
 from trainer.runtime.collector_host import Side
 from trainer.runtime.collector_process import one_thread
 from trainer.runtime.ipc import BEFORE, SAMPLES, Shared
-from trainer.runtime.policy_store import WeightsReader, WeightsWriter, weights_bytes
+from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
 from trainer.runtime.start import train
 
 PPO = ["algorithm.rollout_size=32", "algorithm.minibatch_size=16", "algorithm.epochs=1"]
@@ -194,11 +194,11 @@ def test_actor_takes_new_weights_and_goes_on_from_its_state_with_and_without_ima
     policies = [Policy(spec, NetworkSettings(hidden=[8]), "ppo") for _ in range(2)]
     size = policies[0].flat.numel()
     memory = memoryview(bytearray(weights_bytes(size)))
-    ours, theirs = (PolicyActor(policy, WeightsReader(memory, size), seed) for seed, policy in enumerate(policies))
+    ours, theirs = (PolicyActor(policy, PolicyReader(memory, size), seed) for seed, policy in enumerate(policies))
     decisions = (np.ones((3, *shape), np.float32),), np.ones((3, 0), bool), np.ones((3, 0), np.float32)
     ours.act(*decisions)
     theirs.load_state(json.loads(json.dumps(ours.state())))
-    WeightsWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)
+    PolicyWriter(memory, size).publish(np.linspace(-1, 1, size, dtype=np.float32), 1)
     for actor in (ours, theirs):
         actor.refresh()
     for one, other in zip(ours.act(*decisions), theirs.act(*decisions)):
@@ -209,7 +209,7 @@ def test_a_collector_that_goes_on_with_a_run_draws_other_noise_than_the_one_befo
     config = compose(["env=basic", "algorithm=ppo", "env.instances=1", *PPO, *TINY], TrainConfig, "config")
     drawn = []
     for samples in (0, 0, 7):
-        shared = Shared(*expected_memory(config), instances=1)
+        shared = Shared(*buffer_sizes(config), instances=1)
         shared.claim("Basic-v0")
         shared.counters("Basic-v0")[[SAMPLES, BEFORE]] = samples
         with Side(config, tmp_path, shared, lambda *_, **__: None, lambda: False, None).open() as collector:

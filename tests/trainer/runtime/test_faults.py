@@ -53,7 +53,7 @@ def test_players_of_a_killed_collector_end_and_new_ones_take_their_places(start:
     run = start(*PLAYERS)
     collector = run.collector
     family = [collector, *collector.children(recursive=True)]
-    assert len(family) >= 4  # the warden and two players
+    assert len(family) >= 4  # the launcher and two players
     starts = newest(run.folder).state["collector"]["manager"]["launches"]
     collector.kill()
     _, alive = psutil.wait_procs(family, timeout=5)
@@ -70,7 +70,7 @@ def test_whatever_is_killed_nothing_is_left_over(start: Callable[..., Started], 
     run = start(*kind)
     for depth in (1, 2) if kind is PLAYERS else (1,):
         victim = run.collector
-        for _ in range(depth):  # a worker or the warden; a player
+        for _ in range(depth):  # a worker or the launcher; a player
             victim = next(child for child in victim.children() if "resource_tracker" not in " ".join(child.cmdline()))
         before = run.log.count("starts anew")
         victim.kill()

@@ -66,7 +66,7 @@ def test_what_a_side_has_sent_before_it_died_is_received_and_a_new_link_begins_a
     link, ends = link_pair(shared)
     other = Link(*ends, shared, TO_COLLECTOR)
     for number in range(3):
-        other.send("news", content=number)
+        other.send("events", content=number)
     shared.flags[0] += 1  # it dies while it sends a fourth
     other.close()
     assert [message.content for message in link.receive()] == [0, 1, 2]
@@ -76,7 +76,7 @@ def test_what_a_side_has_sent_before_it_died_is_received_and_a_new_link_begins_a
     link, ends = link_pair(shared)
     other = Link(*ends, shared, TO_COLLECTOR)
     assert not link.pending
-    other.send("news", content=4)
+    other.send("events", content=4)
     assert [message.content for message in link.receive()] == [4]
 
 
@@ -84,11 +84,11 @@ def test_a_side_that_is_stopped_between_count_and_message_holds_up_nobody() -> N
     shared = Shared({"a": 1000})
     link, ends = link_pair(shared)
     other = Link(*ends, shared, TO_COLLECTOR)
-    other.send("news", content=1)
+    other.send("events", content=1)
     shared.flags[0] += 1
     assert [message.content for message in link.receive()] == [1]
     assert link.receive() == []
-    ends[0].send(Message("news", "", 2))
+    ends[0].send(Message("events", "", 2))
     assert [message.content for message in link.receive()] == [2]
 
 

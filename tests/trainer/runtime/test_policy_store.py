@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 
-from trainer.runtime.policy_store import WeightsReader, WeightsWriter, weights_bytes
+from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
 
 
 def test_a_reader_never_sees_a_vector_that_is_half_of_one_version_and_half_of_another() -> None:
     size = 100_000
     memory = memoryview(bytearray(weights_bytes(size)))
-    writer, reader = WeightsWriter(memory, size), WeightsReader(memory, size)
+    writer, reader = PolicyWriter(memory, size), PolicyReader(memory, size)
 
     def publish() -> None:
         for version in range(1, 2001):
@@ -32,7 +32,7 @@ def test_a_reader_never_sees_a_vector_that_is_half_of_one_version_and_half_of_an
 
 def test_refresh_copies_only_what_is_new() -> None:
     memory = memoryview(bytearray(weights_bytes(3)))
-    writer, reader = WeightsWriter(memory, 3), WeightsReader(memory, 3)
+    writer, reader = PolicyWriter(memory, 3), PolicyReader(memory, 3)
     flat = np.zeros(3, np.float32)
     writer.publish(np.array([1, 2, 3], np.float32), 1)
     assert reader.refresh(flat)

@@ -10,14 +10,14 @@ STATUS = Status(
     samples=12345,
     seconds=3725.0,
     samples_per_second=296.24,
-    supply_fraction=0.9876,
+    env_utilization=0.9876,
     reward=0.512,
     goal=("bubbles", 27.31, 24.9),
     shares={"acting": 0.02, "waiting for games": 0.9, "updating": 0.5},
     seconds_left=61.0,
 )
 LINE = (
-    "samples 12,345  time 1:02:05  samples/s 296.2  supply fraction 0.988  reward 0.512  bubbles 27.31 (goal 24.9)  "
+    "samples 12,345  time 1:02:05  samples/s 296.2  env utilization 0.988  reward 0.512  bubbles 27.31 (goal 24.9)  "
     "acting 2%  waiting for games 90%  updating 50%  left 0:01:01"
 )
 

@@ -85,7 +85,7 @@ def test_the_summary_has_the_keys_that_users_count_on(tmp_path: Path) -> None:
         "samples": 1000,
         "seconds": 4.0,
         "samples_per_second": 250.0,
-        "supply_fraction": 0.98,
+        "env_utilization": 0.98,
         "episodes": 12,
         "episode_reward_mean": 0.5,
         "stopped_by": "samples",

@@ -9,25 +9,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
-from trainer.telemetry.run_logger import Chronicle
+from trainer.telemetry.run_logger import RunLogger
 
 
 @pytest.fixture
-def chronicle(tmp_path):
-    made = Chronicle(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, None)
+def run_logger(tmp_path):
+    made = RunLogger(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, None)
     yield made
     made.close()
 
 
-def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(chronicle):
+def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(run_logger):
     learners = {"A": SimpleNamespace(seconds=3.0), "B": SimpleNamespace(seconds=1.0)}
-    began, chronicle.waited = chronicle._began, 6.0
-    assert chronicle._status(began + 10, 0, learners).shares == pytest.approx(
+    began, run_logger.waited = run_logger._began, 6.0
+    assert run_logger._status(began + 10, 0, learners).shares == pytest.approx(
         {"updating": 0.4, "waiting for samples": 0.6}, rel=1e-3
     )
-    chronicle._logged = began + 10, 0, chronicle._statistics, chronicle._learner_seconds(learners)
-    learners["A"].seconds, chronicle.waited = 4.0, 7.5
-    assert chronicle._status(began + 15, 0, learners).shares == pytest.approx(
+    run_logger._logged = began + 10, 0, run_logger._statistics, run_logger._learner_seconds(learners)
+    learners["A"].seconds, run_logger.waited = 4.0, 7.5
+    assert run_logger._status(began + 15, 0, learners).shares == pytest.approx(
         {"updating": 0.2, "waiting for samples": 0.3}, rel=1e-3
     )
 
@@ -44,17 +44,17 @@ class FullDisk:
     close = flush = lambda self: self.scalars(0, {})
 
 
-def test_events_go_on_once_the_disk_takes_them_again_and_both_are_told_once(chronicle, tmp_path):
-    chronicle._board.close()
-    chronicle._board = FullDisk()
+def test_events_go_on_once_the_disk_takes_them_again_and_both_are_told_once(run_logger, tmp_path):
+    run_logger._board.close()
+    run_logger._board = FullDisk()
     for samples in (100, 200):
-        chronicle.finish(samples, {}, "samples")
+        run_logger.finish(samples, {}, "samples")
         refuse(tmp_path / "events.tmp")
     refuse(tmp_path / "pictures.gif")
-    chronicle.picture(250, tmp_path / "pictures.gif")
+    run_logger.picture(250, tmp_path / "pictures.gif")
     for samples in (300, 400):
-        chronicle.finish(samples, {}, "samples")
-    chronicle.close()
+        run_logger.finish(samples, {}, "samples")
+    run_logger.close()
     told = [line for line in (tmp_path / "train.log").read_text().splitlines() if "TensorBoard" in line]
     assert [line.split(" ", 2)[2] for line in told] == [
         f"WARNING TensorBoard's events cannot be written: {FULL}. Later ones are tried again.",
@@ -71,11 +71,11 @@ def refuse(file):
     file.symlink_to("/dev/full")
 
 
-def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was_there(chronicle, tmp_path):
+def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was_there(run_logger, tmp_path):
     (tmp_path / "summary.json").write_text("before")
     refuse(tmp_path / "summary.json.tmp")
-    chronicle.finish(100, {}, "samples")
-    chronicle.close()
+    run_logger.finish(100, {}, "samples")
+    run_logger.close()
     assert (tmp_path / "summary.json").read_text() == "before"
     assert not (tmp_path / "summary.json.tmp").is_symlink()
     log = (tmp_path / "train.log").read_text()
@@ -85,17 +85,17 @@ def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was
 
 def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, capsys):
     refuse(tmp_path / "train.log")
-    chronicle = Chronicle(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
-    chronicle.finish(100, {}, "samples")
-    chronicle.close()
+    run_logger = RunLogger(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    run_logger.finish(100, {}, "samples")
+    run_logger.close()
     assert capsys.readouterr().err.startswith("stopped by samples after 100 samples")
 
 
-def test_updates_left_out_before_a_resume_are_not_told_of_again(chronicle, tmp_path):
-    chronicle._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
-    state = json.loads(json.dumps(chronicle.state()))
-    chronicle.close()
-    later = Chronicle(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, state)
+def test_updates_left_out_before_a_resume_are_not_told_of_again(run_logger, tmp_path):
+    run_logger._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
+    state = json.loads(json.dumps(run_logger.state()))
+    run_logger.close()
+    later = RunLogger(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, state)
     later._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
     later._tell_of_skipped("A", {"update/skipped_non_finite": 5.0})
     later.close()
@@ -104,7 +104,7 @@ def test_updates_left_out_before_a_resume_are_not_told_of_again(chronicle, tmp_p
 
 
 def test_events_that_cannot_be_finished_do_not_end_a_run(tmp_path):
-    chronicle = Chronicle(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
-    chronicle._board.close()
-    chronicle._board = FullDisk()
-    chronicle.close()
+    run_logger = RunLogger(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
+    run_logger._board.close()
+    run_logger._board = FullDisk()
+    run_logger.close()

@@ -85,9 +85,9 @@ def test_an_end_and_the_next_first_decision_share_a_message_under_different_ids(
 
 def test_max_step_reached_tells_truncated_from_terminated():
     script = Script([*ORACLE, "agents=6", "kwargs.length=1"], [reset(), act(0)], seed=3)
-    closings = [info.max_step_reached for info in script.infos(4) if info.done]
-    assert closings == [oracle_truncates(episode_seed(3, index, 1)) for index in range(6)]
-    assert len(set(closings)) == 2
+    results = [info.max_step_reached for info in script.infos(4) if info.done]
+    assert results == [oracle_truncates(episode_seed(3, index, 1)) for index in range(6)]
+    assert len(set(results)) == 2
 
 
 def test_reset_begins_anew_without_an_end_and_keeps_ids():
