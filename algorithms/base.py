@@ -152,7 +152,7 @@ def _check_policy(policy: Policy, spec: BehaviorSpec, settings: CustomSettings, 
     acts = seeded(lambda: Policy(spec, settings.network, kind), 0)
     if not isinstance(policy, Policy) or policy.kind != kind or policy.flat.shape != acts.flat.shape:
         raise UserError(
-            f"{about} has another policy than acts with algorithm.act={kind}, which is "
+            f"{about} has another policy than acts with algorithm.policy_class={kind}, which is "
             f"algorithms.policy.Policy(spec, settings.network, {kind!r})"
         )
     if next(policy.parameters()).data_ptr() != policy.flat[policy.parameter_start :].data_ptr():

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from envs.config import path_field
 
-Form = Enum("Form", ["signed", "positive", "negative"])
+RewardType = Enum("RewardType", ["signed", "positive", "negative"])
 """What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
 
 Images = Enum("Images", ["simple", "nature", "impala"])
@@ -21,7 +21,7 @@ Images = Enum("Images", ["simple", "nature", "impala"])
 Cell = Enum("Cell", ["none", "lstm", "gru"])
 """What remembers: nothing, an LSTM (doi 10.1162/neco.1997.9.8.1735) or a GRU (arXiv 1406.1078)."""
 
-Act = Enum("Act", ["ppo", "sac"])
+PolicyClass = Enum("PolicyClass", ["ppo", "sac"])
 """How a policy draws continuous actions: from an unbounded Gaussian as `ppo`, or from a squashed one as `sac`."""
 
 
@@ -35,7 +35,7 @@ class CloningSettings:
     """Gradient steps on demonstrations alone, before the first sample. More: closer to them, and to their chances."""
     strength: float = 1.0
     """Weight of the cloning loss beside the algorithm's, at the start. Higher: stays closer to demonstrations."""
-    samples: int = 50_000
+    anneal_samples: int = 50_000
     """Samples over which that weight falls to 0, linearly; 0 = no cloning beside."""
     batch_size: int = 128
     """Demonstrated steps of one gradient step."""
@@ -107,9 +107,9 @@ class PPOSettings:
     """How far the probability ratio may move before its gradient ends. Higher: bolder updates. Usual: 0.1 to 0.3."""
     clip_end: float | None = None
     """Clip at the end of the schedule, reached linearly; null = constant."""
-    entropy: float = 0.01
+    entropy_coef: float = 0.01
     """Weight of the entropy bonus. Higher: explores more and longer. Usual: 0 to 0.02."""
-    entropy_end: float | None = None
+    entropy_coef_end: float | None = None
     """Weight of the entropy bonus at the end of the schedule, reached linearly; null = constant."""
     schedule_samples: int | None = None
     """Samples after which the `*_end` values are reached; needed if any of them is set."""
@@ -123,7 +123,7 @@ class PPOSettings:
     """Whether policy and value share all hidden layers: cheaper, but their gradients interfere."""
     vtrace: bool = True
     """Whether value targets correct for stale data (V-trace, arXiv 1802.01561). Equal to GAE on fresh data."""
-    max_weight: float = 1.0
+    rho_clip: float = 1.0
     """Truncation of the stale data's importance weights. Higher: less bias, more variance. Usual: 1 to 2."""
     max_lag: int = 1
     """Policy versions that a sample may be old; older ones are dropped and counted. At 1, games go on during an update
@@ -152,7 +152,7 @@ class SACSettings:
     """Updates made for each sample collected. Higher: learns more from each sample, costs time. Usual: 0.1 to 4."""
     discount: float = 0.99
     """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
-    steps: int = 1
+    n_step: int = 1
     """Steps of the n-step return. More: rewards travel faster, more bias from old policies. Usual: 1 to 5."""
     learning_rate: float = 5e-4
     """Step of Adam for actor, critics and temperatures. Higher: faster and less steady. Usual: 1e-4 to 1e-3."""
@@ -199,7 +199,7 @@ class CustomSettings:
     """Its class, `package.module:Class`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What that class can be set, by names of its own."""
-    act: Act = Act["ppo"]
+    policy_class: PolicyClass = PolicyClass["ppo"]
     """Whose kind of policy acts, `ppo` or `sac`: as the class needs it. They differ in continuous actions."""
     discount: float = 0.99
     """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
@@ -235,7 +235,7 @@ class GAILSettings:
     """Strength at the end of the schedule, reached linearly; null = constant."""
     schedule_samples: int | None = None
     """Samples after which `strength_end` is reached; needed if it is set."""
-    form: Form = Form["signed"]
+    reward_type: RewardType = RewardType["signed"]
     """`signed`, `positive` or `negative`: what is paid. None of them pays for living or dying by itself."""
     use_actions: bool = False
     """Whether the discriminator sees actions too: imitates closely. Without: what was reached counts, not how."""
@@ -315,7 +315,7 @@ def demo_paths(algorithm: AlgorithmSettings, reward: RewardSettings) -> dict[str
 def policy_kind(settings: AlgorithmSettings) -> Literal["ppo", "sac"]:
     """Which kind of policy acts."""
     if isinstance(settings, CustomSettings):
-        return "ppo" if settings.act is Act["ppo"] else "sac"
+        return "ppo" if settings.policy_class is PolicyClass["ppo"] else "sac"
     return "ppo" if isinstance(settings, PPOSettings) else "sac"
 
 
@@ -363,7 +363,7 @@ def demo_sequences(settings: SACSettings) -> int:
 
 def sequence_rows(settings: SACSettings) -> int:
     """Rows of a sequence: what leads up to a sequence, the sequence, and what its last return looks ahead."""
-    return sequence_length(settings) + settings.network.memory.burn_in * remembers(settings) + settings.steps
+    return sequence_length(settings) + settings.network.memory.burn_in * remembers(settings) + settings.n_step
 
 
 def scheduled(initial: float, end: float | None, horizon: int | None, samples: int) -> float:

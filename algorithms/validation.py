@@ -35,13 +35,13 @@ def validate_ppo(settings: PPOSettings, prefix: str = "algorithm") -> None:
     _at_least(prefix, "max_lag", settings.max_lag, 0)
     for key in ("discount", "gae_lambda"):
         _share(prefix, key, getattr(settings, key))
-    for key in ("clip", "max_weight", "max_gradient_norm"):
+    for key in ("clip", "rho_clip", "max_gradient_norm"):
         _positive(prefix, key, getattr(settings, key))
-    for key in ("entropy", "value_weight"):
+    for key in ("entropy_coef", "value_weight"):
         _at_least(prefix, key, getattr(settings, key), 0)
     if settings.value_clip is not None:
         _positive(prefix, "value_clip", settings.value_clip)
-    _validate_schedule(settings, ("learning_rate", "clip", "entropy"), prefix)
+    _validate_schedule(settings, ("learning_rate", "clip", "entropy_coef"), prefix)
     if settings.minibatch_size > settings.rollout_size:
         raise UserError(
             f"{prefix}.minibatch_size={settings.minibatch_size} is larger than "
@@ -62,7 +62,7 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
     Raises UserError, which names the key, if one is out of range.
     """
     _validate_network(settings.network, prefix)
-    for key in ("buffer_memory_mib", "batch_size", "start_samples", "steps"):
+    for key in ("buffer_memory_mib", "batch_size", "start_samples", "n_step"):
         _at_least(prefix, key, getattr(settings, key), 1)
     for key in ("discount", "discrete_entropy"):
         _share(prefix, key, getattr(settings, key))
@@ -88,7 +88,7 @@ def validate_sac(settings: SACSettings, prefix: str = "algorithm") -> None:
         memory = settings.network.memory
         raise UserError(
             f"{prefix}.network.memory.sequence_length={memory.sequence_length}, burn_in={memory.burn_in} and "
-            f"{prefix}.steps={settings.steps} make sequences of {sequence_rows(settings)} rows, longer than "
+            f"{prefix}.n_step={settings.n_step} make sequences of {sequence_rows(settings)} rows, longer than "
             f"{prefix}.buffer_capacity={settings.buffer_capacity}: shorten them, or hold more rows"
         )
     _validate_cloning(settings.cloning, f"{prefix}.cloning")
@@ -175,7 +175,7 @@ def _validate_hidden(hidden: list[int], key: str) -> None:
 
 
 def _validate_cloning(settings: CloningSettings, prefix: str) -> None:
-    for key in ("updates_before", "strength", "samples"):
+    for key in ("updates_before", "strength", "anneal_samples"):
         _at_least(prefix, key, getattr(settings, key), 0)
     _at_least(prefix, "batch_size", settings.batch_size, 1)
     _positive(prefix, "learning_rate", settings.learning_rate)

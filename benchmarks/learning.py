@@ -53,7 +53,7 @@ _RECALL_SAC = (
 _REMEMBER = "algorithm.network.memory.cell=lstm"
 _CORRIDOR = ("env=corridor", "env.instances=8", _SMALL)
 _CORRIDOR_SAC = (
-    *("algorithm=sac", *_CORRIDOR, "algorithm.batch_size=128", "algorithm.target_rate=0.02", "algorithm.steps=3"),
+    *("algorithm=sac", *_CORRIDOR, "algorithm.batch_size=128", "algorithm.target_rate=0.02", "algorithm.n_step=3"),
     *("algorithm.updates_per_sample=0.25", "algorithm.discount=0.98", "algorithm.discrete_entropy=0.5"),
     *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=150000"),
     "algorithm.dueling=true",
@@ -63,7 +63,7 @@ TASKS = {
         (
             *("env=gym", "env.id=CartPole-v1", "env.instances=8", "algorithm=ppo", _SMALL),
             *("algorithm.rollout_size=1024", "algorithm.minibatch_size=128", "algorithm.epochs=8"),
-            *("algorithm.learning_rate=1e-3", "algorithm.entropy=0"),
+            *("algorithm.learning_rate=1e-3", "algorithm.entropy_coef=0"),
         ),
         mark=475.0,
         samples=100_000,

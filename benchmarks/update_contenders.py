@@ -204,7 +204,7 @@ class TheirPPO:
             gamma=settings.discount,
             gae_lambda=settings.gae_lambda,
             clip_range=settings.clip,
-            ent_coef=settings.entropy,
+            ent_coef=settings.entropy_coef,
             vf_coef=settings.value_weight,
             max_grad_norm=settings.max_gradient_norm,
             policy_kwargs={"net_arch": list(settings.network.hidden), "activation_fn": torch.nn.ReLU},

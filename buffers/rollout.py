@@ -111,7 +111,7 @@ class RolloutReader:
     def take(self, version: int, max_lag: int) -> Rollout | None:
         """Take the oldest `size` sampleable rows that are fresh enough, or return None if there are fewer.
 
-        Rows whose policy is more than `max_lag` versions older than `version` are dropped and loss_mask. A row that was
+        Rows whose policy is more than `max_lag` versions older than `version` are dropped and counted. A row that was
         there at the last rollout, open or left over, may be one version older still: with `max_lag` 0 no game moves
         during an update, yet each agent's last row is complete only with the agent's next decision.
         """

@@ -74,7 +74,7 @@ class Cloning:
 
     def set_progress(self, samples: int) -> None:
         """Moves the weight to what it is after `samples` samples."""
-        horizon = self.settings.samples
+        horizon = self.settings.anneal_samples
         weight = self.settings.strength * max(0.0, 1 - samples / horizon) if horizon else 0.0
         self._set_weight(weight)
 

@@ -183,7 +183,7 @@ class PPO:
         chosen, horizon = self.settings, self.settings.schedule_samples
         self._optimizer.learning_rate.fill_(scheduled(chosen.learning_rate, chosen.learning_rate_end, horizon, samples))
         self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
-        self._entropy.fill_(scheduled(chosen.entropy, chosen.entropy_end, horizon, samples))
+        self._entropy.fill_(scheduled(chosen.entropy_coef, chosen.entropy_coef_end, horizon, samples))
         self._progress = samples
         self._rewards.set_progress(samples)
         if self.cloning is not None:
@@ -282,7 +282,7 @@ class PPO:
         )
         log_prob, values = self._judge(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
-        weights = importance_weights(proximal, self._move(rollout.log_prob), settings.max_weight)
+        weights = importance_weights(proximal, self._move(rollout.log_prob), settings.rho_clip)
         scores = self._score(rollout, Steps(observations, mask, continuous, discrete.long(), *self._after(rollout)))
         next_value, linked = self._next_values(rollout, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)

@@ -26,7 +26,7 @@ from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.base import Scores
 from algorithms.rewards.batches import OwnBatches
-from algorithms.settings import Form, GAILSettings, NetworkSettings, scheduled
+from algorithms.settings import GAILSettings, NetworkSettings, RewardType, scheduled
 from buffers.rows import Rows
 from envs.spec import BehaviorSpec
 
@@ -38,12 +38,12 @@ def discriminator_loss(logits: Tensor, terminated: Tensor, absorbing: Tensor, de
     return (F.softplus(sign * logits).sum() + ends * F.softplus(sign * absorbing)) / (len(logits) + ends)
 
 
-def reward_of(logits: Tensor, form: Form, bound: float) -> Tensor:
+def reward_of(logits: Tensor, reward_type: RewardType, bound: float) -> Tensor:
     """(...) what logits (...) pay, in `form`; a logit is log D - log(1 - D), and counts up to `bound`."""
     logits = logits.clamp(-bound, bound)
-    if form is Form["signed"]:
+    if reward_type is RewardType["signed"]:
         return logits
-    return F.softplus(logits) if form is Form["positive"] else -F.softplus(-logits)
+    return F.softplus(logits) if reward_type is RewardType["positive"] else -F.softplus(-logits)
 
 
 class Seen(NamedTuple):
@@ -109,7 +109,7 @@ class GAIL:
         """What N steps earn, and the absorbing state, weighted by the strength."""
         seen = self._discriminator.see(self._policy, steps)
         logits = self._discriminator(_join(seen, _absorbing(seen)))
-        rewards = reward_of(logits, self.settings.form, self.settings.bound) * self._strength
+        rewards = reward_of(logits, self.settings.reward_type, self.settings.bound) * self._strength
         return Scores(rewards[:-1], rewards[-1])
 
     def learn(self, steps: Steps, samples: float) -> None:

@@ -92,7 +92,7 @@ class SAC:
         self._replay = Replay(rows, sequence_length(settings), burn_in)
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
-        self._discounts = settings.discount ** torch.arange(settings.steps, device=self.device).float()
+        self._discounts = settings.discount ** torch.arange(settings.n_step, device=self.device).float()
         self._staging = Staging(self.device)
         self._replayed = Graphed(self._learn, self.device)
         self._build_networks(seed)
@@ -223,7 +223,7 @@ class SAC:
 
     def _draw(self, replay: Replay, sequences: int) -> ReplayBatch:
         settings = self.settings
-        return replay.sample(self._rng, sequences, settings.steps, settings.discount, every_step=self._rewards.look)
+        return replay.sample(self._rng, sequences, settings.n_step, settings.discount, every_step=self._rewards.look)
 
     def _normalize(self, rows: Array) -> None:
         self._normalizer.merge(rows)

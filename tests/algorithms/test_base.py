@@ -5,10 +5,10 @@ from algorithms.base import METHODS, VALUES, make_algorithm
 from algorithms.ppo.ppo import PPO
 from algorithms.sac.sac import SAC
 from algorithms.settings import (
-    Act,
     CloningSettings,
     CustomSettings,
     NetworkSettings,
+    PolicyClass,
     PPOSettings,
     RewardSettings,
     SACSettings,
@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 
 
 def custom(name, **values):
-    return CustomSettings(**{"network": NetworkSettings([6]), "path": f"algorithm_toys:{name}", **values})
+    return CustomSettings(
+        **{"network": NetworkSettings([6]), "path": f"tests.algorithms.algorithm_toys:{name}", **values}
+    )
 
 
 def make(settings, seed=1, capacity=200):
@@ -66,7 +68,7 @@ def test_its_first_weights_follow_from_the_seed_and_leave_torchs_own_alone():
     first, again, other = (make(custom("Still"), seed).policy.flat for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
-    assert make(custom("Squashed", act=Act["sac"])).policy.kind == "sac"
+    assert make(custom("Squashed", policy_class=PolicyClass["sac"])).policy.kind == "sac"
     assert (torch.random.get_rng_state() == before).all()
 
 
@@ -76,11 +78,14 @@ def test_its_first_weights_follow_from_the_seed_and_leave_torchs_own_alone():
         (None, " is missing: name your class, behaviors.A.algorithm.path=my"),
         ("algorithm_toys", ": 'algorithm_toys' is no import path: write package.module:Class"),
         ("no_such:Still", r"no_such:Still cannot be imported \(ModuleNotFoundError: No module named 'no_such'\)"),
-        ("algorithm_toys:Stil", "module algorithm_toys has no Stil"),
-        ("algorithm_toys:NUMBER", ": algorithm_toys:NUMBER must be a class"),
-        ("algorithm_toys:NoMethods", "NoMethods lacks set_progress, metrics, weights, .*: an algorithm has update,"),
+        ("tests.algorithms.algorithm_toys:Stil", "module tests.algorithms.algorithm_toys has no Stil"),
+        ("tests.algorithms.algorithm_toys:NUMBER", ": tests.algorithms.algorithm_toys:NUMBER must be a class"),
         (
-            "algorithm_toys:TakesOne",
+            "tests.algorithms.algorithm_toys:NoMethods",
+            "NoMethods lacks set_progress, metrics, weights, .*: an algorithm has update,",
+        ),
+        (
+            "tests.algorithms.algorithm_toys:TakesOne",
             r"TakesOne cannot be called with \(spec, settings, rows, device, seed, rewards, demos\): too many",
         ),
     ],
@@ -110,7 +115,7 @@ def test_a_value_out_of_range_is_refused_by_its_key(values, words):
     [
         ("Fails", r"cannot be made for behavior 'b' \(ValueError: nothing there\)"),
         ("NoValues", "has no policy, updates once it is made"),
-        ("NoPolicy", "has another policy than acts with algorithm.act=ppo"),
+        ("NoPolicy", "has another policy than acts with algorithm.policy_class=ppo"),
         ("Squashed", r"has another policy .* algorithms.policy.Policy\(spec, settings.network, 'ppo'\)"),
         ("OtherNetwork", "has another policy than acts"),
         ("MovedOut", r"has a policy outside policy.flat, which actors get: move it by policy.move_to"),
@@ -125,7 +130,7 @@ def test_a_value_out_of_range_is_refused_by_its_key(values, words):
     ],
 )
 def test_a_class_that_lacks_what_is_needed_is_refused_as_it_is_made(name, words):
-    with pytest.raises(UserError, match=f"^algorithm.path: algorithm_toys:{name}:? {words}"):
+    with pytest.raises(UserError, match=f"^algorithm.path: tests.algorithms.algorithm_toys:{name}:? {words}"):
         make(custom(name))
 
 

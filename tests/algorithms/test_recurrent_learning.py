@@ -39,7 +39,7 @@ def ppo_of(cell="lstm", **settings):
 
 
 def sac_of(cell="lstm", **settings):
-    return SACSettings(**{"network": network(cell), "batch_size": 40, "steps": 2, "discount": 0.9, **settings})
+    return SACSettings(**{"network": network(cell), "batch_size": 40, "n_step": 2, "discount": 0.9, **settings})
 
 
 @CELLS
@@ -77,7 +77,7 @@ def test_segments_are_cut_into_sequences_and_padded_with_their_first_rows():
 def test_fresh_rollouts_are_exactly_as_likely_as_when_they_were_acted(cell):
     ppo, _ = wandered(ppo_of(cell))
     ppo._normalizer = _Nothing()
-    rollout = ppo._rollout.take(1, 1)
+    rollout = ppo._reader.take(1, 1)
     batch = ppo._evaluate(rollout)
     loss_mask = batch.played.loss_mask.bool()
     assert 0 < (~loss_mask).sum() < len(loss_mask)
@@ -94,7 +94,7 @@ class _Nothing:
 
 def test_values_behind_a_segment_go_on_from_its_memory():
     ppo, _ = wandered(ppo_of())
-    rollout = ppo._rollout.take(1, 1)
+    rollout = ppo._reader.take(1, 1)
     goes_on = np.flatnonzero(rollout.bootstrapped)
     assert rollout.bootstrap_memory[goes_on].any(axis=1).sum() > 0
     following, _ = ppo._next_values(rollout, torch.zeros(120), torch.zeros(()))
@@ -121,7 +121,7 @@ def gradients_of(algorithm, batch):
 
 def test_padding_changes_neither_losses_nor_gradients_of_ppo():
     ppo, _ = wandered(ppo_of())
-    batch = ppo._evaluate(ppo._rollout.take(1, 1))
+    batch = ppo._evaluate(ppo._reader.take(1, 1))
     valid = batch.played.loss_mask.view(-1, 8).sum(1)
     short = (valid == 5).nonzero()[:1, 0]
     padded = batch.take(short)
@@ -142,7 +142,7 @@ def test_padding_changes_neither_losses_nor_gradients_of_ppo():
 @pytest.mark.parametrize("steps", [1, 3])
 def test_padding_changes_neither_losses_nor_gradients_of_sac(steps):
     noise = torch.randn(2, 100, 1)  # at steps, and at ends
-    sac, _ = wandered(sac_of(steps=steps))
+    sac, _ = wandered(sac_of(n_step=steps))
     while True:
         drawn = sac._draw(sac._replay, 1)
         taken = int(drawn.valid.sum())
@@ -182,7 +182,7 @@ def test_every_step_is_learned_from_in_exactly_one_sequence():
 
 
 def test_returns_along_a_sequence_are_those_of_each_of_its_steps():
-    sac, wanderers = wandered(sac_of(steps=3))
+    sac, wanderers = wandered(sac_of(n_step=3))
     drawn = sac._draw(sac._replay, 30)
     batch = sac._to_device(drawn)
     links, rewards = wanderers.rows.gather(np.arange(wanderers.rows.head + 1), ("next", "reward"))
@@ -265,7 +265,7 @@ def test_cloning_learns_what_only_a_memory_tells():
         (
             validate_sac,
             sac_of(network=network("lstm", sequence_length=5000), buffer_capacity=4000),
-            "burn_in=3 and algorithm.steps=2 make sequences of 5005 rows, longer than algorithm.buffer_capacity=4000",
+            "burn_in=3 and algorithm.n_step=2 make sequences of 5005 rows, longer than algorithm.buffer_capacity=4000",
         ),
         (validate_sac, sac_of(network=network("lstm", sequence_length=1)), "sequence_length=1 must be at least 2"),
         (validate_sac, sac_of(network=network("lstm", burn_in=-1)), "burn_in=-1 must be at least 0"),

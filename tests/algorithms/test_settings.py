@@ -40,7 +40,7 @@ def test_defaults_are_valid():
         ("learning_rate", 0.0),
         ("learning_rate_end", -1e-4),
         ("clip", 0.0),
-        ("entropy", -1.0),
+        ("entropy_coef", -1.0),
         ("max_lag", -1),
         ("buffer_capacity", 100),
         ("value_clip", 0.0),
@@ -56,7 +56,7 @@ def test_ppo_value_out_of_range_is_refused_by_its_key(key, value):
     ("key", "value"),
     [
         ("batch_size", 0),
-        ("steps", 0),
+        ("n_step", 0),
         ("discount", -0.5),
         ("updates_per_sample", 0.0),
         ("target_rate", 1.5),

@@ -36,19 +36,19 @@ class Reference:
 @pytest.mark.parametrize(("agents", "size"), [(16, 64), (5, 300), (40, 32)])
 def test_rollouts_equal_a_plain_reference_and_deliver_every_row_once(agents, size):
     players = Players(make_rows(20_000), agents=agents, seed=agents)
-    rollout, plain = RolloutReader(players.rows, size), Reference(size)
+    reader, plain = RolloutReader(players.rows, size), Reference(size)
     rollouts = 0
     for _ in range(700):
         players.append()
-        assert rollout.waiting == sum(s.sampleable for s in players.steps) - rollouts * size
+        assert reader.waiting == sum(s.sampleable for s in players.steps) - rollouts * size
         if players.rng.random() < 0.3:
-            rollout, segments = rollout.take(0, 0), plain.take(players.steps)
+            rollout, segments = reader.take(0, 0), plain.take(players.steps)
             assert (rollout is None) == (segments is None)
             if rollout is not None:
                 rollouts += 1
                 check(rollout, segments, players)
     assert rollouts > 5
-    assert rollout.dropped == 0
+    assert reader.dropped == 0
 
 
 def check(rollout, segments, players):
@@ -87,11 +87,11 @@ def test_open_rows_are_the_first_of_their_agents_next_segment():
     play(players, 3, 0)
     open_rows = {s.agent: s for s in players.steps if not s.sampleable and not s.final}
     assert open_rows
-    rollout = RolloutReader(players.rows, players.rows.sampleable)
-    first = rollout.take(0, 0)
+    reader = RolloutReader(players.rows, players.rows.sampleable)
+    first = reader.take(0, 0)
     play(players, 4, 0)
-    rollout.size = rollout.waiting
-    second = rollout.take(0, 0)
+    reader.size = reader.waiting
+    second = reader.take(0, 0)
     for agent, row in open_rows.items():
         if row.sampleable:
             assert row.number not in first.numbers
@@ -105,15 +105,15 @@ def test_rows_older_than_max_lag_are_dropped_counted_and_replaced_by_newer(max_l
     play(players, 30, 0)
     old = [s for s in players.steps if not s.final]
     play(players, 40, max_lag + 1)
-    rollout = RolloutReader(players.rows, 60)
+    reader = RolloutReader(players.rows, 60)
     # A row is of the version that was there when its decision was made, one append earlier.
     stale = {s.number for s in players.steps if s.sampleable and not s.final and s.version == 0}
     assert len(stale) > len(old) - 6
-    rollout = rollout.take(max_lag + 1, max_lag)
+    rollout = reader.take(max_lag + 1, max_lag)
     assert len(rollout.numbers) == 60
     assert (rollout.versions == max_lag + 1).all()
-    assert rollout.dropped == len(stale)
-    assert rollout.waiting == sum(s.sampleable for s in players.steps) - len(stale) - 60
+    assert reader.dropped == len(stale)
+    assert reader.waiting == sum(s.sampleable for s in players.steps) - len(stale) - 60
     assert rollout.numbers.tolist() == sorted_by_agent(
         [s for s in players.steps if s.sampleable and s.number not in stale][:60]
     )
@@ -126,43 +126,43 @@ def sorted_by_agent(steps):
 def test_a_row_that_was_open_at_the_last_drain_may_be_one_version_older():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = RolloutReader(players.rows, players.rows.sampleable)
-    assert rollout.take(0, 0) is not None
+    reader = RolloutReader(players.rows, players.rows.sampleable)
+    assert reader.take(0, 0) is not None
     carried = {s.number for s in players.steps if not s.sampleable and not s.final}
     players.acted[:] = 1  # the games stood still during the update
     play(players, 10, 1)
     carried = {n for n in carried if players.steps[n - 1].sampleable}
-    rollout.size = 20
-    rollout = rollout.take(1, 0)
+    reader.size = 20
+    rollout = reader.take(1, 0)
     assert len(carried) > 1
     assert set(rollout.numbers[rollout.versions == 0].tolist()) == carried
-    assert rollout.dropped == 0
+    assert reader.dropped == 0
 
 
 def test_a_carried_row_two_versions_older_is_dropped():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = RolloutReader(players.rows, players.rows.sampleable)
-    rollout.take(0, 0)
+    reader = RolloutReader(players.rows, players.rows.sampleable)
+    reader.take(0, 0)
     carried = {s.number for s in players.steps if not s.sampleable and not s.final}
     play(players, 10, 2)
-    rollout.size = 20
-    rollout = rollout.take(2, 0)
+    reader.size = 20
+    rollout = reader.take(2, 0)
     assert (rollout.versions == 2).all()
-    assert rollout.dropped >= len([n for n in carried if players.steps[n - 1].sampleable]) > 0
+    assert reader.dropped >= len([n for n in carried if players.steps[n - 1].sampleable]) > 0
 
 
 def test_a_complete_row_left_over_at_the_last_drain_may_be_one_version_older():
     players = Players(make_rows(5000), agents=6)
     play(players, 20, 0)
-    rollout = RolloutReader(players.rows, 20)
-    rollout.take(0, 0)
-    left = rollout.waiting
+    reader = RolloutReader(players.rows, 20)
+    reader.take(0, 0)
+    left = reader.waiting
     assert left > 20
-    assert rollout.take(1, 0).versions.tolist() == [0] * 20
-    assert rollout.dropped == 0
-    assert rollout.take(2, 0) is None
-    assert rollout.dropped == left - 20
+    assert reader.take(1, 0).versions.tolist() == [0] * 20
+    assert reader.dropped == 0
+    assert reader.take(2, 0) is None
+    assert reader.dropped == left - 20
 
 
 def test_dropping_leaves_too_few_rows_and_the_fresh_ones_wait():
@@ -171,13 +171,13 @@ def test_dropping_leaves_too_few_rows_and_the_fresh_ones_wait():
     play(players, 10, 5)
     fresh = [s for s in players.steps if s.sampleable and s.version == 5]
     stale = [s for s in players.steps if s.sampleable and s.version == 0]
-    rollout = RolloutReader(players.rows, 60)
-    assert len(fresh) < 60 <= rollout.waiting
-    assert rollout.take(5, 1) is None
-    assert rollout.dropped == len(stale)
-    assert rollout.waiting == len(fresh)
+    reader = RolloutReader(players.rows, 60)
+    assert len(fresh) < 60 <= reader.waiting
+    assert reader.take(5, 1) is None
+    assert reader.dropped == len(stale)
+    assert reader.waiting == len(fresh)
     play(players, 20, 5)
-    rollout = rollout.take(5, 1)
+    rollout = reader.take(5, 1)
     assert rollout.numbers.tolist() == sorted_by_agent(
         [s for s in players.steps if s.sampleable and s.version == 5][:60]
     )
@@ -185,21 +185,21 @@ def test_dropping_leaves_too_few_rows_and_the_fresh_ones_wait():
 
 def test_rows_overwritten_before_they_were_drained_are_counted_as_dropped():
     players = Players(make_rows(200), agents=8)
-    rollout = RolloutReader(players.rows, 50)
+    reader = RolloutReader(players.rows, 50)
     taken = []
     for i in range(60):
         for _ in range(int(players.rng.integers(1, 120))):
             players.append()
-        while (rollout := rollout.take(0, 0)) is not None:
+        while (rollout := reader.take(0, 0)) is not None:
             taken += rollout.numbers.tolist()
             episode, step = (
                 np.array([getattr(players.steps[n - 1], k) for n in rollout.numbers]) for k in ("episode", "step")
             )
             assert np.array_equal(rollout.observations[0], oracle.vector(episode, step))
-        assert len(taken) + rollout.dropped + rollout.waiting == players.rows.sampleable
+        assert len(taken) + reader.dropped + reader.waiting == players.rows.sampleable
         held = {s.number for s in players.held() if s.sampleable} - set(taken)
-        assert rollout.waiting == len(held)
-        assert i < 3 or rollout.dropped > 0
+        assert reader.waiting == len(held)
+        assert i < 3 or reader.dropped > 0
     assert len(taken) == len(set(taken))
 
 
@@ -207,7 +207,7 @@ def test_rows_overwritten_during_the_gather_are_dropped_not_delivered(monkeypatc
     players = Players(make_rows(200), agents=8)
     while players.rows.head < 200:
         players.append()
-    rollout = RolloutReader(players.rows, 50)
+    reader = RolloutReader(players.rows, 50)
     gather, disturbed = players.rows.gather, []
 
     def gather_while_the_writer_goes_on(numbers, names):
@@ -219,11 +219,11 @@ def test_rows_overwritten_during_the_gather_are_dropped_not_delivered(monkeypatc
         return gathered
 
     monkeypatch.setattr(players.rows, "gather", gather_while_the_writer_goes_on)
-    rollout = rollout.take(0, 0)
+    rollout = reader.take(0, 0)
     assert disturbed
     assert rollout.numbers.min() > players.rows.overwritten
-    assert rollout.dropped > 0
-    assert 50 + rollout.dropped + rollout.waiting == players.rows.sampleable
+    assert reader.dropped > 0
+    assert 50 + reader.dropped + reader.waiting == players.rows.sampleable
 
 
 def test_a_rollout_that_loads_state_goes_on_as_the_one_that_saved_it():

@@ -172,14 +172,14 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
     places = 0
     for line in itertools.count(1):
         players = Players(make_rows(capacity), agents=12, seed=line)
-        rows, rollout = players.rows, RolloutReader(players.rows, 20)
+        rows, reader = players.rows, RolloutReader(players.rows, 20)
         for _ in range(60):
             players.append()
-        taken = drain_all(rollout)
+        taken = take_all(reader)
         if not dies_at(line, players.append):
             break  # an append has no more lines than that
         places += 1
-        numbers = drain_all(rollout)
+        numbers = take_all(reader)
         heir = Players(rows, agents=12, seed=line)
         links, final = rows.gather(held(rows), ("next", "final"))
         assert rows.head == rows.reserved
@@ -189,9 +189,9 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
             assert rows.samples == np.count_nonzero(~final)
         for _ in range(60):
             heir.append()
-            numbers += drain_all(rollout)
+            numbers += take_all(reader)
         assert len(set(taken + numbers)) == len(taken + numbers)
-        assert rollout.waiting < 20
+        assert reader.waiting < 20
         (links,) = rows.gather(held(rows), ("next",))
         assert rows.drawable_now == np.count_nonzero(links >= 0)
     assert places > 40
@@ -225,9 +225,9 @@ def dies_at(line, append):
     return False
 
 
-def drain_all(rollout):
+def take_all(reader):
     numbers = []
-    while rollout := rollout.take(0, 100):
+    while rollout := reader.take(0, 100):
         numbers += rollout.numbers.tolist()
     return numbers
 

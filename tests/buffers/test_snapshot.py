@@ -148,9 +148,9 @@ def test_a_snapshot_fits_a_buffer_of_another_size(capacity):
 @pytest.mark.parametrize("later", ["rows", "rollout"])
 def test_a_rollout_goes_on_with_rows_saved_a_little_earlier_or_later(later):
     players = played(1000, 60)
-    rollout = RolloutReader(players.rows, 50)
-    rollout.take(0, 0)
-    state = rollout.state()
+    reader = RolloutReader(players.rows, 50)
+    reader.take(0, 0)
+    state = reader.state()
     if later == "rows":
         for _ in range(5):
             players.append()
@@ -159,8 +159,8 @@ def test_a_rollout_goes_on_with_rows_saved_a_little_earlier_or_later(later):
     if later == "rollout":
         for _ in range(60):
             players.append()
-        rollout.take(0, 0)
-        state = rollout.state()
+        reader.take(0, 0)
+        state = reader.state()
     other = make_rows(1000)
     restore(other, index, chunks)
     resumed = RolloutReader(other, 50)

@@ -82,9 +82,9 @@ def test_replay_finds_no_torn_or_mislinked_row(rows):
 
 
 def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
-    rollout, numbers = RolloutReader(rows, 60), []
+    reader, numbers = RolloutReader(rows, 60), []
     while rows.head < LAPS * CAPACITY or len(numbers) < 50:
-        rollout = rollout.take(0, 0)
+        rollout = reader.take(0, 0)
         if rollout is None:
             continue
         numbers.append(rollout.numbers)
@@ -104,7 +104,7 @@ def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
         assert np.array_equal(after[1], step[rollout.ends[goes_on]] + 1)
     delivered = np.concatenate(numbers)
     assert len(np.unique(delivered)) == len(delivered)
-    assert rollout.dropped > 0
+    assert reader.dropped > 0
 
 
 def test_snapshots_hold_whole_and_rightly_linked_rows(rows, monkeypatch):

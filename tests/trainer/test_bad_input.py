@@ -110,7 +110,7 @@ CONFIG = [
     ("GYM algorithm.network.memory.sequence_length=1", "memory.sequence_length=1 must be at least 2"),
     ("SAC algorithm.target_rate=2", "algorithm.target_rate=2.0 must not be above 1"),
     ("SAC algorithm.temperature=0", "algorithm.temperature=0.0 must be above 0"),
-    ("SAC algorithm.steps=0", "algorithm.steps=0 must be at least 1"),
+    ("SAC algorithm.n_step=0", "algorithm.n_step=0 must be at least 1"),
     ("SAC algorithm.updates_per_sample=0", "algorithm.updates_per_sample=0.0 must be above 0"),
     ("SAC algorithm.buffer_capacity=3", "algorithm.buffer_capacity=3 has to be 2000 or more here"),
     ("GYM algorithm=custom", "algorithm.path is missing: name your class"),

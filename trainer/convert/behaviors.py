@@ -138,7 +138,7 @@ def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     ends = {
         "learning_rate_end": _end(values, "learning_rate_schedule", 0.0),
         "clip_end": _end(values, "epsilon_schedule", 0.1),
-        "entropy_end": _end(values, "beta_schedule", 1e-5),
+        "entropy_coef_end": _end(values, "beta_schedule", 1e-5),
     }
     return {
         "rollout_size": values["buffer_size"],
@@ -147,7 +147,7 @@ def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
         "gae_lambda": values["lambd"],
         "learning_rate": values["learning_rate"],
         "clip": values["epsilon"],
-        "entropy": values["beta"],
+        "entropy_coef": values["beta"],
         **ends,
         "schedule_samples": None if set(ends.values()) == {None} else entry["max_steps"],
         "shared_trunk": values["shared_critic"],

@@ -37,7 +37,7 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
     left.append(Left(where, data, _STRENGTH))
     if values["steps"] == 0:
         left.append(
-            Left(f"{where}.steps", 0, f"for ever there, not at all here: cloning.samples={FOR_EVER} is for ever")
+            Left(f"{where}.steps", 0, f"for ever there, not at all here: cloning.anneal_samples={FOR_EVER} is for ever")
         )
     return values
 
@@ -54,7 +54,7 @@ def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]
     return {
         "demos": values["demo_path"],
         **learned("gail", entry, where, discount, left),
-        "form": "positive",
+        "reward_type": "positive",
         "use_actions": values["use_actions"],
         # No keys there, but its constants: the largest reward is -log(1e-7).
         "gradient_penalty": 10.0,
@@ -70,7 +70,7 @@ def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "demos": values["demo_path"],
         "strength": values["strength"],
-        "samples": values["steps"] or FOR_EVER,
+        "anneal_samples": values["steps"] or FOR_EVER,
         "batch_size": values["batch_size"] or entry["hyperparameters"]["batch_size"],
     }
 

@@ -34,13 +34,15 @@ def test_a_choice_that_its_mask_forbids_teaches_nothing():
 
 
 def test_weight_falls_to_nothing_over_the_samples():
-    cloning = Cloning(CloningSettings("x", strength=2.0, samples=100), demonstrated(HYBRID), policy_of(HYBRID), 0)
+    cloning = Cloning(
+        CloningSettings("x", strength=2.0, anneal_samples=100), demonstrated(HYBRID), policy_of(HYBRID), 0
+    )
     assert cloning.active
     cloning.set_progress(75)
     assert cloning.metrics()["cloning/weight"] == pytest.approx(0.5)
     cloning.set_progress(100)
     assert not cloning.active
-    none = Cloning(CloningSettings("x", updates_before=5, samples=0), demonstrated(HYBRID), policy_of(HYBRID), 0)
+    none = Cloning(CloningSettings("x", updates_before=5, anneal_samples=0), demonstrated(HYBRID), policy_of(HYBRID), 0)
     assert not none.active
 
 

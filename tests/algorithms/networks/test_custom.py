@@ -23,7 +23,7 @@ VECTORS = BehaviorSpec("b", (VECTOR,), 1, (3,))
 
 
 def custom(name, hidden=(6, 5)):
-    return NetworkSettings(list(hidden), custom=f"custom_toys:{name}")
+    return NetworkSettings(list(hidden), custom=f"tests.algorithms.custom_toys:{name}")
 
 
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
@@ -93,10 +93,13 @@ def test_a_network_without_parameters_is_one():
     [
         ("custom_toys", "'custom_toys' is no import path: write package.module:Class"),
         ("no_such:Trunk", r"cannot be imported \(ModuleNotFoundError: No module named 'no_such'\)"),
-        ("custom_toys:Trunc", "module custom_toys has no Trunc"),
-        ("custom_toys:NUMBER", "must be a subclass of torch.nn.Module"),
-        ("custom_toys:math", "must be a subclass of torch.nn.Module"),
-        ("custom_toys:TakesOne", r"cannot be called with \(spec, settings\): too many positional arguments"),
+        ("tests.algorithms.custom_toys:Trunc", "module tests.algorithms.custom_toys has no Trunc"),
+        ("tests.algorithms.custom_toys:NUMBER", "must be a subclass of torch.nn.Module"),
+        ("tests.algorithms.custom_toys:math", "must be a subclass of torch.nn.Module"),
+        (
+            "tests.algorithms.custom_toys:TakesOne",
+            r"cannot be called with \(spec, settings\): too many positional arguments",
+        ),
     ],
 )
 def test_a_path_that_names_no_network_is_refused_with_the_settings(path, words):
@@ -123,6 +126,6 @@ def test_a_path_that_names_no_network_is_refused_with_the_settings(path, words):
     ],
 )
 def test_a_class_that_lacks_what_is_needed_is_refused_as_it_is_made(name, words):
-    assert network_class(f"custom_toys:{name}", "key")
-    with pytest.raises(UserError, match=f"^network.custom: custom_toys:{name} {words}"):
+    assert network_class(f"tests.algorithms.custom_toys:{name}", "key")
+    with pytest.raises(UserError, match=f"^network.custom: tests.algorithms.custom_toys:{name} {words}"):
         Policy(VECTORS, custom(name), "ppo")

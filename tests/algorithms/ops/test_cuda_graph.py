@@ -102,7 +102,7 @@ def same(mine, theirs, **tolerance):
 
 
 def test_a_graph_learns_from_each_rollout_of_ppo_and_sees_its_schedules(monkeypatch):
-    changing = {"clip_end": 0.01, "entropy_end": 1.0, "schedule_samples": 200, "max_lag": 20}
+    changing = {"clip_end": 0.01, "entropy_coef_end": 1.0, "schedule_samples": 200, "max_lag": 20}
     settings = PPOSettings(**{**vars(SMALL), **changing})
     replayed, plain = (filled(settings, steps=60)[0] for _ in range(2))
     function = Recorded(monkeypatch, replayed._learn_some)
@@ -125,7 +125,7 @@ def test_a_graph_learns_from_each_rollout_of_ppo_and_sees_its_schedules(monkeypa
 def test_replayed_updates_give_the_numbers_of_plain_ones(algorithm):
     network = NetworkSettings([32, 32])
     settings = {
-        SAC: SACSettings(network=network, batch_size=64, steps=3),
+        SAC: SACSettings(network=network, batch_size=64, n_step=3),
         PPO: PPOSettings(network=network, rollout_size=40, minibatch_size=16, epochs=2, max_lag=20),
     }
     both = []

@@ -22,7 +22,7 @@ CARTPOLE = PPOSettings(
     discount=0.99,
     gae_lambda=0.95,
     learning_rate=1e-3,
-    entropy=0.0,
+    entropy_coef=0.0,
 )
 
 
@@ -104,7 +104,7 @@ def test_update_takes_one_rollout_of_minibatches_of_one_size(monkeypatch):
     ppo.update()
     assert sizes == [16] * 2 * math.ceil(40 / 16)
     assert ppo.updates == 1
-    assert rows.sampleable - ppo._rollout.waiting == 40
+    assert rows.sampleable - ppo._reader.waiting == 40
 
 
 def test_update_without_a_full_rollout_does_nothing():
@@ -119,18 +119,18 @@ def test_rows_older_than_the_lag_are_dropped_and_counted():
     ppo, rows, writer = filled()
     ppo.updates = 10
     fill(rows, writer, 30, seed=1, version=11)
-    waiting = ppo._rollout.waiting
+    waiting = ppo._reader.waiting
     ppo.update()
     assert ppo.updates == 11
     # Open rows of version 1 may have become complete since; they too are too old.
     assert ppo.dropped >= 110
-    assert ppo._rollout.waiting == waiting - 40 - ppo.dropped
+    assert ppo._reader.waiting == waiting - 40 - ppo.dropped
 
 
 def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
     torch.nn.init.ones_(ppo._value.head.bias)
-    rollout = ppo._rollout.take(1, 4)
+    rollout = ppo._reader.take(1, 4)
     values = torch.arange(40.0)
     following, linked = ppo._next_values(rollout, values, torch.zeros(()))
     for i in range(40):

@@ -16,11 +16,11 @@ from algorithms.rewards.gail import GAIL, Discriminator, Seen, _after_ends, disc
 from algorithms.sac.sac import SAC
 from algorithms.settings import (
     CloningSettings,
-    Form,
     GAILSettings,
     NetworkSettings,
     PPOSettings,
     RewardSettings,
+    RewardType,
     SACSettings,
 )
 from buffers.demonstrations import demonstration_rows
@@ -84,7 +84,7 @@ def test_loss_of_hand_computed_logits():
     ],
 )
 def test_every_form_pays_what_it_says_and_is_bounded(form, at_one, least, largest):
-    paid = reward_of(torch.tensor([1.0, -100.0, 100.0]), Form[form], bound=3.0)
+    paid = reward_of(torch.tensor([1.0, -100.0, 100.0]), RewardType[form], bound=3.0)
     assert paid.tolist() == pytest.approx([at_one, least, largest])
 
 
@@ -193,7 +193,7 @@ def pay(algorithm, monkeypatch, reward):
 
 @pytest.mark.parametrize("reward", [1.0, -1.0])
 def test_neither_living_nor_dying_earns_anything_by_itself_in_sac(monkeypatch, reward):
-    sac, _ = made(SACSettings(network=SMALL, discount=DISCOUNT, steps=3, batch_size=64))
+    sac, _ = made(SACSettings(network=SMALL, discount=DISCOUNT, n_step=3, batch_size=64))
     pay(sac, monkeypatch, reward)
     drawn = sac._draw(sac._replay, 64)
     returns = sac._to_device(drawn).returns
@@ -212,7 +212,7 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, r
     pay(ppo, monkeypatch, reward)
     worth = reward / (1 - DISCOUNT)
     monkeypatch.setattr(ppo, "_value", lambda inputs, features: torch.full((len(inputs[0]),), worth))
-    rollout = ppo._rollout.take(1, 4)
+    rollout = ppo._reader.take(1, 4)
     assert rollout.terminated.any()
     batch = ppo._evaluate(rollout)
     torch.testing.assert_close(batch.targets, torch.full((40,), worth))
@@ -222,13 +222,17 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, r
     "settings",
     [
         SACSettings(
-            network=SMALL, batch_size=32, steps=3, demos="x", cloning=CloningSettings("x", updates_before=3, samples=90)
+            network=SMALL,
+            batch_size=32,
+            n_step=3,
+            demos="x",
+            cloning=CloningSettings("x", updates_before=3, anneal_samples=90),
         ),
         PPOSettings(
             network=SMALL,
             rollout_size=24,
             minibatch_size=12,
-            cloning=CloningSettings("x", updates_before=3, samples=90),
+            cloning=CloningSettings("x", updates_before=3, anneal_samples=90),
         ),
     ],
     ids=["sac", "ppo"],
@@ -253,7 +257,7 @@ def test_continuation_from_a_saved_state_is_exact(settings):
 
 
 def test_a_share_of_each_batch_of_sac_is_demonstrated(monkeypatch):
-    sac, _ = made(SACSettings(network=SMALL, batch_size=40, steps=2, demos="x", demo_share=0.25))
+    sac, _ = made(SACSettings(network=SMALL, batch_size=40, n_step=2, demos="x", demo_share=0.25))
     seen, learned = [], []
     to_device = sac._to_device
     monkeypatch.setattr(sac, "_to_device", lambda drawn: seen.append(drawn) or to_device(drawn))

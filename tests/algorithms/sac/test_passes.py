@@ -36,7 +36,10 @@ def filled(actions, network, **more):
     observations, chosen = NETWORKS[network]
     spec = BehaviorSpec("b", observations, continuous, branches, masked)
     settings = SACSettings(
-        network=NetworkSettings(**{"hidden": [8, 7], "joint_choices": joint, **chosen}), batch_size=160, steps=2, **more
+        network=NetworkSettings(**{"hidden": [8, 7], "joint_choices": joint, **chosen}),
+        batch_size=160,
+        n_step=2,
+        **more,
     )
     layout = Layout(spec, 8 if "memory" in chosen else 0)
     rows = Rows(layout, bytearray(layout.memory_bytes(600)), 600)

@@ -16,7 +16,7 @@ from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.loops import learn_hybrid_toy, make_rows
 from tests.algorithms.ppo.test_ppo import SPEC, fill
 
-SMALL = SACSettings(network=NetworkSettings([16]), batch_size=32, start_samples=20, steps=3)
+SMALL = SACSettings(network=NetworkSettings([16]), batch_size=32, start_samples=20, n_step=3)
 NO_ACTIONS = torch.zeros(1, 0)
 
 

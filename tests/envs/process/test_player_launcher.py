@@ -107,7 +107,7 @@ if __name__ == "__main__":
     owner = subprocess.Popen(
         [sys.executable, str(tmp_path / "owner.py")],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     player, launcher = map(int, owner.stdout.readline().split())
     if "launcher" in victims:

@@ -343,7 +343,7 @@ def test_a_saved_configuration_keeps_its_behaviors_whole(tmp_path: Path) -> None
 @pytest.mark.parametrize("key", ["reward.gail.demos", "algorithm.cloning.demos", "algorithm.demos"])
 @pytest.mark.parametrize("prefix", ["", "behaviors.A."])
 def test_a_resumed_run_takes_new_paths_of_the_demonstrations_that_it_has(tmp_path: Path, prefix: str, key: str) -> None:
-    started = [*UNITY, "algorithm=sac", "behaviors.A.algorithm.steps=2"]
+    started = [*UNITY, "algorithm=sac", "behaviors.A.algorithm.n_step=2"]
     folder = saved_run(tmp_path / "run", *started, f"{prefix}{key}=old place/x.demo")
     config = compose_train(f"resume={folder}", f"{prefix}{key}=new, place/x.demo")
     chosen = config.behaviors["A"] if prefix else config

@@ -86,8 +86,8 @@ def test_every_value_of_a_ppo_behavior_is_converted() -> None:
         "learning_rate_end": 0.0,
         "clip": 0.3,
         "clip_end": 0.1,
-        "entropy": 0.001,
-        "entropy_end": 1e-5,
+        "entropy_coef": 0.001,
+        "entropy_coef_end": 1e-5,
         "schedule_samples": 200000,
         "shared_trunk": True,
     }
@@ -122,7 +122,13 @@ def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
     assert experiment["reward"] == {"extrinsic": {"strength": 1.0}}
     assert experiment["algorithm"]["network"] == {"hidden": [128, 128], "normalize": False, **PLAIN}
     expected = {
-        "ppo": {"rollout_size": 10240, "minibatch_size": 1024, "epochs": 3, "entropy": 0.005, "learning_rate_end": 0.0},
+        "ppo": {
+            "rollout_size": 10240,
+            "minibatch_size": 1024,
+            "epochs": 3,
+            "entropy_coef": 0.005,
+            "learning_rate_end": 0.0,
+        },
         "sac": {"buffer_capacity": 50000, "batch_size": 128, "updates_per_sample": 1.0, "temperature": 1.0},
     }[trainer]
     assert {key: experiment["algorithm"][key] for key in expected} == expected
@@ -146,11 +152,14 @@ def test_converted_algorithms_are_in_range(behavior: dict[str, Any] | None) -> N
 @pytest.mark.parametrize(
     ("schedules", "ends"),
     [
-        ({}, {"learning_rate_end", "clip_end", "entropy_end"}),
+        ({}, {"learning_rate_end", "clip_end", "entropy_coef_end"}),
         ({"learning_rate_schedule": "constant"}, set()),
-        ({"learning_rate_schedule": "constant", "beta_schedule": "linear"}, {"entropy_end"}),
+        ({"learning_rate_schedule": "constant", "beta_schedule": "linear"}, {"entropy_coef_end"}),
         ({"beta_schedule": "constant"}, {"learning_rate_end", "clip_end"}),
-        ({"epsilon_schedule": "constant", "learning_rate_schedule": "linear"}, {"learning_rate_end", "entropy_end"}),
+        (
+            {"epsilon_schedule": "constant", "learning_rate_schedule": "linear"},
+            {"learning_rate_end", "entropy_coef_end"},
+        ),
     ],
 )
 def test_schedules_of_ppo_follow_that_of_the_learning_rate(schedules: dict[str, str], ends: set[str]) -> None:
@@ -192,10 +201,10 @@ def test_behaviors_of_one_algorithm_tell_only_what_differs_from_the_first() -> N
         "A": {},
         "B": {
             "algorithm": {
-                "entropy": 0.01,
+                "entropy_coef": 0.01,
                 "learning_rate_end": None,
                 "clip_end": None,
-                "entropy_end": None,
+                "entropy_coef_end": None,
                 "schedule_samples": None,
             }
         },

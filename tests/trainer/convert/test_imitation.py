@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import CloningSettings, Form, GAILSettings, PPOSettings, SACSettings
+from algorithms.settings import CloningSettings, GAILSettings, PPOSettings, RewardType, SACSettings
 from algorithms.validation import validate_rewards
 from envs.spec import UserError
 from trainer.config.compose import compose
@@ -61,7 +61,7 @@ def test_every_value_of_gail_is_converted() -> None:
         "gail": {
             "demos": "Demos/Expert.demo",
             "strength": 0.02,
-            "form": "positive",
+            "reward_type": "positive",
             "use_actions": True,
             "hidden": [64, 64, 64],
             "learning_rate": 0.0001,
@@ -112,7 +112,7 @@ def test_gail_alone_switches_the_games_reward_off_and_brings_its_own_discount() 
 @pytest.mark.parametrize("trainer", ["ppo", "sac"])
 def test_every_value_of_cloning_is_converted(trainer: str) -> None:
     algorithm = converted(behavior(trainer, CLONING))["algorithm"]
-    assert algorithm["cloning"] == {"demos": "Demos/", "strength": 0.5, "samples": 150000, "batch_size": 512}
+    assert algorithm["cloning"] == {"demos": "Demos/", "strength": 0.5, "anneal_samples": 150000, "batch_size": 512}
 
 
 @pytest.mark.parametrize(("trainer", "batch"), [("ppo", 1024), ("sac", 128)])
@@ -123,7 +123,7 @@ def test_cloning_takes_batches_of_the_algorithms_size_unless_told(trainer: str, 
 
 def test_cloning_without_steps_goes_on_for_ever_and_that_is_told() -> None:
     for cloning in ({"demo_path": "a.demo"}, {**CLONING, "steps": 0}):
-        assert converted(behavior(cloning=cloning))["algorithm"]["cloning"]["samples"] == FOR_EVER
+        assert converted(behavior(cloning=cloning))["algorithm"]["cloning"]["anneal_samples"] == FOR_EVER
         assert keys_left(behavior(cloning=cloning)) == ["behavioral_cloning", "behavioral_cloning.steps"]
 
 
@@ -170,7 +170,7 @@ def test_default_settings_with_demonstrations_are_inherited_and_told_once() -> N
     assert experiment["reward"]["gail"]["demos"] == "Demos/Expert.demo"
     changes = experiment["behaviors"]
     assert changes["A"]["reward"] == {"gail": {**experiment["reward"]["gail"], "strength": 0.5}}
-    assert changes["A"]["algorithm"] == {"cloning": {**experiment["algorithm"]["cloning"], "samples": 7}}
+    assert changes["A"]["algorithm"] == {"cloning": {**experiment["algorithm"]["cloning"], "anneal_samples": 7}}
     assert changes["B"] == {}
     assert [entry.key for entry in left if entry.key.startswith("default_settings")] == [
         "default_settings.behavioral_cloning",
@@ -213,11 +213,11 @@ def test_a_converted_experiment_with_demonstrations_composes_with_every_value(tm
     config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
     sac, reward = settings_of(config, "A")
     assert isinstance(sac, SACSettings)
-    assert sac.cloning == CloningSettings("Demos/", strength=0.5, samples=150000, batch_size=512)
+    assert sac.cloning == CloningSettings("Demos/", strength=0.5, anneal_samples=150000, batch_size=512)
     assert reward.gail == GAILSettings(
         demos="Demos/Expert.demo",
         strength=0.02,
-        form=Form["positive"],
+        reward_type=RewardType["positive"],
         use_actions=True,
         hidden=[64, 64, 64],
         learning_rate=1e-4,

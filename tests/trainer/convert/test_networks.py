@@ -48,7 +48,7 @@ def test_what_differs_about_memory_is_told_once_and_where_to_read_on() -> None:
     (left,) = left_of(networked(memory=MEMORY))
     assert (left.key, left.value) == (f"{NETWORK}.memory", MEMORY)
     assert "docs/memory.md" in left.remedy
-    assert (Path(__file__).parents[2] / "docs/memory.md").exists()
+    assert (Path(__file__).parents[3] / "docs/memory.md").exists()
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

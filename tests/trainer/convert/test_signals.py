@@ -76,7 +76,7 @@ def test_that_a_strength_means_something_else_here_is_told() -> None:
     (left,) = left_of(behavior(extrinsic={}, curiosity=NOVELTY))
     assert (left.key, left.value) == (f"{A}.reward_signals.curiosity", NOVELTY)
     assert "docs/curiosity.md" in left.remedy
-    assert (Path(__file__).parents[2] / "docs/curiosity.md").exists()
+    assert (Path(__file__).parents[3] / "docs/curiosity.md").exists()
 
 
 def test_novelty_alone_switches_the_games_reward_off_and_brings_its_own_discount() -> None:

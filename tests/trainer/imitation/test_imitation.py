@@ -72,7 +72,11 @@ def test_the_first_samples_are_played_as_was_demonstrated(tmp_path, demo, mode, 
     seen = []
     prepare = Learner.prepare
     monkeypatch.setattr(Learner, "prepare", lambda self: (seen.append(self.samples()), prepare(self))[1])
-    cloning = [f"algorithm.cloning.demos={demo}", "algorithm.cloning.updates_before=400", "algorithm.cloning.samples=0"]
+    cloning = [
+        f"algorithm.cloning.demos={demo}",
+        "algorithm.cloning.updates_before=400",
+        "algorithm.cloning.anneal_samples=0",
+    ]
     cloning += ["algorithm.cloning.learning_rate=0.01", "algorithm.rollout_size=1000"]
     arguments = [*BASIC, f"run.mode={mode}", *PPO, *cloning, f"run.dir={tmp_path}"]
     assert main([*arguments, f"stop.samples={6 * STEPS}"]) == 0

@@ -27,10 +27,10 @@ def all_of_it(demo: Path, algorithm: str) -> list[str]:
         "reward.gail.schedule_samples=300",
         f"algorithm.cloning.demos={demo}",
         "algorithm.cloning.updates_before=45",
-        "algorithm.cloning.samples=300",
+        "algorithm.cloning.anneal_samples=300",
         "algorithm.cloning.batch_size=8",
     ]
-    return [*PPO, *words] if algorithm == "ppo" else [*SAC, *words, f"algorithm.demos={demo}", "algorithm.steps=3"]
+    return [*PPO, *words] if algorithm == "ppo" else [*SAC, *words, f"algorithm.demos={demo}", "algorithm.n_step=3"]
 
 
 def write_demo(path: Path, spec: BehaviorSpec = BASIC, episodes: int = 3) -> Path:

@@ -33,7 +33,7 @@ def everything(folder: Path, algorithm: str) -> list[str]:
     """Imitation in every way, memory, novelty and schedules at once."""
     words = [*INLINE, *all_of_it(write_demo(folder / "right.demo"), algorithm), *REMEMBER, *CURIOUS, *SCHEDULES]
     if algorithm == "ppo":
-        words += ["algorithm.clip_end=0.05", "algorithm.entropy_end=0.001"]
+        words += ["algorithm.clip_end=0.05", "algorithm.entropy_coef_end=0.001"]
     return words
 
 

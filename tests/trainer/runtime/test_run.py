@@ -40,7 +40,7 @@ CURIOUS = ["reward.curiosity.strength=0.1", "reward.rnd.strength=0.1", "reward.r
         [*SAC, *PENDULUM],
         [*PPO, *CARTPOLE, *REMEMBER, *CURIOUS],
         [*SAC, *CARTPOLE, *REMEMBER, *CURIOUS],
-        [*SAC, *PENDULUM, *REMEMBER, *CURIOUS, "algorithm.steps=3"],
+        [*SAC, *PENDULUM, *REMEMBER, *CURIOUS, "algorithm.n_step=3"],
     ],
     ids=["ppo", "sac", "sac-continuous", "ppo-all", "sac-all", "sac-continuous-all"],
 )
