@@ -22,7 +22,7 @@ class Trained:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[TrainConfig, Path, Path | None]] = []
         self.status = 0
-        monkeypatch.setattr(command, "train", self)
+        monkeypatch.setattr("trainer.runtime.start.train", self)
 
     def __call__(self, config: TrainConfig, folder: Path, resume_from: Path | None) -> int:
         self.calls.append((config, folder, resume_from))

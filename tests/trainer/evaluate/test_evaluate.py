@@ -25,7 +25,7 @@ TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mo
 def trained(folder: Path, toy: Several, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = compose(["env=unity", "env.player=env=basic", *TINY], TrainConfig, "config")
     monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: toy)
-    monkeypatch.setattr(trainer.evaluate, "check_env", lambda env: None)
+    monkeypatch.setattr(trainer.evaluate.__main__, "check_env", lambda env: None)
     save_config(config, folder)
     train(config, folder)
     return folder
@@ -41,7 +41,7 @@ def test_episodes_are_told_by_behavior_where_there_are_several(
         asked.append((env.instances, seed, logs))
         return Several(late=0)
 
-    monkeypatch.setattr(trainer.evaluate, "make_manager", make)
+    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", make)
     capsys.readouterr()
     assert main([f"run={folder}", "episodes=4", "env.instances=2"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -87,7 +87,7 @@ def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = trained(tmp_path, Several(late=None), monkeypatch)
-    monkeypatch.setattr(trainer.evaluate, "make_manager", lambda *_, **__: Several(late=3))
+    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", lambda *_, **__: Several(late=3))
     assert main([f"run={folder}", "episodes=4"]) == 2
     assert "holds no behavior 'Late'; it has Early" in capsys.readouterr().err
 
@@ -101,7 +101,7 @@ def test_another_env_is_checked_before_anything_starts(
     def refuse(env):
         raise UserError(f"no {env.executable}")
 
-    monkeypatch.setattr(trainer.evaluate, "check_env", refuse)
+    monkeypatch.setattr(trainer.evaluate.__main__, "check_env", refuse)
     assert main([f"run={folder}", "env=unity", "env.executable=Builds/Game"]) == 2
     assert capsys.readouterr().err == "error: no Builds/Game\n"
 

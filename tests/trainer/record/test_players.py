@@ -98,8 +98,8 @@ def test_a_stop_keeps_what_was_whole():
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer.record, "check_env", lambda env: None)
-    monkeypatch.setattr(trainer.record, "make_manager", lambda *_: Several(late=None))
+    monkeypatch.setattr(trainer.record.__main__, "check_env", lambda env: None)
+    monkeypatch.setattr(trainer.record.__main__, "make_manager", lambda *_: Several(late=None))
     return tmp_path / "new.demo"
 
 
@@ -119,7 +119,7 @@ def test_an_answer_of_another_size_is_refused(demo, capsys):
 
 
 def test_a_second_behavior_is_refused_by_name_and_whole_episodes_are_kept(demo, capsys, monkeypatch):
-    monkeypatch.setattr(trainer.record, "make_manager", lambda *_: Several(late=7))
+    monkeypatch.setattr(trainer.record.__main__, "make_manager", lambda *_: Several(late=7))
     assert main(["env=unity", "player=tests.trainer.bots:for_players", "episodes=20", f"to={demo}"]) == 2
     out, error = capsys.readouterr()
     assert f"ended by an error after 2 of 20 episodes: {demo} holds what was played to its end" in out

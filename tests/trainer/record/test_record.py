@@ -170,7 +170,7 @@ def test_a_target_that_another_recording_is_writing_is_refused_before_anyone_pla
     demo.parent.mkdir()
     aside = demo.with_name("new.demo.part")
     aside.write_bytes(b"another's")
-    monkeypatch.setattr(trainer.record, "record_gym", None)
+    monkeypatch.setattr(trainer.record.__main__, "record_gym", None)
     for more in ([], ["overwrite=true"]):
         assert main(["env=basic", "player=bot", f"to={demo}", *more]) == 2
         told = capsys.readouterr().err
@@ -197,7 +197,7 @@ class Interrupting(Player):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_recording_keeps_what_is_whole(demo, capsys, monkeypatch, number, status):
-    monkeypatch.setattr(trainer.record, "_gym_player", lambda *_: Interrupting(17, number))
+    monkeypatch.setattr(trainer.record.__main__, "_gym_player", lambda *_: Interrupting(17, number))
     before = signal.getsignal(number)
     assert main(["env=basic", "player=bot", "episodes=5", f"to={demo}"]) == status
     assert signal.getsignal(number) is before
@@ -207,7 +207,7 @@ def test_an_interrupted_recording_keeps_what_is_whole(demo, capsys, monkeypatch,
 
 
 def test_without_a_whole_episode_the_file_stays_as_it_was(demo, capsys, monkeypatch):
-    monkeypatch.setattr(trainer.record, "_gym_player", lambda *_: Interrupting(2, signal.SIGINT))
+    monkeypatch.setattr(trainer.record.__main__, "_gym_player", lambda *_: Interrupting(2, signal.SIGINT))
     assert main(["env=basic", "player=bot", "episodes=5", f"to={demo}"]) == 130
     assert capsys.readouterr().out.splitlines() == [f"interrupted after 0 of 5 episodes: {demo} was not written"]
     assert not demo.exists()
@@ -221,7 +221,7 @@ def test_a_second_interrupt_leaves_a_player_that_does_not_come_back(demo, capsys
                 signal.raise_signal(self.number)
             return action
 
-    monkeypatch.setattr(trainer.record, "_gym_player", lambda *_: Stuck(9, signal.SIGINT))
+    monkeypatch.setattr(trainer.record.__main__, "_gym_player", lambda *_: Stuck(9, signal.SIGINT))
     assert main(["env=basic", "player=bot", "episodes=5", f"to={demo}"]) == 130
     assert "interrupted after 1 of 5 episodes" in capsys.readouterr().out
     assert len(read_demo(demo).episodes) == 1
