@@ -29,11 +29,11 @@ def demo(tmp_path):
 
 
 def key(code):
-    return [pygame.event.InstanceEvent(kind, key=code) for kind in (pygame.KEYDOWN, pygame.KEYUP)]
+    return [pygame.event.Event(kind, key=code) for kind in (pygame.KEYDOWN, pygame.KEYUP)]
 
 
 def click(x, y, button=1):
-    return [pygame.event.InstanceEvent(pygame.MOUSEBUTTONDOWN, pos=(x, y), button=button)]
+    return [pygame.event.Event(pygame.MOUSEBUTTONDOWN, pos=(x, y), button=button)]
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def person(monkeypatch):
 
         def wait(milliseconds):
             titles.append(pygame.display.get_caption()[0])
-            event = events.pop(0) if events else pygame.event.InstanceEvent(pygame.QUIT)
+            event = events.pop(0) if events else pygame.event.Event(pygame.QUIT)
             if callable(event):
                 event()
             else:
-                pygame.event.post(pygame.event.InstanceEvent(event.type, dict(event.dict)))  # it takes each only once
+                pygame.event.post(pygame.event.Event(event.type, dict(event.dict)))  # it takes each only once
             return real(milliseconds)
 
         monkeypatch.setattr(pygame.event, "wait", wait)
@@ -73,7 +73,7 @@ def test_an_episode_of_basic_is_played_by_keys(demo, person, capsys):
 def test_a_game_of_bubbles_is_played_by_mouse(demo, person, capsys):
     env = gymnasium.make("envs.games:BubbleShooter-v0", render_mode="rgb_array").unwrapped
     height, width = env.render().shape[:2]
-    move = [pygame.event.InstanceEvent(pygame.MOUSEMOTION, pos=(30, 100), rel=(1, 1), buttons=(0, 0, 0))]
+    move = [pygame.event.Event(pygame.MOUSEMOTION, pos=(30, 100), rel=(1, 1), buttons=(0, 0, 0))]
     person(move, *[click(10, 300), click(width // 2, 50, 3), click(width // 2, 50, 2)] * 6)
     assert main(["env=bubble_shooter", "env.kwargs.limit=6", "player=human", f"to={demo}"]) == 0
     (episode,) = read_demo(demo).episodes
@@ -99,7 +99,7 @@ def test_backspace_starts_the_episode_anew(demo, person):
     assert episode.discrete[:, 0].tolist() == [2] * 7
 
 
-@pytest.mark.parametrize("end", [lambda: key(pygame.K_ESCAPE), lambda: [pygame.event.InstanceEvent(pygame.QUIT)]])
+@pytest.mark.parametrize("end", [lambda: key(pygame.K_ESCAPE), lambda: [pygame.event.Event(pygame.QUIT)]])
 def test_escape_and_closing_the_window_keep_whole_episodes(demo, person, capsys, end):
     person(*[key(RIGHT)] * 10, end())
     assert main(["env=basic", "player=human", "episodes=9", f"to={demo}"]) == 0
@@ -136,7 +136,7 @@ def test_in_real_time_nothing_pressed_is_an_action_too(demo, monkeypatch):
         def tick(self, fps):
             assert fps == 20
             for event in next(frames):
-                pygame.event.post(pygame.event.InstanceEvent(event.type, dict(event.dict)))
+                pygame.event.post(pygame.event.Event(event.type, dict(event.dict)))
 
     monkeypatch.setattr(pygame.time, "Clock", Clock)
     words = ["keys.none=0", "keys.left=1", "keys.right=2", "fps=20"]
