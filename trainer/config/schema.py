@@ -12,12 +12,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from algorithms.settings import AlgorithmSettings, RewardSettings
-from envs.config import path_field
+from envs.config import EnvConfig, path_field
 from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
-Stepping = Enum("Stepping", ["async", "lockstep"])
-"""`async`: no instance waits for another. `lockstep`: all step together, for comparison."""
 Mode = Enum("Mode", ["async", "inline"])
 """`async`: collector and learner in processes of their own. `inline`: in one, in a fixed order, reproducible."""
 Device = Enum("Device", ["auto", "cpu", "cuda"])
@@ -27,80 +25,6 @@ Which = Enum("Which", ["best", "last"])
 """Which checkpoint of a run: the one with the best mean episode reward, or the newest."""
 DEFAULT_BEHAVIOR = "default"
 """The entry of `behaviors` that serves all that are not named."""
-
-
-@dataclass
-class EnvConfig:
-    """The environment and how its instances are stepped: what all kinds of them have in common."""
-
-    # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
-
-    instances: int = 16
-    """Running environments. More: more samples a second, until cores run out."""
-    time_scale: float = 20.0
-    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
-    stepping: Stepping = Stepping["async"]
-    """`async` or `lockstep`."""
-    step_timeout: float = 60.0
-    """Seconds after which an instance that does not answer is restarted."""
-    restarts: int = 10
-    """Restarts that each instance may have at once; one more comes back every ten minutes."""
-    min_instances: int = 1
-    """One that needs more restarts is left out as long as so many others live; else the run ends."""
-
-
-@dataclass
-class GymConfig(EnvConfig):
-    """A Gymnasium environment."""
-
-    id: str = MISSING
-    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment."""
-    wrappers: list[Any] = field(default_factory=list)
-    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
-    workers: int | None = None
-    """Processes that host the instances; null = chosen from how long a step takes."""
-
-
-@dataclass
-class UnityConfig(EnvConfig):
-    """Unity players. At most one of `executable`, `registry` and `player`; without any, the Editor is waited for."""
-
-    instances: int = 1
-    """Running players. More: more samples a second, until cores run out. The Editor is one."""
-    executable: str | None = path_field()
-    """Path of a build."""
-    registry: str | None = None
-    """Name of a build in ML-Agents' registry, which is downloaded once."""
-    manifest: str | None = path_field()
-    """A registry file of one's own, in place of ML-Agents'."""
-    player: str | None = path_field()
-    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`."""
-    args: list[str] = field(default_factory=list)
-    """Further arguments of the player's command line."""
-    no_graphics: bool = False
-    """Whether players draw nothing. Visual observations need graphics."""
-    port: int = 5004
-    """Where the Editor is waited for."""
-    num_areas: int = 1
-    """Copies of the training area that each player is asked for."""
-    connect_timeout: float = 60.0
-    """Seconds that a player has to connect and to send its first agents."""
-    width: int = 84
-    """Pixels of the player's window."""
-    height: int = 84
-    """Pixels of the player's window."""
-    quality_level: int = 5
-    """Unity's quality level: 0 is the fastest."""
-    target_frame_rate: int = -1
-    """Frames a second that the player aims for; -1 = as many as it can."""
-    capture_frame_rate: int = 60
-    """Frames a second of game time; 0 = as real time goes."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
-    channels: list[str] = field(default_factory=list)
-    """Side channels of one's own: import paths (`package.module:Class`)."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +102,7 @@ class TrainConfig:
     """`python -m trainer`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
+    """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
     algorithm: Any = MISSING
     """Config group: ppo, sac, custom. `AlgorithmSettings`."""
     reward: RewardSettings = field(default_factory=RewardSettings)

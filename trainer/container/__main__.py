@@ -25,7 +25,7 @@ from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
-from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.config.schema import TrainConfig
 from trainer.export.__main__ import SUFFIX
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
@@ -131,49 +131,7 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
         (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins anew
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")
-    if isinstance(config.env, UnityConfig):
-        config = replace(config, env=_with_game(config.env, channels))
-    return config
-
-
-def _with_game(env: UnityConfig, channels: Mapping[str, Path]) -> UnityConfig:
-    """`env` with the executable of the game that a channel holds; storage has no permissions, so they are given here.
-
-    Raises:
-        UserError: there is none, or several; or it cannot be made executable.
-    """
-    if env.registry is not None or env.player is not None:
-        return env
-    game = _only_game(channels) if env.executable is None else Path(env.executable)
-    try:
-        if game.is_file() and not os.access(game, os.X_OK):
-            game.chmod(game.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UserError(f"{game} cannot be made executable ({error.strerror}): let its channel come by File") from error
-    return replace(env, executable=str(game))
-
-
-def _only_game(channels: Mapping[str, Path]) -> Path:
-    games = [game for folder in channels.values() for game in _games(folder)]
-    if len(games) == 1:
-        return games[0]
-    if games:
-        raise UserError(f"there are several games, choose one with env.executable=: {', '.join(map(str, games))}")
-    looked = ", ".join(map(str, channels.values())) or "there is no channel"
-    raise UserError(
-        f"env=unity, but no channel holds a game for Linux ({looked}): put the build, Game.x86_64 with its folder "
-        "Game_Data, into one"
-    )
-
-
-def _games(folder: Path) -> list[Path]:
-    """Executables of Unity builds for Linux below `folder`: `Game.x86_64`, or `Game` beside a folder `Game_Data`."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and (file.suffix == ".x86_64" or (not file.suffix and file.with_name(f"{file.name}_Data").is_dir()))
-    )
+    return replace(config, env=config.env.with_files(channels))
 
 
 def _channels(root: Path) -> dict[str, Path]:

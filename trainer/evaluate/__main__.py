@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from envs.api import Manager, Setup
+from envs.config import EnvConfig
 from envs.gym import video
-from envs.gym.lockstep import LockstepManager
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import as_dict, load_config, run_command
-from trainer.config.schema import EnvConfig, EvaluateConfig, GymConfig, TrainConfig, UnityConfig, Which, settings_of
+from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
 from trainer.evaluate.results import RESULTS, Episode, Evaluation, place_of, save_evaluation, scalars
-from trainer.runtime.env_factory import Instances, check_env, make_manager
 from trainer.telemetry.metrics import TensorBoard
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Played(NamedTuple):
     behavior: str
 
 
-Act = Callable[[str, Decisions, Array], tuple[Array, Array]]
-"""From a behavior, its decisions, and which of them begin an episode (N,) bool, to continuous and discrete actions."""
+Act = Callable[[Decisions, Array], tuple[Array, Array]]
+"""From decisions of a behavior, and which of them begin an episode (N,) bool, to continuous and discrete actions."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,36 +53,30 @@ def evaluate(
 ) -> list[Played]:
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
-    Gymnasium environments do not wait, and go in lock-step: with one seed, what is drawn is the same each time. Unity
-    plays at its time scale.
+    Environments that are reproducible go in lock-step: with one seed, what is drawn is the same each time.
 
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
     """
-    env = replace(config.env, instances=min(episodes, config.env.instances))
-    if isinstance(env, GymConfig):
-        env = replace(env, time_scale=0)
-    players: dict[str, TrainedPlayer] = {}
-    made = make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation")
-    with LockstepManager(made) if isinstance(env, GymConfig) else made as manager:
+    env = _played(config.env, episodes)
+    with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
+        manager.lockstep = env.reproducible
         manager.start()
-
-        def act(behavior: str, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
-            if behavior not in players:
-                policy = trained_policy(config, checkpoint, manager.specs[behavior])
-                players[behavior] = TrainedPlayer(policy, seed, deterministic)
-            return players[behavior].act(decisions.agent, decisions.observations, decisions.mask, begun)
-
-        return play(manager, act, episodes)
+        return play(
+            manager,
+            lambda spec: TrainedPlayer(trained_policy(config, checkpoint, spec), seed, deterministic).play,
+            episodes,
+        )
 
 
-def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[Played]:
+def play(manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int) -> list[Played]:
     """Plays `episodes` episodes of each behavior on a started manager's instances; in order of their ends.
 
     Each instance takes its share: of each behavior the first that begin in it, however many end before these.
     """
     share, more = divmod(episodes, manager.instances)
     running: dict[tuple[str, int], _Running] = {}
+    acts: dict[str, Act] = {}
     to_begin: dict[str, Array] = {}
     """By behavior: episodes that each instance has yet to begin."""
     played: list[Played] = []
@@ -111,7 +105,9 @@ def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[
                 running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
                 left[instance] -= left[instance] > 0
             if len(decisions.agent):
-                manager.send(behavior, decisions.agent, *act(behavior, decisions, begun))
+                if behavior not in acts:
+                    acts[behavior] = make_act(manager.specs[behavior])
+                manager.send(behavior, decisions.agent, *acts[behavior](decisions, begun))
     return played
 
 
@@ -124,6 +120,10 @@ class TrainedPlayer:
         self._policy, self._deterministic = policy, deterministic
         self._generator = torch.Generator().manual_seed(seed)
         self._memory: dict[int, Array] = {}
+
+    def play(self, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
+        """Acts for decisions (N,), of which some have `begun` an episode (N,): an `Act`."""
+        return self.act(decisions.agent, decisions.observations, decisions.mask, begun)
 
     def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
         """Continuous (N, C) and discrete (N, D) actions of agents (N,), of which some have `begun` an episode (N,)."""
@@ -199,13 +199,8 @@ class _Running:
 _EVENT_SECONDS = 1.0
 
 
-def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:
-    """The same environment, whose episodes leave videos in `folder`."""
-    if not isinstance(env, GymConfig):
-        raise UserError("video=true: a Unity player draws in a window of its own, which cannot be filmed from here")
-    wrapper = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
-    kwargs = {**env.kwargs, "render_mode": "rgb_array"}
-    return replace(env, kwargs=kwargs, wrappers=[*env.wrappers, wrapper])
+def _played(env: EnvConfig, episodes: int) -> EnvConfig:
+    return env.for_evaluation(min(episodes, env.instances))
 
 
 def _check(config: EvaluateConfig) -> None:
@@ -216,9 +211,7 @@ def _check(config: EvaluateConfig) -> None:
     saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
-    check_env(_filmed(env, Path()) if config.video else env)
+    _played(env.filmed(Path()) if config.video else env, config.episodes).check()
 
 
 def _evaluate(config: EvaluateConfig) -> int:
@@ -229,12 +222,12 @@ def _evaluate(config: EvaluateConfig) -> int:
     try:
         place.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".playing-", dir=place, ignore_cleanup_errors=True) as folder:
-            saved = replace(saved, env=_filmed(env, Path(folder)) if config.video else env)
+            saved = replace(saved, env=env.filmed(Path(folder)) if config.video else env)
             played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
             evaluation, videos = _evaluation(config, checkpoint, env, played, Path(folder))
             _print_figures(checkpoint, config.episodes, evaluation)
             written = save_evaluation(evaluation, Path(config.run), videos)
-        named = isinstance(env, UnityConfig) or len(evaluation.figures) > 1
+        named = len(env.behaviors) != 1 or len(evaluation.figures) > 1
         board = TensorBoard(place)
         board.scalars(evaluation.samples, scalars(evaluation, named))
         board.close()

@@ -18,7 +18,7 @@ import numpy as np
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.compose import load_config, run_command
-from trainer.config.schema import ExportConfig, TrainConfig, UnityConfig
+from trainer.config.schema import ExportConfig, TrainConfig
 from trainer.evaluate.__main__ import load_checkpoint, trained_policy
 from trainer.serve.onnx_policy import Model
 
@@ -44,7 +44,7 @@ def exported_model(policy: Policy, config: TrainConfig) -> bytes:
     """
     from algorithms.onnx.build import build_model  # imports torch, which takes seconds
 
-    content: bytes = build_model(policy, channels_last=isinstance(config.env, UnityConfig)).SerializeToString()
+    content: bytes = build_model(policy, channels_last=config.env.channels_last).SerializeToString()
     if find_spec("onnxruntime") is not None:
         _check_acts_alike(Model(content, f"the model of {policy.spec.name!r}"), policy)
     return content

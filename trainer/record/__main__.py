@@ -23,18 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, behavior_spec
+from envs.api import Setup
+from envs.config import EnvConfig
+from envs.gym.adapter import Env, GymEnv, behavior_spec
 from envs.gym.spaces import ActionCodec
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
 from trainer.config.compose import load_config, run_command
 from trainer.config.errors import one_line
-from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
-from trainer.evaluate.__main__ import TrainedPlayer, load_checkpoint, trained_policy
-from trainer.record.episodes import Act, Moment, Player, Recorded, record_gym, record_players
+from trainer.config.schema import RecordConfig, TrainConfig
+from trainer.evaluate.__main__ import Act, TrainedPlayer, load_checkpoint, trained_policy
+from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, record_players
 from trainer.record.human import Person, check_window
-from trainer.runtime.env_factory import check_env, gym_env, make_manager
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,9 +59,7 @@ def _check(config: RecordConfig) -> None:
     if run is not None:
         load_checkpoint(config.player)
     env = _env_of(config)
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
-    if config.player in _OWN and not isinstance(env, GymConfig):
+    if config.player in _OWN and env.gym_env() is None:
         raise UserError(
             f"player={config.player} plays Gymnasium environments. In Unity a person is recorded in the Editor, by the "
             "component Demonstration Recorder of ML-Agents; here, give package.module:Name or the folder of a run"
@@ -69,7 +68,7 @@ def _check(config: RecordConfig) -> None:
         check_window()
     elif run is None and config.player != "bot":
         _factory(config.player)
-    check_env(env)
+    env.check()
 
 
 def _record(config: RecordConfig) -> int:
@@ -117,39 +116,40 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
     """The episodes as they are played; nothing has begun before the first is asked for."""
     env, player = _env_of(config), str(config.player)
     saved, rng = _run_of(player), random.Random(config.seed)
-    if isinstance(env, GymConfig):
+    gym = env.gym_env()
+    if gym is not None:
         with ExitStack() as stack:
-            made, spec = _make_gym(env, config, stack)
+            made, spec = _make_gym(gym, config, stack)
             who = _gym_player(config, made, spec, saved, rng, stopped)
             stack.callback(who.close)
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
     logs = Path(player if saved else "runs") / "players" / "recording"
-    with make_manager(env, config.seed, logs) as manager:
+    with env.make_manager(Setup(config.seed, logs)) as manager:
         manager.start()
         make_act = partial(_players_act, config, saved, rng)
         yield record_players(manager, make_act, config.episodes, stopped)
 
 
-def _make_gym(config: GymConfig, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
+def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
     """The environment, reset once, and its behavior."""
-    recipe, human = gym_env(config), record.player == "human"
+    human = record.player == "human"
     try:
-        env = recipe.make(render=human)
+        env = gym.make(render=human)
     except UserError:
         raise
     except Exception as error:
         pictures = " so that it renders pictures" if human else ""
-        raise UserError(f"environment {config.id!r} cannot be made{pictures}: {one_line(error)}") from error
+        raise UserError(f"environment {gym.id!r} cannot be made{pictures}: {one_line(error)}") from error
     stack.callback(env.close)
     if human and env.render_mode != "rgb_array":
-        raise UserError(f"player=human needs pictures, and {config.id!r} does not render rgb_array")
+        raise UserError(f"player=human needs pictures, and {gym.id!r} does not render rgb_array")
     try:
         _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
     except Exception as error:  # whatever its code does
-        raise UserError(f"environment {config.id!r} cannot be reset: {one_line(error)}") from error
-    return env, behavior_spec(env, recipe.behavior, "action_mask" in info)
+        raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
+    return env, behavior_spec(env, gym.behavior, "action_mask" in info)
 
 
 def _gym_player(
@@ -159,24 +159,24 @@ def _gym_player(
     saved: TrainConfig | None,
     rng: random.Random,
     stopped: Callable[[], bool],
-) -> Player:
+) -> Demonstrator:
     player = str(config.player)
     if saved is not None:
         return _Trained(ActionCodec(env.action_space), _trained(config, saved, spec))
     if player == "human":
         return Person(env, config.keys, config.fps, config.episodes, stopped)
     if player != "bot":
-        return Player(_made(player, env, rng))
+        return Demonstrator(_made(player, env, rng))
     make_bot = getattr(env.unwrapped, "make_bot", None)
     if make_bot is None:
         raise UserError(
             f"player=bot: {spec.name} has no bot of its own (make_bot); give player=package.module:Name, which is "
             "called with (env, rng) and returns a function from an observation to an action"
         )
-    return Player(make_bot(rng))
+    return Demonstrator(make_bot(rng))
 
 
-class _Trained(Player):
+class _Trained(Demonstrator):
     """A run's policy in a Gymnasium environment."""
 
     def __init__(self, codec: ActionCodec, player: TrainedPlayer) -> None:
@@ -194,8 +194,7 @@ class _Trained(Player):
 def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
     """Plays Unity's agents: a run's policy, or one bot for all, which is made from the behavior's spec."""
     if saved is not None:
-        trained = _trained(config, saved, spec)
-        return lambda decisions, begun: trained.act(decisions.agent, decisions.observations, decisions.mask, begun)
+        return _trained(config, saved, spec).play
     bot = _made(str(config.player), spec, rng)
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:

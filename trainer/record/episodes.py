@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.api import Manager
 from envs.gym.adapter import Env, GymAdapter
 from envs.gym.spaces import ActionCodec, scalar_metrics
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, Demonstration, StepResults, UserError
-from trainer.runtime.env_factory import Instances
+from envs.spec import Array, BehaviorSpec, Demonstration, StepResults, UserError
+from trainer.evaluate.__main__ import Act
 
 
 class Recorded(NamedTuple):
@@ -42,37 +43,33 @@ class Moment(NamedTuple):
     """What the episode has earned so far."""
 
 
-class Player:
+class Demonstrator:
     """Plays a Gymnasium environment; this one by a function from its observation to its action."""
 
     def __init__(self, bot: Callable[[Any], Any]) -> None:
         self._bot = bot
 
     def act(self, moment: Moment) -> Any:
-        """The environment's action; raises `Quit` or `StartAnew` where the player wants that."""
+        """The environment's action; raises `Quit` or `Restart` where the player wants that."""
         return self._bot(moment.observation)
 
     def ended(self, moment: Moment) -> None:
-        """Told at an episode's end."""
+        """Called at an episode's end."""
 
     def close(self) -> None:
-        """Told that there is nothing more to play."""
+        """Called when there is nothing more to play."""
 
 
 class Quit(Exception):
     """The player has had enough: the running episode is not kept."""
 
 
-class StartAnew(Exception):
+class Restart(Exception):
     """The player wants this episode again, from its start."""
 
 
-Act = Callable[[Decisions, Array], tuple[Array, Array]]
-"""Plays Unity's agents: from decisions, and which begin an episode (N,) bool, to continuous and discrete actions."""
-
-
 def record_gym(
-    env: Env, spec: BehaviorSpec, player: Player, episodes: int, seed: int, stopped: Callable[[], bool]
+    env: Env, spec: BehaviorSpec, player: Demonstrator, episodes: int, seed: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
     """Plays `episodes` episodes, or fewer if the player quits or `stopped` becomes true.
 
@@ -86,7 +83,7 @@ def record_gym(
     while episode <= episodes:
         try:
             recorded = _play_gym(env, spec, adapter, codec, player, episode, seed, stopped)
-        except StartAnew:
+        except Restart:
             continue
         except Quit:
             return
@@ -95,7 +92,7 @@ def record_gym(
 
 
 def record_players(
-    manager: Instances, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
+    manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
     """Plays `episodes` episodes with a started manager's agents, or fewer if `stopped` becomes true.
 
@@ -149,7 +146,7 @@ def _play_gym(
     spec: BehaviorSpec,
     adapter: GymAdapter,
     codec: ActionCodec,
-    player: Player,
+    player: Demonstrator,
     episode: int,
     seed: int,
     stopped: Callable[[], bool],

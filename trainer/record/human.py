@@ -14,7 +14,7 @@ from envs.gym.adapter import Env
 from envs.gym.spaces import ActionCodec
 from envs.spec import UserError
 from trainer.config.errors import one_line
-from trainer.record.episodes import Moment, Player, Quit, StartAnew
+from trainer.record.episodes import Demonstrator, Moment, Quit, Restart
 
 
 def check_window() -> None:
@@ -23,7 +23,7 @@ def check_window() -> None:
         raise UserError('player=human needs pygame, which is not installed: pip install "outstep[human]"')
 
 
-class Person(Player):
+class Person(Demonstrator):
     """Shows what the environment renders, and takes its actions from keys and mouse.
 
     An environment may bring keys of its own, in one of two ways, and a pointer:
@@ -112,7 +112,7 @@ class Person(Player):
             if event.key == pygame.K_BACKSPACE:
                 self._pressed.clear()
                 self._tapped.clear()
-                raise StartAnew
+                raise Restart
             self._pressed.add(event.key)
             self._tapped.add(event.key)
             return None if self._press is None else self._press(event.key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.config.schema import DEFAULT_BEHAVIOR, GymConfig, TrainConfig, settings_of
-from trainer.runtime.env_factory import gym_env
+from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 
 SPARES = 8
 """Behaviors that may appear without being named."""
@@ -16,11 +15,10 @@ def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
     """For `Shared`: bytes by behavior of those that are known, and how many others there may be, of how many bytes.
 
     Raises:
-        UserError: `behaviors` leaves out the behavior of a Gymnasium environment.
+        UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if isinstance(config.env, GymConfig):
-        name = gym_env(config.env).behavior
-        return {name: _bytes(config, name)}, 0, 0
+    if known := config.env.behaviors:
+        return {name: _bytes(config, name) for name in known}, 0, 0
     named = {name: _bytes(config, name) for name in config.behaviors if name != DEFAULT_BEHAVIOR}
     if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         return named, 0, 0

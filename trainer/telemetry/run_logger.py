@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
-from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.config.schema import TrainConfig
 from trainer.runtime.collector import Episode, Statistics
 from trainer.runtime.learner import Learner
 from trainer.telemetry.console import Progress, Status, log, seconds_left
@@ -27,7 +27,7 @@ class RunLogger:
         state = state or {}
         self._config, self._folder = config, folder
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
-        self._unity = isinstance(config.env, UnityConfig)
+        self._env = config.env
         self._episodes = EpisodeStatistics()
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._game = GameStatistics()
@@ -80,10 +80,10 @@ class RunLogger:
             self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
             if self._goal is None:
                 continue
-            if self._goal.metric in values or not self._unity:
+            if self._goal.metric in values or not self._env.sends_statistics:
                 self._approach(self._goal, episode.samples, values)
             elif self._episodes.episodes == PATIENCE and self._goal.metric not in self._game.keys:
-                # No error: Unity sends statistics whenever the game likes.
+                # No error: games send statistics whenever the game likes.
                 known = ", ".join(sorted({*values, *self._game.keys}))
                 log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
@@ -282,7 +282,7 @@ class RunLogger:
             scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
         if len(shares) <= _SHARES_SHOWN:
             scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
-        named = self._unity or len(learners) > 1
+        named = len(self._env.behaviors) != 1 or len(learners) > 1
         for name, learner in learners.items():
             own = _learner_scalars(learner)
             self._tell_of_skipped(name, own)

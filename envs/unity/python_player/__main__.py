@@ -48,13 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 def _serve(options: Options, fault: At | None) -> int:
     # Not before, as they take longest to import.
     from envs.unity.python_player.connection import Closed, connected
-    from envs.unity.python_player.serving import Player
+    from envs.unity.python_player.serving import PlayerClient
 
     wait_precisely()
     print(f"Player of {options.env.id}: connects to port {options.port}.", flush=True)
     try:
         with connected(options.port) as exchange:
-            Player(options, fault, exchange).run()
+            PlayerClient(options, fault, exchange).run()
     except Closed as end:
         print(f"Player of {options.env.id}: ends, as {end}.", flush=True)
     return 0

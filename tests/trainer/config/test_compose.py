@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from algorithms.settings import PPOSettings, SACSettings, demo_paths
+from envs.config import Stepping
 from envs.games.bubbles.bot import HUMAN_BUBBLES
+from envs.gym.config import GymConfig
 from envs.spec import UserError
+from envs.unity.config import UnityConfig
 from trainer.config.compose import CONF, compose, load_config, run_command, save_config
-from trainer.config.schema import EvaluateConfig, GymConfig, Stepping, TrainConfig, UnityConfig, Which, settings_of
+from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
 from trainer.record.__main__ import main as record_main
 from trainer.runtime.checks import check_train
 

@@ -9,8 +9,9 @@ import yaml
 from algorithms.settings import PPOSettings, SACSettings
 from algorithms.validation import validate_ppo, validate_sac
 from envs.spec import UserError
+from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
-from trainer.config.schema import Device, TrainConfig, UnityConfig, settings_of
+from trainer.config.schema import Device, TrainConfig, settings_of
 from trainer.convert.__main__ import convert, main
 from trainer.convert.keys import FILE, HYPERPARAMETER_DEFAULTS, Left
 

@@ -14,7 +14,7 @@ from trainer.config.compose import compose, save_config
 from trainer.config.schema import TrainConfig
 from trainer.demos.load import load_demonstrations
 from trainer.record.__main__ import main
-from trainer.record.episodes import Player, Quit, StartAnew, record_gym
+from trainer.record.episodes import Demonstrator, Quit, Restart, record_gym
 from trainer.runtime.start import train
 
 
@@ -181,7 +181,7 @@ def test_a_target_that_another_recording_is_writing_is_refused_before_anyone_pla
     assert aside.read_bytes() == b"another's"
 
 
-class Interrupting(Player):
+class Interrupting(Demonstrator):
     """Goes right, and is interrupted in the given step of all it plays."""
 
     def __init__(self, at, number):
@@ -236,11 +236,11 @@ def test_an_episode_that_is_started_anew_is_the_same_and_counts_once(monkeypatch
     spec = behavior_spec(env, "BubbleShooter-v0")
     seen = []
 
-    class Unsure(Player):
+    class Unsure(Demonstrator):
         def act(self, moment):
             seen.append((moment.episode, moment.rows[0].tobytes()))
             if len(seen) == 3:
-                raise StartAnew
+                raise Restart
             if moment.episode == 2:
                 raise Quit
             return super().act(moment)

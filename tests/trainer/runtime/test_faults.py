@@ -52,7 +52,7 @@ def test_players_of_a_killed_collector_end_and_new_ones_take_their_places(start:
     collector = run.collector
     family = [collector, *collector.children(recursive=True)]
     assert len(family) >= 4  # the launcher and two players
-    starts = newest(run.folder).state["collector"]["manager"]["launches"]
+    starts = newest(run.folder).state["collector"]["manager"]["begun"]
     collector.kill()
     _, alive = psutil.wait_procs(family, timeout=END_SECONDS)
     assert not alive
@@ -60,7 +60,7 @@ def test_players_of_a_killed_collector_end_and_new_ones_take_their_places(start:
     run.process.send_signal(signal.SIGTERM)
     assert run.process.wait(END_SECONDS) == 143
     run.nothing_is_left()
-    assert newest(run.folder).state["collector"]["manager"]["launches"] == [n + 1 for n in starts]
+    assert newest(run.folder).state["collector"]["manager"]["begun"] == [n + 1 for n in starts]
 
 
 @pytest.mark.parametrize("kind", [ORACLE, PLAYERS], ids=["gymnasium", "unity"])
@@ -70,9 +70,9 @@ def test_whatever_is_killed_nothing_is_left_over(start: Callable[..., Started], 
         victim = run.collector
         for _ in range(depth):  # a worker or the launcher; a player
             victim = next(child for child in victim.children() if "resource_tracker" not in " ".join(child.cmdline()))
-        before = run.log.count("starts anew")
+        before = run.log.count("starts again")
         victim.kill()
-        run.until(lambda before=before: run.log.count("starts anew") > before)
+        run.until(lambda before=before: run.log.count("starts again") > before)
         run.until_saved(2)
     run.family()
     run.process.kill()
