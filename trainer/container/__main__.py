@@ -26,7 +26,7 @@ from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, UnityConfig
-from trainer.export.__main__ import SUFFIX
+from trainer.export.model_file import SUFFIX
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
 from trainer.serve.__main__ import main as serve

@@ -22,7 +22,7 @@ RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
-class Episode:
+class PlayedEpisode:
     """One episode that was played."""
 
     behavior: str
@@ -57,7 +57,7 @@ class Evaluation:
     """ISO 8601, with the zone."""
     env: dict[str, Any]
     """The configuration of the environment that was played."""
-    episodes: list[Episode]
+    episodes: list[PlayedEpisode]
 
     @property
     def figures(self) -> dict[str, dict[str, Figure]]:
@@ -103,7 +103,7 @@ def load_evaluations(run: Path) -> list[tuple[Path, Evaluation]]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             del content["figures"]  # they follow from the episodes
-            content["episodes"] = [Episode(**each) for each in content["episodes"]]
+            content["episodes"] = [PlayedEpisode(**each) for each in content["episodes"]]
             found.append((file.parent, Evaluation(**content)))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -120,7 +120,7 @@ def scalars(evaluation: Evaluation, named: bool) -> dict[str, float]:
     return points
 
 
-def _figures(episodes: Sequence[Episode]) -> dict[str, Figure]:
+def _figures(episodes: Sequence[PlayedEpisode]) -> dict[str, Figure]:
     values = {"reward": [each.reward for each in episodes], "length": [float(each.length) for each in episodes]}
     for name in sorted({name for each in episodes for name in each.metrics}):
         values[name] = [each.metrics[name] for each in episodes if name in each.metrics]

@@ -31,10 +31,11 @@ from envs.unity.demo.writer import DemoWriter, check_free
 from trainer.config.compose import load_config, run_command
 from trainer.config.errors import one_line
 from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
-from trainer.evaluate.__main__ import TrainedPlayer, load_checkpoint, trained_policy
+from trainer.evaluate.play import PolicyAgent
 from trainer.record.episodes import Act, Moment, Player, Recorded, record_gym, record_players
 from trainer.record.human import Person, check_window
 from trainer.runtime.env_factory import check_env, gym_env, make_manager
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,7 +180,7 @@ def _gym_player(
 class _Trained(Player):
     """A run's policy in a Gymnasium environment."""
 
-    def __init__(self, codec: ActionCodec, player: TrainedPlayer) -> None:
+    def __init__(self, codec: ActionCodec, player: PolicyAgent) -> None:
         self._codec, self._player = codec, player
         self._episode = 0
 
@@ -216,10 +217,10 @@ def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Ra
     return act
 
 
-def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> TrainedPlayer:
+def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> PolicyAgent:
     """Plays with the run's best policy."""
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
-    return TrainedPlayer(policy, config.seed, config.deterministic)
+    return PolicyAgent(policy, config.seed, config.deterministic)
 
 
 def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:

@@ -1,9 +1,21 @@
-"""Which behaviors a run expects: the memory that is kept for them, and word of those that do not appear."""
+"""The behaviors of a run: the memory that is kept for each, and which of the configured ones have appeared.
+
+No torch at the top: it takes a second or more to import, in which the collector can start.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from algorithms.settings import AlgorithmSettings, least_rows
+from buffers.rows import Layout, Rows
+from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, GymConfig, TrainConfig, settings_of
 from trainer.runtime.env_factory import gym_env
+from trainer.runtime.policy_store import weights_bytes
+
+if TYPE_CHECKING:
+    from algorithms.policy import Policy
 
 SPARES = 8
 """Behaviors that may appear without being named."""
@@ -25,6 +37,23 @@ def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
     if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         return named, 0, 0
     return named, SPARES, _bytes(config, DEFAULT_BEHAVIOR)
+
+
+def divide_arena(
+    arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings
+) -> tuple[memoryview, Rows]:
+    """The behavior's bytes as two slots of weights and the rows behind them; UserError if the asked rows do not fit."""
+    weights = weights_bytes(policy.flat.numel())
+    layout = Layout(spec, policy.memory_size)
+    fitting = layout.capacity(max(0, len(arena) - weights))
+    least = least_rows(settings) if settings.buffer_capacity is None else settings.buffer_capacity
+    if fitting < least:
+        needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
+        raise UserError(
+            f"{spec.name}: {least:,} rows of {layout.row_bytes:,} bytes and the weights need {needed:,} MiB, but "
+            f"algorithm.buffer_memory_mib is {len(arena) // _MIB:,}: raise it to {needed:,}, or ask for fewer rows"
+        )
+    return arena[:weights], Rows(layout, arena[weights:], settings.buffer_capacity or fitting)
 
 
 class Behaviors:

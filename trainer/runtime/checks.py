@@ -29,10 +29,10 @@ from trainer.config.schema import (
     settings_of,
 )
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
-from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble
 from trainer.runtime.env_factory import check_env, gym_env
+from trainer.saved_policy import check_spec, load_checkpoint
 
 
 def check_train(config: TrainConfig) -> None:
@@ -176,7 +176,7 @@ def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
     if isinstance(settings, CustomSettings):
         _check_own_algorithm(config, spec, settings)
     elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
-        from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
+        from algorithms.policy import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
@@ -186,7 +186,7 @@ def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: Cust
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm
-    from trainer.runtime.behavior import divide_arena, make_policy
+    from algorithms.policy import make_policy
 
     arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
     _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)

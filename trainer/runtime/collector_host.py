@@ -16,6 +16,7 @@ from envs.gym.lockstep import LockstepManager
 from envs.gym.manager import EnvManager
 from envs.spec import BehaviorSpec
 from trainer.config.schema import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
+from trainer.runtime.behaviors import divide_arena
 from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.env_factory import make_manager
 from trainer.runtime.ipc import Message, Shared
@@ -138,8 +139,8 @@ class Side:
         return {"manager": self.collector.manager.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        from algorithms.policy import make_policy
         from trainer.runtime.actor import quickest_actor
-        from trainer.runtime.behavior import divide_arena, make_policy
         from trainer.runtime.policy_store import PolicyReader
 
         shared, name = self._shared, spec.name

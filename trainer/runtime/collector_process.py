@@ -21,11 +21,12 @@ from envs.gym.worker_pool import START_SECONDS, Budget
 from envs.process.lifetime import run_following
 from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
-from trainer.runtime.collector import Collector, Statistics
+from trainer.runtime.collector import Collector
 from trainer.runtime.collector_host import REPORT_SECONDS, Side
 from trainer.runtime.env_factory import begun_before, saved_state
 from trainer.runtime.ipc import GAMES_HELD, LEARNER_WAITS, SPAWN, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
 from trainer.telemetry.profiler import tracer
+from trainer.telemetry.statistics import Statistics
 
 RESTARTS = 10
 """Collectors that may be lost at once; one more every ten minutes, as for instances."""

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
-from algorithms.policy import Policy
+from algorithms.policy import Policy, make_policy
 from trainer.checkpoint import CheckpointStore
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
-from trainer.export.__main__ import exported_model, model_file, write_model
-from trainer.runtime.behavior import make_policy
+from trainer.export.model_file import exported_model, model_file, write_model
 from trainer.runtime.learner import Learner
 from trainer.telemetry.console import log
 

@@ -12,15 +12,14 @@ from typing import Any
 import torch
 
 from algorithms.base import Algorithm, make_algorithm
+from algorithms.policy import make_policy
 from buffers.snapshot import Snapshot, restore
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
-from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behavior import divide_arena, make_policy
-from trainer.runtime.behaviors import Behaviors
+from trainer.runtime.behaviors import Behaviors, divide_arena
 from trainer.runtime.collector_host import Collecting
 from trainer.runtime.device import learning_device
 from trainer.runtime.exported_models import Models
@@ -28,6 +27,7 @@ from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
+from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger

@@ -11,11 +11,11 @@ from typing import Any
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from trainer.config.schema import TrainConfig, UnityConfig
-from trainer.runtime.collector import Episode, Statistics
 from trainer.runtime.learner import Learner
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary, TensorBoard
+from trainer.telemetry.statistics import Episode, Statistics
 
 _SHOW_SECONDS = 0.5
 

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 import trainer.evaluate.__main__
+import trainer.evaluate.play
 import trainer.runtime.collector_host
 from envs.gym.worker_pool import InstanceEvent
 from envs.spec import BehaviorSpec, Decisions, Ready, StepResults, UserError
 from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
-from trainer.evaluate.__main__ import load_checkpoint, main, play, trained_policy
+from trainer.evaluate.__main__ import main
+from trainer.evaluate.play import play
 from trainer.runtime.start import train
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
 
@@ -41,7 +44,7 @@ def test_episodes_are_told_by_behavior_where_there_are_several(
         asked.append((env.instances, seed, logs))
         return Several(late=0)
 
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", make)
+    monkeypatch.setattr(trainer.evaluate.play, "make_manager", make)
     capsys.readouterr()
     assert main([f"run={folder}", "episodes=4", "env.instances=2"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -87,7 +90,7 @@ def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = trained(tmp_path, Several(late=None), monkeypatch)
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", lambda *_, **__: Several(late=3))
+    monkeypatch.setattr(trainer.evaluate.play, "make_manager", lambda *_, **__: Several(late=3))
     assert main([f"run={folder}", "episodes=4"]) == 2
     assert "holds no behavior 'Late'; it has Early" in capsys.readouterr().err
 

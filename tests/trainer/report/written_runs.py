@@ -12,7 +12,7 @@ from envs.gym.replay_gif import animated_gif
 from envs.gym.video import _MP4
 from trainer.config.compose import as_dict, compose, save_config
 from trainer.config.schema import TrainConfig
-from trainer.evaluate.results import Episode, Evaluation, save_evaluation
+from trainer.evaluate.results import Evaluation, PlayedEpisode, save_evaluation
 from trainer.telemetry.metrics import Summary, TensorBoard
 
 BASIC = ["+experiment=basic_ppo", "run.name=basic"]
@@ -74,7 +74,9 @@ def write_evaluation(
     """An evaluation with an episode for each reward; `video`, if given, is the file of each."""
     env = as_dict(compose(BASIC, TrainConfig, "config").env)
     name = None if video is None else "episode-{}" + suffix
-    episodes = [Episode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)]
+    episodes = [
+        PlayedEpisode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)
+    ]
     files = {}
     for episode in episodes:
         if episode.video:

@@ -9,9 +9,10 @@ import pytest
 
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, Decisions, ObservationSpec, Ready, StepResults
-from trainer.runtime.collector import Channel, Collector, Statistics
+from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.ipc import BEFORE, COUNTERS, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
+from trainer.telemetry.statistics import Statistics
 
 SPEC = BehaviorSpec("toy", (ObservationSpec("x", (1,), "float32"),), branches=(3,))
 NOBODY = np.zeros(0, np.int64)

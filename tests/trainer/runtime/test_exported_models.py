@@ -17,8 +17,8 @@ from tests.trainer.tiny_runs import PPO, SAC, same_end
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
-from trainer.evaluate.__main__ import trained_policy
-from trainer.export.__main__ import write_model
+from trainer.export.model_file import write_model
+from trainer.saved_policy import trained_policy
 from trainer.serve.onnx_policy import Model
 
 INLINE = ["env=basic", "run.mode=inline"]
