@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
-    """The policy of a behavior, from a run's configuration and checkpoint.
+    """Returns the policy of a behavior, from a run's configuration and checkpoint.
 
     Raises:
         UserError: the checkpoint is of another spec, or of networks that these settings do not make.
@@ -52,7 +52,7 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
-    """The best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
+    """Returns the best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
 
     Damaged ones are named in the log and passed over.
 

@@ -1,7 +1,7 @@
-"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and tells what it scores.
+"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and prints what it scores.
 
-Episodes are shared out evenly over instances beforehand, so that short episodes are not over-represented; resets are
-seeded apart from those of training. `trainer.evaluate.results` says what it leaves.
+Episodes are divided evenly among instances beforehand, so that short ones are not over-represented. Resets have other
+seeds than in training. The results are described in `trainer.evaluate.results`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.evaluate.play import evaluate
 from trainer.evaluate.results import RESULTS, Evaluation, PlayedEpisode, place_of, save_evaluation, scalars
 from trainer.runtime.env_factory import check_env
 from trainer.saved_policy import load_checkpoint
-from trainer.telemetry.metrics import TensorBoard
+from trainer.telemetry.tensorboard import TensorBoard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:
-    """The same environment, whose episodes leave videos in `folder`."""
+    """Returns the configuration of the same environment with a wrapper that films episodes into `folder`."""
     if not isinstance(env, GymConfig):
         raise UserError("video=true: a Unity player draws in a window of its own, which cannot be filmed from here")
     wrapper = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
@@ -67,10 +67,10 @@ def _evaluate(config: EvaluateConfig) -> int:
             written = save_evaluation(evaluation, Path(config.run), videos)
         named = isinstance(env, UnityConfig) or len(evaluation.figures) > 1
         board = TensorBoard(place)
-        board.scalars(evaluation.samples, scalars(evaluation, named))
+        board.values(evaluation.samples, 0.0, scalars(evaluation, named))
         board.close()
     except OSError as error:
-        raise UserError(f"what the evaluation found cannot be written to {place} ({error.strerror})") from error
+        raise UserError(f"the results of the evaluation cannot be written to {place} ({error.strerror})") from error
     print(f"{written}: {', '.join([RESULTS, *videos])}")
     if videos and video.SUFFIX == ".gif":
         print("For MP4, at any length and in full size: pip install 'outstep[video]'")
@@ -80,7 +80,7 @@ def _evaluate(config: EvaluateConfig) -> int:
 def _evaluation(
     config: EvaluateConfig, checkpoint: Checkpoint, env: EnvConfig, played: Sequence[PlayedEpisode], folder: Path
 ) -> tuple[Evaluation, dict[str, Path]]:
-    """What was found, and by name the videos, which lie in `folder` so far."""
+    """Returns the evaluation, and the videos by name, which lie in `folder` so far."""
     episodes: list[PlayedEpisode] = []
     videos: dict[str, Path] = {}
     for place, each in enumerate(played, start=1):

@@ -33,8 +33,8 @@ def evaluate(
 ) -> list[PlayedEpisode]:
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
-    Gymnasium environments do not wait, and go in lock-step: with one seed, what is drawn is the same each time. Unity
-    plays at its time scale.
+    Gymnasium environments go in lock-step and as fast as they can, so one seed always draws the same. Unity plays at
+    its time scale.
 
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
@@ -57,9 +57,9 @@ def evaluate(
 
 
 def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[PlayedEpisode]:
-    """Plays `episodes` episodes of each behavior on a started manager's instances; in order of their ends.
+    """Plays `episodes` episodes of each behavior on a started manager's instances; returns them as they end.
 
-    Each instance takes its share: of each behavior the first that begin in it, however many end before these.
+    Each instance plays its share: of each behavior the first that begin in it, even if others end before them.
     """
     share, more = divmod(episodes, manager.instances)
     running: dict[tuple[str, int], _Running] = {}
@@ -106,7 +106,7 @@ class PolicyAgent:
         self._memory: dict[int, Array] = {}
 
     def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
-        """Continuous (N, C) and discrete (N, D) actions of agents (N,), of which some have `begun` an episode (N,)."""
+        """Returns continuous (N, C) and discrete (N, D) actions of agents (N,); `begun` (N,) marks a new episode."""
         nothing = np.zeros(self._policy.memory_size, np.float32)
         known = zip(agents.tolist(), begun.tolist())
         memory = np.stack([nothing if new else self._memory[agent] for agent, new in known])

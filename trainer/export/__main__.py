@@ -1,6 +1,7 @@
-"""`python -m trainer.export run=runs/… to=Snoopy.onnx`: a trained policy as a model that Unity opens.
+"""`python -m trainer.export run=runs/… to=Snoopy.onnx`: writes a trained policy as a model that Unity opens.
 
-`algorithms.onnx.contract` says what it takes and gives. A training run keeps models of its checkpoints itself.
+The inputs and outputs of a model are described in `algorithms.onnx.contract`. Training runs write models of their
+checkpoints themselves.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def _export(config: ExportConfig) -> int:
             raise UserError(f"to={config.to}: {path} cannot be written ({error.strerror}): name another") from error
         print(f"{path}: {behavior} of {checkpoint.path}")
     if find_spec("onnxruntime") is None:
-        print("Not tried against the policy: that takes onnxruntime (pip install 'outstep[serve]').")
+        print("Not compared with the policy: that needs onnxruntime (pip install 'outstep[serve]').")
     return 0
 
 
 def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
-    """By behavior, the file to write."""
+    """Returns the file to write for each behavior."""
     behaviors = sorted(checkpoint.state["behaviors"])
     to = Path(config.to)
     if to.suffix != SUFFIX:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 TOLERANCE = 1e-5
-"""By how much a model's likeliest actions and its memory may differ from the policy's, relative to the largest feature
-where that is above 1: so float32 rounds."""
+"""How much a model's likeliest actions and its memory may differ from the policy's, relative to the largest feature if
+that is above 1, because float32 rounds."""
 
 
 def exported_model(policy: Policy, config: TrainConfig) -> bytes:
-    """The model of a policy on the CPU, in a run of `config`; checked, where onnxruntime is there, by how it acts.
+    """Returns the ONNX model of a policy on the CPU; if onnxruntime is installed, how it acts is checked.
 
     Raises:
-        UserError: it cannot be exported, or the model does not do what the policy does.
+        UserError: it cannot be exported, or the model does not act as the policy does.
     """
     from algorithms.onnx.build import build_model  # imports torch, which takes seconds
 
@@ -39,7 +39,7 @@ def exported_model(policy: Policy, config: TrainConfig) -> bytes:
 
 
 def model_file(behavior: str) -> str:
-    """The name of a behavior's file; no two behaviors share one."""
+    """Returns the name of a behavior's file; no two behaviors share one."""
     return quote(behavior, safe=" +()") + SUFFIX
 
 

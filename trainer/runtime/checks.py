@@ -33,6 +33,7 @@ from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble
 from trainer.runtime.env_factory import check_env, gym_env
 from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.telemetry.writers import find_writers
 
 
 def check_train(config: TrainConfig) -> None:
@@ -51,6 +52,7 @@ def check_train(config: TrainConfig) -> None:
         validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
+    find_writers(config.run.loggers)
     check_env(config.env)
     _check_device(config.device)
     _check_folders(config)

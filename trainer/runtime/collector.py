@@ -271,14 +271,14 @@ class Collector:
             Whether they have delivered anything within `timeout` seconds.
         """
         start = time.perf_counter()
-        held = False
+        throttled = False
         for name, channel in self.channels.items():
             if channel.pending:
                 if self._may_act(channel):
                     self.manager.send(name, *channel.act())
                     self._began = self._began or start
                 else:
-                    held = True
+                    throttled = True
         acted = time.perf_counter()
         ready = self.manager.recv(timeout)
         received = time.perf_counter()
@@ -287,12 +287,12 @@ class Collector:
             self._note(what.results.instance, received)
         if self._began is not None:
             self._seconds["acting"] += acted - start
-            self._seconds["throttled" if held else "waiting for games"] += received - acted
+            self._seconds["throttled" if throttled else "waiting for games"] += received - acted
             self._seconds["writing"] += time.perf_counter() - received
         return bool(ready)
 
     @property
-    def held(self) -> bool:
+    def throttled(self) -> bool:
         """Whether agents wait for the learner."""
         return any(channel.pending and not self._may_act(channel) for channel in self.channels.values())
 

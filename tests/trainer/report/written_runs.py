@@ -13,7 +13,8 @@ from envs.gym.video import _MP4
 from trainer.config.compose import as_dict, compose, save_config
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, PlayedEpisode, save_evaluation
-from trainer.telemetry.metrics import Summary, TensorBoard
+from trainer.telemetry.metrics import Summary
+from trainer.telemetry.tensorboard import TensorBoard
 
 BASIC = ["+experiment=basic_ppo", "run.name=basic"]
 CURVES = {
@@ -22,7 +23,7 @@ CURVES = {
     "run/env_utilization": 0.97,
     "time/acting": 0.1,
     "time/waiting_for_games": 0.7,
-    "time/held_back": 0.0,
+    "time/throttled": 0.0,
     "time/writing": 0.1,
     "time/updating": 0.3,
     "time/waiting_for_samples": 0.6,
@@ -56,7 +57,7 @@ def write_points(folder: Path, samples: range, curves: Mapping[str, float], begu
         time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
     board = TensorBoard(folder, begun)
     for at in samples:
-        board.scalars(at, {name: value * at / samples[-1] for name, value in curves.items()})
+        board.values(at, 0.0, {name: value * at / samples[-1] for name, value in curves.items()})
     board.close()
 
 

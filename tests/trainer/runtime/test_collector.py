@@ -143,10 +143,10 @@ def test_games_are_held_only_while_the_learner_is_behind(setting) -> None:
     for _ in range(4):
         collector.turn(0)
     assert manager.sent == [[0, 1]]
-    assert collector.held
+    assert collector.throttled
     assert collector.channel("toy").may_update()
     counters[UPDATES] = rows.sampleable
-    assert not collector.held
+    assert not collector.throttled
     collector.turn(0)
     assert manager.sent == [[0, 1], [0, 1]]
 
