@@ -197,7 +197,7 @@ COMMANDS = [
     (record, f"{BOT} fps=nan", "fps=nan must be above 0"),
     (record, f"{BOT} to=a.txt", "to=a.txt must end in .demo"),
     (record, f"{BOT} player=nobody", "player=nobody is unknown: give player=bot"),
-    (record, f"{BOT} player=nowhere:x", "player=nowhere:x cannot be imported (No module named 'nowhere')"),
+    (record, f"{BOT} player=nowhere:x", "player: nowhere:x cannot be imported (ModuleNotFoundError: No module"),
     (record, f"{BOT} player=os:sep", "player=os:sep is str, not a function or class that makes a bot"),
     (record, f"{BOT} env.instances=0", "env.instances=0 must be above 0"),
     (record, f"-m {BOT} seed=1,2", "to=new.demo: 2 runs need one each"),

@@ -49,6 +49,7 @@ MAY_DIFFER = (
     "env.instances",
     "env.min_instances",
     "run.log_seconds",
+    "run.loggers",
     "run.picture_minutes",
     "run.profile",
     "resume",

@@ -48,9 +48,11 @@ class RunConfig:
     mode: Mode = Mode["async"]
     """`async` or `inline`."""
     log_seconds: float = 10.0
-    """Seconds between two lines of progress and two points in TensorBoard."""
+    """Seconds between two lines of progress and two points of each metric."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go: `tensorboard`, or writers of one's own (`package.module:Class`); [] = only `train.log`."""
     picture_minutes: float = 5.0
-    """Minutes between two pictures of play in TensorBoard; 0 = none."""
+    """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a short stretch of learner and collector is traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)

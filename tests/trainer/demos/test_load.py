@@ -151,7 +151,7 @@ def test_a_number_that_the_spec_cannot_hold_is_named(stored, value, scale, of):
     episode.observations[0][1, 1] = value
     with pytest.raises(UserError) as caught:
         load_demonstrations(stored((theirs, [episode])), KEY, mine)
-    assert f"its observation 'sight' holds {value:.6g}, which is none of the whole numbers" in str(caught.value)
+    assert f"its observation 'sight' holds {value:.6g}, which is not one of the whole numbers" in str(caught.value)
     assert f"from 0 to 255{of} that 'x' consists of" in str(caught.value)
 
 

@@ -137,4 +137,4 @@ def test_a_run_where_nothing_can_be_written_is_refused_before_anything_is_played
     (run / "evaluation").write_text("in the way")
     monkeypatch.setattr(GymConfig, "make_manager", None)
     assert main([f"run={run}", "episodes=1"]) == 2
-    assert "what the evaluation found cannot be written to" in capsys.readouterr().err
+    assert "the results of the evaluation cannot be written to" in capsys.readouterr().err

@@ -21,8 +21,9 @@ from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
-from trainer.evaluate.__main__ import evaluate, load_checkpoint
 from trainer.evaluate.__main__ import main as evaluate_main
+from trainer.evaluate.play import evaluate
+from trainer.saved_policy import load_checkpoint
 
 CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
 PENDULUM = ["env=gym", "env.id=Pendulum-v1"]
