@@ -175,7 +175,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`python -m trainer`."""
+    """`outstep train`."""
 
     env: EnvConfig = MISSING
     """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
@@ -201,7 +201,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`python -m trainer.evaluate`."""
+    """`outstep evaluate`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -221,7 +221,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """`python -m trainer.report`."""
+    """`outstep report`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -231,7 +231,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """`python -m trainer.export`."""
+    """`outstep export`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -243,7 +243,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """`python -m trainer.serve`."""
+    """`outstep serve`."""
 
     model: str = field(default=MISSING, metadata={"path": True})
     """The `.onnx` file that `trainer.export` wrote."""
@@ -259,7 +259,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """`python -m trainer.sagemaker train`."""
+    """`outstep sagemaker train`."""
 
     image: str = MISSING
     """Address of our image in ECR."""
@@ -289,7 +289,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """`python -m trainer.sagemaker deploy`."""
+    """`outstep sagemaker deploy`."""
 
     job: str = MISSING
     """The training job whose model it serves."""
@@ -303,7 +303,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """`python -m trainer.record`."""
+    """`outstep record`."""
 
     env: EnvConfig | None = None
     """Config group; null = that of the run that plays. Gymnasium: one instance, which does not wait."""

@@ -1,4 +1,4 @@
-"""`python -m trainer.record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
+"""`outstep record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
 
 Exit statuses: 0 all went as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
 Whatever ends a recording, the file holds every episode that was played to its end.
@@ -6,7 +6,6 @@ Whatever ends a recording, the file holds every episode that was played to its e
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import random
@@ -25,6 +24,7 @@ import numpy as np
 
 from envs.gym.adapter import Env, behavior_spec
 from envs.gym.spaces import ActionCodec
+from envs.imports import imported
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
@@ -38,7 +38,10 @@ from trainer.runtime.env_factory import check_env, gym_env, make_manager
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Records the play of a bot, a person or a trained policy as demonstrations.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
 
 
@@ -236,11 +239,7 @@ def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:
 
 
 def _factory(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever its module does
-        raise UserError(f"player={path} cannot be imported ({one_line(error)}): {_PLAYERS}") from error
+    found: Callable[..., Any] = imported(path, "player")
     if not callable(found):
         raise UserError(f"player={path} is {type(found).__name__}, not a function or class that makes a bot")
     return found
@@ -249,7 +248,7 @@ def _factory(path: str) -> Callable[..., Any]:
 def _run_of(player: str | None) -> TrainConfig | None:
     """The configuration of the run that plays; None if it is no run that does."""
     player = str(player)
-    if player in _OWN or (re.fullmatch(r"\w+(\.\w+)*:\w+", player) and not Path(player).exists()):
+    if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
@@ -303,7 +302,10 @@ class _Interrupt:
 
 
 _OWN = ("bot", "human")
-_PLAYERS = "give player=bot (the game's own), human, package.module:Name, or the folder of a run, such as runs/..."
+_PLAYERS = (
+    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, or the folder of a run, such as "
+    "runs/..."
+)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m trainer.record` with bots and trained runs."""
+"""`outstep record` with bots and trained runs."""
 
 import random
 import signal
@@ -100,7 +100,10 @@ def test_masks_and_clipped_actions_are_recorded(demo):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["env=basic"], "player is missing: give player=bot (the game's own), human, package.module:Name, or the "),
+        (
+            ["env=basic"],
+            "player is missing: give player=bot (the game's own), human, package.module:Name, ./",
+        ),
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
@@ -109,9 +112,12 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         (["env=basic", "player=bot", "env.instances=0"], "env.instances=0 must be above 0"),
         (
             ["env=basic", "player=tests.trainer.nobody:right"],
-            "player=tests.trainer.nobody:right cannot be imported (No",
+            "player: tests.trainer.nobody:right cannot be imported (ModuleNotFoundError: No",
         ),
-        (["env=basic", "player=tests.trainer.bots:left"], "player=tests.trainer.bots:left cannot be imported (module"),
+        (
+            ["env=basic", "player=tests.trainer.bots:left"],
+            "left: module tests.trainer.bots has no left",
+        ),
         (["env=basic", "player=tests.trainer.bots:NUMBER"], "player=tests.trainer.bots:NUMBER is int, not a function"),
         (
             ["env=basic", "player=tests.trainer.bots:no_bot"],
@@ -287,4 +293,4 @@ def test_a_run_of_another_behavior_is_refused(run, demo, capsys):
 
 def test_help_says_how(capsys):
     assert main(["--help"]) == 0
-    assert "python -m trainer.record env=bubble_shooter player=human" in capsys.readouterr().out
+    assert "outstep record env=bubble_shooter player=human" in capsys.readouterr().out
