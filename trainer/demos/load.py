@@ -211,7 +211,7 @@ def _kind(spec: ObservationSpec) -> str:
 
 
 def _how_to_record(file: Path) -> str:
-    return f"record it: python -m trainer.record env=... player=... to={file}"
+    return f"record it: outstep record env=... player=... to={file}"
 
 
 _ROUNDING = 1e-3

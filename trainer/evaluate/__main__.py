@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and tells what it scores.
+"""`outstep evaluate run=runs/… episodes=5 video=true`: plays a trained policy and tells what it scores.
 
 Episodes are shared out evenly over instances beforehand, so that short episodes are not over-represented; resets are
 seeded apart from those of training. `trainer.evaluate.results` says what it leaves.
@@ -44,7 +44,10 @@ Act = Callable[[str, Decisions, Array], tuple[Array, Array]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Plays episodes with a trained policy and reports what it scores, with videos if wanted.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, EvaluateConfig, "evaluate", _check, _evaluate)
 
 

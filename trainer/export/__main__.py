@@ -1,4 +1,4 @@
-"""`python -m trainer.export run=runs/… to=Snoopy.onnx`: a trained policy as a model that Unity opens.
+"""`outstep export run=runs/… to=Snoopy.onnx`: a trained policy as a model that Unity opens.
 
 `algorithms.onnx.contract` says what it takes and gives. A training run keeps models of its checkpoints itself.
 """
@@ -32,7 +32,10 @@ where that is above 1: so float32 rounds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Writes a trained policy as an ONNX model, which Unity opens.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, ExportConfig, "export", _check, _export)
 
 
