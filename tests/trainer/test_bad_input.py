@@ -133,9 +133,9 @@ ENVS = [
         "GYM env.kwargs.sise=1",
         "(env.kwargs) cannot be made: got an unexpected keyword argument 'sise'; it takes",
     ),
-    ("GYM env.wrappers=[3]", "Wrapper '3' cannot be imported"),
+    ("GYM env.wrappers=[3]", "env.wrappers: '3' is no import path: write package.module:Class"),
     ("GYM env.wrappers=tests.toys:Flags", "env.wrappers=tests.toys:Flags: expected a list"),
-    ("GYM env.wrappers=[tests.toys:Flagz]", "module 'tests.toys' has no attribute 'Flagz'"),
+    ("GYM env.wrappers=[tests.toys:Flagz]", "env.wrappers: tests.toys:Flagz: module tests.toys has no Flagz"),
     ("GYM env.wrappers=[tests.toys:sys]", "Wrapper 'tests.toys:sys' is module, not a class or function"),
     (
         "GYM env.wrappers=[gymnasium.wrappers:TimeLimit]",

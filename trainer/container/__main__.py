@@ -1,10 +1,10 @@
-"""`python -m trainer.container train|serve`: what a managed container runs, by SageMaker's contract.
+"""`outstep container train|serve`: what a managed container runs, by SageMaker's contract.
 
-`train` takes hyperparameters as overrides of `python -m trainer`, trains in a folder that outlives the machine, resumes
+`train` takes hyperparameters as overrides of `outstep train`, trains in a folder that outlives the machine, resumes
 if that holds a checkpoint, and hands over models; `serve` serves the one model that is there. All files lie below
 `/opt/ml`, or the folder in the environment variable `OUTSTEP_ML_ROOT`.
 
-Exit statuses are those of `python -m trainer` and `trainer.serve`. Why a training failed stands in `output/failure`.
+Exit statuses are those of `outstep train` and `trainer.serve`. Why a training failed stands in `output/failure`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "sa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Trains or serves as a managed container does, after SageMaker's contract.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.

@@ -20,8 +20,8 @@ from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 
 Digests = Mapping[str, Sequence[Sequence[str]]]
-"""The demonstrations of a behavior, as JSON can hold them: by the key of a path, relative to the behavior's settings, the
-name and SHA-256 of each file."""
+"""The demonstrations of a behavior, as JSON: by the key of a path, relative to the behavior's settings, the name and
+SHA-256 of each file."""
 
 
 def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
@@ -211,7 +211,7 @@ def _kind(spec: ObservationSpec) -> str:
 
 
 def _how_to_record(file: Path) -> str:
-    return f"record it: python -m trainer.record env=... player=... to={file}"
+    return f"record it: outstep record env=... player=... to={file}"
 
 
 _ROUNDING = 1e-3

@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and prints what it scores.
+"""`outstep evaluate run=runs/… episodes=5 video=true`: plays a trained policy and prints what it scores.
 
 Episodes are divided evenly among instances beforehand, so that short ones are not over-represented. Resets have other
 seeds than in training. The results are described in `trainer.evaluate.results`.
@@ -26,7 +26,10 @@ from trainer.telemetry.tensorboard import TensorBoard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Plays episodes with a trained policy and reports what it scores, with videos if wanted.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, EvaluateConfig, "evaluate", _check, _evaluate)
 
 

@@ -1,4 +1,4 @@
-"""`python -m trainer.record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
+"""`outstep record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
 
 Exit statuses: 0 it ended as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
 However a recording ends, the file holds every complete episode.
@@ -40,7 +40,10 @@ from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Records the play of a bot, a person or a trained policy as demonstrations.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
 
 
@@ -245,7 +248,7 @@ def _factory(path: str) -> Callable[..., Any]:
 def _run_of(player: str | None) -> TrainConfig | None:
     """Returns the configuration of the run that plays; None if it is not a run."""
     player = str(player)
-    if player in _OWN or (re.fullmatch(r"\w+(\.\w+)*:\w+", player) and not Path(player).exists()):
+    if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
@@ -299,7 +302,10 @@ class _Interrupt:
 
 
 _OWN = ("bot", "human")
-_PLAYERS = "give player=bot (the game's own), human, package.module:Name, or the folder of a run, such as runs/..."
+_PLAYERS = (
+    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, or the folder of a run, such as "
+    "runs/..."
+)
 
 
 if __name__ == "__main__":

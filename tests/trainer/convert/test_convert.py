@@ -503,13 +503,13 @@ def test_the_command_writes_an_experiment_and_tells_how_to_train(
     assert yaml.safe_load(text) == convert({"behaviors": {"Ball": PPO}}, "")[0]
     out = capsys.readouterr().out
     assert "behaviors.Ball.time_horizon = 1000\n      not needed" in out
-    assert out.endswith("python -m trainer --config-dir . +experiment=My_game env.executable=...\n")
+    assert out.endswith("outstep train --config-dir . +experiment=My_game env.executable=...\n")
 
 
 def test_a_file_whose_build_is_named_needs_no_executable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, {"behaviors": {"A": {}}, "env_settings": {"env_path": "Game"}})
     assert main([str(source), f"to={tmp_path}/experiment/mine.yaml"]) == 0
-    assert capsys.readouterr().out.endswith(f"python -m trainer --config-dir {tmp_path} +experiment=mine\n")
+    assert capsys.readouterr().out.endswith(f"outstep train --config-dir {tmp_path} +experiment=mine\n")
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -522,7 +522,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 BAD_COMMANDS: list[tuple[list[str], str]] = [
-    ([], "expected one YAML file of ML-Agents, not nothing: python -m trainer.convert"),
+    ([], "expected one YAML file of ML-Agents, not nothing: outstep convert"),
     (["a.yaml", "b.yaml"], "expected one YAML file of ML-Agents, not a.yaml b.yaml"),
     (["--run-id=x"], "expected one YAML file of ML-Agents, not --run-id=x"),
     (["absent.yaml"], "absent.yaml cannot be read (No such file or directory)"),
@@ -565,7 +565,7 @@ def test_the_module_runs_as_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "trainer.convert", "--help"], capture_output=True, text=True, check=True
     )
-    assert "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]" in done.stdout
+    assert "outstep convert trainer_config.yaml [to=experiment/name.yaml]" in done.stdout
 
 
 def test_a_converted_experiment_composes_with_every_value(tmp_path: Path) -> None:

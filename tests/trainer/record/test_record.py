@@ -1,4 +1,4 @@
-"""`python -m trainer.record` with bots and trained runs."""
+"""`outstep record` with bots and trained runs."""
 
 import random
 import signal
@@ -100,7 +100,10 @@ def test_masks_and_clipped_actions_are_recorded(demo):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["env=basic"], "player is missing: give player=bot (the game's own), human, package.module:Name, or the "),
+        (
+            ["env=basic"],
+            "player is missing: give player=bot (the game's own), human, package.module:Name, ./",
+        ),
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
@@ -287,4 +290,4 @@ def test_a_run_of_another_behavior_is_refused(run, demo, capsys):
 
 def test_help_says_how(capsys):
     assert main(["--help"]) == 0
-    assert "python -m trainer.record env=bubble_shooter player=human" in capsys.readouterr().out
+    assert "outstep record env=bubble_shooter player=human" in capsys.readouterr().out
