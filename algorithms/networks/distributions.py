@@ -173,6 +173,24 @@ class SquashedGaussian(NamedTuple):
         return self.mean.tanh()
 
 
+class Deterministic(NamedTuple):
+    """Actions in [-1, 1] without a distribution of their own, and noise that explores around them."""
+
+    mean: Tensor
+    """(N, C), before tanh."""
+    noise: Tensor
+    """(C,) standard deviation of the noise."""
+
+    def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Returns actions (N, C) with noise, and zeros (N,) in place of their log-probabilities."""
+        actions = self.mode() + self.noise * _noise_like(self.mean, generator)
+        return actions.clamp(-1, 1), torch.zeros_like(self.mean[:, 0])
+
+    def mode(self) -> Tensor:
+        """Returns actions (N, C) without noise."""
+        return self.mean.tanh()
+
+
 class _Squashed:
     """Actions and log-probabilities of a squashed Gaussian; gradients by hand take 5 operations instead of 20."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from algorithms.networks.distributions import SquashedGaussian
+from algorithms.off_policy import OffPolicyBatch
 from algorithms.policy import LOG_STD_RANGE, Policy
 from algorithms.sac.critic import Critic
 from algorithms.sac.losses import Gradients, Sampled
@@ -21,33 +22,9 @@ from algorithms.sac.losses import Gradients, Sampled
 Inputs = tuple[Tensor, ...]
 
 
-class Batch(NamedTuple):
-    """What one update learns from, on the device."""
-
-    observations: tuple[Tensor, ...]
-    """All places, sequence by sequence (W * P, ...); without memory steps, then ends (2 * N, ...)."""
-    memory: Tensor
-    """(W, R) of the policy before each sequence."""
-    places: Tensor | None
-    """(2 * N,) int64, with a memory: of the steps to learn from, and of what lies behind the return that begins at each
-    (its end)."""
-    noise: Tensor
-    """(2 * N, C) standard normal, from which actions at steps and ends are drawn."""
-    mask: Tensor
-    """(2 * N, A) at steps, then at ends."""
-    continuous: Tensor
-    """(N, C)."""
-    discrete: Tensor
-    """(N, B) int64, as they are chosen."""
-    returns: Tensor
-    """(N,) n-step."""
-    next_discount: Tensor
-    """(N,) weight of the value behind a return, 0 where the episode terminated."""
-    loss_mask: Tensor | None
-    """(N,) float32, 0 where padded or replayed for the memory alone; None if all count."""
-
-
-def policy_pass(policy: Policy, inputs: Inputs, batch: Batch) -> tuple[Tensor, Callable[[Tensor], Sequence[Tensor]]]:
+def policy_pass(
+    policy: Policy, inputs: Inputs, batch: OffPolicyBatch
+) -> tuple[Tensor, Callable[[Tensor], Sequence[Tensor]]]:
     """(2 * N, O) outputs at steps, then at ends; and the parameters' gradient, from that (N, O) of those at steps.
 
     `inputs` are those of all places.
@@ -68,7 +45,7 @@ def policy_pass(policy: Policy, inputs: Inputs, batch: Batch) -> tuple[Tensor, C
     return outputs, lambda of_outputs: torch.autograd.grad(at_steps, parameters, of_outputs)
 
 
-def sample(policy: Policy, outputs: Tensor, batch: Batch) -> tuple[Sampled, Callable[[Gradients], Tensor]]:
+def sample(policy: Policy, outputs: Tensor, batch: OffPolicyBatch) -> tuple[Sampled, Callable[[Gradients], Tensor]]:
     """(2 * N rows) what the policy does; and the gradient (N, O) of outputs at steps, from that of what it does."""
     distribution = policy.distribution_of(outputs, batch.mask)
     continuous, discrete = distribution.continuous, distribution.discrete
@@ -104,7 +81,7 @@ class Judged(NamedTuple):
     """Of what the policy does, (N, C), and of the parameters, from those of both values."""
 
 
-def critic_pass(critic: Critic, inputs: Inputs, batch: Batch, judged: Tensor | None) -> Judged:
+def critic_pass(critic: Critic, inputs: Inputs, batch: OffPolicyBatch, judged: Tensor | None) -> Judged:
     """Values of the steps' actions and of (N, C) `judged`; `inputs` are those at steps, of all places with a memory."""
     if critic.is_mlp:
         passed = critic.stack.by_hand(critic.encoder(inputs), batch.continuous, judged)
@@ -130,7 +107,7 @@ def critic_pass(critic: Critic, inputs: Inputs, batch: Batch, judged: Tensor | N
     return Judged(critic.by_head(q), None if worth is None else critic.by_head(worth), gradients)
 
 
-def features_at(critic: Critic, inputs: Inputs, batch: Batch, rows: slice) -> Tensor:
+def features_at(critic: Critic, inputs: Inputs, batch: OffPolicyBatch, rows: slice) -> Tensor:
     """(N, F) of critics at their inputs, of which these rows of `batch.places` are taken if there is a memory."""
     features, _ = critic.features(inputs, batch.memory)
     return features if batch.places is None else features[batch.places[rows]]

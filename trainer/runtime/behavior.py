@@ -1,9 +1,9 @@
-"""What learner and collector each build of a behavior, from its spec and the config alone, so that they agree."""
+"""Policy and buffer of a behavior, from its spec and the config alone, so that learner and collector agree."""
 
 from __future__ import annotations
 
 from algorithms.policy import Policy
-from algorithms.settings import AlgorithmSettings, least_rows, policy_kind
+from algorithms.settings import AlgorithmSettings
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.runtime.policy_store import weights_bytes
@@ -13,7 +13,7 @@ _MIB = 2**20
 
 def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
     """The behavior's policy as learner and actors know it."""
-    return Policy(spec, settings.network, policy_kind(settings))
+    return Policy(spec, settings.network, settings.kind)
 
 
 def divide_arena(
@@ -23,7 +23,7 @@ def divide_arena(
     weights = weights_bytes(policy.flat.numel())
     layout = Layout(spec, policy.memory_size)
     fitting = layout.capacity(max(0, len(arena) - weights))
-    least = least_rows(settings) if settings.buffer_capacity is None else settings.buffer_capacity
+    least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
     if fitting < least:
         needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
         raise UserError(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
-from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
+from algorithms.registry import ALGORITHMS, algorithm_settings
+from algorithms.rewards.registry import REWARDS, RewardSettings, validate_rewards
+from algorithms.settings import AlgorithmSettings
 from envs.gym.probe import INSTANCES_PER_WORKER, probe
 from envs.gym.worker_pool import START_SECONDS
 from envs.process.ram import reckon
@@ -44,11 +45,9 @@ def check_train(config: TrainConfig) -> None:
     """
     _check_numbers(config)
     _check_goal(config.goal)
-    _check_algorithm(config.algorithm, "algorithm")
-    validate_rewards(config.reward, config.algorithm.discount)
+    _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
-        _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
-        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
+        _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
     if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
         raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
     check_env(config.env)
@@ -143,16 +142,12 @@ def _check_goal(goal: GoalConfig) -> None:
         raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
 
 
-def _check_algorithm(settings: object, prefix: str) -> None:
-    if isinstance(settings, PPOSettings) and settings.name == "ppo":
-        validate_ppo(settings, prefix)
-    elif isinstance(settings, SACSettings) and settings.name == "sac":
-        validate_sac(settings, prefix)
-    elif isinstance(settings, CustomSettings) and settings.name == "custom":
-        validate_custom(settings, prefix)
-    else:
-        name = getattr(settings, "name", settings)
-        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
+def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefix: str) -> None:
+    if type(algorithm) is not algorithm_settings(algorithm.name, f"{prefix}algorithm.name"):
+        choices = ", ".join(ALGORITHMS.names())
+        raise UserError(f"{prefix}algorithm.name={algorithm.name} does not fit: choose with algorithm={choices}")
+    algorithm.validate(f"{prefix}algorithm")
+    validate_rewards(rewards, algorithm.discount, prefix)
 
 
 def _check_demos(config: TrainConfig) -> None:
@@ -166,23 +161,23 @@ def _check_demos(config: TrainConfig) -> None:
 def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
     """Makes the environment once, in a process of its own, and fits to it whatever has to fit."""
     recipe = gym_env(env)
-    settings, _ = settings_of(config, recipe.behavior)
+    settings, rewards = settings_of(config, recipe.behavior)
     spec = probe(recipe, config.seed, env.step_timeout + START_SECONDS).spec
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
     for path, key in demos_of(config, recipe.behavior).items():
         load_demonstrations(path, key, spec)
-    if isinstance(settings, CustomSettings):
-        _check_own_algorithm(config, spec, settings)
-    elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
+    if settings.user_code or any(rewards[name].pays for name in rewards if name not in REWARDS.built_in()):
+        _check_own_code(config, spec, settings)
+    elif not settings.network.is_plain:
         from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
 
-def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: CustomSettings) -> None:
-    """Makes an algorithm of the user's own once."""
+def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: AlgorithmSettings) -> None:
+    """Makes an algorithm once, where it or its reward signals are the user's own."""
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm

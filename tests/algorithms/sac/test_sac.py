@@ -10,7 +10,8 @@ from algorithms.ops.adam import _can_fuse
 from algorithms.sac.losses import Sampled, critic_loss, soft_values, temperature_gradient
 from algorithms.sac.passes import policy_pass, sample
 from algorithms.sac.sac import SAC
-from algorithms.settings import NetworkSettings, SACSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from buffers.rows import Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.loops import learn_hybrid_toy, make_rows
@@ -89,13 +90,13 @@ def test_what_follows_the_policy_at_ends_sends_it_no_gradient(monkeypatch):
     sac, _, _ = filled()
     batch = sac._to_device(sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99))
     found = []
-    monkeypatch.setattr(sac._optimizer, "step", lambda parts: (found.append([*parts]), torch.tensor(True))[1])
+    monkeypatch.setattr(sac.optimizers["all"], "step", lambda parts: (found.append([*parts]), torch.tensor(True))[1])
     policy = len(list(sac.policy.parameters()))
     count = len(batch.returns)
-    sac._learn(batch)
+    sac.learn(batch)
     # Other observations at the ends change targets, and with them the critics' gradient, but not the policy's.
     batch.observations[0][count:] = 1 - batch.observations[0][count:]
-    sac._learn(batch)
+    sac.learn(batch)
     for before, after in zip(found[0][:policy], found[1][:policy]):
         torch.testing.assert_close(before, after)
     assert not torch.equal(found[0][policy], found[1][policy])
@@ -103,10 +104,10 @@ def test_what_follows_the_policy_at_ends_sends_it_no_gradient(monkeypatch):
 
 def test_targets_follow_the_critics_by_their_rate():
     sac, _, _ = filled()
-    target = sac._target_vector.clone()
+    target = sac.vectors["targets"].clone()
     sac.update()
-    expected = target + sac.settings.target_rate * (sac._critic_vector - target)
-    torch.testing.assert_close(sac._target_vector, expected)
+    expected = target + sac.settings.target_rate * (sac.vectors["critics"] - target)
+    torch.testing.assert_close(sac.vectors["targets"], expected)
 
 
 def test_update_has_a_bounded_number_of_operations():
@@ -143,9 +144,9 @@ def test_update_has_a_bounded_number_of_operations():
 
 def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     sac, _, _ = filled(observation=np.nan)
-    before = sac.policy.flat.clone(), sac._critic_vector.clone(), sac._target_vector.clone()
+    before = sac.policy.flat.clone(), sac.vectors["critics"].clone(), sac.vectors["targets"].clone()
     sac.update()
-    for old, new in zip(before, (sac.policy.flat, sac._critic_vector, sac._target_vector)):
+    for old, new in zip(before, (sac.policy.flat, sac.vectors["critics"], sac.vectors["targets"])):
         assert torch.equal(old, new)
     told = sac.metrics()
     assert told.pop("update/skipped_non_finite") == 1
