@@ -122,10 +122,13 @@ class Algorithm(ABC):
 
     def log(self, values: Mapping[str, Tensor], finite: Tensor) -> None:
         """Takes () numbers of one update into the averages that are logged, unless the update was not `finite`."""
-        names = tuple(values)
+        self.averages(tuple(values)).add(torch.stack(list(values.values())), finite)
+
+    def averages(self, names: tuple[str, ...]) -> Averages:
+        """Returns the averages of those names, always the same."""
         if names not in self._averages:
             self._averages[names] = Averages(names, self.device)
-        self._averages[names].add(torch.stack(list(values.values())).detach(), finite)
+        return self._averages[names]
 
     def set_progress(self, samples: int) -> None:
         """Moves schedules to `samples` samples."""

@@ -21,7 +21,7 @@ from algorithms.networks.distributions import Branches, Categorical, Determinist
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.recurrent import make_memory
 from algorithms.ops.adam import place
-from algorithms.settings import NetworkSettings, PolicyKind
+from algorithms.settings import AlgorithmSettings, NetworkSettings, PolicyKind
 from envs.spec import Array, BehaviorSpec
 
 
@@ -61,6 +61,11 @@ class Acted(NamedTuple):
     """(N,) float32, joint over all actions."""
     memory: Array
     """(N, R) float32: what it remembers after; R is 0 without memory."""
+
+
+def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
+    """Returns the policy that settings ask for, the same in the learner, in actors and after a run."""
+    return Policy(spec, settings.network, settings.kind)
 
 
 class Policy(nn.Module):

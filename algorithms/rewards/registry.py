@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,12 @@ def signal_settings(name: str, given: Mapping[str, Any], key: str) -> type[Signa
     """
     if "path" in given:
         return CustomSignalSettings
-    if name not in REWARDS.names():
+    known = REWARDS.names()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {key[: -len(name)]}{close[0]}? " if close else ""
         raise UserError(
-            f"unknown key {key}; there is {', '.join(REWARDS.names())}, and {key}.path=package.module:Class adds one"
+            f"unknown key {key}; {meant}there is {', '.join(known)}, and {key}.path=package.module:Class adds one"
         )
     return settings_class(REWARDS.find(name, key), SignalSettings, key)
 

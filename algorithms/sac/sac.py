@@ -15,6 +15,7 @@ as they are chosen, K choices of the largest, T = (C > 0) + B action blocks, eac
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +23,9 @@ from torch import Tensor, nn
 from algorithms.base import Network
 from algorithms.metrics import column_mean
 from algorithms.off_policy import OffPolicy, OffPolicyBatch, frozen
+from algorithms.ops.adam import place
 from algorithms.sac.critic import Critic
-from algorithms.sac.losses import (
-    Sampled,
-    block_entropies,
-    critic_loss,
-    policy_loss,
-    soft_values,
-    temperature_gradient,
-)
-from algorithms.sac.passes import Inputs, critic_pass, features_at, policy_pass, sample
+from algorithms.sac.update import Networks, sac_losses
 
 
 class SAC(OffPolicy):
@@ -42,64 +36,49 @@ class SAC(OffPolicy):
     joint_optimizer = True
     graphed = True
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        place(self.networks.fixed_critic.parameters(), self.vectors["critics"])
+        self._accelerated = None
+        if self.settings.accelerate:
+            from algorithms.ops.sac_accelerator import accelerated_update
+
+            self._accelerated = accelerated_update(self.networks)
+
     def build(self) -> dict[str, Network]:
         """Makes the critics, their targets, and the logarithms of the temperatures."""
         spec, settings = self.spec, self.settings
-        self.critic = Critic(spec, settings.network, settings.dueling)
-        self.target = frozen(self.critic)
+        critic = Critic(spec, settings.network, settings.dueling)
         blocks = ["continuous"] * (spec.continuous_size > 0)
         blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
-        self.log_temperatures = nn.Parameter(
+        log_temperatures = nn.Parameter(
             torch.full((len(blocks),), math.log(settings.temperature)), settings.learn_temperature
         )
-        self._names = [
+        self.networks = Networks(self.policy, critic, frozen(critic).to(self.device), frozen(critic), log_temperatures)
+        self._names = (
             *("loss/critic", "loss/policy", "sac/value"),
             *(f"policy/entropy_{block}" for block in blocks),
             *(f"sac/temperature_{block}" for block in blocks),
-        ]
+        )
         self._continuous_target = torch.full(
             (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
         )
         # Critics were `weights/critic` and `weights/target` while their last layer lay the other way round.
-        return {"critics": self.critic, "temperatures": self.log_temperatures, "targets": self.target}
+        return {"critics": critic, "temperatures": log_temperatures, "targets": self.networks.target_critic}
 
-    @torch.no_grad()
     def learn(self, batch: OffPolicyBatch) -> None:
-        """One update on the device: static shapes, and nothing waits for a result."""
-        count, loss_mask = len(batch.returns), batch.loss_mask
-        inputs = self.policy.prepare(batch.observations)
-        at_steps = at_ends = inputs  # with a memory all places, as networks go through all of them
-        if batch.places is None:
-            at_steps, at_ends = tuple(x[:count] for x in inputs), tuple(x[count:] for x in inputs)
-        temperatures = self.log_temperatures.exp()
-        outputs, of_policy = policy_pass(self.policy, inputs, batch)
-        both, of_outputs = sample(self.policy, outputs, batch)
-        sampled, following = both.split(count)
-        # Critics and policy step together, so the critics that judge the policy are those that learn.
-        judged = sampled.continuous if self.spec.continuous_size else None
-        q, worth, of_critics = critic_pass(self.critic, at_steps, batch, judged)
-        targets = self._targets(at_ends, batch, following, temperatures)
-        weights = torch.full_like(targets, 1 / count) if loss_mask is None else loss_mask / loss_mask.sum().clamp(min=1)
-        loss_critic, of_q = critic_loss(q, batch.discrete, targets, weights)
-        loss_policy, of_sampled = policy_loss(sampled, q if worth is None else worth, temperatures, weights)
-        of_judged, of_critic_parameters = of_critics(of_q, of_sampled.worth)
-        of_policy_parameters = of_policy(of_outputs(of_sampled._replace(continuous=of_judged)))
-        gradients = [*of_policy_parameters, *of_critic_parameters]
-        if self.cloning is not None and self.cloning.active:
-            torch._foreach_add_(gradients[: len(of_policy_parameters)], self.cloning.gradients())
-        entropies = block_entropies(sampled, loss_mask)
-        if self.settings.learn_temperature:
-            gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
+        """Makes one update on the device: static shapes, and nothing waits for a result."""
+        target_entropies = self._target_entropies(batch)
+        if self._accelerated is not None and not (self.cloning is not None and self.cloning.active):
+            losses, gradients = self._accelerated(batch, target_entropies)
+        else:
+            losses = sac_losses(self.networks, batch, target_entropies)
+            loss = losses.critic + losses.policy + losses.temperature + self.cloning_loss()
+            gradients = list(torch.autograd.grad(loss, self.parameters["all"]))
         finite = self.optimizers["all"].step(gradients)
         self.vectors["targets"].lerp_(self.vectors["critics"], self.settings.target_rate)
-        logged = [loss_critic, loss_policy, targets @ weights, *entropies.unbind(), *temperatures.unbind()]
-        self.log(dict(zip(self._names, logged)), finite)
-
-    def _targets(self, at_ends: Inputs, batch: OffPolicyBatch, following: Sampled, temperatures: Tensor) -> Tensor:
-        """(N,) n-step soft targets of the critics, of what the policy does at the ends."""
-        features = features_at(self.target, at_ends, batch, slice(len(batch.returns), None))
-        worth = self.target(features, following.continuous).amin(0)
-        return torch.addcmul(batch.returns, batch.next_discount, soft_values(following, worth, temperatures))
+        scalars = torch.stack([losses.critic, losses.policy, losses.value])
+        self.averages(self._names).add(torch.cat([scalars, losses.entropies, losses.temperatures]), finite)
 
     def _target_entropies(self, batch: OffPolicyBatch) -> Tensor:
         """(T,) what the entropy of each block is held at."""

@@ -212,7 +212,7 @@ def test_the_policy_of_sac_begins_a_sequence_with_what_the_actor_remembered_and_
     features, _ = sac.policy.features(inputs, batch.memory)
     alone, _ = sac.policy.features([x[:1] for x in inputs], batch.memory[:1])
     torch.testing.assert_close(alone[0], features[0])
-    critic = sac.critic
+    critic = sac.networks.critic
     forgotten, _ = critic.features(inputs, torch.zeros_like(batch.memory))
     torch.testing.assert_close(critic.features(inputs, batch.memory)[0], forgotten)
 

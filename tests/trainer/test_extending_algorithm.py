@@ -162,7 +162,10 @@ def test_an_installed_package_adds_an_algorithm_and_a_signal_by_name(tmp_path, p
         (["algorithm=td3", "algorithm.policy_delay=x"], "algorithm.policy_delay=x: expected an integer, not 'x'"),
         (["algorithm=td3", "algorithm.policy_delay=0"], "algorithm.policy_delay=0 must be at least 1"),
         (["behaviors.A.algorithm.name=td4"], "behaviors.A.algorithm.name=td4: unknown algorithm; did you mean td3?"),
-        (["reward.effrt.scale=2"], "unknown key reward.effrt; there is extrinsic, gail, curiosity, rnd, effort, and"),
+        (
+            ["reward.effrt.scale=2"],
+            "unknown key reward.effrt; did you mean reward.effort? there is extrinsic, gail, curiosity, rnd, effort",
+        ),
         (["reward.effort.scale=x"], "reward.effort.scale=x: expected a number, not 'x'"),
     ],
 )

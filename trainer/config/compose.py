@@ -23,29 +23,27 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.registry import ALGORITHMS, algorithm_settings
 from algorithms.rewards.registry import REWARDS, default_rewards, signal_settings
 from algorithms.rewards.settings import CustomSignalSettings
+from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.errors import misused, refusal, unknown_key
+from trainer.config.files import resolve_files
 from trainer.config.schema import (
     BehaviorConfig,
     EvaluateConfig,
-    GymConfig,
     RecordConfig,
     ReportConfig,
     TrainConfig,
-    UnityConfig,
 )
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """Where the YAML files lie: beside this package, whatever the working directory holds."""
-ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
-"""The schema of each kind of environment."""
 MAY_DIFFER = (
     "stop",
     "checkpoint",
@@ -53,6 +51,7 @@ MAY_DIFFER = (
     "env.instances",
     "env.min_instances",
     "run.log_seconds",
+    "run.loggers",
     "run.picture_minutes",
     "run.profile",
     "resume",
@@ -127,7 +126,8 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
     with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        # The kind, from which the schema of `env` follows when it is read.
+        file.write(OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}})))
         file.flush()
         os.fsync(file.fileno())  # checkpoints that outlast a power cut are of no use without
 
@@ -156,8 +156,13 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
             return _resumed(os.path.expanduser(str(resume)), parsed)
         kept = _of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra.compose(config_name, composed, return_hydra_config=True)
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                node = hydra.compose(config_name, composed, return_hydra_config=True)
+        except MissingConfigException as error:
+            if not _register_kind(error):
+                raise
+            return _compose([_readable(override, schema) for override in overrides], schema, config_name)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         OmegaConf.set_struct(node, False)
         del node["hydra"]
@@ -167,6 +172,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
             and os.path.isdir(folder := os.path.expanduser(str(node[key])))
         ):  # else the command says what is missing
             node.env = _env_of(folder, kept)
+        resolve_files(node)
         if schema is TrainConfig:
             _type_algorithms(node)
         _refuse_unknown_keys(node)
@@ -277,6 +283,7 @@ def _resumed(folder: str, overrides: Sequence[Override]) -> DictConfig:
             before, given = saved.run.choices.get(key), override.value()
         else:
             OmegaConf.update(node, key, override.value())
+            resolve_files(node)
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
             if key in _paths(TrainConfig) and isinstance(given, str):
                 given = os.path.expanduser(given)
@@ -307,7 +314,8 @@ def _saved(folder: str | Path) -> DictConfig:
     try:
         loaded = OmegaConf.load(path)
         schema = _thawed(OmegaConf.structured(TrainConfig))
-        schema.env = OmegaConf.structured(ENVS["unity" if "executable" in loaded.env else "gym"])
+        kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
+        schema.env = OmegaConf.structured(find_kind(kind))
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         _type_algorithms(node)
         return node
@@ -324,8 +332,24 @@ def _register(schema: type, config_name: str) -> None:
         known = name in ALGORITHMS.built_in()
         store.store(group="algorithm", name=name, node=algorithm_settings(name) if known else {"name": name})
     store.store(group="reward", name="extrinsic", node=default_rewards())
-    for name, env in ENVS.items():
-        store.store(name=f"{name}_schema", node=env)
+    for name in BUILT_IN:
+        store.store(name=f"{name}_schema", node=find_kind(name))
+
+
+def _register_kind(error: MissingConfigException) -> bool:
+    """Makes the kind of environment that was asked for, and for which no file is there, a choice of the group `env`.
+
+    Returns:
+        Whether that is what was missing.
+
+    Raises:
+        UserError: it cannot be imported, or is no kind of environment.
+    """
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if group != "env" or (":" not in name and name not in ENVS.names()):
+        return False
+    ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
+    return True
 
 
 def _thawed(node: DictConfig) -> DictConfig:
