@@ -10,8 +10,9 @@ import torch
 
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import PPOSettings, SACSettings
+from algorithms.sac.settings import SACSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec
 from tests.algorithms.hybrid_toy import AGENTS, SPEC, HybridToy
