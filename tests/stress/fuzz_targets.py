@@ -31,7 +31,7 @@ from envs.unity.protocol.png import read_pngs
 from tests.stress.mutations import changed_bytes, changed_json, changed_message, delimited, random_bytes
 from trainer.checkpoint import FORMAT, CheckpointStore
 from trainer.demos.load import load_demonstrations
-from trainer.evaluate.__main__ import check_spec
+from trainer.saved_policy import check_spec
 
 
 class Target(NamedTuple):

@@ -30,6 +30,7 @@ from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.errors import misused, refusal, unknown_key
+from trainer.config.files import resolve_files
 from trainer.config.schema import (
     BehaviorConfig,
     EvaluateConfig,
@@ -49,6 +50,7 @@ MAY_DIFFER = (
     "env.instances",
     "env.min_instances",
     "run.log_seconds",
+    "run.loggers",
     "run.picture_minutes",
     "run.profile",
     "resume",
@@ -170,6 +172,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
         ):  # else the command says what is missing
             node.env = _env_of(folder, kept)
         _refuse_unknown_keys(node)
+        resolve_files(node)
         if schema is TrainConfig:
             node.behaviors = _typed_behaviors(node)
         for key in _paths(schema):
@@ -252,6 +255,7 @@ def _resumed(folder: str, overrides: Sequence[Override]) -> DictConfig:
             before, given = saved.run.choices.get(key), override.value()
         else:
             OmegaConf.update(node, key, override.value())
+            resolve_files(node)
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
             if key in _paths(TrainConfig) and isinstance(given, str):
                 given = os.path.expanduser(given)

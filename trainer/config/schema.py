@@ -48,9 +48,11 @@ class RunConfig:
     mode: Mode = Mode["async"]
     """`async` or `inline`."""
     log_seconds: float = 10.0
-    """Seconds between two lines of progress and two points in TensorBoard."""
+    """Seconds between two lines of progress and two points of each metric."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go: `tensorboard`, or writers of one's own (`package.module:Class`); [] = only `train.log`."""
     picture_minutes: float = 5.0
-    """Minutes between two pictures of play in TensorBoard; 0 = none."""
+    """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a short stretch of learner and collector is traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`python -m trainer`."""
+    """`outstep train`."""
 
     env: EnvConfig = MISSING
     """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
@@ -125,7 +127,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`python -m trainer.evaluate`."""
+    """`outstep evaluate`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -145,7 +147,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """`python -m trainer.report`."""
+    """`outstep report`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -155,7 +157,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """`python -m trainer.export`."""
+    """`outstep export`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -167,7 +169,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """`python -m trainer.serve`."""
+    """`outstep serve`."""
 
     model: str = field(default=MISSING, metadata={"path": True})
     """The `.onnx` file that `trainer.export` wrote."""
@@ -183,7 +185,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """`python -m trainer.sagemaker train`."""
+    """`outstep sagemaker train`."""
 
     image: str = MISSING
     """Address of our image in ECR."""
@@ -213,7 +215,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """`python -m trainer.sagemaker deploy`."""
+    """`outstep sagemaker deploy`."""
 
     job: str = MISSING
     """The training job whose model it serves."""
@@ -227,7 +229,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """`python -m trainer.record`."""
+    """`outstep record`."""
 
     env: EnvConfig | None = None
     """Config group; null = that of the run that plays. Gymnasium: one instance, which does not wait."""

@@ -24,9 +24,10 @@ from trainer.config.schema import (
     settings_of,
 )
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
-from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble
+from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.telemetry.writers import find_writers
 
 
 def check_train(config: TrainConfig) -> None:
@@ -53,6 +54,7 @@ def check_train(config: TrainConfig) -> None:
         raise UserError(
             f"env.min_instances={config.env.min_instances} is more than env.instances={config.env.instances}"
         )
+    find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
@@ -146,7 +148,7 @@ def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     if isinstance(settings, CustomSettings):
         _check_own_algorithm(config, spec, settings)
     elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
-        from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
+        from algorithms.policy import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
@@ -156,7 +158,7 @@ def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: Cust
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm
-    from trainer.runtime.behavior import divide_arena, make_policy
+    from algorithms.policy import make_policy
 
     arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
     _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)

@@ -205,7 +205,7 @@ def test_multirun_begins_nothing_when_one_of_its_runs_is_refused(capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--help"], "python -m trainer +experiment=snoopy_sac"),
+        (["--help"], "outstep train +experiment=snoopy_sac"),
         (["--cfg", "job", "+experiment=snoopy_sac"], "updates_per_sample: 0.5"),
         (["--cfg", "job"], "id: ???"),
         (["--cfg", "job", "--package", "stop", "run.dir=a=b"], "samples: null"),

@@ -15,8 +15,10 @@ from envs.unity.config import UnityConfig
 from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
-from trainer.evaluate.__main__ import load_checkpoint, main, play, trained_policy
+from trainer.evaluate.__main__ import main
+from trainer.evaluate.play import play
 from trainer.runtime.start import train
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
 

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from envs.gym import video
 from envs.gym.config import GymConfig
 from envs.unity.config import UnityConfig
+from tests.envs.gym.decoding import decoded
 from tests.trainer.evaluate.test_evaluate import trained as trained_on_several
 from tests.trainer.several import Several
 from tests.trainer.tiny_runs import PPO, newest
@@ -64,13 +65,12 @@ def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(run, cap
     assert {"episode/reward_min", "episode/length_max", "episode/steps"} <= set(events.Tags()["scalars"])
 
 
-def test_the_video_is_of_the_episode_that_was_scored(run, monkeypatch):
-    read_frames = pytest.importorskip("imageio_ffmpeg").read_frames
+def test_the_video_is_of_the_episode_that_was_scored(run):
+    pytest.importorskip("imageio_ffmpeg")
     assert main([f"run={run}", "episodes=5", "video=true"]) == 0
     ((folder, found),) = load_evaluations(run)
     for episode in found.episodes:
-        _, *frames = read_frames(folder / episode.video)
-        assert len(frames) == episode.length + 1
+        assert len(decoded(folder / episode.video).frames) == episode.length + 1
 
 
 @pytest.mark.parametrize("deterministic", ["true", "false"])
@@ -137,4 +137,4 @@ def test_a_run_where_nothing_can_be_written_is_refused_before_anything_is_played
     (run / "evaluation").write_text("in the way")
     monkeypatch.setattr(GymConfig, "make_manager", None)
     assert main([f"run={run}", "episodes=1"]) == 2
-    assert "what the evaluation found cannot be written to" in capsys.readouterr().err
+    assert "the results of the evaluation cannot be written to" in capsys.readouterr().err

@@ -122,6 +122,6 @@ def test_a_second_behavior_is_refused_by_name_and_whole_episodes_are_kept(demo, 
     monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: Several(late=7))
     assert main(["env=unity", "player=tests.trainer.bots:for_players", "episodes=20", f"to={demo}"]) == 2
     out, error = capsys.readouterr()
-    assert f"ended by an error after 2 of 20 episodes: {demo} holds what was played to its end" in out
+    assert f"ended by an error after 2 of 20 episodes: {demo} holds the complete episodes" in out
     assert "a .demo file holds one behavior, but 'Early' and 'Late' appeared" in error
     assert len(read_demo(demo).episodes) == 2

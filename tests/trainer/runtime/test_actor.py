@@ -14,7 +14,7 @@ from envs.spec import BehaviorSpec, ObservationSpec
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import LEAST_GPU_SECONDS, PolicyActor, quickest_actor
-from trainer.runtime.collector_host import Side
+from trainer.runtime.collector_host import CollectorHost
 from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
 from trainer.runtime.start import _share
 
@@ -122,7 +122,7 @@ def test_a_gpu_may_act_where_the_run_may_use_one_and_need_not_be_the_same_again(
     monkeypatch.setattr(
         trainer.runtime.actor, "quickest_actor", lambda *given: (asked.append(given[3:]), choose(*given))[1]
     )
-    side = Side(config, Path(), _share(config, None), lambda *message, **_: sent.append(message), bool, None)
+    side = CollectorHost(config, Path(), _share(config, None), lambda *message, **_: sent.append(message), bool, None)
     side._open_channel(BehaviorSpec("Basic-v0", SPEC.observations, 1))
     assert asked == [(rows, gpu)]
     assert sent[0] == ("acting", "Basic-v0", "numpy on the CPU")
