@@ -9,6 +9,7 @@ from envs.api import Setup
 from envs.config import EnvConfig
 from envs.gym.manager import EnvManager
 from envs.spec import UserError
+from envs.unity import launch
 from envs.unity.channels import Engine
 from envs.unity.config import UnityConfig
 from envs.unity.launch import UnityEnv
@@ -54,13 +55,10 @@ def test_every_key_of_unitys_config_reaches_its_player() -> None:
 
 
 def test_a_build_of_a_registry_is_looked_up_with_its_settings(monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(UnityEnv, "from_registry", lambda name, manifest, **rest: asked.append((name, manifest, rest)))
-    env = env_of("env=unity", "env.registry=Basic", "env.manifest=my.yaml", "env.port=7000")
+    monkeypatch.setattr(launch, "registered_build", lambda name, manifest: (f"{name} of {manifest}", ("--level",)))
+    env = env_of("env=unity", "env.registry=Basic", "env.manifest=my.yaml", "env.port=7000", "env.args=[--more]")
     assert isinstance(env, UnityConfig)
-    env.unity_env()
-    ((name, manifest, rest),) = asked
-    assert (name, manifest, rest["port"]) == ("Basic", "my.yaml", 7000)
+    assert env.unity_env() == UnityEnv(executable="Basic of my.yaml", args=("--level", "--more"), port=7000)
 
 
 def test_each_kind_of_env_has_its_manager(tmp_path: Path) -> None:
