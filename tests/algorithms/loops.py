@@ -10,8 +10,9 @@ import torch
 
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import PPOSettings, SACSettings
+from algorithms.sac.settings import SACSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec
 from tests.algorithms.hybrid_toy import AGENTS, SPEC, HybridToy
@@ -25,18 +26,20 @@ def make_rows(spec: BehaviorSpec, capacity: int) -> Rows:
 
 
 def gym_spec(make: MakeEnv) -> BehaviorSpec:
-    """A spec of one float32 vector and one Box or Discrete action."""
+    """A spec of one float32 vector and a Box, Discrete or MultiDiscrete action."""
     env = make()
     space = env.action_space
     observation = ObservationSpec("observation", env.observation_space.shape, "float32")
     if isinstance(space, gymnasium.spaces.Discrete):
         return BehaviorSpec("toy", (observation,), 0, (int(space.n),))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return BehaviorSpec("toy", (observation,), 0, tuple(map(int, space.nvec)))
     return BehaviorSpec("toy", (observation,), space.shape[0])
 
 
 def env_action(env: gymnasium.Env, continuous: Array, discrete: Array) -> object:
     if len(discrete):
-        return int(discrete[0])
+        return int(discrete[0]) if isinstance(env.action_space, gymnasium.spaces.Discrete) else discrete
     low, high = env.action_space.low, env.action_space.high
     return low + (np.clip(continuous, -1, 1) + 1) / 2 * (high - low)
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from benchmarks import update_contenders, update_speed
 from benchmarks.update_contenders import AGENTS, OurPPO, TheirPPO, TheirSAC, filled_rows, random_data
 

@@ -7,7 +7,8 @@ import torch
 
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.ppo import PPO
-from algorithms.settings import NetworkSettings, PPOSettings
+from algorithms.ppo.settings import PPOSettings
+from algorithms.settings import NetworkSettings
 from buffers.rows import Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.loops import Loop, evaluate, learn_hybrid_toy, make_rows
@@ -132,7 +133,7 @@ def test_rows_older_than_the_lag_are_dropped_and_counted():
 
 def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
-    torch.nn.init.ones_(ppo._value.head.bias)
+    torch.nn.init.ones_(ppo.value.head.bias)
     rollout = ppo._reader.take(1, 4)
     values = torch.arange(40.0)
     following, linked = ppo._next_values(rollout, values, torch.zeros(()))

@@ -116,11 +116,11 @@ def test_a_resumed_manager_goes_on_with_the_next_episodes():
         audit = Audit(manager, 7)
         audit.until(lambda: len(audit.episode) == 3 and min(audit.episode.values()) >= 3)
         state = json.loads(json.dumps(manager.state()))
-    assert state == {"episodes": [audit.episode[i] for i in range(3)], "actions": None}
+    assert state == {"begun": [audit.episode[i] + 1 for i in range(3)], "actions": None}
     with EnvManager(oracles(), 4, 7, resume=state) as manager:
         manager.start()
         resumed = Audit(manager, 7)
-        resumed.episode = dict(enumerate(state["episodes"]))
+        resumed.episode = {i: begun - 1 for i, begun in enumerate(state["begun"])}
         resumed.until(lambda: min(resumed.counts.values()) >= 20)
 
 

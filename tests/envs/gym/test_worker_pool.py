@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from envs.gym.adapter import GymEnv
-from envs.gym.manager import EnvManager, InstanceFailed
-from envs.gym.worker_pool import REFILL_SECONDS, Budget
+from envs.gym.manager import EnvManager
+from envs.process.restarts import REFILL_SECONDS, Budget, InstanceFailed
 from tests.envs.audit import Audit
 
 
@@ -86,7 +86,7 @@ def test_a_worker_killed_from_outside_is_restarted_and_the_others_go_on_meanwhil
         manager.start()
         audit = Audit(manager, 7)
         audit.until(lambda: min(audit.counts.values()) >= 10)
-        victim = manager._fleet._links[1].process
+        victim = manager._pool._links[1].process
         os.kill(victim.pid, signal.SIGKILL)
         audit.until(lambda: bool(audit.lost))
         audit.order.clear()
@@ -162,7 +162,7 @@ def test_instances_that_die_with_their_worker_once_too_often_are_left_out_with_i
             manager.send("Faulty-v0", agents, np.zeros((len(agents), 0), np.float32), actions)
             delivered += len(agents) if manager.retired.any() else 0
         assert manager.retired.tolist() == [True, True, False, False]
-        assert [link.process.is_alive() for link in manager._fleet._links] == [False, True]
+        assert [link.process.is_alive() for link in manager._pool._links] == [False, True]
 
 
 def test_too_few_that_live_end_the_run():
@@ -190,7 +190,7 @@ def test_no_process_is_left_after_close():
         manager.start()
         audit = Audit(manager, 7, Trigger(1))
         audit.until(lambda: audit.counts[0] > 5 and audit.counts[2] > 5)
-        os.kill(manager._fleet._links[2].process.pid, signal.SIGSTOP)
+        os.kill(manager._pool._links[2].process.pid, signal.SIGSTOP)
         assert len(worker_ids() - before) == 3
     assert worker_ids() == before
     manager.close()
@@ -209,7 +209,7 @@ def main():
         got += len(agents)
         hang = np.where(agents == 0, 4, 0)[:, None]
         manager.send("Faulty-v0", agents[agents < 2], np.zeros((1, 0)), hang[agents < 2])
-    print(*[link.process.pid for link in manager._fleet._links], flush=True)
+    print(*[link.process.pid for link in manager._pool._links], flush=True)
     time.sleep(60)
 if __name__ == "__main__":
     if sys.argv[1] == "main":

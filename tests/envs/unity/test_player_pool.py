@@ -5,7 +5,7 @@ import numpy as np
 import psutil
 import pytest
 
-from envs.gym.worker_pool import InstanceFailed
+from envs.api import InstanceFailed
 from envs.spec import UserError
 from envs.unity.launch import UnityEnv
 from envs.unity.manager import UnityManager
@@ -160,7 +160,7 @@ def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):
         with UnityManager(UnityEnv(player=(BASIC,)), 2, 0, logs=tmp_path, resume=resume) as manager:
             manager.start()
             states.append(manager.state())
-    assert [state["launches"] for state in states] == [[1, 1], [2, 2]]
+    assert [state["begun"] for state in states] == [[1, 1], [2, 2]]
 
 
 def test_one_process_drives_many_players(tmp_path):

@@ -152,4 +152,4 @@ def test_inline_a_game_that_hangs_keeps_the_checkpoint_before(start: Callable[..
     run.process.send_signal(signal.SIGTERM)
     assert run.process.wait(END_SECONDS) == 143
     run.nothing_is_left()
-    assert "No checkpoint is written, as steps are half done" in run.log
+    assert "No checkpoint is written, because steps are unfinished" in run.log
