@@ -237,8 +237,8 @@ def test_the_pages_signal_is_part_of_the_sum(tmp_path, page, algorithm):
     [
         ("{path: my_rewards:Efort}", "reward.effort.path: my_rewards:Efort: module my_rewards has no Efort"),
         (
-            "{path: my_rewards:Settings}",
-            "my_rewards:Settings must be a class that derives from algorithms.rewards.base",
+            "{path: my_rewards:SignalSettings}",
+            "my_rewards:SignalSettings must be a class that derives from algorithms.rewards",
         ),
         ("{path: my_rewards:Effort, scal: 1}", "unknown key reward.effort.scal; did you mean reward.effort.scale?"),
         ("{path: my_rewards:Effort, scale: x}", "reward.effort.scale=x: "),
