@@ -105,8 +105,6 @@ class Policy(nn.Module):
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
         self.memory = make_memory(self.trunk.features, settings.memory)
         self.memory_size = settings.memory.numbers
-        self.is_mlp = self.memory is None and not any(True for _ in self.encoder.parameters())
-        """Whether trunk and head are all of it."""
         self.feature_size = self.trunk.features if self.memory is None else self.memory.features
         self.head = nn.Linear(self.feature_size, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.

@@ -8,6 +8,7 @@ Shapes: as in `sac.py`; O outputs of the policy's head.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,10 +29,11 @@ Update = Callable[[OffPolicyBatch, Tensor], tuple[Losses, list[Tensor]]]
 def accelerated_update(networks: Networks) -> Update | None:
     """What gives losses and gradients of a batch and target entropies; None for networks that are not known here."""
     policy, critic = networks.policy, networks.critic
-    known = type(policy.trunk) is MLP and type(critic.stack) is StackedMLP
+    known = type(policy) is Policy and type(critic) is Critic
+    known &= type(policy.trunk) is MLP and type(critic.stack) is StackedMLP
     for network in (policy, critic):
         known &= network.memory is None and type(network.encoder) is Encoder and not network.encoder.images
-    return (lambda batch, target_entropies: _update(networks, batch, target_entropies)) if known else None
+    return partial(_update, networks) if known else None
 
 
 @torch.no_grad()

@@ -135,33 +135,35 @@ class UnityConfig(EnvConfig):
             UserError: the registry does not hold it, or it cannot be downloaded.
         """
         from envs.unity.channels import Engine
-        from envs.unity.launch import UnityEnv
+        from envs.unity.launch import UnityEnv, registered_build
 
-        engine = Engine(
-            time_scale=self.time_scale,
-            width=self.width,
-            height=self.height,
-            quality_level=self.quality_level,
-            target_frame_rate=self.target_frame_rate,
-            capture_frame_rate=self.capture_frame_rate,
-        )
-        settings: dict[str, Any] = {
-            "args": tuple(self.args),
-            "no_graphics": self.no_graphics,
-            "port": self.port,
-            "num_areas": self.num_areas,
-            "engine": engine,
-            "parameters": self.parameters,
-            "channels": tuple(self.channels),
-            "connect_timeout": self.connect_timeout,
-        }
+        arguments: tuple[str, ...] = ()
+        executable = self.executable
         if self.registry is not None:
-            return UnityEnv.from_registry(self.registry, self.manifest, **settings)
+            executable, arguments = registered_build(self.registry, self.manifest)
         try:
             player = None if self.player is None else tuple(shlex.split(self.player))
         except ValueError as error:
             raise UserError(f"env.player={self.player} cannot be read as words: {error}") from error
-        return UnityEnv(executable=self.executable, player=player, **settings)
+        return UnityEnv(
+            executable=executable,
+            player=player,
+            args=(*arguments, *self.args),
+            no_graphics=self.no_graphics,
+            port=self.port,
+            num_areas=self.num_areas,
+            engine=Engine(
+                time_scale=self.time_scale,
+                width=self.width,
+                height=self.height,
+                quality_level=self.quality_level,
+                target_frame_rate=self.target_frame_rate,
+                capture_frame_rate=self.capture_frame_rate,
+            ),
+            parameters=self.parameters,
+            channels=tuple(self.channels),
+            connect_timeout=self.connect_timeout,
+        )
 
 
 def _only_game(folders: Mapping[str, Path]) -> Path:

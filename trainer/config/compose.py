@@ -348,8 +348,12 @@ def _register_kind(error: MissingConfigException) -> bool:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group != "env" or (":" not in name and name not in ENVS.names()):
         return False
-    ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
+    _store_kind(name)
     return True
+
+
+def _store_kind(name: str) -> None:
+    ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
 
 
 def _thawed(node: DictConfig) -> DictConfig:
@@ -447,6 +451,9 @@ def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
 def _show(argv: list[str], schema: type, config_name: str) -> int:
     """Lets Hydra answer one of its own flags, which end without a run."""
     _register(schema, config_name)
+    for word in argv:
+        if word.startswith("env=") and ":" in word:
+            _store_kind(word[len("env=") :])
     saved = sys.argv
     sys.argv = [saved[0], *argv]
     try:

@@ -277,7 +277,7 @@ def test_a_trained_run_plays_its_own_env(run, demo, capsys):
 
 def test_single_keys_of_a_runs_env_may_be_given(run, demo, capsys):
     assert main([f"player={run}", "env.instances=0", f"to={demo}"]) == 2
-    assert capsys.readouterr().err == "error: env.instances=0 must be above 0\n"
+    assert capsys.readouterr().err == "error: env.instances=0 must be above 0 and at most 65536\n"
     assert main(["player=bot", "env.instances=4", f"to={demo}"]) == 2
     assert "env is missing" in capsys.readouterr().err
 
