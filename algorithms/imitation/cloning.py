@@ -36,7 +36,7 @@ def cloning_loss(
 
 
 class Cloning:
-    """Draws demonstrated steps and tells how far the policy is from them, with a weight that falls to 0."""
+    """Draws demonstrated steps and measures how far the policy is from them, with a weight that falls to 0."""
 
     def __init__(self, settings: CloningSettings, rows: Rows, policy: Policy, seed: int) -> None:
         device = policy.flat.device

@@ -1,10 +1,10 @@
-"""Curiosity (ICM, arXiv 1705.05363): pays for effects of actions that a model does not foretell.
+"""Curiosity (ICM, arXiv 1705.05363): pays for effects of actions that a model does not predict.
 
-An encoder phi is trained together with two models. The inverse one tells from phi(s) and phi(s') which action was
-taken, so that phi holds what the agent can influence, and little of what merely happens. The forward one foretells
+An encoder phi is trained together with two models. The inverse one predicts from phi(s) and phi(s') which action was
+taken, so that phi holds what the agent can influence, and little of what merely happens. The forward one predicts
 phi(s') from phi(s) and the action; half its squared error is paid. As in the paper, phi learns from both losses,
 weighted 0.8 and 0.2: the inverse model has to tell states apart, which keeps phi from shrinking to what is easily
-foretold. So that it cannot shrink in scale either, phi is normalised, and errors are means over its numbers: an error
+predicted. So that it cannot shrink in scale either, phi is normalised, and errors are means over its numbers: an error
 means the same for the whole run, and one weight serves encodings of any size.
 
 Shapes: N steps, E numbers of an encoding, C continuous actions, B discrete branches as they are chosen, K choices of
@@ -37,9 +37,9 @@ class Curiosity(Intrinsic):
         return Dynamics(self.policy, self.settings)
 
 
-def forward_error(foretold: Tensor, found: Tensor) -> Tensor:
-    """(N,) half the mean squared error of encodings foretold (N, E), of those found (N, E)."""
-    return (foretold - found).square().mean(-1) / 2
+def forward_error(predicted: Tensor, found: Tensor) -> Tensor:
+    """(N,) half the mean squared error of encodings predicted (N, E), of those found (N, E)."""
+    return (predicted - found).square().mean(-1) / 2
 
 
 def inverse_loss(outputs: Tensor, branches: Branches, steps: Steps) -> Tensor:

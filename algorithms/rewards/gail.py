@@ -2,8 +2,8 @@
 
 A discriminator learns to tell demonstrated steps from the agent's own; an agent is paid for what is taken for
 demonstrated. What follows the end of an episode that terminated is one more state, the absorbing one, in which an agent
-stays for ever: the discriminator judges it like any other, so that living and dying earn nothing by themselves. As
-nothing happens there, its worth is known: its reward / (1 - discount).
+stays for ever: the discriminator sees it like any other, so that living and dying earn nothing by themselves. As
+nothing happens there, its value is known: its reward / (1 - discount).
 
 Shapes: N steps, F features, X numbers of an action.
 """

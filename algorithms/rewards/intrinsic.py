@@ -4,8 +4,8 @@ A model learns from what agents do, and agents are paid for its errors: they fal
 is scaled by the errors' root mean square over the whole run (arXiv 1810.12894 divides by the deviation of their
 returns), so that a strength means the same in every game, and less is paid as a game gets familiar.
 
-Nothing follows a step that terminated, so no error can be told. It is paid what late steps earn on average, and the
-state that follows pays the same, for ever: an end is worth as much novelty as going on, and neither dying nor living
+Nothing follows a step that terminated, so it has no error. It is paid what late steps earn on average, and the
+state that follows pays the same, for ever: an end earns as much as going on, and neither dying nor living
 earns anything by itself.
 
 Shapes: N steps, E numbers of an encoding, L losses.
