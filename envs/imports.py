@@ -101,6 +101,10 @@ class Registry(Generic[T]):
         """Returns all names, the built-in ones first."""
         return list(self._paths())
 
+    def built_in(self) -> list[str]:
+        """Returns the names of what is ours."""
+        return list(self._built_in)
+
     def find(self, name: str, key: str) -> T:
         """Returns what `name` stands for, a name or an import path `module:Class`.
 
@@ -109,14 +113,18 @@ class Registry(Generic[T]):
         Raises:
             UserError: there is nothing of that name, or it cannot be imported.
         """
+        self.check(name, key)
+        found: T = imported(self._paths().get(name, name), key or self.kind)
+        return found
+
+    def check(self, name: str, key: str) -> None:
+        """Refuses an unknown name by a UserError, as `find` does, and imports nothing."""
         paths = self._paths()
         if name not in paths and ":" not in name:
             close = difflib.get_close_matches(name, paths, n=1)
             meant = f"did you mean {close[0]}? " if close else ""
             seen = f"{key}={name}" if key else name
             raise UserError(f"{seen}: unknown {self.kind}; {meant}there is {', '.join(paths)}")
-        found: T = imported(paths.get(name, name), key or self.kind)
-        return found
 
     def summary(self, name: str) -> str:
         """Returns the first line of the docstring of what `name` stands for, without importing it; empty if none."""

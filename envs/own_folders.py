@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 PACKAGES = ("outstep", "trainer", "algorithms", "buffers", "envs", "conf")
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that holds our packages."""
-_FOLDER = "folder_"
+_FOLDER = "folder%3A"
 """The names of packages that stand for a folder, wherever it lies, begin with this."""
 _inits: dict[str, ModuleType] = {}
 """The user's own `__init__.py` files that were run, by package."""

@@ -1,14 +1,17 @@
 """The command `outstep`."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import outstep
 from envs.spec import UserError
-from outstep.__main__ import COMMANDS, main
+from outstep.__main__ import main
+from outstep.commands import COMMANDS
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,19 @@ def test_a_command_of_ones_own_is_named_by_its_import_path_or_file(capsys):
     assert capsys.readouterr().out == "a b\nc\n"
 
 
+def test_the_command_in_the_documentation_works(tmp_path, monkeypatch, capsys):
+    page = Path(outstep.__file__).parents[1] / "docs" / "extending.md"
+    (tmp_path / "my_tools.py").write_text(
+        re.search(r"In `my_tools.py`:\n```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    )
+    (tmp_path / "summary.json").write_text('{"episode_reward_mean": 2.5}')
+    monkeypatch.chdir(tmp_path)
+    assert main(["my_tools:scores", "."]) == 0
+    assert main(["./my_tools.py:scores", "."]) == 0
+    del sys.modules["my_tools"]
+    assert capsys.readouterr().out == ". 2.5\n. 2.5\n"
+
+
 def test_an_installed_package_adds_a_command(monkeypatch, capsys):
     point = importlib.metadata.EntryPoint("echo", f"{__name__}:echo", "outstep.commands")
     monkeypatch.setattr("envs.imports.entry_points", lambda group: [point] if group == point.group else [])
@@ -88,8 +104,8 @@ def test_a_command_that_is_damaged_is_listed_without_a_line(monkeypatch):
 
 def test_the_package_and_the_help_import_nothing_heavy():
     code = (
-        "import sys, outstep; assert 'numpy' not in sys.modules\n"
-        "from outstep.__main__ import main; main(['--help'])\n"
+        "import sys, outstep; from outstep.__main__ import main\n"
+        "assert not {'numpy', 'trainer', 'importlib.metadata'} & set(sys.modules); main(['--help'])\n"
         "sys.exit(bool({'torch', 'hydra', 'gymnasium', 'trainer.config'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import AlgorithmSettings, RewardSettings
+from algorithms.rewards.registry import RewardSettings
+from algorithms.settings import AlgorithmSettings
 from envs.config import EnvConfig, path_field
 from envs.spec import UserError
 
@@ -33,8 +34,8 @@ class BehaviorConfig:
 
     algorithm: Any = MISSING
     """`AlgorithmSettings`, from the top level's, or from the defaults of another algorithm if `name` says so."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    """From the top level's."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """From the top level's, by the name of each signal."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,10 @@ class TrainConfig:
     env: EnvConfig = MISSING
     """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
     algorithm: Any = MISSING
-    """Config group: ppo, sac, custom. `AlgorithmSettings`."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    """Config group: extrinsic."""
+    """Config group: ppo, sac, custom, and those of installed packages. `AlgorithmSettings`."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """Config group: extrinsic. By the name of each signal of `algorithms.rewards.registry`, its `SignalSettings`;
+    `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
     """By behavior, and `default` for all others, a `BehaviorConfig`; empty = the above serves every behavior."""
     run: RunConfig = field(default_factory=RunConfig)

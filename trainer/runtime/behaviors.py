@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from algorithms.settings import AlgorithmSettings, least_rows
+from algorithms.settings import AlgorithmSettings
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
@@ -49,7 +49,7 @@ def divide_arena(
     weights = weights_bytes(policy.flat.numel())
     layout = Layout(spec, policy.memory_size)
     fitting = layout.capacity(max(0, len(arena) - weights))
-    least = least_rows(settings) if settings.buffer_capacity is None else settings.buffer_capacity
+    least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
     if fitting < least:
         needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
         raise UserError(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
-from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
+from algorithms.registry import ALGORITHMS, algorithm_settings
+from algorithms.rewards.registry import REWARDS, RewardSettings, validate_rewards
+from algorithms.settings import AlgorithmSettings
 from envs.process.ram import reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -39,11 +40,9 @@ def check_train(config: TrainConfig) -> None:
     """
     _check_numbers(config)
     _check_goal(config.goal)
-    _check_algorithm(config.algorithm, "algorithm")
-    validate_rewards(config.reward, config.algorithm.discount)
+    _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
-        _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
-        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
+        _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
     if config.run.mode is Mode["inline"] and not config.env.reproducible:
         raise UserError(
             f"run.mode=inline is for reproducing a run exactly, which this environment ({config.env.label}) cannot: "
@@ -118,16 +117,12 @@ def _check_goal(goal: GoalConfig) -> None:
         raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
 
 
-def _check_algorithm(settings: object, prefix: str) -> None:
-    if isinstance(settings, PPOSettings) and settings.name == "ppo":
-        validate_ppo(settings, prefix)
-    elif isinstance(settings, SACSettings) and settings.name == "sac":
-        validate_sac(settings, prefix)
-    elif isinstance(settings, CustomSettings) and settings.name == "custom":
-        validate_custom(settings, prefix)
-    else:
-        name = getattr(settings, "name", settings)
-        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
+def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefix: str) -> None:
+    if type(algorithm) is not algorithm_settings(algorithm.name, f"{prefix}algorithm.name"):
+        choices = ", ".join(ALGORITHMS.names())
+        raise UserError(f"{prefix}algorithm.name={algorithm.name} does not fit: choose with algorithm={choices}")
+    algorithm.validate(f"{prefix}algorithm")
+    validate_rewards(rewards, algorithm.discount, prefix)
 
 
 def _check_demos(config: TrainConfig) -> None:
@@ -139,22 +134,22 @@ def _check_demos(config: TrainConfig) -> None:
 
 def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     """Fits to a behavior whatever has to fit."""
-    settings, _ = settings_of(config, spec.name)
+    settings, rewards = settings_of(config, spec.name)
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
     for path, key in demos_of(config, spec.name).items():
         load_demonstrations(path, key, spec)
-    if isinstance(settings, CustomSettings):
-        _check_own_algorithm(config, spec, settings)
-    elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
+    if settings.user_code or any(rewards[name].pays for name in rewards if name not in REWARDS.built_in()):
+        _check_own_code(config, spec, settings)
+    elif not settings.network.is_plain:
         from algorithms.policy import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
 
-def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: CustomSettings) -> None:
-    """Makes an algorithm of the user's own once."""
+def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: AlgorithmSettings) -> None:
+    """Makes an algorithm once, where it or its reward signals are the user's own."""
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm

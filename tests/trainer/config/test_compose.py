@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from algorithms.settings import PPOSettings, SACSettings, demo_paths
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
 from envs.config import Stepping
 from envs.games.bubbles.bot import HUMAN_BUBBLES
 from envs.gym.config import GymConfig
@@ -15,6 +16,7 @@ from envs.spec import UserError
 from envs.unity.config import UnityConfig
 from trainer.config.compose import CONF, compose, load_config, run_command, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
+from trainer.demos.load import demo_paths
 from trainer.record.__main__ import main as record_main
 from trainer.runtime.checks import check_train
 
@@ -290,7 +292,7 @@ def test_behaviors_inherit_what_they_do_not_give() -> None:
     assert reward == config.reward
     keeper, reward = settings_of(config, "Goal-ie")
     assert keeper == SACSettings()
-    assert reward.extrinsic.strength == 2.0
+    assert reward["extrinsic"].strength == 2.0
     assert settings_of(config, "Referee") == (config.algorithm, config.reward)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import PPOSettings, SACSettings
-from algorithms.validation import validate_ppo, validate_sac
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
 from envs.spec import UserError
 from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
@@ -145,9 +145,9 @@ def test_converted_algorithms_are_in_range(behavior: dict[str, Any] | None) -> N
     experiment = converted(behavior)
     settings = {key: value for key, value in experiment["algorithm"].items() if key != "network"}
     if experiment["defaults"][1]["override /algorithm"] == "ppo":
-        validate_ppo(PPOSettings(**settings))
+        PPOSettings(**settings).validate()
     else:
-        validate_sac(SACSettings(**settings))
+        SACSettings(**settings).validate()
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def test_a_converted_experiment_composes_with_every_value(tmp_path: Path) -> Non
     ball, reward = settings_of(config, "3DBall")
     assert isinstance(ball, PPOSettings)
     assert (ball.rollout_size, ball.clip_end, ball.network.hidden) == (12000, 0.1, [64, 64, 64])
-    assert reward.extrinsic.strength == 0.5
+    assert reward["extrinsic"].strength == 0.5
     for behavior, rate in (("My striker", 0.02), ("unnamed", 0.01)):
         settings = settings_of(config, behavior)[0]
         assert isinstance(settings, SACSettings)

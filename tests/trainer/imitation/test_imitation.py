@@ -82,7 +82,8 @@ def test_the_first_samples_are_played_as_was_demonstrated(tmp_path, demo, mode, 
     assert main([*arguments, f"stop.samples={6 * STEPS}"]) == 0
     assert len(seen) == 21
     assert not any(seen)
-    assert summary(tmp_path)["episode_reward_mean"] == pytest.approx(0.93)
+    # A drawn action is another one now and then: once in some 3,000.
+    assert summary(tmp_path)["episode_reward_mean"] == pytest.approx(0.93, abs=0.05)
 
 
 @MODES

@@ -71,9 +71,9 @@ def test_statuses_are_those_that_are_documented(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "trainer", *SAC, *ORACLE, *overrides]
         return subprocess.run(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}).returncode
 
+    # An error of ours is 1: tests/trainer/runtime/test_faults.py has a collector that is lost for good.
     assert status(f"run.dir={tmp_path / 'a'}", "stop.samples=100") == 0
-    assert status(f"run.dir={tmp_path / 'b'}", "algorithm.network.custom=tests.trainer.runtime.test_faults:Dies") == 1
-    assert status(f"run.dir={tmp_path / 'c'}", "env.min_instances=4") == 2
+    assert status(f"run.dir={tmp_path / 'b'}", "env.min_instances=4") == 2
 
 
 def ends(run: Started, number: int, status: int) -> None:
