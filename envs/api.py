@@ -133,7 +133,7 @@ class Manager(ABC):
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
 
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
-        """What instances have to say, by behavior: at least one item, unless `timeout` seconds pass (then `{}`).
+        """Returns what instances have to say, by behavior: one item or more, or `{}` if `timeout` seconds pass.
 
         Also `{}` once what `watch` was given becomes readable. In lock-step all instances answer at once, in their
         order; one that fails is waited for until it has been restarted, unless it is retired.
@@ -163,7 +163,7 @@ class Manager(ABC):
         self.selector.register(fileobj, selectors.EVENT_READ, lambda: self._wake(fileobj))
 
     def state(self) -> dict[str, Any]:
-        """What `Setup.resume` takes, JSON-ready; new episodes begin. Call it while every agent waits."""
+        """Returns what `Setup.resume` takes, JSON-ready; new episodes begin. Call it while every agent waits."""
         return {"begun": self.begun.tolist()}
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class Manager(ABC):
 
 
 def begun_counts(state: Mapping[str, Any]) -> list[int]:
-    """How many episodes each instance had begun, by a manager's state; those of the version before have other names."""
+    """Returns how many episodes each instance had begun, by a manager's state; the version before had other names."""
     if "episodes" in state:
         return [number + 1 for number in state["episodes"]]
     counts: list[int] = state["launches"] if "launches" in state else state["begun"]

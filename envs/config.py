@@ -154,7 +154,7 @@ class EnvConfig(ABC):
         return self
 
     def gym_env(self) -> GymEnv | None:
-        """How to make one as a Gymnasium environment, for bots and people to play; None where there is none."""
+        """Returns how to make one as a Gymnasium environment, for bots and people to play; None where there is none."""
         return None
 
 

@@ -6,5 +6,5 @@ import numpy as np
 
 
 def episode_seed(seed: int, instance: int, episode: int) -> int:
-    """Seed of one reset, in [0, 2**31): the same for the same three numbers, unrelated for any others."""
+    """Returns the seed of one reset, in [0, 2**31): the same for the same three numbers, unrelated for any others."""
     return int(np.random.SeedSequence((seed, instance, episode)).generate_state(1)[0] >> 1)

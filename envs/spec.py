@@ -50,12 +50,12 @@ class BehaviorSpec:
         return sum(self.branches) if self.masked else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form, read back by `from_dict`."""
+        """Returns a JSON-ready form, read back by `from_dict`."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
-        """The spec that `to_dict` wrote.
+        """Returns the spec that `to_dict` wrote.
 
         Raises:
             KeyError, TypeError, ValueError, OverflowError: it is another's.
@@ -70,7 +70,7 @@ class BehaviorSpec:
         )
 
     def difference(self, other: BehaviorSpec) -> str | None:
-        """What differs between this spec and `other`, in words (`ours` then `theirs`), or None if they agree."""
+        """Returns what differs between this spec and `other`, in words (ours, then theirs), or None if they agree."""
         mine, theirs = self.observations, other.observations
         if len(mine) != len(theirs):
             return f"{len(mine)} observations, not {len(theirs)}"
@@ -88,7 +88,7 @@ class BehaviorSpec:
 
 
 def _words(one: ObservationSpec, other: ObservationSpec) -> str:
-    """An observation's kind, with its scale if that differs from the other's."""
+    """Returns an observation's kind, with its scale if that differs from the other's."""
     scale = f" scaled by {one.scale:.4g}" if one.scale != other.scale else ""
     return f"{one.dtype}{list(one.shape)}{scale}"
 
@@ -129,7 +129,7 @@ Part = TypeVar("Part", bound=tuple[Any, ...])
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """Named tuples of arrays, or of tuples of them, one after another: one or more, as the decisions of a behavior."""
+    """Joins one or more named tuples of arrays, or of tuples of arrays, such as the decisions of a behavior."""
     if len(parts) == 1:
         return parts[0]
     fields: list[Any] = [

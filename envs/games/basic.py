@@ -36,7 +36,7 @@ class Basic(gymnasium.Env[Any, Any]):
         self.position, self.steps = START, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Back to position 10. Nothing is random."""
+        """Starts at position 10 again. Nothing is random."""
         super().reset(seed=seed)
         self.position, self.steps = START, 0
         return self._observe(), {}
@@ -53,17 +53,17 @@ class Basic(gymnasium.Env[Any, Any]):
         return self._observe(), reward, terminated, not terminated and self.steps >= LIMIT, {}
 
     def render(self) -> Array | None:
-        """(H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
+        """Returns (H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
         return _painted(self.position, self.steps)
 
     def make_bot(self, rng: random.Random) -> Callable[[Array], int]:
-        """The best there is: seven steps right."""
+        """Returns the best bot there is: seven steps right."""
         return lambda observation: 2
 
     def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
-        """The arrows; down stays."""
+        """Returns the arrows; down stays."""
         return {(DOWN,): 0, (LEFT,): 1, (RIGHT,): 2}
 
     def _observe(self) -> Array:
@@ -83,7 +83,7 @@ _LARGE = (88, 214, 110)
 
 
 def _painted(position: int, steps: int) -> Array:
-    """The line, both goals and the agent at `position` after `steps` steps: (176, 640, 3) uint8."""
+    """Returns the line, both goals and the agent at `position` after `steps` steps: (176, 640, 3) uint8."""
     # Pillow is needed for pictures alone.
     from PIL import Image, ImageDraw, ImageFilter
 

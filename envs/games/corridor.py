@@ -49,13 +49,13 @@ class Corridor(gymnasium.Env[Any, Any]):
         self.cell, self.furthest, self.steps = 0, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Back to the left end. Nothing is random."""
+        """Starts at the left end again. Nothing is random."""
         super().reset(seed=seed)
         self.cell, self.furthest, self.steps = 0, 0, 0
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Through the door, or back."""
+        """Moves through the door, or back."""
         if action not in (0, 1):
             raise UserError(f"Corridor: action {action!r} is not 0 or 1")
         self.steps += 1

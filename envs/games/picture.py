@@ -14,7 +14,7 @@ RGB = tuple[int, int, int]
 
 
 def vertical_gradient(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
-    """An image that fades from one colour into another."""
+    """Returns an image that fades from one colour into another."""
     share = np.linspace(0, 1, size[1])[:, None, None]
     column = np.asarray(top) * (1 - share) + np.asarray(bottom) * share
     return Image.fromarray(np.broadcast_to(column, (size[1], size[0], 3)).astype(np.uint8))
@@ -30,7 +30,7 @@ def font(size: int) -> Any:
 
 
 def finish(picture: Image.Image, fine: int) -> Array:
-    """The picture made `fine` times smaller, which smooths its edges: (H, W, 3) uint8."""
+    """Returns the picture made `fine` times smaller, which smooths its edges: (H, W, 3) uint8."""
     small = picture.resize((picture.width // fine, picture.height // fine), Image.Resampling.BOX)
     pixels: Array = np.array(small.convert("RGB"), np.uint8)
     return pixels

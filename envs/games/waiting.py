@@ -25,7 +25,7 @@ class SleepDuration(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Recor
         self.time_scale = time_scale
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """The env's own step, made to last."""
+        """Takes the env's own step, made to last."""
         start = time.perf_counter()
         result = self.env.step(action)
         if "duration" not in result[4]:
@@ -34,7 +34,7 @@ class SleepDuration(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Recor
         return result
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """The env's own reset, made to last if it tells a duration."""
+        """Resets the env itself, which is made to last if it reports a duration."""
         start = time.perf_counter()
         observation, info = self.env.reset(seed=seed, options=options)
         self._wait_until(start, info.get("duration", 0.0))

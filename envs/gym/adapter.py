@@ -61,7 +61,7 @@ class GymEnv:
             _check_call(f"Wrapper {wrapper!r} (env.wrappers)", wrap, (None,), kwargs)
 
     def make(self, render: bool = False) -> Env:
-        """A new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
+        """Returns a new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
         spec = self._spec()
         kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
         env: Env = gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
@@ -144,7 +144,7 @@ class GymAdapter:
 
 
 def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
-    """The spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
+    """Returns the spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
 
     Raises:
         UserError: a space that cannot be served, by name, with the remedy.
@@ -157,7 +157,7 @@ def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
 
 
 def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
-    """The callable that an entry of `wrappers` names, and its keyword arguments."""
+    """Returns the callable that an entry of `wrappers` names, and its keyword arguments."""
     path, kwargs = (entry.get("path", ""), entry.get("kwargs") or {}) if isinstance(entry, Mapping) else (entry, {})
     path = str(path)
     if ":" not in path:  # Gymnasium's own way to write it

@@ -133,7 +133,7 @@ class EnvManager(Manager):
             self._film_wanted = file
 
     def state(self) -> dict[str, Any]:
-        """With `record_actions`, also what was done in the open episodes: a step under way would be driven through."""
+        """Returns, with `record_actions`, also what was done in open episodes, a step under way included."""
         actions = None
         if self._record_actions:
             recorded = [self._recorded[instance] for instance in range(self.instances)]

@@ -81,7 +81,7 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
 
 
 def choose_workers(instances: int, pace: Pace) -> int:
-    """How many workers to use: one for each instance whose steps block, else at most one for each core.
+    """Returns how many workers to use: one for each instance whose steps block, else at most one for each core.
 
     Measured on 2 cores, 32 instances with 1 ms steps and 200 ms every 200 steps: env utilization 0.863 in 2 workers,
     0.855 in 4, 0.822 in 8. A worker gets four instances at least, so that it pays for its process.

@@ -59,7 +59,7 @@ class Filming:
 
 
 def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
-    """A GIF of `frames`, each (H, W, 3) uint8, that repeats; larger ones are shrunk to 320 pixels."""
+    """Returns a GIF of `frames`, each (H, W, 3) uint8, that repeats; larger ones are shrunk to 320 pixels."""
     from PIL import Image
 
     images = [Image.fromarray(shrunk(frame)) for frame in frames]
@@ -73,7 +73,7 @@ def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
 
 
 def shrunk(frame: Array) -> Array:
-    """A frame (H, W, 3) uint8, made smaller if a side has more than 320 pixels."""
+    """Returns a frame (H, W, 3) uint8, made smaller if a side has more than 320 pixels."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(frame))
@@ -82,7 +82,7 @@ def shrunk(frame: Array) -> Array:
 
 
 def picture(rendered: Any) -> Array:
-    """What `render()` returned, as a frame (H, W, 3) uint8; ValueError if it is none."""
+    """Returns what `render()` returned, as a frame (H, W, 3) uint8; ValueError if it is none."""
     frame = np.asarray(rendered)
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"render() returned {type(rendered).__name__} of shape {frame.shape}, not (H, W, 3)")

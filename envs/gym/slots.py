@@ -52,13 +52,13 @@ class Slots:
 
 
 def allocate(spec: BehaviorSpec, instances: int) -> Any:
-    """A zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it."""
+    """Returns a zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it."""
     *_, (_, dtype, shape, start) = _fields(spec, instances)
     return get_context("spawn").RawArray("B", start + prod(shape) * dtype.itemsize + _ALIGNMENT)
 
 
 def _fields(spec: BehaviorSpec, instances: int) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
-    """Name, dtype, shape and first byte of each field."""
+    """Yields name, dtype, shape and first byte of each field."""
     row: list[tuple[str, str, tuple[int, ...]]] = []
     for kind in ("observation", "final"):
         row += [(f"{kind}_{k}", o.dtype, o.shape) for k, o in enumerate(spec.observations)]

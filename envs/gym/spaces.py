@@ -31,7 +31,7 @@ class ObservationPart(NamedTuple):
 
 
 def observation_parts(space: Space) -> tuple[ObservationPart, ...]:
-    """The arrays that `space` is split into: Dict and Tuple are flattened, in their order; the rest is one array each.
+    """Returns the arrays that `space` is split into: Dict and Tuple are flattened in order; the rest is one array each.
 
     Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
     become one-hot uint8; MultiBinary stays uint8.
@@ -64,11 +64,11 @@ class ActionCodec:
             raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
 
     def decode(self, continuous: Array, discrete: Array) -> Any:
-        """The action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
+        """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
         return self._build(continuous, discrete)
 
     def encode(self, action: Any) -> tuple[Array, Array]:
-        """The rows (C,) float32, clipped to [-1, 1], and (B,) int32 that `decode` makes `action` from.
+        """Returns the rows (C,) float32, clipped to [-1, 1], and (B,) int32 that `decode` makes `action` from.
 
         Raises:
             ValueError: the action is not one of the space: a part is missing, of another shape, or out of range.
@@ -132,7 +132,7 @@ def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
 
 
 def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...], str]]:
-    """The parts of a space that hold no others, with their paths, as keys and in words."""
+    """Returns the parts of a space that hold no others, with their paths, as keys and in words."""
     members: Iterable[tuple[Any, Space]]
     if isinstance(space, spaces.Dict):
         members = space.spaces.items()
@@ -242,14 +242,14 @@ def _refusal(space: Any, where: str) -> UserError:
 
 
 def follow(observation: Any, path: Sequence[Any]) -> Any:
-    """The part of `observation` at the end of `path`."""
+    """Returns the part of `observation` at the end of `path`."""
     for key in path:
         observation = observation[key]
     return observation
 
 
 def scalar_metrics(info: Mapping[str, Any]) -> dict[str, float]:
-    """The plain numbers in an `info`, without `duration`."""
+    """Returns the plain numbers in an `info`, without `duration`."""
     return {
         key: float(value)
         for key, value in info.items()

@@ -26,7 +26,7 @@ SUFFIX = ".mp4" if find_spec("imageio_ffmpeg") else ".gif"
 
 
 def video_file(folder: Path, number: float) -> Path:
-    """Where `Filmed` writes the video with this number."""
+    """Returns where `Filmed` writes the video with this number."""
     return folder / f"{number:.0f}{SUFFIX}"
 
 

@@ -151,7 +151,7 @@ class EnvSlot:
         self._env: Env | None = None
 
     def go(self) -> float | None:
-        """One step, or a new env and its first reset. Returns the seconds that it lasts, None if they have passed."""
+        """Takes a step, or makes an env and resets it. Returns the seconds that it lasts, None if they have passed."""
         if self._env is None:
             return self._begin()
         observation, reward, terminated, truncated, info = self._env.step(

@@ -139,7 +139,7 @@ class WorkerPool:
             self._links[worker].command(data)
 
     def take_metrics(self, instance: int) -> dict[str, float]:
-        """The metrics that the instance has sent ahead of its closing."""
+        """Returns the metrics that the instance has sent ahead of its closing."""
         if instance not in self._metrics:
             self._read_reports(self._links[self._worker_of[instance]])
         return self._metrics.pop(instance, {})

@@ -40,7 +40,7 @@ class Round:
 
 
 def _open_before(parts: list[Ready], lost: Array) -> Array:
-    """Those of the agents `lost` with a step from before this round; the others began in it, and never acted."""
+    """Returns those of the agents `lost` with a step from before this round; the others began in it and never acted."""
     begun: set[int] = set()
     for results, decisions, *_ in parts:
         going_on = results.agent[~(results.terminated | results.truncated)]
@@ -49,7 +49,7 @@ def _open_before(parts: list[Ready], lost: Array) -> Array:
 
 
 def _without(ready: Ready, agents: Array) -> Ready:
-    """`ready` without what these agents said; what has ended before stays."""
+    """Returns `ready` without what these agents said; what has ended before stays."""
     results, decisions = ready.results, ready.decisions
     closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
     asking = ~np.isin(decisions.agent, agents)
@@ -58,7 +58,7 @@ def _without(ready: Ready, agents: Array) -> Ready:
 
 
 def _joined(parts: list[Ready]) -> Ready:
-    """One `Ready` of several, in the order of instances."""
+    """Returns one `Ready` of several, in the order of instances."""
     results = joined([part.results for part in parts])
     decisions = joined([part.decisions for part in parts])
     metrics: dict[int, dict[str, float]] = {}

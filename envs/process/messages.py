@@ -18,7 +18,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """A connected pair of stream sockets, small messages sent at once."""
+    """Returns a connected pair of stream sockets, small messages sent at once."""
     ours, theirs = socket.socketpair()
     if ours.family == socket.AF_INET:  # Windows has TCP behind it, which gathers small packets
         for end in (ours, theirs):
@@ -55,7 +55,7 @@ class Inbox:
         """Whether the sender is gone."""
 
     def take(self) -> list[Any]:
-        """The objects that are complete by now."""
+        """Returns the objects that are complete by now."""
         try:
             data = self.socket.recv(_CHUNK_BYTES)
             self.closed = not data

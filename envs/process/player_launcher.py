@@ -58,7 +58,7 @@ class Launcher:
         self._send(("kill", key))
 
     def take(self) -> list[Launched | Ended]:
-        """What has happened since the last call."""
+        """Returns what has happened since the last call."""
         return self.inbox.take()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from envs.spec import UserError
 
 
 def reckon(wanted: Sequence[tuple[str, int]]) -> int:
-    """Add up what a run wants, (name, bytes) each, and return the sum in bytes.
+    """Adds up what a run wants, (name, bytes) each, and returns the sum in bytes.
 
     Raises:
         UserError: the sum exceeds the memory that is available now.

@@ -72,7 +72,7 @@ class AgentIds:
         return Said(results, decisions, np.array(answered, np.int64) if gone else decisions.agent)
 
     def nobody(self) -> Said:
-        """What no agents have to say."""
+        """Returns empty results and decisions."""
         none = np.zeros(0, np.int64)
         observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
         mask = np.zeros((0, self.spec.mask_size), bool)

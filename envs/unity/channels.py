@@ -89,7 +89,7 @@ class Channels:
         self._unknown: set[UUID] = set()
 
     def outgoing(self) -> bytes:
-        """What has been queued for the player since the last call."""
+        """Returns what has been queued for the player since the last call."""
         for channel in self._channels.values():
             if channel.message_queue:
                 return bytes(self._manager.generate_side_channel_messages())
@@ -116,7 +116,7 @@ class Channels:
             start += length
 
     def take_statistics(self) -> list[Statistic]:
-        """What the game reported since the last call, in its order."""
+        """Returns what the game reported since the last call, in its order."""
         taken, self._statistics.received = self._statistics.received, []
         return taken
 
@@ -265,7 +265,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _class(path: str, prefix: str = "env.channels") -> Any:
-    """The class at an import path; UserError if there is none or it is no side channel."""
+    """Returns the class at an import path; UserError if there is none or it is no side channel."""
     found = imported(path, prefix)
     if not (isinstance(found, type) and issubclass(found, SideChannel)):
         raise UserError(f"{prefix}: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")

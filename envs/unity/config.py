@@ -129,7 +129,7 @@ class UnityConfig(EnvConfig):
         return replace(self, executable=str(game))
 
     def unity_env(self) -> UnityEnv:
-        """How the players are started; downloads a build of a registry that is not there yet.
+        """Returns how the players are started; downloads a build of a registry that is not there yet.
 
         Raises:
             UserError: the registry does not hold it, or it cannot be downloaded.

@@ -62,7 +62,7 @@ class UnityEnv:
         check_channels(self.channels)
 
     def command(self, port: int, log: Path) -> list[str] | None:
-        """The command line that starts a player which connects to `port`; None for the Editor."""
+        """Returns the command line that starts a player which connects to `port`; None for the Editor."""
         if self.executable is not None:
             command = [find_executable(self.executable)]
         elif self.player is not None:
@@ -122,7 +122,7 @@ def registered_build(name: str, manifest: str | None) -> tuple[str, tuple[str, .
 
 @cache
 def find_executable(path: str) -> str:
-    """The file that starts the build at `path`, absolute.
+    """Returns the file that starts the build at `path`, absolute.
 
     Raises:
         UserError: there is none, it may not be executed, or it is for another system.
@@ -163,7 +163,7 @@ _MAGIC = {
 
 
 def _system_of(file: Path) -> str | None:
-    """The system that a program is for, by its first bytes; None if it is no program of a known one."""
+    """Returns the system that a program is for, by its first bytes; None if it is no program of a known one."""
     try:
         with file.open("rb") as opened:
             start = opened.read(4)
@@ -173,7 +173,7 @@ def _system_of(file: Path) -> str | None:
 
 
 def _may_run(file: Path) -> bool:
-    """Whether a file that is no program may be started all the same: as a script."""
+    """Returns whether a file that is no program may be started all the same: as a script."""
     if os.name != "posix":
         return file.suffix.lower() in (".bat", ".cmd")
     with file.open("rb") as opened:

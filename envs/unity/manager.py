@@ -209,7 +209,7 @@ class Asked(NamedTuple):
 
 
 def _joined(parts: list[Said], lost: list[int], ids: AgentIds) -> Ready:
-    """What the instances of one behavior have to say, in the order in which they said it."""
+    """Returns what the instances of one behavior have to say, in the order in which they said it."""
     if not parts:
         parts = [ids.nobody()]
     results, decisions = joined([part.results for part in parts]), joined([part.decisions for part in parts])

@@ -139,7 +139,7 @@ class PlayerPool:
         self._launcher.launch(key, command, str(output), env.environment)
 
     def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
-        """The next message of a player, or None; what else has happened on the way is handled.
+        """Returns the next message of a player, or None; what else has happened on the way is handled.
 
         The failure of an instance in `heard` is left for later: it comes after what the instance has said.
 
@@ -268,7 +268,7 @@ class PlayerPool:
             self.fail(player, ended if unheard else f"it could not be started: {event.error}", unheard)
 
     def _log_files(self, instance: int) -> tuple[Path, Path]:
-        """Absolute paths of what the player logs, and of what it prints."""
+        """Returns absolute paths of what the player logs, and of what it prints."""
         folder = self._logs.resolve()
         return folder / f"player_{instance}.log", folder / f"player_{instance}.out"
 

@@ -401,6 +401,8 @@ def _open_keys(schema: type) -> list[str]:
 
 def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
     """Dotted keys of the schema's fields for which `wanted(type, field)` holds."""
+    for name in BUILT_IN:
+        find_kind(name)  # imported, it is among the subclasses below
     kinds = get_type_hints(schema)
     keys = []
     for field in fields(schema):

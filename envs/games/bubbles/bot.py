@@ -47,7 +47,7 @@ class Bot:
         self.rng = rng
 
     def act(self, game: Game) -> tuple[int, int]:
-        """Angle and bubble in hand, as the env's action has them."""
+        """Returns the angle and the bubble in hand, as the env's action has them."""
         rng, angles = self.rng, game.level.angles
         draw = rng.random()
         if draw < self.errors.random_shot:
@@ -63,7 +63,7 @@ class Bot:
 
 
 def flawless(env: Any, rng: random.Random) -> Callable[[Any], tuple[int, int]]:
-    """A bot without errors for a bubble shooter: `outstep record player=envs.games.bubbles.bot:flawless`."""
+    """Returns a bot without errors for a bubble shooter: `outstep record player=envs.games.bubbles.bot:flawless`."""
     bot, game = Bot(FLAWLESS, rng), env.unwrapped.game
     return lambda observation: bot.act(game)
 
@@ -77,7 +77,7 @@ def play(game: Game, bot: Bot) -> int:
 
 
 def human_figure() -> float:
-    """Mean bubbles of the human-like bot over its 21 seeded games of the default level."""
+    """Returns the mean bubbles of the human-like bot over its 21 seeded games of the default level."""
     bubbles = 0
     for seed in range(HUMAN_SEED, HUMAN_SEED + HUMAN_GAMES):
         rng = random.Random(seed)

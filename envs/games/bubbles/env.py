@@ -67,7 +67,7 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """A new board; the same seed gives the same game, durations included."""
+        """Returns a new board; the same seed gives the same game, durations included."""
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
             # Python's own generator: a draw costs 0.04 us, numpy's 0.5 us.
@@ -92,19 +92,19 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         return self._observe(), game.reward(shot), over, False, info
 
     def render(self) -> Array | None:
-        """(H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
+        """Returns (H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
         picture: Array = self._the_painter().paint(self.game, self.aim)
         return picture
 
     def make_bot(self, rng: random.Random) -> Callable[[Observation], tuple[int, int]]:
-        """The human-like bot, on this env's game."""
+        """Returns the human-like bot, on this env's game."""
         bot = Bot(HUMAN, rng)
         return lambda observation: bot.act(self.game)
 
     def key_to_action(self, key: int) -> tuple[int, int] | None:
-        """What a pressed key does: the arrows aim, space or up shoots the current bubble, down the next one."""
+        """Returns what a pressed key does: the arrows aim, space or up shoots the current bubble, down the next one."""
         middle = (self.level.angles - 1) // 2
         self.aim = middle if self.aim is None else self.aim
         if key in (LEFT, RIGHT):
@@ -144,7 +144,7 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
         return {"board": board, "rays": self._look(ours, theirs), "state": state}
 
     def _look(self, ours: int, theirs: int) -> Array:
-        """What each direction's ray touches first."""
+        """Returns what each direction's ray touches first."""
         occupied = self.game.occupied
         others = occupied & ~(ours | theirs)
         numbers: list[float] = []

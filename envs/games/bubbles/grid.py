@@ -61,12 +61,12 @@ class Grid:
         self.rays = tuple(self._ray(angle) for angle in self.angles)
 
     def position(self, cell: int) -> Point:
-        """Centre of a cell."""
+        """Returns the centre of a cell."""
         row, column = divmod(cell, self.columns)
         return column + 0.5 + 0.5 * (row % 2), 0.5 + ROW_HEIGHT * row
 
     def connected(self, seed: int, within: int) -> int:
-        """All cells of the set `within` that a chain of neighbours in it joins to the set `seed`, its subset."""
+        """Returns the cells of the set `within` that chains of neighbours in it join to its subset `seed`."""
         width, not_first, even = self.columns, self._not_first, self._even
         # All cells grow at once, by shifts: 0.5 us a round, where walking from cell to cell costs 0.2 us a cell.
         while True:
@@ -81,7 +81,7 @@ class Grid:
             seed = grown
 
     def flight(self, angle: int, hit: Hit) -> list[Point]:
-        """A shot's way from the cannon over its bounces to its first touch, and the cell where it comes to rest."""
+        """Returns a shot's way from the cannon over its bounces to its first touch, and the cell where it rests."""
         way, left = [self.cannon], hit.distance
         for (ax, ay), (bx, by) in pairwise(self.rays[angle].points):
             share = min(left / _distance((ax, ay), (bx, by)), 1.0)
@@ -123,12 +123,12 @@ class Grid:
 
 @cache
 def grid(rows: int, columns: int, angles: int, widest_angle: float) -> Grid:
-    """The shared grid with a fan of `angles` shots from `-widest_angle` to `widest_angle` degrees."""
+    """Returns the shared grid with a fan of `angles` shots from `-widest_angle` to `widest_angle` degrees."""
     return Grid(rows, columns, angles, widest_angle)
 
 
 def _contact(start: Point, direction: Point, length: float, center: Point) -> float | None:
-    """How far along a segment a bubble first touches the one at `center`, or None."""
+    """Returns how far along a segment a bubble first touches the one at `center`, or None."""
     x, y = center[0] - start[0], center[1] - start[1]
     along = x * direction[0] + y * direction[1]
     off_square = x * x + y * y - along * along

@@ -53,7 +53,7 @@ class Painter:
         self._background = self._paint_background()
 
     def paint(self, game: Game, aim: int | None = None) -> Array:
-        """The game as it stands, with what the last shot cleared: (H, W, 3) uint8.
+        """Returns the game as it stands, with what the last shot cleared: (H, W, 3) uint8.
 
         Shows where the current bubble would fly at the angle `aim`; without one, where the last one flew.
         """
@@ -73,7 +73,7 @@ class Painter:
         return finish(picture, FINE)
 
     def point(self, x: float, y: float) -> Point:
-        """Where in the grid a point of the picture lies, given in shares of the picture's width and height."""
+        """Returns where in the grid a point of the picture lies, given in shares of the picture's width and height."""
         return (x * self.size[0] - self._left) / UNIT, (y * self.size[1] - HEADER) / UNIT
 
     def _at(self, point: Point) -> tuple[int, int]:
@@ -238,7 +238,7 @@ def _dots(points: list[Point], start: float, gap: float) -> list[Point]:
 
 
 def _bubble(color: RGB) -> Image.Image:
-    """A glassy ball, lit from the upper left, with alpha."""
+    """Returns a glassy ball, lit from the upper left, with alpha."""
     size = round(UNIT * 0.98)
     y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
     radius = np.sqrt(x * x + y * y)

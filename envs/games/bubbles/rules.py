@@ -130,7 +130,7 @@ class Game:
         return not self.occupied or self.used >= self.level.limit
 
     def look(self, angle: int, color: int) -> Shot:
-        """What a bubble of this colour would do at this angle. Changes nothing."""
+        """Returns what a bubble of this colour would do at this angle. Changes nothing."""
         occupied, tables = self.occupied, self.grid
         ray = tables.rays[angle]
         for hit in ray.hits:
@@ -179,7 +179,7 @@ class Game:
         return seconds + 0.1 if self.over else seconds
 
     def reward(self, shot: Shot) -> float:
-        """What the last shot earned."""
+        """Returns what the last shot earned."""
         level = self.level
         reward = level.shot_reward + level.clear_reward * (shot.popped.bit_count() + shot.dropped.bit_count())
         if not self.occupied:
@@ -197,6 +197,6 @@ class Game:
             hand[0] = self._draw()
 
     def _draw(self) -> int:
-        """A colour that is on the board, each as likely."""
+        """Returns a colour that is on the board, each as likely."""
         present = [color for color, cells in enumerate(self.board) if cells]
         return present[int(self.rng.random() * len(present))]

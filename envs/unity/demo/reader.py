@@ -46,7 +46,7 @@ class Demo(NamedTuple):
 
 
 def read_demo(path: Path) -> Demo:
-    """The demonstrations in a `.demo` file.
+    """Returns the demonstrations in a `.demo` file.
 
     A file whose recording was never closed is read as far as whole records go. The last record of an episode that was
     not ended only gives the final observation: nothing is known of what its action led to.
@@ -116,7 +116,7 @@ def _read(data: bytes) -> Demo:
 
 
 def _meta(data: bytes) -> tuple[Any, int]:
-    """The DemonstrationMetaProto, and where it ends."""
+    """Returns the DemonstrationMetaProto, and where it ends."""
     try:
         start, end = _delimited(data, 0)
         meta = message("demonstration_meta", "DemonstrationMetaProto").FromString(data[start:end])
@@ -130,7 +130,7 @@ def _meta(data: bytes) -> tuple[Any, int]:
 
 
 def _parameters(data: bytes, meta_end: int) -> tuple[Any, int]:
-    """The BrainParametersProto, and where it ends."""
+    """Returns the BrainParametersProto, and where it ends."""
     for position in _POSITIONS:
         if position < meta_end:
             continue
@@ -157,7 +157,7 @@ def _parameters(data: bytes, meta_end: int) -> tuple[Any, int]:
 
 
 def _records(data: bytes, position: int, count: int) -> list[tuple[int, int]]:
-    """Where each of `count` records starts and ends; all whole ones if it is 0, as where a recording was not closed."""
+    """Returns where each of `count` records starts and ends; 0 (of a recording not closed) means all whole ones."""
     records: list[tuple[int, int]] = []
     while not count or len(records) < count:
         try:
@@ -175,7 +175,7 @@ def _records(data: bytes, position: int, count: int) -> list[tuple[int, int]]:
 
 
 def _delimited(data: bytes, position: int) -> tuple[int, int]:
-    """Where the message lies whose length stands at `position`.
+    """Returns where the message lies whose length stands at `position`.
 
     Raises:
         _CutOffError: the file is too short for it.
@@ -195,7 +195,7 @@ def _delimited(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _pair(data: bytes, number: int, span: tuple[int, int]) -> Any:
-    """An AgentInfoActionPairProto, with FloatData as bytes."""
+    """Returns an AgentInfoActionPairProto, with FloatData as bytes."""
     try:
         pair = raw_class("AgentInfoActionPairProto").FromString(data[span[0] : span[1]])
     except (DecodeError, ValueError):
@@ -219,7 +219,7 @@ def _check_memory(records: int, spec: BehaviorSpec) -> None:
 
 
 def _parts(data: bytes, records: Sequence[tuple[int, int]], reader: AgentReader) -> Iterator[tuple[Agents, _Actions]]:
-    """All records, batch by batch. Agents have the number of their record, from 1."""
+    """Yields all records, batch by batch. Agents have the number of their record, from 1."""
     for first in range(0, len(records), _BATCH):
         numbers = range(first + 1, min(first + _BATCH, len(records)) + 1)
         pairs = [_pair(data, number, records[number - 1]) for number in numbers]
@@ -261,7 +261,7 @@ def _action(number: int, action: Any, spec: BehaviorSpec) -> tuple[Sequence[floa
 
 
 def _spans(done: Array) -> Iterator[tuple[int, int]]:
-    """For each episode its first record, and its last, which is no step."""
+    """Returns for each episode its first record, and its last, which is no step."""
     first = 0
     for last in np.flatnonzero(done).tolist():
         yield first, last
@@ -286,7 +286,7 @@ def _episode(agents: Agents, actions: _Actions, first: int, last: int) -> Demons
 
 
 def _forbidden(spec: BehaviorSpec, mask: Array, discrete: Array) -> int:
-    """How many of T steps chose what their mask (T, A) forbids."""
+    """Returns how many of T steps chose what their mask (T, A) forbids."""
     if not spec.masked:
         return 0
     starts = np.cumsum((0, *spec.branches))[:-1]

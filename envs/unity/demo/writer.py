@@ -115,7 +115,7 @@ class DemoWriter:
                 self._aside.unlink()
 
     def _meta(self) -> bytes:
-        """The first `PARAMETERS_AT` bytes of the file."""
+        """Returns the first `PARAMETERS_AT` bytes of the file."""
         meta = message("demonstration_meta", "DemonstrationMetaProto")(api_version=1, demonstration_name=self._name)
         if self._steps:
             # ML-Agents counts one episode more than have ended, for one that may be open, and takes the mean over all.
@@ -175,7 +175,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def _delimited(proto: Any) -> bytes:
-    """A message behind its length."""
+    """Returns a message behind its length."""
     serialized: bytes = proto.SerializeToString()
     length, prefix = len(serialized), bytearray()
     while length > 0x7F:

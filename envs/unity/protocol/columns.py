@@ -30,13 +30,13 @@ class MessageAgents:
             self.infos = list(self.infos)  # quicker to go through again
 
     def has(self, name: str) -> bool:
-        """Whether any agent has a number there that is not zero."""
+        """Returns whether any agent has a number there that is not zero."""
         if self.columns is not None:
             return bool(getattr(self.columns, name))
         return any(getattr(info, name) for info in self.infos)
 
     def field(self, name: str) -> list[Any]:
-        """(N,) one number of each."""
+        """Returns (N,) one number of each."""
         if self.columns is not None:
             values = getattr(self.columns, name)
             if len(values) == self.count:
@@ -46,18 +46,18 @@ class MessageAgents:
         return [getattr(info, name) for info in self.infos]
 
     def array(self, name: str, dtype: Any) -> Array:
-        """(N,) one number of each."""
+        """Returns (N,) one number of each."""
         return np.array(self.field(name), dtype) if self.has(name) else np.zeros(self.count, dtype)
 
     def masks(self) -> list[bytes]:
-        """(N,) a byte for each entry, 1 = disabled; empty = nothing is."""
+        """Returns (N,) a byte for each entry, 1 = disabled; empty = nothing is."""
         if self.columns is not None and len(self.columns.action_mask) in (0, self.count):
             return self.columns.action_mask[:]  # type: ignore[no-any-return]
         return [bytes(info.action_mask) for info in self.infos]
 
 
 def read_columns(agents: Any) -> Any:
-    """The columns of a raw `ListAgentInfoProto`: lists `id`, `reward`, …, as long as agents have the field.
+    """Returns the columns of a raw `ListAgentInfoProto`: lists `id`, `reward`, …, as long as agents have the field.
 
     `action_mask` and `observations` are lists of bytes: packed bools, and serialized messages.
     """
@@ -85,7 +85,7 @@ class FloatColumn:
         self._around = np.frombuffer(serialized.replace(marker, b""), np.uint8)
 
     def read(self, observations: Sequence[bytes]) -> Array | None:
-        """(N, size) float32 of serialized observations (N,), or None if they differ in more than their floats."""
+        """Returns (N, size) float32 of serialized observations (N,), or None if more than their floats differs."""
         joined = b"".join(observations)
         if len(joined) != len(observations) * self._length:
             return None

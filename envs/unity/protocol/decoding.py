@@ -73,7 +73,7 @@ class Decoder:
         self._readers: dict[str, AgentReader] = {}
 
     def decode(self, unity_output: Any) -> dict[str, Agents]:
-        """The agents in the `unity_output` of a `raw_message_class()`, by full behavior id; only ids that have some.
+        """Returns the agents in the `unity_output` of a `raw_message_class()`, by full behavior id; no id without any.
 
         Raises:
             PlayerFault: the message cannot be used.
@@ -147,7 +147,7 @@ class AgentReader:
         self._branch_starts = np.cumsum((0, *branches))[:-1]
 
     def read(self, agents: Any) -> Agents:
-        """The agents (N,) of one message, a `ListAgentInfoProto` that is not empty.
+        """Returns the agents (N,) of one message, a `ListAgentInfoProto` that is not empty.
 
         Raises:
             PlayerFault: one of them cannot be used.
@@ -194,7 +194,7 @@ class AgentReader:
         return tuple([arrays[i] for i in range(len(arrays))])
 
     def _float_columns(self, message: MessageAgents) -> dict[int, Array] | None:
-        """What `_floats` returns, of many agents; None where agents have to be visited one by one."""
+        """Returns what `_floats` returns, of many agents; None where agents have to be visited one by one."""
         count = len(self._layouts)
         if message.columns is None or len(self._raw) < count:
             return None
@@ -210,7 +210,7 @@ class AgentReader:
         return arrays
 
     def _floats(self, infos: Sequence[Any]) -> dict[int, Array]:
-        """What is not compressed, by its index and as on the wire: (N, *shape)."""
+        """Returns what is not compressed, by its index and as on the wire: (N, *shape)."""
         observed = [info.observations for info in infos]
         for info, observations in zip(infos, observed):
             if len(observations) != len(self._layouts):
@@ -235,7 +235,7 @@ class AgentReader:
         return arrays
 
     def _picture(self, info: Any, index: int, observation: Any) -> Array:
-        """(H, W, C) uint8."""
+        """Returns (H, W, C) uint8."""
         layout = self._layouts[index]
         if observation.compression_type != _PNG or observation.shape != layout.shape:
             kind = "PNGs" if observation.compression_type == _PNG else "no PNGs, but data"
@@ -278,18 +278,18 @@ class AgentReader:
 
 
 def agent_bytes(spec: BehaviorSpec) -> int:
-    """What the observations and the mask of one agent take in `Agents`."""
+    """Returns what the observations and the mask of one agent take in `Agents`."""
     observed = sum(prod(each.shape) * np.dtype(each.dtype).itemsize for each in spec.observations)
     return observed + spec.mask_size
 
 
 def behavior_name(behavior_id: str) -> str:
-    """The name in a full behavior id: `Striker` of `Striker?team=1`."""
+    """Returns the name in a full behavior id: `Striker` of `Striker?team=1`."""
     return behavior_id.partition("?")[0]
 
 
 def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes = b"", reset: bool = False) -> bytes:
-    """The serialized answer to a player's message.
+    """Returns the serialized answer to a player's message.
 
     Args:
         actions: by full behavior id, continuous (N, C) float32 and discrete (N, B) int32, in the order of the agents
@@ -339,7 +339,7 @@ class _Layout(NamedTuple):
 
 
 def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool | None) -> list[_Layout]:
-    """How a behavior's observations are sent, from those of its first agent."""
+    """Returns how a behavior's observations are sent, from those of its first agent."""
     layouts: list[_Layout] = []
     names: set[str] = set()
     for i, observation in enumerate(observations):
@@ -383,7 +383,7 @@ def _layout(where: str, name: str, observation: Any, channels_first: bool | None
 
 
 def _actions(behavior: str, parameters: Any) -> tuple[int, tuple[int, ...]]:
-    """How many continuous actions, and the sizes of the discrete branches."""
+    """Returns how many continuous actions, and the sizes of the discrete branches."""
     spec = parameters.action_spec
     continuous, branches = spec.num_continuous_actions, tuple(spec.discrete_branch_sizes)
     if not continuous and not spec.num_discrete_actions:  # players before version 1.3 of the protocol

@@ -223,7 +223,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> by
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    """A header field that is not indexed (RFC 7541); both shorter than 127 bytes."""
+    """Returns a header field that is not indexed (RFC 7541); both shorter than 127 bytes."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 

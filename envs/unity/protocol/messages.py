@@ -31,7 +31,7 @@ _PACKAGE = "mlagents_envs.communicator_objects"
 
 
 def message(module: str, name: str) -> Any:
-    """A message class of mlagents-envs: `message("agent_info", "AgentInfoProto")`."""
+    """Returns a message class of mlagents-envs: `message("agent_info", "AgentInfoProto")`."""
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}_pb2"), name)
 
 
@@ -42,7 +42,7 @@ def raw_message_class() -> Any:
 
 @cache
 def raw_class(name: str) -> Any:
-    """A message class, but that `FloatData.data` is bytes: packed little-endian float32, for `np.frombuffer`.
+    """Returns a message class, but that `FloatData.data` is bytes: packed little-endian float32, for `np.frombuffer`.
 
     On the wire the two are the same. Read so, an observation costs no Python float for each of its numbers.
 
@@ -108,7 +108,7 @@ class _Generated(Loader):
 
 
 def _descriptor_in(file: Path) -> bytes:
-    """The longest literal of a generated file: its serialized descriptor. Nothing of the file is executed."""
+    """Returns the longest literal of a generated file: its serialized descriptor. Nothing of the file is executed."""
     literals = [n.value for n in ast.walk(ast.parse(file.read_bytes())) if isinstance(n, ast.Constant)]
     longest: str | bytes = max((value for value in literals if isinstance(value, (str, bytes))), key=len)
     return longest if isinstance(longest, bytes) else longest.encode("latin1")

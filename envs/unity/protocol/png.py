@@ -17,7 +17,7 @@ from envs.spec import Array
 
 
 def read_pngs(data: bytes, shape: Sequence[int], mapping: Sequence[int]) -> Array:
-    """The image (H, W, C) uint8 of `shape` that is in `data`.
+    """Returns the image (H, W, C) uint8 of `shape` that is in `data`.
 
     Args:
         data: PNGs, one after another.
@@ -69,7 +69,7 @@ class _File(NamedTuple):
 
 
 def _split(data: bytes) -> list[_File]:
-    """The PNGs in `data`: at least one."""
+    """Returns the PNGs in `data`: at least one."""
     files = []
     start = data.find(_SIGNATURE)
     while start >= 0:
@@ -88,7 +88,7 @@ def _split(data: bytes) -> list[_File]:
 
 
 def _end(data: bytes, chunk: int) -> int:
-    """Where the PNG ends whose first chunk is at `chunk`."""
+    """Returns where the PNG ends whose first chunk is at `chunk`."""
     while chunk + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, chunk)
         chunk += 12 + length
@@ -98,7 +98,7 @@ def _end(data: bytes, chunk: int) -> int:
 
 
 def _decompress(file: _File) -> Array:
-    """(H, W, 3 or 4) uint8."""
+    """Returns (H, W, 3 or 4) uint8."""
     try:
         with Image.open(io.BytesIO(file.data), formats=["PNG"]) as image:
             if image.size != (file.width, file.height):  # a second header
@@ -109,7 +109,7 @@ def _decompress(file: _File) -> Array:
 
 
 def _map(planes: Array, mapping: Sequence[int], channels: int) -> Array:
-    """(H, W, P) to (H, W, C)."""
+    """Turns (H, W, P) into (H, W, C)."""
     targets = np.array(mapping)
     sources = [np.flatnonzero(targets == channel) for channel in range(channels)]
     if all(len(source) == 1 for source in sources):

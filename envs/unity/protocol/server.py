@@ -169,7 +169,7 @@ class PlayerServer:
         client.flush()
 
     def _answer(self, client: _Client, request: Request, at: float) -> bytes | None:
-        """What to answer at once, if anything."""
+        """Returns what to answer at once, if anything."""
         if self._closing:
             return _closing_message()
         try:
@@ -350,7 +350,7 @@ def _listen(port: int) -> tuple[list[socket.socket], int]:
 
 @cache
 def _has(host: str) -> bool:
-    """Whether this machine can listen there."""
+    """Returns whether this machine can listen there."""
     try:
         with socket.socket(_LOOPBACK[host], socket.SOCK_STREAM) as trial:
             trial.bind((host, 0))

@@ -76,7 +76,7 @@ class Agent:
         self._ask(observation, info, 0.0)
 
     def act(self, action: Any) -> None:
-        """One step with an AgentActionProto, and the next reset if the episode ends.
+        """Takes one step with an AgentActionProto, and the next reset if the episode ends.
 
         Raises:
             UserError: an action of another size than the spec's, or outside its branches.

@@ -44,12 +44,12 @@ class Settings:
             raise UserError(f"The trainer's side channel data cannot be read ({error}): {data!r}.") from error
 
     def parameters(self) -> dict[str, float]:
-        """Environment parameters for an episode: those with a sampler are drawn."""
+        """Returns environment parameters for an episode: those with a sampler are drawn."""
         return {name: source() for name, source in self._parameters.items()}
 
 
 def statistics(values: Mapping[str, float]) -> bytes:
-    """Side channel bytes that report `values`, each to be averaged."""
+    """Returns side channel bytes that report `values`, each to be averaged."""
     data = bytearray()
     for name, value in values.items():
         text = name.encode("ascii", "replace")
@@ -74,7 +74,7 @@ def _string(content: bytes) -> tuple[str, int]:
 
 
 def _source(content: bytes, at: int) -> Callable[[], float]:
-    """A parameter's value, or what draws it."""
+    """Returns a parameter's value, or what draws it."""
     (kind,) = struct.unpack_from("<i", content, at)
     if kind == _FLOAT:
         (value,) = struct.unpack_from("<f", content, at + 4)

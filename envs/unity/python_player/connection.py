@@ -24,7 +24,7 @@ class Closed(Exception):
 
 @contextlib.contextmanager
 def connected(port: int) -> Iterator[Callable[[bytes], bytes]]:
-    """The exchange of one serialized UnityMessageProto for another, with the trainer that listens on `port`.
+    """Returns the exchange of one serialized UnityMessageProto for another, with the trainer that listens on `port`.
 
     Raises:
         UserError: nobody listens there for 60 seconds.
@@ -164,7 +164,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> by
 
 
 def _string(text: bytes) -> bytes:
-    """A string of HPACK (RFC 7541) as it is; shorter than 127 bytes."""
+    """Returns a string of HPACK (RFC 7541) as it is; shorter than 127 bytes."""
     return bytes([len(text)]) + text
 
 

@@ -32,7 +32,7 @@ class Encoder:
         self._mapping = mapping
 
     def info(self) -> tuple[Any, Callable[[tuple[Array, ...]], None]]:
-        """A new AgentInfoProto (FloatData as bytes), and what writes rows (*shape) of the spec's observations to it."""
+        """Returns a new AgentInfoProto (FloatData as bytes), and what writes rows (*shape) of observations to it."""
         info = raw_message_class()().unity_output.rl_output.agentInfos[""].value.add()
         writers = [self._observation(info.observations.add(), observation) for observation in self._spec.observations]
 
@@ -84,7 +84,7 @@ def brain_parameters(proto: Any, spec: BehaviorSpec, behavior_id: str) -> None:
 
 
 def pngs(image: Array) -> bytes:
-    """PNGs, one after another, of three channels each, of an (H, W, C) uint8 image; what is missing to three is 0."""
+    """Returns an (H, W, C) uint8 image as PNGs, one after another, of three channels each; missing ones are 0."""
     from PIL import Image  # for players with images alone
 
     missing = -image.shape[2] % 3

@@ -17,7 +17,7 @@ _CLOSE = 400
 
 
 def claimed_fault(options: Options) -> At | None:
-    """The fault that this player is to have; with `once`, only the first player that comes for it has it."""
+    """Returns the fault that this player is to have; with `once`, only the first player that comes for it has it."""
     if options.fault and options.once:
         try:
             with open(options.once, "x"):
@@ -30,7 +30,7 @@ def claimed_fault(options: Options) -> At | None:
 
 
 def spoiled(fault: At, message: Any, number: int) -> bytes:
-    """The bytes of message `number`, with its fault; does not return where that is to die or to hang."""
+    """Returns the bytes of message `number`, with its fault; does not return where that is to die or to hang."""
     what, first = fault
     if number == first:
         if what in ("die", "hang"):
@@ -77,7 +77,7 @@ def _spoil_numbers(info: Any) -> None:
 
 
 def _lengthen(observation: Any) -> None:
-    """One entry more along the first axis."""
+    """Adds one entry along the first axis."""
     length = observation.shape[0]
     observation.shape[0] = length + 1
     if observation.HasField("float_data"):

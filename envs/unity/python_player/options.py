@@ -62,7 +62,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The options that the arguments of a command line ask for.
+    """Returns the options that the arguments of a command line ask for.
 
     Raises:
         UserError: an unknown key, a value that cannot be used, no env.
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def _sorted_out(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """`key=value` words, and flags (in lower case) with their values."""
+    """Returns `key=value` words, and flags (in lower case) with their values."""
     words: dict[str, str] = {}
     flags: dict[str, str] = {}
     flag = None

@@ -73,7 +73,7 @@ class PlayerClient:
             self._act(self._exchange_bytes(data))
 
     def _introduce(self) -> None:
-        """Initialization: who this is; the answer brings the seed and what the trainer is capable of."""
+        """Introduces itself; the answer brings the seed and what the trainer is capable of."""
         hello = self._message.unity_output.rl_initialization_output
         hello.name = self._options.env.behavior
         hello.communication_version = self._options.version
@@ -93,7 +93,7 @@ class PlayerClient:
         return agent
 
     def _schedule(self, agent: Agent, now: float) -> None:
-        """Its next message is due once what it does has lasted, from `now`."""
+        """Plans its next message, which is due once what it does has lasted, from `now`."""
         scale = self._settings.time_scale
         seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
         heapq.heappush(self._due, (now + seconds, agent.index, agent))
@@ -159,7 +159,7 @@ class PlayerClient:
         self._exchange_bytes(self._serialized())
 
     def _serialized(self) -> bytes:
-        """The next message."""
+        """Returns the next message."""
         self._message.header.status = _OK
         self._sent += 1
         if self._fault:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,11 @@ def test_a_kind_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_what_managers_of_the_version_before_have_left_is_known(state: dict[str, Any], tmp_path: Path) -> None:
     with env_of("env.id=CartPole-v1", "env.instances=3").make_manager(Setup(3, tmp_path, resume=state)) as manager:
         assert manager.begun.tolist() == [3, 1, 0]
+
+
+def test_a_fresh_process_knows_the_keys_of_built_in_kinds() -> None:
+    code = "from trainer.config.compose import compose; from trainer.config.schema import TrainConfig\n"
+    code += "env = compose(['env.id=A-v0', 'env.kwargs.length=3'], TrainConfig, 'config').env; print(env.kwargs)\n"
+    code += "env = compose(['env=unity', 'env.executable=a=b,c'], TrainConfig, 'config').env; print(env.executable)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'length': 3}\na=b,c\n"
