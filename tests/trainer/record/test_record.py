@@ -116,7 +116,7 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         ),
         (
             ["env=basic", "player=tests.trainer.bots:left"],
-            "left: module tests.trainer.bots has no left",
+            "player: tests.trainer.bots:left: module tests.trainer.bots has",
         ),
         (["env=basic", "player=tests.trainer.bots:NUMBER"], "player=tests.trainer.bots:NUMBER is int, not a function"),
         (
