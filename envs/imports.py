@@ -39,7 +39,7 @@ def imported_module(module: str, what: str) -> ModuleType:
     """
     name = module
     try:
-        if module.endswith(".py"):
+        if module.endswith(".py") or "/" in module:
             if not Path(module).expanduser().is_file():
                 raise UserError(f"{what}: there is no file {module} (seen from {Path.cwd()})")
             name = file_module(module)

@@ -80,6 +80,7 @@ def test_an_environment_is_played_in_spawned_processes(tmp_path, entry):
         ),
         ("envs/spec.py", "envs.castle:Castle-v0", "Rename it, or write ./envs/castle.py in place of envs.castle"),
         ("envs/unity/x.py", "envs.castle:Castle-v0", "is refused: {1}/envs/unity cannot be imported"),
+        ("castles.py", "./castle:Castle-v0", "there is no file ./castle (seen from {1})"),
         ("castles.py", "castles:Castle-v0", "castles:Castle-v0' cannot be imported"),
         ("envs/__init__.py", "envs.castle:Castle-v0", "{0} fails, ValueError: mine"),
         ("envs/games/x.py", "envs.games:X-v0", "write ./envs/games/__init__.py in place of envs.games"),
