@@ -151,7 +151,7 @@ def test_in_real_time_nothing_pressed_is_an_action_too(demo, monkeypatch):
         (["env=basic", "keys.lefft=1"], "keys.lefft=1: there is no such key; names are left, space"),
         (
             ["env=basic", "keys.left=3"],
-            "keys.left=3 is no action of the environment: the action space takes 0..2, not 3",
+            "keys.left=3 is not an action of the environment: the action space takes 0..2, not 3",
         ),
         (
             ["env=basic", "fps=20"],

@@ -43,7 +43,7 @@ def test_weights_that_are_none_reach_neither_actors_nor_checkpoints(
     assert 0 < int(saved["Oracle-v0/updates"]) < 200
 
 
-def test_losses_that_are_none_are_skipped_and_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_that_are_not_finite_are_skipped_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     critic_loss, calls = algorithms.sac.sac.critic_loss, []
 
     def spoiled(*args: torch.Tensor) -> tuple[torch.Tensor, ...]:
