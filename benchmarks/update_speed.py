@@ -5,7 +5,8 @@ same layers and ReLUs, the same batches and the same settings, in turns in this 
 CPU, and on a GPU where there is one. Timed is learning alone: drawing batches, moving them, gradient steps, targets.
 Games, acting, writing rows, publishing weights and showing metrics are left out on both sides.
 
-SAC: `SAC.update()` against `SAC.train()`, of which each call makes 20 updates, so that its logging costs little.
+SAC: `SAC.update()` against `SAC.train()`, of which each call makes 20 updates, so that its logging costs little; the
+textbook cases leave its accelerator out (`algorithm.accelerate=false`).
 PPO: `PPO.update()` on a new rollout against `PPO.train()` on a filled rollout buffer; a sample counts once, however
 often it is passed over. Each side learns in its own way. Within an update, ours also evaluates the rollout's values,
 log-probabilities, advantages and targets, which theirs is given; ours normalises observations and leaves out steps that
@@ -37,7 +38,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from benchmarks.report import machine, machine_line, table
 from benchmarks.update_contenders import AGENTS, REPLAY_ROWS, Contender, Settings, contenders, filled_rows, random_data
 from buffers.replay import Replay
@@ -47,6 +50,8 @@ from trainer.__main__ import main as train
 CASES: dict[str, Settings] = {
     "sac_64": SACSettings(network=NetworkSettings([64, 64]), batch_size=64),
     "sac_256": SACSettings(network=NetworkSettings([256, 256]), batch_size=256),
+    "sac_64_textbook": SACSettings(network=NetworkSettings([64, 64]), batch_size=64, accelerate=False),
+    "sac_256_textbook": SACSettings(network=NetworkSettings([256, 256]), batch_size=256, accelerate=False),
     "ppo_64": PPOSettings(network=NetworkSettings([64, 64]), rollout_size=2048, minibatch_size=64, epochs=10),
 }
 DRAW, MEMORY = "draw", "memory"

@@ -1,10 +1,10 @@
-"""`python -m trainer.container train|serve`: what a managed container runs, by SageMaker's contract.
+"""`outstep container train|serve`: what a managed container runs, by SageMaker's contract.
 
-`train` takes hyperparameters as overrides of `python -m trainer`, trains in a folder that outlives the machine, resumes
+`train` takes hyperparameters as overrides of `outstep train`, trains in a folder that outlives the machine, resumes
 if that holds a checkpoint, and hands over models; `serve` serves the one model that is there. All files lie below
 `/opt/ml`, or the folder in the environment variable `OUTSTEP_ML_ROOT`.
 
-Exit statuses are those of `python -m trainer` and `trainer.serve`. Why a training failed stands in `output/failure`.
+Exit statuses are those of `outstep train` and `trainer.serve`. Why a training failed stands in `output/failure`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
-from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.config.schema import TrainConfig
 from trainer.export.model_file import SUFFIX
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
@@ -36,7 +36,10 @@ METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "sa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Trains or serves as a managed container does, after SageMaker's contract.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
@@ -131,49 +134,7 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
         (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins again
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")
-    if isinstance(config.env, UnityConfig):
-        config = replace(config, env=_with_game(config.env, channels))
-    return config
-
-
-def _with_game(env: UnityConfig, channels: Mapping[str, Path]) -> UnityConfig:
-    """Returns `env` with the executable of the game in a channel, and makes it executable: storage has no permissions.
-
-    Raises:
-        UserError: there is no game, or several; or it cannot be made executable.
-    """
-    if env.registry is not None or env.player is not None:
-        return env
-    game = _only_game(channels) if env.executable is None else Path(env.executable)
-    try:
-        if game.is_file() and not os.access(game, os.X_OK):
-            game.chmod(game.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UserError(f"{game} cannot be made executable ({error.strerror}): let its channel come by File") from error
-    return replace(env, executable=str(game))
-
-
-def _only_game(channels: Mapping[str, Path]) -> Path:
-    games = [game for folder in channels.values() for game in _games(folder)]
-    if len(games) == 1:
-        return games[0]
-    if games:
-        raise UserError(f"there are several games, choose one with env.executable=: {', '.join(map(str, games))}")
-    looked = ", ".join(map(str, channels.values())) or "there is no channel"
-    raise UserError(
-        f"env=unity, but no channel holds a game for Linux ({looked}): put the build, Game.x86_64 with its folder "
-        "Game_Data, into one"
-    )
-
-
-def _games(folder: Path) -> list[Path]:
-    """Returns the Unity builds for Linux below `folder`: `Game.x86_64`, or `Game` beside a folder `Game_Data`."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and (file.suffix == ".x86_64" or (not file.suffix and file.with_name(f"{file.name}_Data").is_dir()))
-    )
+    return replace(config, env=config.env.with_files(channels))
 
 
 def _channels(root: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""`python -m trainer.convert trainer_config.yaml`: an ML-Agents trainer YAML becomes an experiment of ours.
+"""`outstep convert trainer_config.yaml`: an ML-Agents trainer YAML becomes an experiment of ours.
 
 Every key is converted, or reported with what to do instead. ML-Agents' defaults that are not ours are written out:
 a converted run means the same.
@@ -20,7 +20,7 @@ from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import Left, mapping, number, read
 
-_USAGE = "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]"
+_USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
 _UNLIMITED_RESTARTS = 1_000_000
 _NO_NAME = r"[^A-Za-z0-9_-]"
 """What the name of an experiment may not hold, for Hydra."""
@@ -29,7 +29,10 @@ _VALUE = re.compile(r"[-\d_]*(e-?\d+)?|true|false|null|nan|-?inf", re.IGNORECASE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Converts the file that `argv` names, and prints the file written, what has no counterpart, and how to train.
+    """Turns an ML-Agents YAML into an experiment of ours.
+
+    Prints the file written, what has no counterpart, and how to train. `argv` is the command line without the program's
+    name.
 
     Returns:
         The exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
@@ -231,7 +234,7 @@ def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -
     if left:
         lines += ["", "what has no exact counterpart, and what to do:"]
         lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
-    command = f"python -m trainer --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
+    command = f"outstep train --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
     if "executable" not in experiment.get("env", {}):
         lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
         command += " env.executable=..."

@@ -306,8 +306,8 @@ CHECKPOINT: dict[str, Key] = {
     "resume": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
     "load_model": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
     "force": _left(Kind.switch, "every run gets a folder of its own, none is written over: nothing to do"),
-    "train_model": _left(Kind.switch, "python -m trainer always trains: nothing to do", moot=True),
-    "inference": _left(Kind.switch, "a trained policy is played by python -m trainer.evaluate run=runs/... env=unity"),
+    "train_model": _left(Kind.switch, "outstep train always trains: nothing to do", moot=True),
+    "inference": _left(Kind.switch, "a trained policy is played by outstep evaluate run=runs/... env=unity"),
 }
 TORCH: dict[str, Key] = {"device": _TEXT}
 

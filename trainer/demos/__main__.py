@@ -1,4 +1,4 @@
-"""`python -m trainer.demos show FILE…`: what `.demo` files hold."""
+"""`outstep demos show FILE…`: what `.demo` files hold."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import numpy as np
 
 from envs.spec import UserError
 from envs.unity.demo.reader import Demo, read_demo
-from trainer.demos.load import find_demos
 from trainer.config.errors import misused
+from trainer.demos.load import find_demos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
-    parser = argparse.ArgumentParser("python -m trainer.demos", description="Shows what demonstrations hold.")
+    """Shows what demonstration files (.demo) hold.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
+    """
+    parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")
     show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import demo_paths, memory_size
+from algorithms.rewards.registry import RewardSettings
+from algorithms.settings import AlgorithmSettings
 from buffers.demonstrations import demonstration_rows
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
@@ -20,8 +21,17 @@ from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 
 Digests = Mapping[str, Sequence[Sequence[str]]]
-"""The demonstrations of a behavior, as JSON can hold them: by the key of a path, relative to the behavior's settings, the
-name and SHA-256 of each file."""
+"""The demonstrations of a behavior, as JSON: by the key of a path, relative to the behavior's settings, the name and
+SHA-256 of each file."""
+
+
+def demo_paths(algorithm: AlgorithmSettings, rewards: RewardSettings) -> dict[str, str]:
+    """Returns where demonstrations are taken from, by the keys that say so, relative to a behavior's settings."""
+    parts = {
+        **{f"reward.{name}": signal.demo_paths() for name, signal in rewards.items()},
+        "algorithm": algorithm.demo_paths(),
+    }
+    return {f"{part}.{key}": path for part, paths in parts.items() for key, path in paths.items() if path is not None}
 
 
 def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
@@ -35,7 +45,7 @@ def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows]
     settings, _ = settings_of(config, spec.name)
     for path, key in demos_of(config, spec.name).items():
         demos = read_demos(path, key)
-        rows[path] = demonstration_rows(spec, _fit(demos, spec), memory_size(settings.network.memory))
+        rows[path] = demonstration_rows(spec, _fit(demos, spec), settings.network.memory.numbers)
         files[path] = [[str(file), demo.digest] for file, demo in demos]
     return rows, {key: files[path] for key, path in demo_paths(*settings_of(config, spec.name)).items()}
 
@@ -211,7 +221,7 @@ def _kind(spec: ObservationSpec) -> str:
 
 
 def _how_to_record(file: Path) -> str:
-    return f"record it: python -m trainer.record env=... player=... to={file}"
+    return f"record it: outstep record env=... player=... to={file}"
 
 
 _ROUNDING = 1e-3

@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate run=runs/… episodes=5 video=true`: plays a trained policy and prints what it scores.
+"""`outstep evaluate run=runs/… episodes=5 video=true`: plays a trained policy and prints what it scores.
 
 Episodes are divided evenly among instances beforehand, so that short ones are not over-represented. Resets have other
 seeds than in training. The results are described in `trainer.evaluate.results`.
@@ -13,30 +13,24 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from envs.config import EnvConfig
 from envs.gym import video
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.compose import as_dict, load_config, run_command
-from trainer.config.schema import EnvConfig, EvaluateConfig, GymConfig, UnityConfig
+from trainer.config.schema import EvaluateConfig
 from trainer.evaluate.play import evaluate
 from trainer.evaluate.results import RESULTS, Evaluation, PlayedEpisode, place_of, save_evaluation, scalars
-from trainer.runtime.env_factory import check_env
 from trainer.saved_policy import load_checkpoint
 from trainer.telemetry.tensorboard import TensorBoard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Plays episodes with a trained policy and reports what it scores, with videos if wanted.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, EvaluateConfig, "evaluate", _check, _evaluate)
-
-
-def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:
-    """Returns the configuration of the same environment with a wrapper that films episodes into `folder`."""
-    if not isinstance(env, GymConfig):
-        raise UserError("video=true: a Unity player draws in a window of its own, which cannot be filmed from here")
-    wrapper = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
-    kwargs = {**env.kwargs, "render_mode": "rgb_array"}
-    return replace(env, kwargs=kwargs, wrappers=[*env.wrappers, wrapper])
 
 
 def _check(config: EvaluateConfig) -> None:
@@ -47,9 +41,7 @@ def _check(config: EvaluateConfig) -> None:
     saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
-    check_env(_filmed(env, Path()) if config.video else env)
+    (env.filmed(Path()) if config.video else env).for_evaluation(min(config.episodes, env.instances)).check()
 
 
 def _evaluate(config: EvaluateConfig) -> int:
@@ -60,12 +52,12 @@ def _evaluate(config: EvaluateConfig) -> int:
     try:
         place.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".playing-", dir=place, ignore_cleanup_errors=True) as folder:
-            saved = replace(saved, env=_filmed(env, Path(folder)) if config.video else env)
+            saved = replace(saved, env=env.filmed(Path(folder)) if config.video else env)
             played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
             evaluation, videos = _evaluation(config, checkpoint, env, played, Path(folder))
             _print_figures(checkpoint, config.episodes, evaluation)
             written = save_evaluation(evaluation, Path(config.run), videos)
-        named = isinstance(env, UnityConfig) or len(evaluation.figures) > 1
+        named = len(env.behaviors) != 1 or len(evaluation.figures) > 1
         board = TensorBoard(place)
         board.values(evaluation.samples, 0.0, scalars(evaluation, named))
         board.close()

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.gym.lockstep import LockstepManager
-from envs.spec import Array, Decisions
+from envs.api import Manager, Setup
+from envs.spec import Array, BehaviorSpec, Decisions
 from trainer.checkpoint import Checkpoint
-from trainer.config.schema import GymConfig, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import PlayedEpisode
-from trainer.runtime.env_factory import Instances, make_manager
 from trainer.saved_policy import trained_policy
 
 if TYPE_CHECKING:
     from algorithms.policy import Policy
 
-Act = Callable[[str, Decisions, Array], tuple[Array, Array]]
-"""Chooses actions: from a behavior, its decisions, and which of them begin an episode (N,) bool, to continuous (N, C)
-and discrete (N, D) actions."""
+Act = Callable[[Decisions, Array], tuple[Array, Array]]
+"""Chooses actions: from decisions of a behavior, and which of them begin an episode (N,) bool, to continuous (N, C) and
+discrete (N, D) actions."""
 
 
 def evaluate(
@@ -33,36 +32,30 @@ def evaluate(
 ) -> list[PlayedEpisode]:
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
-    Gymnasium environments go in lock-step and as fast as they can, so one seed always draws the same. Unity plays at
-    its time scale.
+    Environments that are reproducible go in lock-step: one seed then always draws the same.
 
     Raises:
         UserError: the environment does not fit the checkpoint, or fails.
     """
-    env = replace(config.env, instances=min(episodes, config.env.instances))
-    if isinstance(env, GymConfig):
-        env = replace(env, time_scale=0)
-    agents: dict[str, PolicyAgent] = {}
-    made = make_manager(env, seed, checkpoint.path.parents[1] / "players" / "evaluation")
-    with LockstepManager(made) if isinstance(env, GymConfig) else made as manager:
+    env = config.env.for_evaluation(min(episodes, config.env.instances))
+    with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
+        manager.lockstep = env.reproducible
         manager.start()
-
-        def act(behavior: str, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
-            if behavior not in agents:
-                policy = trained_policy(config, checkpoint, manager.specs[behavior])
-                agents[behavior] = PolicyAgent(policy, seed, deterministic)
-            return agents[behavior].act(decisions.agent, decisions.observations, decisions.mask, begun)
-
-        return play(manager, act, episodes)
+        return play(
+            manager,
+            lambda spec: PolicyAgent(trained_policy(config, checkpoint, spec), seed, deterministic).play,
+            episodes,
+        )
 
 
-def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[PlayedEpisode]:
+def play(manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int) -> list[PlayedEpisode]:
     """Plays `episodes` episodes of each behavior on a started manager's instances; returns them as they end.
 
     Each instance plays its share: of each behavior the first that begin in it, even if others end before them.
     """
     share, more = divmod(episodes, manager.instances)
     running: dict[tuple[str, int], _Running] = {}
+    acts: dict[str, Act] = {}
     to_begin: dict[str, Array] = {}
     """By behavior: episodes that each instance has yet to begin."""
     played: list[PlayedEpisode] = []
@@ -91,7 +84,9 @@ def play(manager: Instances | LockstepManager, act: Act, episodes: int) -> list[
                 running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
                 left[instance] -= left[instance] > 0
             if len(decisions.agent):
-                manager.send(behavior, decisions.agent, *act(behavior, decisions, begun))
+                if behavior not in acts:
+                    acts[behavior] = make_act(manager.specs[behavior])
+                manager.send(behavior, decisions.agent, *acts[behavior](decisions, begun))
     return played
 
 
@@ -104,6 +99,10 @@ class PolicyAgent:
         self._policy, self._deterministic = policy, deterministic
         self._generator = torch.Generator().manual_seed(seed)
         self._memory: dict[int, Array] = {}
+
+    def play(self, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
+        """Acts for decisions (N,), some of which have `begun` an episode (N,): an `Act`."""
+        return self.act(decisions.agent, decisions.observations, decisions.mask, begun)
 
     def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
         """Returns continuous (N, C) and discrete (N, D) actions of agents (N,); `begun` (N,) marks a new episode."""

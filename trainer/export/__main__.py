@@ -1,4 +1,4 @@
-"""`python -m trainer.export run=runs/… to=Snoopy.onnx`: writes a trained policy as a model that Unity opens.
+"""`outstep export run=runs/… to=Snoopy.onnx`: writes a trained policy as a model that Unity opens.
 
 The inputs and outputs of a model are described in `algorithms.onnx.contract`. Training runs write models of their
 checkpoints themselves.
@@ -20,7 +20,10 @@ from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Writes a trained policy as an ONNX model, which Unity opens.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, ExportConfig, "export", _check, _export)
 
 

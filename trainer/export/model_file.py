@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from envs.spec import Array, UserError
-from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.config.schema import TrainConfig
 from trainer.serve.onnx_policy import Model
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def exported_model(policy: Policy, config: TrainConfig) -> bytes:
     """
     from algorithms.onnx.build import build_model  # imports torch, which takes seconds
 
-    content: bytes = build_model(policy, channels_last=isinstance(config.env, UnityConfig)).SerializeToString()
+    content: bytes = build_model(policy, channels_last=config.env.channels_last).SerializeToString()
     if find_spec("onnxruntime") is not None:
         _check_acts_alike(Model(content, f"the model of {policy.spec.name!r}"), policy)
     return content

@@ -1,4 +1,4 @@
-"""`python -m trainer.record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
+"""`outstep record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
 
 Exit statuses: 0 it ended as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
 However a recording ends, the file holds every complete episode.
@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, behavior_spec
+from envs.api import Setup
+from envs.config import EnvConfig
+from envs.gym.adapter import Env, GymEnv, behavior_spec
 from envs.gym.spaces import ActionCodec
 from envs.imports import imported
 from envs.seeding import episode_seed
@@ -30,16 +32,18 @@ from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
 from trainer.config.compose import load_config, run_command
 from trainer.config.errors import one_line
-from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
-from trainer.evaluate.play import PolicyAgent
-from trainer.record.episodes import Act, Demonstrator, Moment, Recorded, record_gym, record_players
+from trainer.config.schema import RecordConfig, TrainConfig
+from trainer.evaluate.play import Act, PolicyAgent
+from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, record_players
 from trainer.record.human import Person, check_window
-from trainer.runtime.env_factory import check_env, gym_env, make_manager
 from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Records the play of a bot, a person or a trained policy as demonstrations.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
 
 
@@ -59,9 +63,7 @@ def _check(config: RecordConfig) -> None:
     if run is not None:
         load_checkpoint(config.player)
     env = _env_of(config)
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
-    if config.player in _OWN and not isinstance(env, GymConfig):
+    if config.player in _OWN and env.gym_env() is None:
         raise UserError(
             f"player={config.player} plays Gymnasium environments. In Unity a person is recorded in the Editor, by the "
             "component Demonstration Recorder of ML-Agents; here, give package.module:Name or the folder of a run"
@@ -70,7 +72,7 @@ def _check(config: RecordConfig) -> None:
         check_window()
     elif run is None and config.player != "bot":
         _factory(config.player)
-    check_env(env)
+    env.check()
 
 
 def _record(config: RecordConfig) -> int:
@@ -118,39 +120,40 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
     """Yields the episodes as they are played; nothing begins before the first is asked for."""
     env, player = _env_of(config), str(config.player)
     saved, rng = _run_of(player), random.Random(config.seed)
-    if isinstance(env, GymConfig):
+    gym = env.gym_env()
+    if gym is not None:
         with ExitStack() as stack:
-            made, spec = _make_gym(env, config, stack)
+            made, spec = _make_gym(gym, config, stack)
             who = _gym_player(config, made, spec, saved, rng, stopped)
             stack.callback(who.close)
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
     logs = Path(player if saved else "runs") / "players" / "recording"
-    with make_manager(env, config.seed, logs) as manager:
+    with env.make_manager(Setup(config.seed, logs)) as manager:
         manager.start()
         make_act = partial(_act_function, config, saved, rng)
         yield record_players(manager, make_act, config.episodes, stopped)
 
 
-def _make_gym(config: GymConfig, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
-    """Returns the environment, reset once, and its behavior."""
-    recipe, human = gym_env(config), record.player == "human"
+def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
+    """The environment, reset once, and its behavior."""
+    human = record.player == "human"
     try:
-        env = recipe.make(render=human)
+        env = gym.make(render=human)
     except UserError:
         raise
     except Exception as error:
         pictures = " so that it renders pictures" if human else ""
-        raise UserError(f"environment {config.id!r} cannot be made{pictures}: {one_line(error)}") from error
+        raise UserError(f"environment {gym.id!r} cannot be made{pictures}: {one_line(error)}") from error
     stack.callback(env.close)
     if human and env.render_mode != "rgb_array":
-        raise UserError(f"player=human needs pictures, and {config.id!r} does not render rgb_array")
+        raise UserError(f"player=human needs pictures, and {gym.id!r} does not render rgb_array")
     try:
         _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
     except Exception as error:  # whatever its code does
-        raise UserError(f"environment {config.id!r} cannot be reset: {one_line(error)}") from error
-    return env, behavior_spec(env, recipe.behavior, "action_mask" in info)
+        raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
+    return env, behavior_spec(env, gym.behavior, "action_mask" in info)
 
 
 def _gym_player(
@@ -195,8 +198,7 @@ class _Trained(Demonstrator):
 def _act_function(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
     """Returns what plays Unity's agents: a run's policy, or one bot for all, made from the behavior's spec."""
     if saved is not None:
-        trained = _trained(config, saved, spec)
-        return lambda decisions, begun: trained.act(decisions.agent, decisions.observations, decisions.mask, begun)
+        return _trained(config, saved, spec).play
     bot = _made(str(config.player), spec, rng)
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
@@ -246,7 +248,7 @@ def _factory(path: str) -> Callable[..., Any]:
 def _run_of(player: str | None) -> TrainConfig | None:
     """Returns the configuration of the run that plays; None if it is not a run."""
     player = str(player)
-    if player in _OWN or (re.fullmatch(r"\w+(\.\w+)*:\w+", player) and not Path(player).exists()):
+    if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
@@ -300,7 +302,10 @@ class _Interrupt:
 
 
 _OWN = ("bot", "human")
-_PLAYERS = "give player=bot (the game's own), human, package.module:Name, or the folder of a run, such as runs/..."
+_PLAYERS = (
+    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, or the folder of a run, such as "
+    "runs/..."
+)
 
 
 if __name__ == "__main__":

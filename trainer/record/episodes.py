@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.api import Manager
 from envs.gym.adapter import Env, GymAdapter
 from envs.gym.spaces import ActionCodec, scalar_metrics
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, Demonstration, StepResults, UserError
-from trainer.runtime.env_factory import Instances
+from envs.spec import Array, BehaviorSpec, Demonstration, StepResults, UserError
+from trainer.evaluate.play import Act
 
 
 class Recorded(NamedTuple):
@@ -67,10 +68,6 @@ class Restart(Exception):
     """The demonstrator wants this episode again, from its start."""
 
 
-Act = Callable[[Decisions, Array], tuple[Array, Array]]
-"""Plays Unity's agents: from decisions, and which begin an episode (N,) bool, to continuous and discrete actions."""
-
-
 def record_gym(
     env: Env, spec: BehaviorSpec, player: Demonstrator, episodes: int, seed: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
@@ -95,7 +92,7 @@ def record_gym(
 
 
 def record_players(
-    manager: Instances, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
+    manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
     """Plays `episodes` episodes with a started manager's agents, or fewer if `stopped` becomes true.
 

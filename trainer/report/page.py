@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from envs.config import Stepping
 from trainer.config.compose import as_dict, load_config
-from trainer.config.schema import GymConfig, Stepping, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, Figure, load_evaluations
 from trainer.report.curves import Events, read_events, sections
 from trainer.report.drawing import SERIES, draw
@@ -116,17 +117,11 @@ def _summary(run: Path, events: Events) -> dict[str, Any] | None:
 def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Returns what was trained, on what, and when."""
     env = config.env
-    if isinstance(env, GymConfig):
-        game = env.id
-    else:
-        sources = as_dict(env)
-        game = next((str(sources[key]) for key in ("executable", "registry", "player") if sources[key]), "the Editor")
-        game = f"Unity: {game}"
     algorithms = {config.algorithm.name, *(each.algorithm.name for each in config.behaviors.values())}
     instances = (summary or {}).get("layout") or f"{env.instances} instances"
     lockstep = ", in lock-step" if env.stepping is Stepping["lockstep"] and "lock-step" not in instances else ""
     facts = [
-        ("environment", game),
+        ("environment", env.label),
         ("algorithm", ", ".join(sorted(name.upper() for name in algorithms))),
         ("games", instances + lockstep),
         ("seed", str(config.seed)),

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from algorithms.settings import AlgorithmSettings, least_rows
+from algorithms.settings import AlgorithmSettings
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
-from trainer.config.schema import DEFAULT_BEHAVIOR, GymConfig, TrainConfig, settings_of
-from trainer.runtime.env_factory import gym_env
+from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 from trainer.runtime.policy_store import weights_bytes
 
 if TYPE_CHECKING:
@@ -29,11 +28,10 @@ def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
     """Returns, for `Shared`, the bytes of each known behavior, and how many others may come, of how many bytes each.
 
     Raises:
-        UserError: `behaviors` leaves out the behavior of a Gymnasium environment.
+        UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if isinstance(config.env, GymConfig):
-        name = gym_env(config.env).behavior
-        return {name: _bytes(config, name)}, 0, 0
+    if known := config.env.behaviors:
+        return {name: _bytes(config, name) for name in known}, 0, 0
     named = {name: _bytes(config, name) for name in config.behaviors if name != DEFAULT_BEHAVIOR}
     if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         return named, 0, 0
@@ -51,7 +49,7 @@ def divide_arena(
     weights = weights_bytes(policy.flat.numel())
     layout = Layout(spec, policy.memory_size)
     fitting = layout.capacity(max(0, len(arena) - weights))
-    least = least_rows(settings) if settings.buffer_capacity is None else settings.buffer_capacity
+    least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
     if fitting < least:
         needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
         raise UserError(

@@ -13,27 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from buffers.rows import Writer, observation_names
+from envs.api import Manager
 from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.telemetry.statistics import Episode, Statistics
-
-
-class Manager(Protocol):
-    """What the collector needs of `EnvManager`, `LockstepManager` and `UnityManager`."""
-
-    @property
-    def specs(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
-    @property
-    def samples(self) -> Array: ...  # noqa: D102
-    @property
-    def busy_seconds(self) -> Array: ...  # noqa: D102
-    @property
-    def layout(self) -> str: ...  # noqa: D102
-
-    def recv(self, timeout: float | None) -> dict[str, Ready]: ...  # noqa: D102
-    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None: ...  # noqa: D102
-    def state(self) -> Any: ...  # noqa: D102
 
 
 class Actor(Protocol):

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buffers.rows import Writer
-from envs.gym.lockstep import LockstepManager
-from envs.gym.manager import EnvManager
+from envs.api import Setup
+from envs.config import Stepping
 from envs.spec import BehaviorSpec
-from trainer.config.schema import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
+from trainer.config.schema import Device, Mode, TrainConfig, settings_of
 from trainer.runtime.behaviors import divide_arena
 from trainer.runtime.collector import Channel, Collector
-from trainer.runtime.env_factory import make_manager
 from trainer.runtime.ipc import Message, Shared
 
 PLAYERS = "players"
@@ -72,15 +71,17 @@ class CollectorHost:
         self._resume = resume or {}
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
-        self.instances = make_manager(
-            config.env,
-            config.seed,
-            folder / PLAYERS,
-            min_instances=config.env.min_instances,
-            begun=shared.begun,
-            record_actions=self._inline,
-            resume=self._resume.get("manager"),
+        self.instances = config.env.make_manager(
+            Setup(
+                config.seed,
+                folder / PLAYERS,
+                min_instances=config.env.min_instances,
+                begun=shared.begun,
+                record_actions=self._inline,
+                resume=self._resume.get("manager"),
+            )
         )
+        self.instances.lockstep = self._inline or config.env.stepping is Stepping["lockstep"]
 
     @contextmanager
     def open(self) -> Iterator[Collector]:
@@ -90,9 +91,7 @@ class CollectorHost:
             import torch  # takes a second or more, in which instances start
 
             torch.set_num_threads(1)
-            lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
-            manager = LockstepManager(self.instances) if lockstep else self.instances
-            self.collector = Collector(manager, self._open_channel, self._config.stop.samples)
+            self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
             for behavior in self.instances.specs:
                 self.collector.channel(behavior)
             yield self.collector
@@ -112,10 +111,10 @@ class CollectorHost:
         now = time.monotonic()
         # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
         due = at_once or (now >= self._reported + REPORT_SECONDS and not self._crowded())
-        if due and not isinstance(self.instances, EnvManager) and (sent := self.instances.take_statistics()):
+        if due and (sent := self.instances.take_statistics()):
             # Before the episodes: what a goal looks for may be among them.
-            self._send("game", content=[(each.key, each.value, each.aggregation) for each in sent])
-        if due or self._inline:  # inline, an episode is sent at once: the same run always stops at the same sample
+            self._send("game", content=[tuple(each) for each in sent])
+        if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
                     self._send("episodes", name, channel.episodes)
@@ -137,7 +136,7 @@ class CollectorHost:
     def state(self) -> dict[str, Any]:
         """Returns all that the next turn depends on."""
         channels = {name: channel.state() for name, channel in self.collector.channels.items()}
-        return {"manager": self.collector.manager.state(), "channels": channels}
+        return {"manager": self.instances.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
         from algorithms.policy import make_policy
@@ -152,10 +151,9 @@ class CollectorHost:
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = self._config.seed + 1 + place + (shared.samples << 32)
         reader = PolicyReader(weights, policy.flat.numel())
-        env, device = self._config.env, self._config.device
-        rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
+        device = self._config.device
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
-        actor, description = quickest_actor(policy, reader, seed, rows_at_once, gpu)
+        actor, description = quickest_actor(policy, reader, seed, self._config.env.rows_at_once, gpu)
         self._send("acting", name, description)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
         if name in self._resume.get("channels", {}):

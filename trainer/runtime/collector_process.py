@@ -17,14 +17,24 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from envs.gym.worker_pool import START_SECONDS, Budget
+from envs.api import begun_counts
 from envs.process.lifetime import run_following
+from envs.process.restarts import START_SECONDS, Budget
 from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
 from trainer.runtime.collector import Collector
 from trainer.runtime.collector_host import REPORT_SECONDS, CollectorHost
-from trainer.runtime.env_factory import begun_before, saved_state
-from trainer.runtime.ipc import LEARNER_WAITS, SPAWN, THROTTLED, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
+from trainer.runtime.ipc import (
+    LEARNER_WAITS,
+    SPAWN,
+    THROTTLED,
+    TO_COLLECTOR,
+    TURNS,
+    Link,
+    Message,
+    Shared,
+    link_pair,
+)
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.statistics import Statistics
 
@@ -52,7 +62,7 @@ class CollectorProcess:
     def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._config, self._folder, self._shared = config, folder, shared
         if resume is not None:
-            known = begun_before(resume["manager"])[: len(shared.begun)]
+            known = begun_counts(resume["manager"])[: len(shared.begun)]
             shared.begun[: len(known)] = known
         self._flags = shared.flags
         self._samples = shared.samples
@@ -102,7 +112,7 @@ class CollectorProcess:
             self._take(self._link)
             if not self._reported:
                 self._wait()
-        return {"manager": saved_state(self._config.env, self._shared.begun)}
+        return {"manager": {"begun": self._shared.begun.tolist()}}
 
     def close(self) -> None:  # noqa: D102
         self.send("stop")

@@ -1,9 +1,9 @@
-"""`python -m trainer.sagemaker train|deploy`: starts a training job on SageMaker, or an endpoint with what it trained.
+"""`outstep sagemaker train|deploy`: starts a training job on SageMaker, or an endpoint with what it trained.
 
-    python -m trainer.sagemaker train image=… role=… output=s3://… -- +experiment=snoopy_sac seed=3
-    python -m trainer.sagemaker deploy job=outstep-2026-01-31-12-00-00
+    outstep sagemaker train image=… role=… output=s3://… -- +experiment=snoopy_sac seed=3
+    outstep sagemaker deploy job=outstep-2026-01-31-12-00-00
 
-What follows `--` are overrides of `python -m trainer`: the job's hyperparameters. They are composed here first, so that
+What follows `--` are overrides of `outstep train`: the job's hyperparameters. They are composed here first, so that
 a mistake is refused before a machine is paid for. Needs boto3 (`pip install 'outstep[sagemaker]'`).
 """
 
@@ -23,7 +23,10 @@ from trainer.container.__main__ import METRICS, check_hyperparameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
+    """Starts a training job on SageMaker, or an endpoint with what it trained.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     command, own = words[:1], words[1:]
     if command == ["train"]:
@@ -91,7 +94,7 @@ def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
         request["InputDataConfig"] = [_channel(channel, str(place)) for channel, place in config.channels.items()]
     _ask(config.region, lambda client: client.create_training_job(**request))
     print(f"{name} begins; checkpoints go to {checkpoints}. Once it has ended:")
-    print(f"python -m trainer.sagemaker deploy job={name}")
+    print(f"outstep sagemaker deploy job={name}")
     return 0
 
 

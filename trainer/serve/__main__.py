@@ -1,4 +1,4 @@
-"""`python -m trainer.serve model=Snoopy.onnx port=8080`: serves an exported policy over HTTP.
+"""`outstep serve model=Snoopy.onnx port=8080`: serves an exported policy over HTTP.
 
 Needs onnxruntime, FastAPI and uvicorn (`pip install 'outstep[serve]'`), and no torch. Exit statuses: 0 it was stopped
 by Ctrl+C or SIGTERM, and has answered the requests under way; 2 bad input, with one message.
@@ -23,7 +23,10 @@ _KEEP_ALIVE_SECONDS = 60
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Answers over HTTP with the actions of an exported policy.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", _check, _serve)
 
 

@@ -53,7 +53,7 @@ class Model:
             raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error
         exported = Exported.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         if exported is None:
-            raise UserError(f"{name} is not a model of ours: write one with python -m trainer.export run=runs/... to=")
+            raise UserError(f"{name} is not a model of ours: write one with outstep export run=runs/... to=")
         if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
             raise UserError(f"{name} is damaged, it has {difference}: export it again")
         self.exported = exported

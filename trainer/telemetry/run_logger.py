@@ -12,7 +12,7 @@ import yaml
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from trainer.config.compose import as_dict
-from trainer.config.schema import TrainConfig, UnityConfig
+from trainer.config.schema import TrainConfig
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary
@@ -42,7 +42,7 @@ class RunLogger:
         state = state or {}
         self._config, self._folder = config, folder
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
-        self._unity = isinstance(config.env, UnityConfig)
+        self._env = config.env
         self._episodes = EpisodeStatistics()
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._game = GameStatistics()
@@ -97,10 +97,10 @@ class RunLogger:
             self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
             if self._goal is None:
                 continue
-            if self._goal.metric in values or not self._unity:
+            if self._goal.metric in values or not self._env.sends_statistics:
                 self._add_to_goal(self._goal, episode.samples, values)
             elif self._episodes.episodes == PATIENCE and self._goal.metric not in self._game.keys:
-                # No error: Unity sends statistics whenever the game likes.
+                # No error: games send statistics whenever the game likes.
                 known = ", ".join(sorted({*values, *self._game.keys}))
                 log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
@@ -285,7 +285,7 @@ class RunLogger:
             scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
         if len(shares) <= _SHARES_SHOWN:
             scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
-        if not self._unity and len(metrics) <= 1:
+        if len(self._env.behaviors) == 1 and len(metrics) <= 1:
             return {**scalars, **next(iter(metrics.values()), {})}
         for name, own in metrics.items():
             scalars |= {f"{name}/{key}": value for key, value in own.items()}

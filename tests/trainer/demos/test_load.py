@@ -43,7 +43,7 @@ def test_home_is_meant_by_a_tilde(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("none.demo", " does not exist; record it: python -m trainer.record env=... player=... to={path}"),
+        ("none.demo", " does not exist; record it: outstep record env=... player=... to={path}"),
         ("empty", ": the folder holds no .demo file; record it: "),
         ("*.dem", ": no file fits the pattern"),
         ("notes.txt", ": {path} is not a .demo file"),

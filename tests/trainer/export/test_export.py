@@ -11,7 +11,7 @@ import torch
 
 import algorithms.onnx.build
 from algorithms.onnx.build import build_model
-from algorithms.settings import Cell, Images, MemorySettings
+from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import IMAGE, SPECS, VECTOR, decisions, policy_of
 from tests.trainer.tiny_runs import PPO
@@ -69,9 +69,7 @@ def test_images_of_unity_act_as_in_torch_also_where_channels_are_many(name):
 def test_every_encoder_acts_as_in_torch(encoder, side):
     image = ObservationSpec("image", (side, side + 5, 3), "uint8", 1 / 255)
     wide = ObservationSpec("wide", (side + 1, side + 3, side + 4), "float32")
-    assert_acts_alike(
-        policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=Images[encoder]), True
-    )
+    assert_acts_alike(policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=encoder), True)
 
 
 @pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}])
@@ -82,7 +80,7 @@ def test_every_kind_of_network_acts_as_in_torch(settings):
 @pytest.mark.parametrize("name", ["images", "images alone", "channels first", "hybrid"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_network_of_ones_own_acts_as_in_torch(name, channels_last):
-    settings = {"custom": "tests.algorithms.custom_toys:Trunk", "encoder": Images["impala"]}
+    settings = {"custom": "tests.algorithms.custom_toys:Trunk", "encoder": "impala"}
     assert_acts_alike(policy_of(MANY[name], "ppo", **settings), channels_last)
 
 

@@ -1,4 +1,4 @@
-"""`python -m trainer.record` with bots and trained runs."""
+"""`outstep record` with bots and trained runs."""
 
 import random
 import signal
@@ -100,7 +100,10 @@ def test_masks_and_clipped_actions_are_recorded(demo):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["env=basic"], "player is missing: give player=bot (the game's own), human, package.module:Name, or the "),
+        (
+            ["env=basic"],
+            "player is missing: give player=bot (the game's own), human, package.module:Name, ./",
+        ),
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
@@ -274,7 +277,7 @@ def test_a_trained_run_plays_its_own_env(run, demo, capsys):
 
 def test_single_keys_of_a_runs_env_may_be_given(run, demo, capsys):
     assert main([f"player={run}", "env.instances=0", f"to={demo}"]) == 2
-    assert capsys.readouterr().err == "error: env.instances=0 must be above 0\n"
+    assert capsys.readouterr().err == "error: env.instances=0 must be above 0 and at most 65536\n"
     assert main(["player=bot", "env.instances=4", f"to={demo}"]) == 2
     assert "env is missing" in capsys.readouterr().err
 
@@ -287,4 +290,4 @@ def test_a_run_of_another_behavior_is_refused(run, demo, capsys):
 
 def test_help_says_how(capsys):
     assert main(["--help"]) == 0
-    assert "python -m trainer.record env=bubble_shooter player=human" in capsys.readouterr().out
+    assert "outstep record env=bubble_shooter player=human" in capsys.readouterr().out

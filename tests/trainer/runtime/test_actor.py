@@ -1,13 +1,13 @@
 """Where an actor acts: choosing and moving, with the CPU in place of a GPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import trainer.runtime.actor
-import trainer.runtime.collector_host
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
@@ -116,7 +116,7 @@ def test_a_pass_is_timed_over_as_many_agents_as_there_are(monkeypatch):
 )
 def test_a_gpu_may_act_where_the_run_may_use_one_and_need_not_be_the_same_again(overrides, gpu, rows, monkeypatch):
     config = compose([*overrides, "algorithm.buffer_memory_mib=4"], TrainConfig, "config")
-    monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: None)
+    monkeypatch.setattr(type(config.env), "make_manager", lambda *_: SimpleNamespace())
     asked, sent = [], []
     choose = trainer.runtime.actor.quickest_actor
     monkeypatch.setattr(

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import trainer.runtime.behaviors
 import trainer.runtime.collector_host
 import trainer.runtime.run
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
+from envs.unity.config import UnityConfig
 from tests.trainer.several import Sent, Several
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import compose
@@ -49,11 +51,11 @@ class Runs:
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self, toy: Several, *overrides: str, resume: bool = False) -> dict[str, Any]:
-        def make(env, seed, logs, **rest):
-            self.asked.append({"logs": logs, **rest})
+        def make(env, setup):
+            self.asked.append(vars(setup))
             return toy
 
-        self._patch.setattr(trainer.runtime.collector_host, "make_manager", make)
+        self._patch.setattr(UnityConfig, "make_manager", make)
         config = compose([*BASE, *overrides], TrainConfig, "config")
         assert train(config, self.folder, self.folder if resume else None) == 0
         assert toy.closed

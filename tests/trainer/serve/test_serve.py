@@ -191,7 +191,7 @@ def test_what_cannot_be_served_is_one_message_and_status_2(model, tmp_path, caps
             (f"model={tmp_path}",): "cannot be read (Is a directory): name an .onnx file",
             (f"model={tmp_path / 'text.onnx'}",): "is not an ONNX model, or damaged (",
             (f"model={tmp_path / 'cut.onnx'}",): "is not an ONNX model, or damaged (",
-            (f"model={foreign}",): "is not a model of ours: write one with python -m trainer.export",
+            (f"model={foreign}",): "is not a model of ours: write one with outstep export",
             (
                 f"model={model}",
                 f"port={port}",
