@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from algorithms.registry import ALGORITHMS, algorithm_settings
 from algorithms.rewards.registry import REWARDS, default_rewards, signal_settings
 from algorithms.rewards.settings import CustomSignalSettings
+from envs.config import EnvConfig
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.errors import misused, refusal, unknown_key
@@ -417,7 +418,9 @@ def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
             keys += [f"reward.{name}.{key}" for name, each in signals.items() for key in _keys_with(each, wanted)]
         for inner in get_args(kind) or (kind,):  # also within an Optional
             if is_dataclass(inner):
-                kinds_of_it = (cast(type, inner), *cast(type, inner).__subclasses__())
+                # Of environments, kinds that are not imported yet would be missed among the subclasses.
+                known = [find_kind(name) for name in BUILT_IN] if inner is EnvConfig else []
+                kinds_of_it = dict.fromkeys([cast(type, inner), *known, *cast(type, inner).__subclasses__()])
                 keys += [f"{field.name}.{key}" for each in kinds_of_it for key in _keys_with(each, wanted)]
     return keys
 

@@ -65,7 +65,7 @@ def changed_demos(before: Digests, now: Digests) -> str | None:
     if not changed:
         return None
     return (
-        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with the new ones, "
+        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with the current ones, "
         "but not exactly as it would have"
     )
 

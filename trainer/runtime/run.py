@@ -85,7 +85,7 @@ class Run:
             self._handle(message)
 
     def _prepare(self) -> None:
-        """Takes new behaviors a step further in what they learn before they act; those that are ready may act."""
+        """Goes on with what new behaviors learn before they act, and lets those act that are ready."""
         for name in [name for name in self._preparing if not self._learners[name].prepare()]:
             self._preparing.remove(name)
             self._collector.send("ready", name, self._learners[name].rate_limiter)

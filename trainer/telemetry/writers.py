@@ -22,9 +22,9 @@ class MetricWriter(ABC):
     """Writes a run's figures. Only `values` has to be written; the rest does nothing unless a writer overrides it.
 
     It is made as `Class(folder, samples)`: the run's folder, and the samples at which its figures begin. A resumed run
-    makes a new one: what an earlier one has written beyond `samples` was undone by the resume. Whatever a method
-    raises is reported and never ends the run: after an OSError (a full disk, a network that is gone) a new writer is
-    made for what comes next, after any other error the writer is left off.
+    makes a new one: what an earlier one has written beyond `samples` was undone by the resume. Methods are called
+    between updates, so slow work belongs in a thread. Errors are reported and never end the run: after an OSError (a
+    full disk, a lost network) a new writer is made for what comes next, after any other error the writer is left off.
     """
 
     def __init__(self, folder: Path, samples: int) -> None:  # noqa: B027

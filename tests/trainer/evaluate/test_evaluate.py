@@ -32,7 +32,7 @@ def trained(folder: Path, toy: Several, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def test_episodes_are_told_by_behavior_where_there_are_several(
+def test_episodes_are_reported_by_behavior_where_there_are_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = trained(tmp_path, Several(late=0), monkeypatch)

@@ -67,7 +67,7 @@ def test_a_small_policy_takes_none_of_a_gpus_memory(timed):
     assert len(timed.tried) == 1
 
 
-def test_a_gpu_that_fails_is_told_of_and_left_alone(timed):
+def test_a_gpu_that_fails_is_reported_and_not_used(timed):
     actor, words = timed.choose(cpu=5e-3, gpu=None)
     assert actor.where == "numpy on the CPU"
     assert words.endswith("; on the GPU it fails: CUDA out of memory.")

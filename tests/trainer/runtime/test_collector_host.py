@@ -120,7 +120,7 @@ def test_a_behavior_that_nobody_configured_ends_the_run_in_words(run: Runs) -> N
         run(Several(late=30), "behaviors.Early={}", "stop.samples=300")
 
 
-def test_a_configured_behavior_that_stays_away_is_told_of_once_and_at_the_end(
+def test_a_configured_behavior_that_stays_away_is_reported_once_and_at_the_end(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer.runtime.run, "LATE_SECONDS", 0.0)
@@ -171,19 +171,19 @@ def test_a_statistic_can_be_the_goal(run: Runs) -> None:
     assert summary["stopped_by"] == "goal"
 
 
-def test_the_summary_tells_what_each_instance_did(run: Runs) -> None:
+def test_the_summary_shows_what_each_instance_did(run: Runs) -> None:
     instances = run(Several(late=None), "stop.samples=100")["instances"]
     assert {key: len(values) for key, values in instances.items()} == {"samples": 2, "spans": 2, "busy": 2}
     assert instances["samples"] == [49, 49]
 
 
-def test_the_summary_and_the_log_tell_what_each_behavior_acts_with(run: Runs) -> None:
+def test_the_summary_and_the_log_show_what_each_behavior_acts_with(run: Runs) -> None:
     acting = run(Several(late=30), "stop.samples=100")["acting"]
     assert acting == {"Early": "numpy on the CPU", "Late": "numpy on the CPU"}
     assert run.log.count("Behavior 'Late' acts in numpy on the CPU.") == 1
 
 
-def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs) -> None:
+def test_a_goal_that_nothing_feeds_is_reported_and_does_not_end_the_run(run: Runs) -> None:
     goal = ["goal.metric=bubles", "goal.at_most=10"]
     summary = run(Several(late=None, statistics=sends), *goal, "stop.samples=300")
     assert summary["stopped_by"] == "samples"

@@ -37,14 +37,14 @@ def test_updates_run_on_a_gpu_that_computes(sees_gpu):
     assert learning_device(Device["cpu"]).type == "cpu"
 
 
-def test_a_gpu_that_torch_has_no_code_for_is_left_alone_and_told_of(sees_gpu, caplog):
+def test_a_gpu_that_torch_has_no_code_for_is_reported_and_not_used(sees_gpu, caplog):
     sees_gpu(OLD)
     with caplog.at_level(logging.WARNING, "outstep"):
         assert learning_device(Device["auto"]).type == "cpu"
     (record,) = caplog.records
     assert record.getMessage() == (
         "Updates run on the CPU: torch 2.13.0 cannot compute on the GPU that it finds: "
-        "CUDA error: no kernel image is available for execution on the device"
+        "CUDA error: no kernel image is available for execution on the device."
     )
 
 

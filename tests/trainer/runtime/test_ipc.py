@@ -26,7 +26,7 @@ def claims(shared: Shared, results) -> None:
     results.put((place, shared.claim("known")))
 
 
-def test_what_the_collector_claims_is_the_learners_too_once_it_is_told() -> None:
+def test_what_the_collector_claims_is_the_learners_too_once_it_knows() -> None:
     shared, results = Shared({"known": MIB}, 8, MIB), SPAWN.SimpleQueue()
     process = SPAWN.Process(target=claims, args=(shared, results))
     process.start()

@@ -56,7 +56,7 @@ def test_losses_that_are_not_finite_are_skipped_and_reported_by_name(
     options = ["algorithm.accelerate=false", "stop.samples=400", "run.log_seconds=1000"]
     assert main([*INLINE, *options, f"run.dir={tmp_path}"]) == 0
     log = (tmp_path / "train.log").read_text()
-    words = "behavior 'Oracle-v0': updates skipped: 2, as the gradient was not finite; nor was loss/critic"
+    words = "Behavior 'Oracle-v0': 2 updates skipped, because the gradient was not finite; neither was loss/critic."
     assert log.count("skipped") == 1
     assert words in log
     assert all(np.isfinite(tensor).all() for tensor in newest(tmp_path).tensors.values())

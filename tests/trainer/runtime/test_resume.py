@@ -170,7 +170,7 @@ def test_what_is_owed_is_known_after_a_resume_that_filled_its_rows_anew(tmp_path
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_a_disk_that_refuses_checkpoints_is_told_of_and_ends_nothing(tmp_path, monkeypatch, number):
+def test_a_disk_that_refuses_checkpoints_is_reported_and_ends_nothing(tmp_path, monkeypatch, number):
     write, refused = checkpoint_module._write, []
 
     def full(path, data):

@@ -69,7 +69,7 @@ def test_each_behavior_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "error", [UserError("no operator"), ImportError("No module named 'onnx'"), OSError(28, "No space left on device")]
 )
-def test_a_model_that_cannot_be_made_is_told_of_and_ends_nothing(
+def test_a_model_that_cannot_be_made_is_reported_and_ends_nothing(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> bytes:
