@@ -21,7 +21,7 @@ from trainer.convert import __main__ as convert
 from trainer.demos import __main__ as demos
 from trainer.evaluate import __main__ as evaluate
 from trainer.record import __main__ as record
-from trainer.runtime.run_lock import occupied
+from trainer.runtime.run_lock import run_lock
 
 CARTPOLE = behavior_spec(GymEnv("CartPole-v1").make(), "CartPole-v1").to_dict()
 NO_URLS = "linux_url: , darwin_url: , win_url: "
@@ -195,8 +195,8 @@ def test_files_that_a_command_cannot_use_are_refused(refused_there, command, lin
 
 def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     folder = a_run(tmp_path / "run", CARTPOLE)
-    code = "import sys; from pathlib import Path; from trainer.runtime.run_lock import occupied\n"
-    code += "with occupied(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from trainer.runtime.run_lock import run_lock\n"
+    code += "with run_lock(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
     other = subprocess.Popen(
         [sys.executable, "-c", code, folder], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -208,7 +208,7 @@ def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     finally:
         other.kill()
         other.communicate()
-    with occupied(folder):  # a kill leaves nothing behind
+    with run_lock(folder):  # a kill leaves nothing behind
         pass
 
 

@@ -20,7 +20,8 @@ from envs.gym import video
 from envs.gym.lockstep import LockstepManager
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.compose import as_dict, load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import EnvConfig, EvaluateConfig, GymConfig, TrainConfig, UnityConfig, Which, settings_of
 from trainer.evaluate.results import RESULTS, Episode, Evaluation, place_of, save_evaluation, scalars
 from trainer.runtime.env_factory import Instances, check_env, make_manager
@@ -209,15 +210,9 @@ def _filmed(env: EnvConfig, folder: Path) -> EnvConfig:
 
 
 def _check(config: EvaluateConfig) -> None:
-    if config.episodes < 1:
-        raise UserError(f"episodes={config.episodes} must be at least 1")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be 0 or more")
     saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
     check_env(_filmed(env, Path()) if config.video else env)
 
 

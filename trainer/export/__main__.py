@@ -17,7 +17,8 @@ import numpy as np
 
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.compose import load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import load_config
 from trainer.config.schema import ExportConfig, TrainConfig, UnityConfig
 from trainer.evaluate.__main__ import load_checkpoint, trained_policy
 from trainer.serve.onnx_policy import Model

@@ -28,7 +28,8 @@ from envs.gym.spaces import ActionCodec
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
-from trainer.config.compose import load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import load_config
 from trainer.config.errors import one_line
 from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
 from trainer.evaluate.__main__ import TrainedPlayer, load_checkpoint, trained_policy
@@ -47,19 +48,11 @@ def _check(config: RecordConfig) -> None:
         raise UserError(f"player is missing: {_PLAYERS}")
     if config.to is None:
         raise UserError("to is missing: give the file to write, for example to=demos/game.demo")
-    if config.episodes < 1:
-        raise UserError(f"episodes={config.episodes} must be at least 1")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be 0 or more")
-    if config.fps is not None and not config.fps > 0:
-        raise UserError(f"fps={config.fps:g} must be above 0; null lets the game wait for each action")
     _check_target(config)
     run = _run_of(config.player)
     if run is not None:
         load_checkpoint(config.player)
     env = _env_of(config)
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
     if config.player in _OWN and not isinstance(env, GymConfig):
         raise UserError(
             f"player={config.player} plays Gymnasium environments. In Unity a person is recorded in the Editor, by the "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from trainer.config.aliases import current_figure
 from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import GymConfig, Stepping, TrainConfig
 from trainer.evaluate.results import Evaluation, Figure, load_evaluations
@@ -105,9 +106,11 @@ def percent(share: float) -> str:
 def _summary(run: Path, events: Events) -> dict[str, Any] | None:
     """What the run left at its end; None if it went on since, and has not ended well."""
     try:
-        summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        return summary if summary["samples"] >= events.samples else None
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        if summary["samples"] < events.samples:
+            return None
+        return {current_figure(name): value for name, value in summary.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ def check_train(config: TrainConfig) -> None:
         UserError: the first thing that is wrong: an unknown environment or one that fails, a number out of range, a
             missing library or device, a run folder that is not one, a buffer larger than memory.
     """
-    _check_numbers(config)
+    _check_instances(config.env)
     _check_goal(config.goal)
     _check_algorithm(config.algorithm, "algorithm")
     validate_rewards(config.reward, config.algorithm.discount)
@@ -70,42 +69,9 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
     return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
 
 
-def _check_numbers(config: TrainConfig) -> None:
-    env, run, stop, checkpoint = config.env, config.run, config.stop, config.checkpoint
-    positive = {
-        "env.instances": env.instances,
-        "env.min_instances": env.min_instances,
-        "env.workers": env.workers if isinstance(env, GymConfig) else None,
-        "env.step_timeout": env.step_timeout,
-        "run.log_seconds": run.log_seconds,
-        "stop.samples": stop.samples,
-        "stop.seconds": stop.seconds,
-        "checkpoint.every_seconds": checkpoint.every_seconds,
-        "checkpoint.keep": checkpoint.keep,
-        **_positive_for_unity(env),
-        "goal.window_samples": config.goal.window_samples,
-    }
-    positive |= {f"goal.also_window_samples[{i}]": n for i, n in enumerate(config.goal.also_window_samples)}
-    not_negative = {
-        "env.time_scale": env.time_scale,
-        "env.restarts": env.restarts,
-        "run.picture_minutes": run.picture_minutes,
-        "seed": config.seed,
-    }
-    for key, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UserError(f"{key}={value} must be above 0")
-    for key, value in not_negative.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise UserError(f"{key}={value} must be 0 or more")
+def _check_instances(env: EnvConfig) -> None:
     if env.min_instances > env.instances:
         raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
-    for key, value in {"stop.reward": stop.reward, **_bounds(config.goal)}.items():
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"{key}={value} must be a finite number")
-    for key, number, most in (("env.instances", env.instances, _MOST_INSTANCES), ("seed", config.seed, _LARGEST_SEED)):
-        if number > most:
-            raise UserError(f"{key}={number} must be at most {most}")
     if not isinstance(env, GymConfig) or env.workers is None:
         return
     if env.workers > env.instances:
@@ -117,25 +83,9 @@ def _check_numbers(config: TrainConfig) -> None:
         )
 
 
-def _positive_for_unity(env: EnvConfig) -> dict[str, float]:
-    if not isinstance(env, UnityConfig):
-        return {}
-    keys = ("connect_timeout", "num_areas", "width", "height")
-    return {f"env.{key}": getattr(env, key) for key in keys}
-
-
-_MOST_INSTANCES = 2**16
-"""More is a slip of the finger: memory would be gone, or processes, before anyone could say so."""
-_LARGEST_SEED = 2**63 - 1
-"""That torch takes."""
-
-
-def _bounds(goal: GoalConfig) -> dict[str, float | None]:
-    return {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
-
-
 def _check_goal(goal: GoalConfig) -> None:
-    given = [f"{key}={value}" for key, value in _bounds(goal).items() if value is not None]
+    bounds = {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
+    given = [f"{key}={value}" for key, value in bounds.items() if value is not None]
     if goal.metric is None and given:
         raise UserError(f"{given[0]} needs goal.metric: what is to be reached")
     if goal.metric is not None and len(given) != 1:

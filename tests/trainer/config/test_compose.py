@@ -10,7 +10,8 @@ import pytest
 from algorithms.settings import PPOSettings, SACSettings, demo_paths
 from envs.games.bubbles.bot import HUMAN_BUBBLES
 from envs.spec import UserError
-from trainer.config.compose import CONF, compose, load_config, run_command, save_config
+from trainer.config.command import run_command
+from trainer.config.compose import CONF, compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, GymConfig, Stepping, TrainConfig, UnityConfig, Which, settings_of
 from trainer.record.__main__ import main as record_main
 from trainer.runtime.checks import check_train

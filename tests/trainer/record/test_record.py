@@ -104,8 +104,8 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
-        (["env=basic", "player=bot", "seed=-1"], "seed=-1 must be 0 or more"),
-        (["env=basic", "player=bot", "fps=0"], "fps=0 must be above 0"),
+        (["env=basic", "player=bot", "seed=-1"], "seed=-1 must lie between 0 and 9223372036854775807"),
+        (["env=basic", "player=bot", "fps=0"], "fps=0.0 must be above 0"),
         (["env=basic", "player=bot", "env.instances=0"], "env.instances=0 must be above 0"),
         (
             ["env=basic", "player=tests.trainer.nobody:right"],
@@ -274,7 +274,7 @@ def test_a_trained_run_plays_its_own_env(run, demo, capsys):
 
 def test_single_keys_of_a_runs_env_may_be_given(run, demo, capsys):
     assert main([f"player={run}", "env.instances=0", f"to={demo}"]) == 2
-    assert capsys.readouterr().err == "error: env.instances=0 must be above 0\n"
+    assert capsys.readouterr().err == "error: env.instances=0 must be above 0 and at most 65536\n"
     assert main(["player=bot", "env.instances=4", f"to={demo}"]) == 2
     assert "env is missing" in capsys.readouterr().err
 
