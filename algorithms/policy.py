@@ -21,7 +21,7 @@ from algorithms.networks.distributions import Branches, Categorical, Gaussian, S
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.recurrent import make_memory
 from algorithms.ops.adam import place
-from algorithms.settings import NetworkSettings, memory_size
+from algorithms.settings import AlgorithmSettings, NetworkSettings, memory_size, policy_kind
 from envs.spec import Array, BehaviorSpec
 
 Kind = Literal["ppo", "sac"]
@@ -63,6 +63,11 @@ class Acted(NamedTuple):
     """(N,) float32, joint over all actions."""
     memory: Array
     """(N, R) float32: what it remembers after; R is 0 without memory."""
+
+
+def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
+    """Returns the policy that settings ask for, the same in the learner, in actors and after a run."""
+    return Policy(spec, settings.network, policy_kind(settings))
 
 
 class Policy(nn.Module):

@@ -172,6 +172,9 @@ class SACSettings:
     """Target entropy for each continuous action, in nats. Higher: explores more. Usual: -2 to 0."""
     max_gradient_norm: float | None = None
     """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    accelerate: bool = True
+    """Whether updates of plain MLPs run with gradients written by hand, which changes no result and saves a quarter of
+    their time; other networks always do without. False: the update as algorithms/sac/update.py has it."""
     dueling: bool = False
     """Whether critics tell how good a state is apart from how much better one choice of a branch is than others (arXiv
     1511.06581), and begin with all alike: choices not tried keep up with others. For games that have to be explored."""

@@ -7,14 +7,12 @@ after another); B branches as they are chosen (D, or 1 if together), K choices o
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-
-from algorithms.ops.manual_grad import ByHand, by_autograd
 
 
 class Branches(nn.Module):
@@ -114,12 +112,6 @@ class Categorical(NamedTuple):
         """(N, B)."""
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
-    def gradient_of_logits(self, of_log_probs: Tensor) -> Tensor:
-        """(M, B, K) of the first M rows, from that of their log-probabilities, which is 0 where forbidden."""
-        log_probs = self.log_probs[: len(of_log_probs)]
-        gradient: Tensor = torch.ops.aten._log_softmax_backward_data(of_log_probs, log_probs, -1, log_probs.dtype)
-        return gradient
-
 
 class Gaussian(NamedTuple):
     """A diagonal Gaussian; environments clip what they are given, log-probabilities are those of the raw draw."""
@@ -161,42 +153,17 @@ class SquashedGaussian(NamedTuple):
 
     def actions(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of standard normal noise (N, C)."""
-        actions, log_prob = _squashed(self.mean, self.log_std, noise)
-        return actions, log_prob
-
-    def by_hand(self, noise: Tensor) -> ByHand:
-        """The same. Gradients are those of mean, log deviation and nothing, from those of the first rows or of all."""
-        return ByHand(_Squashed, (True, True, False), self.mean, self.log_std, noise)
+        raw = torch.addcmul(self.mean, self.log_std.exp(), noise)
+        # ln(1 - tanh(x)^2) = 2 (ln 2 - x - ln(1 + e^(-2 x))) stays finite for large x; beta divides the logarithm.
+        slope = torch.sub(raw, F.softplus(raw, beta=-2), alpha=2)
+        surprise = torch.addcmul(self.log_std, noise, noise, value=0.5).sub(slope, alpha=2).sum(-1)
+        return raw.tanh(), -noise.shape[-1] * (LOG_ROOT + 2 * math.log(2)) - surprise
 
     def mode(self) -> Tensor:
         """(N, C)."""
         return self.mean.tanh()
 
 
-class _Squashed:
-    """Actions and log-probabilities of a squashed Gaussian; gradients by hand take 5 operations instead of 20."""
-
-    @staticmethod
-    def forward(ctx: Any, mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        moved = log_std.exp().mul_(noise)
-        raw = mean + moved
-        actions = raw.tanh()
-        ctx.save_for_backward(moved, actions)
-        # log(1 - tanh(x)^2) = 2 (log 2 - x - log(1 + e^(-2 x))) stays finite for large x; beta divides the logarithm.
-        slope = torch.sub(raw, F.softplus(raw, beta=-2), alpha=2)
-        surprise = torch.addcmul(log_std, noise, noise, value=0.5).sub_(slope, alpha=2).sum(-1)
-        return actions, torch.rsub(surprise, -noise.shape[-1] * (LOG_ROOT + 2 * math.log(2)))
-
-    @staticmethod
-    def backward(ctx: Any, of_actions: Tensor, of_log_prob: Tensor) -> tuple[Tensor, Tensor, None]:
-        moved, actions = (x[: len(of_actions)] for x in ctx.saved_tensors)
-        of_log_prob = of_log_prob[:, None]
-        # A log-probability grows by 2 tanh(x) with x, and falls with the logarithm of the deviation.
-        of_raw = torch.ops.aten.tanh_backward(of_actions, actions).addcmul_(actions, of_log_prob, value=2)
-        return of_raw, (of_raw * moved).sub_(of_log_prob), None
-
-
-_squashed = by_autograd(_Squashed)
 FORBIDDEN = -1e9
 """Logit of a forbidden choice: its probability is exactly 0 in float32, and 0 times it is not NaN."""
 LOG_ROOT = 0.5 * math.log(2 * math.pi)

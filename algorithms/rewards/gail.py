@@ -71,7 +71,7 @@ class Discriminator(nn.Module):
     def forward(self, seen: Seen) -> Tensor:
         """(N,) logits: positive where steps look demonstrated."""
         features = torch.cat([self.encoder(seen.inputs), seen.rest], dim=-1)
-        logits: Tensor = self.head(self.trunk.plain(features))
+        logits: Tensor = self.head(self.trunk(features))
         return logits[:, 0]
 
     def see(self, policy: Policy, steps: Steps) -> Seen:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import (
@@ -39,16 +39,9 @@ from algorithms.ops.staging import Part, Staging
 from algorithms.policy import Policy
 from algorithms.returns import n_step_returns
 from algorithms.rewards.registry import Demos, make_cloning, make_rewards
+from algorithms.sac.batch import Batch
 from algorithms.sac.critic import Critic
-from algorithms.sac.losses import (
-    Sampled,
-    block_entropies,
-    critic_loss,
-    policy_loss,
-    soft_values,
-    temperature_gradient,
-)
-from algorithms.sac.passes import Batch, Inputs, critic_pass, features_at, policy_pass, sample
+from algorithms.sac.update import Networks, sac_losses
 from algorithms.settings import (
     RewardSettings,
     SACSettings,
@@ -213,6 +206,16 @@ class SAC:
         self._target_vector = self._critic_vector.clone()
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         place(self._target.parameters(), self._target_vector)
+        fixed = copy.deepcopy(self._critic).requires_grad_(False)
+        place(fixed.parameters(), self._critic_vector)
+        log_temperatures = nn.Parameter(self._log_temperatures, requires_grad=settings.learn_temperature)
+        self._networks = Networks(self.policy, self._critic, fixed, self._target, log_temperatures)
+        self._learned = self._networks.learned()
+        self._accelerated = None
+        if settings.accelerate:
+            from algorithms.ops.sac_accelerator import accelerated_update
+
+            self._accelerated = accelerated_update(self._networks)
         end = published + critics + (blocks if settings.learn_temperature else 0)
         learned = storage[self.policy.parameter_start : end]
         self._optimizer = FlatAdam(learned, settings.learning_rate, settings.max_gradient_norm)
@@ -290,43 +293,22 @@ class SAC:
             loss_mask=None if length == 1 else learned,
         )
 
-    @torch.no_grad()
     def _learn(self, batch: Batch) -> None:
         """One update on the device: static shapes, and nothing waits for a result."""
-        count, loss_mask = len(batch.returns), batch.loss_mask
-        inputs = self.policy.prepare(batch.observations)
-        at_steps = at_ends = inputs  # with a memory all places, as networks go through all of them
-        if batch.places is None:
-            at_steps, at_ends = tuple(x[:count] for x in inputs), tuple(x[count:] for x in inputs)
-        temperatures = self._log_temperatures.exp()
-        outputs, of_policy = policy_pass(self.policy, inputs, batch)
-        both, of_outputs = sample(self.policy, outputs, batch)
-        sampled, following = both.split(count)
-        # Critics and policy step together, so the critics that judge the policy are those that learn.
-        judged = sampled.continuous if self._spec.continuous_size else None
-        q, worth, of_critics = critic_pass(self._critic, at_steps, batch, judged)
-        targets = self._targets(at_ends, batch, following, temperatures)
-        weights = torch.full_like(targets, 1 / count) if loss_mask is None else loss_mask / loss_mask.sum().clamp(min=1)
-        loss_critic, of_q = critic_loss(q, batch.discrete, targets, weights)
-        loss_policy, of_sampled = policy_loss(sampled, q if worth is None else worth, temperatures, weights)
-        of_judged, of_critic_parameters = of_critics(of_q, of_sampled.worth)
-        of_policy_parameters = of_policy(of_outputs(of_sampled._replace(continuous=of_judged)))
-        gradients = [*of_policy_parameters, *of_critic_parameters]
-        if self.cloning is not None and self.cloning.active:
-            torch._foreach_add_(gradients[: len(of_policy_parameters)], self.cloning.gradients())
-        entropies = block_entropies(sampled, loss_mask)
-        if self.settings.learn_temperature:
-            gradients.append(temperature_gradient(entropies, self._target_entropies(batch)))
+        target_entropies = self._target_entropies(batch)
+        cloning = self.cloning is not None and self.cloning.active
+        if self._accelerated is not None and not cloning:
+            losses, gradients = self._accelerated(batch, target_entropies)
+        else:
+            losses = sac_losses(self._networks, batch, target_entropies)
+            loss = losses.critic + losses.policy + losses.temperature
+            if self.cloning is not None and cloning:
+                loss = loss + self.cloning.loss()
+            gradients = list(torch.autograd.grad(loss, self._learned))
         finite = self._optimizer.step(gradients)
         self._target_vector.lerp_(self._critic_vector, self.settings.target_rate)
-        scalars = torch.stack([loss_critic, loss_policy, targets @ weights])
-        self._averages.add(torch.cat([scalars, entropies, temperatures]), finite)
-
-    def _targets(self, at_ends: Inputs, batch: Batch, following: Sampled, temperatures: Tensor) -> Tensor:
-        """(N,) n-step soft targets of the critics, of what the policy does at the ends."""
-        features = features_at(self._target, at_ends, batch, slice(len(batch.returns), None))
-        worth = self._target(features, following.continuous).amin(0)
-        return torch.addcmul(batch.returns, batch.next_discount, soft_values(following, worth, temperatures))
+        scalars = torch.stack([losses.critic, losses.policy, losses.value])
+        self._averages.add(torch.cat([scalars, losses.entropies, losses.temperatures]), finite)
 
     def _target_entropies(self, batch: Batch) -> Tensor:
         """(T,) what the entropy of each block is held at."""

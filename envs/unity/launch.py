@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from envs import own_folders
 from envs.spec import UserError
 from envs.unity.channels import Engine, check_channels, check_parameters
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class UnityEnv:
         if self.executable is not None:
             command = [find_executable(self.executable)]
         elif self.player is not None:
-            command = [sys.executable, "-m", "envs.unity.python_player", *self.player]
+            command = own_folders.command("envs.unity.python_player.__main__", *self.player)
         else:
             return None
         if self.no_graphics:
@@ -81,11 +80,7 @@ class UnityEnv:
     def environment(self) -> dict[str, str]:
         """Environment variables that a player is given beside our own."""
         # Else gRPC would dial even this machine through a proxy.
-        direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
-        if self.player is None:
-            return {"no_proxy": direct}
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-        return {"no_proxy": direct, "PYTHONPATH": path}
+        return {"no_proxy": ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))}
 
     @staticmethod
     def from_registry(name: str, manifest: str | None, **settings: Any) -> UnityEnv:

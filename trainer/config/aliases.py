@@ -20,8 +20,12 @@ OLD_KEYS = {
     "reward.gail.form": "reward.gail.reward_type",
 }
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
-OLD_FIGURES = {"supply_fraction": "env_utilization"}
-"""Today's names of figures, in `summary.json` and below `run/` in TensorBoard, by those of earlier versions."""
+OLD_FIGURES = {
+    "supply_fraction": "env_utilization",
+    "run/supply_fraction": "run/env_utilization",
+    "time/held_back": "time/throttled",
+}
+"""Today's names of figures in `summary.json` and of curves in TensorBoard, by those of earlier versions."""
 OTHER_LIBRARIES = {
     "algorithm.discount": "gamma discount discount_factor",
     "algorithm.learning_rate": "lr learning_rate",
@@ -100,8 +104,7 @@ def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collec
 
 def current_figure(name: str) -> str:
     """Returns today's name of a figure of `summary.json`, or of a curve."""
-    group, slash, last = name.rpartition("/")
-    return f"{group}{slash}{OLD_FIGURES.get(last, last)}" if group in ("", "run") else name
+    return OLD_FIGURES.get(name, name)
 
 
 def our_keys(key: str, known: Collection[str]) -> list[str]:

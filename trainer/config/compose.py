@@ -17,30 +17,30 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.settings import CustomSettings, PPOSettings, SACSettings
 from envs.config import check_ranges
+from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.aliases import is_old, rename_old_keys, without_behavior
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
+from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
 from trainer.config.schema import (
     BehaviorConfig,
     EvaluateConfig,
-    GymConfig,
     RecordConfig,
     TrainConfig,
-    UnityConfig,
 )
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """The folder of our YAML files."""
 ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings, "custom": CustomSettings}
 """The settings of each algorithm, by its `name`."""
-ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
-"""The schema of each kind of environment."""
+
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """The key by which a command is given a run, whose env it uses unless it is given another."""
 
@@ -71,7 +71,8 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
     with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        # The kind, from which the schema of `env` follows when it is read.
+        file.write(OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}})))
         file.flush()
         os.fsync(file.fileno())  # after a power cut, checkpoints are of no use without it
 
@@ -114,8 +115,13 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
         if old_keys:  # what no schema knows has to be added
             composed = [f"++{o.lstrip('+')}" if is_old(o.lstrip("+").partition("=")[0]) else o for o in composed]
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra.compose(config_name, composed, return_hydra_config=True)
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                node = hydra.compose(config_name, composed, return_hydra_config=True)
+        except MissingConfigException as error:
+            if not register_kind(error):
+                raise
+            return _compose([readable(override, schema) for override in overrides], schema, config_name, old_keys)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         OmegaConf.set_struct(node, False)
         del node["hydra"]
@@ -128,6 +134,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
             rename_old_keys(node, _defaults(OmegaConf.select(node, "algorithm.name")), given)
             _open(node)
         _refuse_unknown_keys(node)
+        resolve_files(node)
         if schema is TrainConfig:
             node.behaviors = _typed_behaviors(node)
             node.run.choices = choices
@@ -216,7 +223,8 @@ def _saved(folder: str | Path) -> DictConfig:
         loaded = cast(DictConfig, OmegaConf.load(path))
         schema = _open(OmegaConf.structured(TrainConfig))
         schema.algorithm = OmegaConf.structured(ALGORITHMS[loaded.algorithm.name])
-        schema.env = OmegaConf.structured(ENVS["unity" if "executable" in loaded.env else "gym"])
+        kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
+        schema.env = OmegaConf.structured(find_kind(kind))
         rename_old_keys(loaded, _defaults(loaded.algorithm.name))
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         node.behaviors = _typed_behaviors(node)
@@ -229,8 +237,25 @@ def _saved(folder: str | Path) -> DictConfig:
 def register(schema: type, config_name: str, old_keys: bool = False) -> None:
     """Makes the schemas known to Hydra, by the names that the YAML files include; `old_keys` adds room for these."""
     store = ConfigStore.instance()
-    for name, settings in {config_name: schema, **ALGORITHMS, **ENVS}.items():
+    kinds = {name: find_kind(name) for name in BUILT_IN}
+    for name, settings in {config_name: schema, **ALGORITHMS, **kinds}.items():
         store.store(name=f"{name}_schema", node=_open(OmegaConf.structured(settings), old_keys))
+
+
+def register_kind(error: MissingConfigException) -> bool:
+    """Makes the kind of environment that was asked for, and for which no file is there, a choice of the group `env`.
+
+    Returns:
+        Whether that is what was missing.
+
+    Raises:
+        UserError: it cannot be imported, or is no kind of environment.
+    """
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if group != "env" or (":" not in name and name not in ENVS.names()):
+        return False
+    ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
+    return True
 
 
 def _open(node: DictConfig, to_any_key: bool = False) -> DictConfig:

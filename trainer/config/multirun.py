@@ -20,12 +20,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from envs.spec import UserError
-from trainer.config.compose import CONF, is_hydras, register
+from trainer.config.compose import CONF, is_hydras, register, register_kind
 from trainer.config.errors import REFUSED, one_line, refusal
 
 _NOT_SETTINGS = (
@@ -134,7 +134,12 @@ def hydra_settings(overrides: Sequence[str], schema: type, config_name: str, def
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()
-            config = loader.load_configuration(config_name, chosen, RunMode.MULTIRUN)
+            try:
+                config = loader.load_configuration(config_name, chosen, RunMode.MULTIRUN)
+            except MissingConfigException as error:
+                if not register_kind(error):
+                    raise
+                config = loader.load_configuration(config_name, chosen, RunMode.MULTIRUN)
             plain = dict(_settings(loader.load_configuration(default_name, [], RunMode.MULTIRUN)))
     except REFUSED as error:
         raise refusal(error, overrides) from error

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from envs.spec import UserError
 from trainer.config.aliases import current_key, is_old, without_behavior
+from trainer.config.files import resolve_files
 
 MAY_DIFFER = (
     "stop",
@@ -20,6 +21,7 @@ MAY_DIFFER = (
     "env.instances",
     "env.min_instances",
     "run.log_seconds",
+    "run.loggers",
     "run.picture_minutes",
     "run.profile",
     "resume",
@@ -46,6 +48,7 @@ def resumed(saved: DictConfig, folder: str, overrides: Sequence[Override], paths
             if is_old(key) and last not in (OmegaConf.select(saved, parent) or ()):
                 key = current_key(key)
             OmegaConf.update(node, key, override.value())
+            resolve_files(node)
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
             if key in paths and isinstance(given, str):
                 given = os.path.expanduser(given)

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from algorithms.settings import AlgorithmSettings, RewardSettings
-from envs.config import path_field, setting
+from envs.config import EnvConfig, path_field, setting
 from envs.spec import UserError
 
 LARGEST_SEED = 2**63 - 1
@@ -20,9 +20,7 @@ LARGEST_SEED = 2**63 - 1
 DEFAULT_BEHAVIOR = "default"
 """The entry of `behaviors` that serves all behaviors without an entry of their own."""
 
-# These two are made by a call, because `async`, the word that users write, is a keyword of Python.
-Stepping = Enum("Stepping", ["async", "lockstep"])
-"""`async`: no instance waits for another. `lockstep`: all instances step together, for comparison."""
+# Made by a call, because `async`, the word that users write, is a keyword of Python.
 Mode = Enum("Mode", ["async", "inline"])
 """`async`: collector and learner are processes of their own. `inline`: they share one process and take turns in a fixed
 order, so that a run can be reproduced exactly."""
@@ -46,80 +44,6 @@ class Which(Enum):
     """The newest."""
 
 
-@dataclass
-class EnvConfig:
-    """The environment and how its instances are stepped: what all kinds of them have in common."""
-
-    # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
-
-    instances: int = setting(16, above=0, at_most=2**16)
-    """Running environments. More: more samples a second, until cores run out."""
-    time_scale: float = setting(20.0, at_least=0)
-    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
-    stepping: Stepping = Stepping["async"]
-    """`async` or `lockstep`."""
-    step_timeout: float = setting(60.0, above=0)
-    """Seconds after which an instance that does not answer is restarted."""
-    restarts: int = setting(10, at_least=0)
-    """Restarts that each instance may have at once; one more comes back every ten minutes."""
-    min_instances: int = setting(1, above=0)
-    """One that needs more restarts is left out as long as so many others live; else the run ends."""
-
-
-@dataclass
-class GymConfig(EnvConfig):
-    """A Gymnasium environment."""
-
-    id: str = MISSING
-    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment."""
-    wrappers: list[Any] = field(default_factory=list)
-    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
-    workers: int | None = setting(None, above=0)
-    """Processes that host the instances; null = chosen from how long a step takes."""
-
-
-@dataclass
-class UnityConfig(EnvConfig):
-    """Unity players. At most one of `executable`, `registry` and `player`; without any, the Editor is waited for."""
-
-    instances: int = setting(1, above=0, at_most=2**16)
-    """Running players. More: more samples a second, until cores run out. The Editor is one."""
-    executable: str | None = path_field()
-    """Path of a build."""
-    registry: str | None = None
-    """Name of a build in ML-Agents' registry, which is downloaded once."""
-    manifest: str | None = path_field()
-    """A registry file of one's own, in place of ML-Agents'."""
-    player: str | None = path_field()
-    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`."""
-    args: list[str] = field(default_factory=list)
-    """Further arguments of the player's command line."""
-    no_graphics: bool = False
-    """Whether players draw nothing. Visual observations need graphics."""
-    port: int = 5004
-    """Where the Editor is waited for."""
-    num_areas: int = setting(1, above=0)
-    """Copies of the training area that each player is asked for."""
-    connect_timeout: float = setting(60.0, above=0)
-    """Seconds that a player has to connect and to send its first agents."""
-    width: int = setting(84, above=0)
-    """Pixels of the player's window."""
-    height: int = setting(84, above=0)
-    """Pixels of the player's window."""
-    quality_level: int = 5
-    """Unity's quality level: 0 is the fastest."""
-    target_frame_rate: int = -1
-    """Frames a second that the player aims for; -1 = as many as it can."""
-    capture_frame_rate: int = 60
-    """Frames a second of game time; 0 = as real time goes."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
-    channels: list[str] = field(default_factory=list)
-    """Side channels of one's own: import paths (`package.module:Class`)."""
-
-
 @dataclass(frozen=True)
 class BehaviorConfig:
     """The settings of one behavior. Those that are not given are inherited."""
@@ -141,9 +65,11 @@ class RunConfig:
     mode: Mode = Mode["async"]
     """`async` or `inline`."""
     log_seconds: float = setting(10.0, above=0)
-    """Seconds between two lines of progress, and between two points in TensorBoard."""
+    """Seconds between two lines of progress, and between two points of each metric."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go: `tensorboard`, or your own writers (`package.module:Class`); [] = only `train.log`."""
     picture_minutes: float = setting(5.0, at_least=0)
-    """Minutes between two pictures of play in TensorBoard; 0 = none."""
+    """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a few seconds of learner and collector are traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
@@ -192,10 +118,10 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`python -m trainer`."""
+    """`outstep train`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
+    """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
     algorithm: Any = MISSING
     """Config group: ppo, sac, custom. `AlgorithmSettings`."""
     reward: RewardSettings = field(default_factory=RewardSettings)
@@ -218,7 +144,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`python -m trainer.evaluate`."""
+    """`outstep evaluate`."""
 
     run: str = path_field(MISSING)
     """Folder of the run."""
@@ -238,7 +164,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """`python -m trainer.report`."""
+    """`outstep report`."""
 
     run: str = path_field(MISSING)
     """Folder of the run."""
@@ -248,7 +174,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """`python -m trainer.export`."""
+    """`outstep export`."""
 
     run: str = path_field(MISSING)
     """Folder of the run."""
@@ -260,7 +186,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """`python -m trainer.serve`."""
+    """`outstep serve`."""
 
     model: str = path_field(MISSING)
     """The `.onnx` file that `trainer.export` wrote."""
@@ -276,7 +202,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """`python -m trainer.sagemaker train`."""
+    """`outstep sagemaker train`."""
 
     image: str = MISSING
     """Address of our image in ECR."""
@@ -306,7 +232,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """`python -m trainer.sagemaker deploy`."""
+    """`outstep sagemaker deploy`."""
 
     job: str = MISSING
     """The training job whose model is served."""
@@ -320,7 +246,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """`python -m trainer.record`."""
+    """`outstep record`."""
 
     env: EnvConfig | None = None
     """Config group; null = the env of the run that plays. A Gymnasium environment runs once, as fast as it can."""

@@ -1,4 +1,4 @@
-"""Finds demonstration files, and fits what they hold to a behavior.
+"""Finds demonstration files, and converts what they hold to the spec of a behavior.
 
 Shapes: T steps; A mask entries.
 """
@@ -20,12 +20,12 @@ from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 
 Digests = Mapping[str, Sequence[Sequence[str]]]
-"""What a behavior learns from, as JSON holds it: by the key of a path, relative to the behavior's settings, the name
-and SHA-256 of each file."""
+"""The demonstrations of a behavior, as JSON: by the key of a path, relative to the behavior's settings, the name and
+SHA-256 of each file."""
 
 
 def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
-    """All that the behavior of `spec` learns from, by path, as `load_demonstrations` fits it; and what files that was.
+    """Returns the demonstrations for the behavior of `spec`, as rows by path, and the digests of their files.
 
     Raises:
         UserError: files are missing or damaged, or do not fit.
@@ -41,9 +41,9 @@ def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows]
 
 
 def changed_demos(before: Digests, now: Digests) -> str | None:
-    """Words for what has changed since a run learned from `before`; None if nothing has.
+    """Returns a warning about demonstrations that have changed since a run learned from `before`; None if none has.
 
-    What the files are called does not matter; in which order they come does.
+    Their names do not matter, but their order does.
     """
     changed: set[str] = set()
     for key in before.keys() & now.keys():
@@ -55,13 +55,13 @@ def changed_demos(before: Digests, now: Digests) -> str | None:
     if not changed:
         return None
     return (
-        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with those that are there, "
+        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with the new ones, "
         "but not exactly as it would have"
     )
 
 
 def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
-    """The paths that `behavior`'s demonstrations are taken from, each with the whole key that first says so.
+    """Returns the paths of `behavior`'s demonstrations, each with the first key that names it.
 
     Raises:
         UserError: `behaviors` names others only.
@@ -75,7 +75,7 @@ def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
 
 
 def find_demos(path: str, key: str) -> list[Path]:
-    """The `.demo` files that `path` means, in the order of their names: a file, a folder's, or a pattern's (`*`, `?`).
+    """Returns the `.demo` files of `path`, sorted by name: a file, those of a folder, or of a pattern (`*`, `?`).
 
     Args:
         path: may begin with `~`.
@@ -107,7 +107,7 @@ def find_demos(path: str, key: str) -> list[Path]:
 
 
 def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
-    """The files that `path` means (see `find_demos`), with what they hold.
+    """Returns the files of `path` (see `find_demos`), with what they hold.
 
     Raises:
         UserError: there is none, one is damaged, or none holds a step.
@@ -120,7 +120,7 @@ def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
 
 
 def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonstration]:
-    """The episodes of all files that `path` means (see `find_demos`), as agents of `spec` would have played them.
+    """Returns the episodes of the files of `path` (see `find_demos`) as if agents of `spec` had played them.
 
     Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
     the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale;
@@ -192,14 +192,14 @@ def _fit_observation(values: Array, seen: ObservationSpec, spec: ObservationSpec
         of = "" if spec.scale == 1 else f" times {spec.scale:.4g}"
         raise UserError(
             f"{file} does not fit behavior {behavior!r}: its observation {seen.name!r} holds "
-            f"{float(values[bad][0]) * seen.scale:.6g}, which is none of the whole numbers from 0 to 255{of} that "
+            f"{float(values[bad][0]) * seen.scale:.6g}, which is not one of the whole numbers from 0 to 255{of} that "
             f"{spec.name!r} consists of"
         )
     return whole.astype(np.uint8)
 
 
 def _axes(seen: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """How an image's axes, behind that of steps, are put in order if only its channels stand elsewhere."""
+    """Returns the order of an image's axes, behind that of steps, if only its channels are in another place."""
     for axes in ((3, 1, 2), (2, 3, 1)):  # channels first; last
         if len(seen) == 3 and tuple(seen[axis - 1] for axis in axes) == wanted:
             return axes
@@ -211,8 +211,8 @@ def _kind(spec: ObservationSpec) -> str:
 
 
 def _how_to_record(file: Path) -> str:
-    return f"record it: python -m trainer.record env=... player=... to={file}"
+    return f"record it: outstep record env=... player=... to={file}"
 
 
 _ROUNDING = 1e-3
-"""How far a number may be from a whole one: files keep scaled integers as 32-bit floats."""
+"""How far a number may be from a whole one: files hold scaled integers as 32-bit floats."""

@@ -8,8 +8,6 @@ import numpy as np
 
 from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
 from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
-from envs.gym.probe import INSTANCES_PER_WORKER, probe
-from envs.gym.worker_pool import START_SECONDS
 from envs.process.ram import reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -17,21 +15,18 @@ from trainer.config.compose import load_config
 from trainer.config.schema import (
     DEFAULT_BEHAVIOR,
     Device,
-    EnvConfig,
     GoalConfig,
-    GymConfig,
     Mode,
     RunConfig,
     TrainConfig,
-    UnityConfig,
     Which,
     settings_of,
 )
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
-from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble
-from trainer.runtime.env_factory import check_env, gym_env
+from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.telemetry.writers import find_writers
 
 
 def check_train(config: TrainConfig) -> None:
@@ -41,22 +36,29 @@ def check_train(config: TrainConfig) -> None:
         UserError: the first thing that is wrong: an unknown environment or one that fails, a number out of range, a
             missing library or device, a run folder that is not one, a buffer larger than memory.
     """
-    _check_instances(config.env)
     _check_goal(config.goal)
     _check_algorithm(config.algorithm, "algorithm")
     validate_rewards(config.reward, config.algorithm.discount)
     for name, behavior in config.behaviors.items():
         _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
         validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
-    if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
-        raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
-    check_env(config.env)
+    if config.run.mode is Mode["inline"] and not config.env.reproducible:
+        raise UserError(
+            f"run.mode=inline is for reproducing a run exactly, which this environment ({config.env.label}) cannot: "
+            "use run.mode=async"
+        )
+    config.env.check()
+    if config.env.min_instances > config.env.instances:
+        raise UserError(
+            f"env.min_instances={config.env.min_instances} is more than env.instances={config.env.instances}"
+        )
+    find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
     _check_demos(config)
-    if isinstance(config.env, GymConfig):  # else what its behaviors are is only known once players run
-        _check_behavior(config, config.env)
+    for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run
+        _check_behavior(config, spec)
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
@@ -67,20 +69,6 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
     if not config.behaviors:
         return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()))]
     return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
-
-
-def _check_instances(env: EnvConfig) -> None:
-    if env.min_instances > env.instances:
-        raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
-    if not isinstance(env, GymConfig) or env.workers is None:
-        return
-    if env.workers > env.instances:
-        raise UserError(f"env.workers={env.workers} is more than env.instances={env.instances}: a worker needs one")
-    if env.workers * INSTANCES_PER_WORKER < env.instances:
-        raise UserError(
-            f"env.workers={env.workers} are too few for env.instances={env.instances}: "
-            f"a worker drives at most {INSTANCES_PER_WORKER}"
-        )
 
 
 def _check_goal(goal: GoalConfig) -> None:
@@ -107,26 +95,23 @@ def _check_algorithm(settings: object, prefix: str) -> None:
 
 def _check_demos(config: TrainConfig) -> None:
     """Reads all demonstrations once."""
-    env = config.env
-    for name in [gym_env(env).behavior] if isinstance(env, GymConfig) else config.behaviors or [DEFAULT_BEHAVIOR]:
+    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():
             read_demos(path, key)
 
 
-def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
-    """Makes the environment once, in a process of its own, and fits to it whatever has to fit."""
-    recipe = gym_env(env)
-    settings, _ = settings_of(config, recipe.behavior)
-    spec = probe(recipe, config.seed, env.step_timeout + START_SECONDS).spec
+def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
+    """Fits to a behavior whatever has to fit."""
+    settings, _ = settings_of(config, spec.name)
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
-    for path, key in demos_of(config, recipe.behavior).items():
+    for path, key in demos_of(config, spec.name).items():
         load_demonstrations(path, key, spec)
     if isinstance(settings, CustomSettings):
         _check_own_algorithm(config, spec, settings)
     elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
-        from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
+        from algorithms.policy import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
@@ -136,7 +121,7 @@ def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: Cust
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm
-    from trainer.runtime.behavior import divide_arena, make_policy
+    from algorithms.policy import make_policy
 
     arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
     _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)

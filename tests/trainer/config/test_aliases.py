@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from envs.registry import BUILT_IN, find_kind
 from envs.spec import UserError
 from trainer.config import aliases
 from trainer.config.aliases import OLD_KEYS, OTHER_LIBRARIES, current_figure
-from trainer.config.compose import ALGORITHMS, ENVS, compose, load_config, save_config
+from trainer.config.compose import ALGORITHMS, compose, load_config, save_config
 from trainer.config.schema import BehaviorConfig, EvaluateConfig, TrainConfig
 
 
@@ -184,7 +185,7 @@ def has(defaults: object, key: str) -> bool:
 
 def test_every_name_in_the_tables_is_one_of_ours() -> None:
     behaviors = [BehaviorConfig(settings()) for settings in ALGORITHMS.values()]
-    configs = [*behaviors, *(TrainConfig(env=env()) for env in ENVS.values()), EvaluateConfig()]
+    configs = [*behaviors, *(TrainConfig(env=find_kind(name)()) for name in BUILT_IN), EvaluateConfig()]
     for key in [*OLD_KEYS.values(), *OTHER_LIBRARIES]:
         assert any(has(config, key) for config in configs), key
     assert not any(has(config, key) for config in configs for key in OLD_KEYS)
@@ -193,4 +194,5 @@ def test_every_name_in_the_tables_is_one_of_ours() -> None:
 def test_old_figures_are_read() -> None:
     assert current_figure("supply_fraction") == current_figure("env_utilization") == "env_utilization"
     assert current_figure("run/supply_fraction") == "run/env_utilization"
+    assert current_figure("time/held_back") == "time/throttled"
     assert current_figure("episode/supply_fraction") == "episode/supply_fraction"

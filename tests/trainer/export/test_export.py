@@ -18,8 +18,9 @@ from tests.trainer.tiny_runs import PPO
 from trainer.__main__ import main as train
 from trainer.config.compose import compose, load_config
 from trainer.config.schema import TrainConfig, Which
-from trainer.evaluate.__main__ import load_checkpoint, trained_policy
-from trainer.export.__main__ import exported_model, main, model_file
+from trainer.export.__main__ import main
+from trainer.export.model_file import exported_model, model_file
+from trainer.saved_policy import load_checkpoint, trained_policy
 from trainer.serve.onnx_policy import Model
 
 PLANE = ObservationSpec("plane", (5, 4, 6), "float32")

@@ -138,7 +138,7 @@ def test_a_resumed_run_whose_demonstrations_are_gone_is_refused_and_left_alone(t
     before = files_of(run)
     capsys.readouterr()
     assert main([f"resume={run}", "stop.samples=100"]) == 2
-    how = f"record it: python -m trainer.record env=... player=... to={moved}"
+    how = f"record it: outstep record env=... player=... to={moved}"
     assert capsys.readouterr().err == f"error: reward.gail.demos={moved} does not exist; {how}\n"
     assert files_of(run) == before
     # Playing needs none.

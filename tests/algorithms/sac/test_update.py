@@ -1,4 +1,4 @@
-"""The gradients that SAC makes by hand, against autograd's of the losses as papers write them."""
+"""The losses and gradients of SAC's update, by autograd and accelerated, against those of papers' formulas."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ ACTIONS = {
     "continuous": (2, (), False, 0),
     "branches": (0, (3, 2), True, 0),
     "joint": (0, (3, 2), True, 6),
+    "three branches": (0, (3, 2, 4), False, 0),
     "hybrid": (1, (3, 2), True, 0),
+    "joint hybrid": (2, (3, 2), True, 6),
 }
 
 
@@ -87,18 +89,21 @@ def acts(policy, features, mask, noise):
 
 
 def soft(q, action, temperatures):
-    """Values of actions and of being unlikely: q (S, N) or (S, N, B, K)."""
+    """(N,) value and entropy by the smaller critic: q (2, N) or (2, N, B, K)."""
     actions, log_prob, discrete = action
-    smaller = torch.minimum(q[0], q[1])
     if discrete is None:
-        return smaller - temperatures[0] * log_prob
-    branches = discrete.log_probs.shape[1]
-    own = temperatures[-branches:, None] * discrete.log_probs
-    values = (discrete.log_probs.exp() * (smaller - own)).sum((-2, -1))
-    return values - temperatures[0] * log_prob if actions.shape[1] else values
+        return torch.minimum(q[0], q[1]) - temperatures[0] * log_prob
+    log_probs = discrete.log_probs
+    branches = log_probs.shape[1]
+    if branches == 1:  # values of choices are compared one by one
+        q = torch.minimum(q[0], q[1])[None].expand(2, -1, -1, -1)
+    expected = (log_probs.exp() * q).sum((-2, -1))  # of each critic, over all branches together
+    entropy = -(temperatures[-branches:, None] * log_probs.exp() * log_probs).sum((-2, -1))
+    smaller = torch.where(expected[0] < expected[1], expected[0], expected[1]) + entropy
+    return smaller - temperatures[0] * log_prob if actions.shape[1] else smaller
 
 
-def textbook(sac, batch):
+def reference_gradients(sac, batch):
     policy, critic, count = sac.policy, sac._critic, len(batch.returns)
     inputs, temperatures = policy.prepare(batch.observations), sac._log_temperatures.exp()
     loss_mask = torch.ones(count) if batch.loss_mask is None else batch.loss_mask
@@ -118,32 +123,35 @@ def textbook(sac, batch):
     taken = q
     if policy.branches.count:
         taken = q.gather(-1, batch.discrete[None, ..., None].expand(2, -1, -1, 1))[..., 0].sum(-1)
-    loss_critic = ((taken - targets).square() * loss_mask).sum() / (2 * loss_mask.sum())
-    judged = values(critic, features.detach(), now[0]) if now[0].shape[1] else q.detach()
-    loss_policy = -(soft(judged, now, temperatures) * loss_mask).sum() / loss_mask.sum()
-    of_policy = torch.autograd.grad(loss_policy, list(policy.parameters()), retain_graph=True)
-    return [*of_policy, *torch.autograd.grad(loss_critic, list(critic.parameters()))], loss_policy, loss_critic
+    critic_loss = ((taken - targets).square() * loss_mask).sum() / (2 * loss_mask.sum())
+    policy_q = values(critic, features.detach(), now[0]) if now[0].shape[1] else q.detach()
+    policy_loss = -(soft(policy_q, now, temperatures) * loss_mask).sum() / loss_mask.sum()
+    of_policy = torch.autograd.grad(policy_loss, list(policy.parameters()), retain_graph=True)
+    return [*of_policy, *torch.autograd.grad(critic_loss, list(critic.parameters()))], policy_loss, critic_loss
 
 
-@pytest.mark.parametrize(
-    ("actions", "network", "more"),
-    [
-        *((actions, network, {}) for actions in ACTIONS for network in NETWORKS),
-        *((actions, network, {"dueling": True}) for actions in ("branches", "hybrid") for network in ("MLP", "memory")),
-    ],
-)
-def test_gradients_are_those_of_the_losses(actions, network, more, monkeypatch):
-    sac = filled(actions, network, **more)
+CASES = [
+    *((actions, network, {}) for actions in ACTIONS for network in NETWORKS),
+    *((actions, network, {"dueling": True}) for actions in ("branches", "hybrid") for network in ("MLP", "memory")),
+]
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+@pytest.mark.parametrize(("actions", "network", "more"), CASES)
+def test_gradients_are_those_of_the_losses(actions, network, more, accelerate, monkeypatch):
+    sac = filled(actions, network, accelerate=accelerate, **more)
     batch = sac._to_device(sac._draw(sac._replay, 160 if network != "memory" else 20))
-    expected, loss_policy, loss_critic = textbook(sac, batch)
+    expected, policy_loss, critic_loss = reference_gradients(sac, batch)
     found = []
     monkeypatch.setattr(sac._optimizer, "step", lambda parts: (found.extend(parts), torch.tensor(True))[1])
     sac._learn(batch)
     names = [name for part in (sac.policy, sac._critic) for name, _ in part.named_parameters()]
     assert len(found) == len(expected) + 1 == len(names) + 1, "temperatures come last"
     for name, ours, theirs in zip(names, found, expected):
-        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-4, msg=lambda words, name=name: f"{name}: {words}")
+        torch.testing.assert_close(
+            ours, theirs, atol=2e-5, rtol=2e-4, msg=lambda message, name=name: f"{name}: {message}"
+        )
     assert any(part.abs().max() > 1e-3 for part in expected[: len(list(sac.policy.parameters()))])
-    told = sac.metrics()
-    assert told["loss/policy"] == pytest.approx(loss_policy.item(), rel=1e-4)
-    assert told["loss/critic"] == pytest.approx(loss_critic.item(), rel=1e-4)
+    metrics = sac.metrics()
+    assert metrics["loss/policy"] == pytest.approx(policy_loss.item(), rel=1e-4)
+    assert metrics["loss/critic"] == pytest.approx(critic_loss.item(), rel=1e-4)

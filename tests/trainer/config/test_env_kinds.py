@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envs.api import Setup
+from envs.config import EnvConfig
 from envs.gym.manager import EnvManager
 from envs.unity.channels import Engine
+from envs.unity.config import UnityConfig
 from envs.unity.launch import UnityEnv
 from envs.unity.manager import UnityManager
 from trainer.config.compose import compose
-from trainer.config.schema import EnvConfig, TrainConfig, UnityConfig
-from trainer.runtime.env_factory import make_manager, unity_env
+from trainer.config.schema import TrainConfig
 
 
 def env_of(*overrides: str) -> EnvConfig:
@@ -34,7 +36,7 @@ def test_every_key_of_unitys_config_reaches_its_player() -> None:
         "env.channels=[a.b:C]",
     )
     assert isinstance(env, UnityConfig)
-    assert unity_env(env) == UnityEnv(
+    assert env.unity_env() == UnityEnv(
         player=("env=basic", "agents=2"),
         args=("--level", "3"),
         no_graphics=True,
@@ -52,14 +54,14 @@ def test_a_build_of_a_registry_is_looked_up_with_its_settings(monkeypatch) -> No
     monkeypatch.setattr(UnityEnv, "from_registry", lambda name, manifest, **rest: asked.append((name, manifest, rest)))
     env = env_of("env=unity", "env.registry=Basic", "env.manifest=my.yaml", "env.port=7000")
     assert isinstance(env, UnityConfig)
-    unity_env(env)
+    env.unity_env()
     ((name, manifest, rest),) = asked
     assert (name, manifest, rest["port"]) == ("Basic", "my.yaml", 7000)
 
 
 def test_each_kind_of_env_has_its_manager(tmp_path: Path) -> None:
     managers = [
-        make_manager(env_of(*overrides), 3, tmp_path)
+        env_of(*overrides).make_manager(Setup(3, tmp_path))
         for overrides in (["env.id=CartPole-v1"], ["env=unity", "env.player=env=basic", "env.instances=2"])
     ]
     assert [type(manager) for manager in managers] == [EnvManager, UnityManager]

@@ -1,0 +1,127 @@
+"""The update of soft actor-critic: what its networks say of a batch, and the losses that follow.
+
+Shapes: as in `sac.py`; F features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.metrics import mean
+from algorithms.networks.distributions import SquashedGaussian
+from algorithms.policy import Policy
+from algorithms.sac.batch import Batch
+from algorithms.sac.critic import Critic
+from algorithms.sac.losses import (
+    SampledAction,
+    block_entropies,
+    critic_loss,
+    min_soft_value,
+    policy_loss,
+    temperature_loss,
+)
+
+Inputs = tuple[Tensor, ...]
+
+
+class Networks(NamedTuple):
+    """What an update learns, and what it learns with."""
+
+    policy: Policy
+    critic: Critic
+    fixed_critic: Critic
+    """The same critics, in the same memory, as constants: the policy's loss teaches them nothing."""
+    target_critic: Critic
+    log_temperatures: nn.Parameter
+    """(T,) ln alpha."""
+
+    def learned(self) -> list[Tensor]:
+        """The parameters that are learned, in the optimiser's order."""
+        parameters = [*self.policy.parameters(), *self.critic.parameters(), self.log_temperatures]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+class Losses(NamedTuple):
+    """Of one batch, and what shows how learning goes."""
+
+    critic: Tensor
+    policy: Tensor
+    temperature: Tensor
+    value: Tensor
+    """() mean target of the critics."""
+    entropies: Tensor
+    """(T,) mean of each action block."""
+    temperatures: Tensor
+    """(T,)."""
+
+
+def sac_losses(networks: Networks, batch: Batch, target_entropies: Tensor) -> Losses:
+    """The losses of critics, policy and temperatures; `target_entropies` (T,) are what the temperatures aim at."""
+    policy, critic, fixed_critic, target_critic, log_temperatures = networks
+    loss_mask = batch.loss_mask
+    alpha = log_temperatures.detach().exp()
+    steps, ends = policy_inputs(policy, batch)
+    action, next_action = sample_actions(policy, steps, ends, batch)
+
+    # The critics learn the n-step return and the soft value behind it.
+    with torch.no_grad():
+        next_q = target_critic(features_at(target_critic, ends, batch, 1), next_action.continuous)
+        target_q = torch.addcmul(batch.returns, batch.next_discount, min_soft_value(next_q, next_action, alpha))
+    features = features_at(critic, steps, batch, 0)
+    q = critic(features, batch.continuous)
+
+    # The policy learns what they value. Its continuous actions go into them; its choices are heads that are there.
+    has_continuous = action.continuous.shape[1] > 0
+    policy_q = fixed_critic(features.detach(), action.continuous) if has_continuous else q.detach()
+
+    # The temperatures learn to keep the policy's entropy where it is wanted.
+    with torch.no_grad():
+        entropies = block_entropies(action, loss_mask)
+    return Losses(
+        critic_loss(q, batch.discrete, target_q, loss_mask),
+        policy_loss(policy_q, action, alpha, loss_mask),
+        temperature_loss(log_temperatures, entropies, target_entropies),
+        mean(target_q, loss_mask),
+        entropies,
+        alpha,
+    )
+
+
+def policy_inputs(policy: Policy, batch: Batch) -> tuple[Inputs, Inputs]:
+    """What networks take in at steps, and at their ends: with a memory all places, as they go through all of them."""
+    inputs = policy.prepare(batch.observations)
+    if batch.places is not None:
+        return inputs, inputs
+    steps, ends = zip(*(x.chunk(2) for x in inputs))
+    return steps, ends
+
+
+def sample_actions(policy: Policy, steps: Inputs, ends: Inputs, batch: Batch) -> tuple[SampledAction, SampledAction]:
+    """What the policy does at steps (N rows), and at their ends, from where it gets no gradient."""
+    if batch.places is None:
+        at_steps, _ = policy.features(steps, batch.memory)
+        with torch.no_grad():
+            at_ends, _ = policy.features(ends, batch.memory)
+    else:
+        at_steps, at_ends = policy.features(steps, batch.memory)[0][batch.places].chunk(2)
+    (mask, next_mask), (noise, next_noise) = batch.mask.chunk(2), batch.noise.chunk(2)
+    action = sample(policy, at_steps, mask, noise)
+    with torch.no_grad():
+        return action, sample(policy, at_ends, next_mask, next_noise)
+
+
+def sample(policy: Policy, features: Tensor, mask: Tensor, noise: Tensor) -> SampledAction:
+    """What the policy does where it has features (N, F), under a mask (N, A), by standard normal noise (N, C)."""
+    continuous, discrete = policy.distribution(features, mask)
+    if isinstance(continuous, SquashedGaussian):
+        return SampledAction(*continuous.actions(noise), discrete)
+    return SampledAction(noise, noise.sum(-1), discrete)
+
+
+def features_at(critic: Critic, inputs: Inputs, batch: Batch, half: int) -> Tensor:
+    """(N, F) of a critic at steps (`half` 0) or their ends (1)."""
+    features, _ = critic.features(inputs, batch.memory)
+    return features if batch.places is None else features[batch.places.chunk(2)[half]]
