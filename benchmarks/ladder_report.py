@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.report import machine_line, table
+from trainer.config.aliases import current_figure
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Run:
     @classmethod
     def of(cls, seed: int, summary: Mapping[str, Any], command_seconds: float) -> Run:
         """From a run's `summary.json` and the wall clock of its command."""
+        summary = {current_figure(name): value for name, value in summary.items()}
         samples, dropped = summary["samples"], sum(summary["dropped"].values())
         kept = 1.0 - dropped / max(1, samples)
         supply, short = summary["env_utilization"], summary["goal_windows"].get("1000") or {}

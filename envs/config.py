@@ -43,9 +43,9 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def path_field() -> Any:
+def path_field(default: Any = None) -> Any:
     """Returns a field, null by default, that takes any string on the command line without quotes for Hydra."""
-    return field(default=None, metadata={"path": True})
+    return field(default=default, metadata={"path": True})
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
@@ -61,6 +61,10 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
         key = f"{prefix}.{each.name}" if prefix else each.name
         if is_dataclass(value):
             check_ranges(value, key)
+        elif isinstance(value, dict):
+            for name, element in value.items():
+                if is_dataclass(element):
+                    check_ranges(element, f"{key}.{name}")
         elif isinstance(value, list):
             for i, element in enumerate(value):
                 _check(f"{key}[{i}]", element, each.metadata.get("range"))
@@ -163,7 +167,7 @@ def _check(key: str, value: Any, range_: dict[str, float] | None) -> None:
         return
     if range_ and not all(_COMPARISONS[name](value, bound) for name, bound in range_.items()):
         raise UserError(f"{key}={value} must {_described(range_)}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value} must be a finite number")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainer.config.compose import run_command
+from trainer.config.command import run_command
 from trainer.config.schema import TrainConfig
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start

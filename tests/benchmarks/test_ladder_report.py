@@ -43,6 +43,8 @@ def test_run_is_read_from_its_summary():
         5,
     )
     assert (read.samples_per_second, read.env_utilization) == (pytest.approx(90), pytest.approx(0.81))
+    summary["supply_fraction"] = summary.pop("env_utilization")  # its name in earlier versions
+    assert Run.of(3, summary, command_seconds=15.0) == read
     capped = Run.of(3, {**summary, "goal_samples": None, "goal_seconds": None, "goal_windows": {}}, 15.0)
     assert (capped.samples, capped.command_seconds, capped.samples_1000) == (None, None, None)
 

@@ -1,4 +1,4 @@
-"""Says in one message what is wrong with a configuration: the key, the value seen, and what would be right."""
+"""One message for what is wrong with a configuration: the key, the value seen, and what would be right."""
 
 from __future__ import annotations
 
@@ -7,46 +7,63 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from hydra.errors import MissingConfigException, OverrideParseException
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from envs.spec import UserError
+from trainer.config.aliases import our_keys
+
+REFUSED = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)
+"""What Hydra and OmegaConf raise of bad input."""
 
 _KINDS = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
 
 
+class UnknownKey(UserError):
+    """A key that does not exist."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def refusal(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    """What Hydra or OmegaConf refused, in the words of whoever wrote `overrides` (`key=value`) or a YAML file."""
+    """Returns in one message what Hydra or OmegaConf refused of `overrides` (`key=value`) or of a YAML file."""
+    refused = _refusal(error, overrides)
     file = re.match("In '(.+?)': ", str(error))
-    plain = _refusal(error, overrides)
-    return (
-        UserError(f"{plain} (in {file[1]}.yaml)") if file and not isinstance(error, MissingConfigException) else plain
-    )
+    if file is None or isinstance(error, MissingConfigException):
+        return refused
+    message = f"{refused} (in {file[1]}.yaml)"
+    return UnknownKey(message, refused.key) if isinstance(refused, UnknownKey) else UserError(message)
 
 
-def unknown_key(key: str, known: Sequence[str]) -> UserError:
-    """That `key` (dotted) does not exist; `known` are the keys beside it."""
+def unknown_key(key: str, known: Sequence[str]) -> UnknownKey:
+    """Returns the refusal of a dotted key that does not exist; `known` are the last parts of the keys beside it."""
     parent, dot, last = key.rpartition(".")
-    close = difflib.get_close_matches(last, known, n=1)
-    if close:
-        return UserError(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?")
-    return UserError(f"unknown key {key}; {parent or 'the configuration'} holds {', '.join(known)}")
+    if ours := our_keys(key, known):
+        beside = [each.rpartition(".")[2] for each in ours if each.rpartition(".")[0] == parent]
+        note = ", of another algorithm" if beside and not set(beside) & set(known) else ""
+        return UnknownKey(f"unknown key {key}; here it is {' or '.join(ours)}{note}", key)
+    if close := difflib.get_close_matches(last, known, n=1):
+        return UnknownKey(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?", key)
+    return UnknownKey(f"unknown key {key}; {parent or 'the configuration'} holds {', '.join(known)}", key)
 
 
 def missing(key: str) -> UserError:
-    """That a value has to be given."""
+    """Returns the refusal of a configuration without a value that it needs."""
     example = {"env.id": "CartPole-v1", "run": "runs/...", "to": "Game.onnx", "model": "Game.onnx"}.get(key, "...")
     return UserError(f"{key} is missing: give it, for example {key}={example}")
 
 
 def misused(message: str) -> NoReturn:
-    """Stands in for `ArgumentParser.error`, which prints the usage and leaves."""
-    raise UserError(f"{message}; --help tells what there is")
+    """Stands in for `ArgumentParser.error`, which would print the usage and exit."""
+    raise UserError(f"{message}; --help lists what there is")
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
+    """Returns an error's message without line breaks."""
     return " ".join(str(error).split())
 
 

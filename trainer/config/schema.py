@@ -1,4 +1,4 @@
-"""What can be set: the schema of each command's configuration, one line and a unit for each field.
+"""The schema of each command's configuration: every field with its range, its meaning and its unit.
 
 This file imports no torch, so that commands refuse bad input quickly and spawned processes start quickly.
 """
@@ -13,91 +13,108 @@ from omegaconf import MISSING
 
 from algorithms.rewards.registry import RewardSettings
 from algorithms.settings import AlgorithmSettings
-from envs.config import EnvConfig, path_field
+from envs.config import EnvConfig, path_field, setting
 from envs.spec import UserError
 
-# Made by call because `async`, the word that users write, cannot be a name in Python.
-Mode = Enum("Mode", ["async", "inline"])
-"""`async`: collector and learner in processes of their own. `inline`: in one, in a fixed order, reproducible."""
-Device = Enum("Device", ["auto", "cpu", "cuda"])
-"""Where updates run; `auto`: on a GPU if torch can compute on one. Unless it is `cpu`, agents act where that is
-faster."""
-Which = Enum("Which", ["best", "last"])
-"""Which checkpoint of a run: the one with the best mean episode reward, or the newest."""
+LARGEST_SEED = 2**63 - 1
+"""The largest seed that torch takes."""
 DEFAULT_BEHAVIOR = "default"
-"""The entry of `behaviors` that serves all that are not named."""
+"""The entry of `behaviors` that serves all behaviors without an entry of their own."""
+
+# Made by a call, because `async`, the word that users write, is a keyword of Python.
+Mode = Enum("Mode", ["async", "inline"])
+"""`async`: collector and learner are processes of their own. `inline`: they share one process and take turns in a fixed
+order, so that a run can be reproduced exactly."""
+
+
+class Device(Enum):
+    """Where updates run, and where agents act if that is faster."""
+
+    auto = "auto"
+    """The GPU if torch can compute on one, else the CPU."""
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Which(Enum):
+    """A checkpoint of a run."""
+
+    best = "best"
+    """The one with the best mean episode reward."""
+    last = "last"
+    """The newest."""
 
 
 @dataclass(frozen=True)
 class BehaviorConfig:
-    """What is set for one behavior. What is not given is inherited."""
+    """The settings of one behavior. Those that are not given are inherited."""
 
     algorithm: Any = MISSING
-    """`AlgorithmSettings`, from the top level's, or from the defaults of another algorithm if `name` says so."""
+    """`AlgorithmSettings`, inherited from the top level; if `name` chooses another algorithm, from its defaults."""
     reward: dict[str, Any] = field(default_factory=dict)
-    """From the top level's, by the name of each signal."""
+    """By the name of each signal, inherited from the top level."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where a run leaves its files, and how it goes about."""
+    """Where a run writes its files, and how it runs."""
 
     dir: str | None = path_field()
     """The run's folder; null = `runs/<name>/<time>`."""
     name: str | None = None
-    """What runs of this kind are called; null = the experiment, or `<env>_<algorithm>`."""
+    """Name of runs of this kind; null = the experiment's, or `<env>_<algorithm>`."""
     mode: Mode = Mode["async"]
     """`async` or `inline`."""
-    log_seconds: float = 10.0
-    """Seconds between two lines of progress and two points of each metric."""
+    log_seconds: float = setting(10.0, above=0)
+    """Seconds between two lines of progress, and between two points of each metric."""
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Where metrics go: `tensorboard`, or writers of one's own (`package.module:Class`); [] = only `train.log`."""
-    picture_minutes: float = 5.0
+    """Where metrics go: `tensorboard`, or your own writers (`package.module:Class`); [] = only `train.log`."""
+    picture_minutes: float = setting(5.0, at_least=0)
     """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
-    """Whether a short stretch of learner and collector is traced, for Perfetto or TensorBoard: files in `profile/`."""
+    """Whether a few seconds of learner and collector are traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
-    """The config groups that were chosen; filled in by the trainer."""
+    """The chosen config groups; filled in by the trainer."""
 
 
 @dataclass(frozen=True)
 class StopConfig:
-    """What ends a run; whichever comes first. A run without any goes on until it is interrupted."""
+    """What ends a run, whichever comes first. Without any of them a run goes on until it is interrupted."""
 
-    samples: int | None = None
-    """Samples in all, earlier parts of a resumed run included."""
-    seconds: float | None = None
-    """Seconds of training in all, earlier parts of a resumed run included."""
+    samples: int | None = setting(None, above=0)
+    """Samples in all; those from before a resume count."""
+    seconds: float | None = setting(None, above=0)
+    """Seconds of training in all; those from before a resume count."""
     reward: float | None = None
     """Mean reward of the last 100 episodes."""
 
 
 @dataclass(frozen=True)
 class GoalConfig:
-    """A figure to be reached, which ends the run: the mean over the episodes that ended in the last samples."""
+    """A figure that ends the run once it is reached: a mean over the episodes that ended within the last samples."""
 
     metric: str | None = None
-    """A number that the environment reports in `info` at an episode's end, or `reward` or `length`; null = no goal."""
+    """`reward`, `length`, or a number in the `info` of an episode's last step; null = no goal."""
     at_most: float | None = None
     """Reached when the mean is at or below this."""
     at_least: float | None = None
     """Reached when the mean is at or above this."""
-    window_samples: int = 5000
-    """Samples that the mean looks back. Longer: harder to reach by luck."""
-    also_window_samples: list[int] = field(default_factory=lambda: [1000])
-    """Further windows, whose first moments are logged but end nothing."""
+    window_samples: int = setting(5000, above=0)
+    """Samples over which the mean is taken. More: harder to reach by luck."""
+    also_window_samples: list[int] = setting(default_factory=lambda: [1000], above=0)
+    """Further windows: when the goal is first reached over them is logged, but ends nothing."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """What is saved, and when."""
 
-    every_seconds: float = 300.0
+    every_seconds: float = setting(300.0, above=0)
     """Seconds between two checkpoints; one more is written at the end."""
-    keep: int = 3
-    """Newest checkpoints that are kept, beside the best."""
+    keep: int = setting(3, above=0)
+    """Number of newest checkpoints that are kept, beside the best."""
     replay: bool = True
-    """Whether checkpoints hold the buffer. Without: smaller, but a resumed run has to collect anew."""
+    """Whether checkpoints hold the buffer. Without: smaller, but a resumed run has to fill its buffer again."""
 
 
 @dataclass(frozen=True)
@@ -112,59 +129,59 @@ class TrainConfig:
     """Config group: extrinsic. By the name of each signal of `algorithms.rewards.registry`, its `SignalSettings`;
     `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
-    """By behavior, and `default` for all others, a `BehaviorConfig`; empty = the above serves every behavior."""
+    """A `BehaviorConfig` by behavior, and `default` for all others; empty = the settings above serve all behaviors."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    seed: int = 0
-    """Seeds networks, actions and episodes."""
+    seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
+    """Seed of networks, actions and episodes."""
     device: Device = Device["auto"]
     """`auto`, `cpu` or `cuda`."""
     resume: str | None = path_field()
-    """Folder of a run that goes on where it stopped, in that folder."""
+    """Folder of a run to go on with, from where it stopped."""
     init: str | None = path_field()
-    """Folder of a run whose weights, and nothing else, this run starts with."""
+    """Folder of a run from whose weights, and nothing else of it, this run starts."""
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """`outstep evaluate`."""
 
-    run: str = field(default=MISSING, metadata={"path": True})
+    run: str = path_field(MISSING)
     """Folder of the run."""
     env: EnvConfig | None = None
     """Config group: null = the run's own, of which single keys may be given: `env.instances=4`."""
-    episodes: int = 5
+    episodes: int = setting(5, at_least=1)
     """Episodes to play of each behavior."""
     checkpoint: Which = Which["best"]
     """`best` or `last`."""
     deterministic: bool = True
-    """Whether the likeliest action is taken, or one is drawn."""
+    """Whether the likeliest action is taken; else actions are drawn."""
     video: bool = False
-    """Whether a video of each episode is written; of Gymnasium environments that can draw `rgb_array`."""
-    seed: int = 1_000_000
-    """Seeds the episodes; far from the seeds of training."""
+    """Whether a video of each episode is written; only of Gymnasium environments that render `rgb_array`."""
+    seed: int = setting(1_000_000, at_least=0, at_most=LARGEST_SEED)
+    """Seed of the episodes; far from the seeds of training."""
 
 
 @dataclass(frozen=True)
 class ReportConfig:
     """`outstep report`."""
 
-    run: str = field(default=MISSING, metadata={"path": True})
+    run: str = path_field(MISSING)
     """Folder of the run."""
     to: str | None = path_field()
-    """The `.html` file to write, in place of what is there; null = `report.html` in the run's folder."""
+    """The `.html` file to write, which replaces an earlier one; null = `report.html` in the run's folder."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """`outstep export`."""
 
-    run: str = field(default=MISSING, metadata={"path": True})
+    run: str = path_field(MISSING)
     """Folder of the run."""
-    to: str = field(default=MISSING, metadata={"path": True})
-    """The `.onnx` file to write, or a folder for a file of each behavior; what is there is replaced."""
+    to: str = path_field(MISSING)
+    """The `.onnx` file to write, or a folder for one file a behavior; earlier files are replaced."""
     checkpoint: Which = Which["best"]
     """`best` or `last`."""
 
@@ -173,15 +190,15 @@ class ExportConfig:
 class ServeConfig:
     """`outstep serve`."""
 
-    model: str = field(default=MISSING, metadata={"path": True})
+    model: str = path_field(MISSING)
     """The `.onnx` file that `trainer.export` wrote."""
     host: str = "127.0.0.1"
-    """The address to listen on; `0.0.0.0` lets every machine in that reaches this one."""
-    port: int = 8080
-    """The port to listen on; 0 = one that the system picks."""
-    max_body_mib: float = 8.0
-    """MiB of the largest request."""
-    request_seconds: float = 10.0
+    """Address to listen on; `0.0.0.0` admits every machine that can reach this one."""
+    port: int = setting(8080, at_least=0, at_most=65535)
+    """Port to listen on; 0 = one that the system picks."""
+    max_body_mib: float = setting(8.0, above=0)
+    """Size of the largest request in MiB."""
+    request_seconds: float = setting(10.0, above=0)
     """Seconds that a request may take to arrive."""
 
 
@@ -192,27 +209,27 @@ class LaunchConfig:
     image: str = MISSING
     """Address of our image in ECR."""
     role: str = MISSING
-    """ARN of the role that the job has."""
+    """ARN of the job's role."""
     output: str = MISSING
-    """Folder in S3 (`s3://…`) for the model, what the run tells of itself, and checkpoints."""
+    """Folder in S3 (`s3://…`) for the model, logs and checkpoints."""
     name: str | None = None
-    """The job's; null = `outstep-<time>`."""
+    """Name of the job; null = `outstep-<time>`."""
     channels: dict[str, Any] = field(default_factory=dict)
-    """By name, folders in S3 that the job is given: a game, demonstrations."""
+    """Folders in S3 that the job can read, by name: a game, demonstrations."""
     instance: str = "ml.c5.4xlarge"
     """Kind of machine."""
-    volume_gib: int = 30
-    """GiB of its disk."""
-    hours: float = 24.0
-    """The most that the job may train."""
+    volume_gib: int = setting(30, above=0)
+    """Size of its disk in GiB."""
+    hours: float = setting(24.0, above=0)
+    """Hours that the job may train."""
     spot: bool = False
-    """Whether it runs on spare machines, which are cheaper and may be taken away: it goes on on the next."""
-    wait_hours: float = 24.0
-    """The most that it may wait for spare machines."""
+    """Whether it runs on spot machines, which are cheaper and may be taken away; the job then goes on on another."""
+    wait_hours: float = setting(24.0, above=0)
+    """Hours that it may wait for spot machines."""
     checkpoints: str | None = None
-    """Folder in S3 of a job's checkpoints, from which this one goes on; null = one of its own."""
+    """Folder in S3 with the checkpoints of an earlier job to go on with; null = a new folder."""
     region: str | None = None
-    """AWS region; null = that of the AWS configuration."""
+    """AWS region; null = the one of the AWS configuration."""
 
 
 @dataclass(frozen=True)
@@ -220,13 +237,13 @@ class DeployConfig:
     """`outstep sagemaker deploy`."""
 
     job: str = MISSING
-    """The training job whose model it serves."""
+    """The training job whose model is served."""
     name: str | None = None
-    """The endpoint's; null = the job's."""
+    """Name of the endpoint; null = the job's."""
     instance: str = "ml.t2.medium"
     """Kind of machine."""
     region: str | None = None
-    """AWS region; null = that of the AWS configuration."""
+    """AWS region; null = the one of the AWS configuration."""
 
 
 @dataclass(frozen=True)
@@ -234,27 +251,27 @@ class RecordConfig:
     """`outstep record`."""
 
     env: EnvConfig | None = None
-    """Config group; null = that of the run that plays. Gymnasium: one instance, which does not wait."""
+    """Config group; null = the env of the run that plays. A Gymnasium environment runs once, as fast as it can."""
     player: str | None = path_field()
-    """`bot` (the game's own), `package.module:Name` (makes one), `human`, or the folder of a run."""
+    """`bot` (the game's own), `package.module:Name` (makes a bot), `human`, or the folder of a run."""
     to: str | None = path_field()
     """The `.demo` file to write."""
-    episodes: int = 1
+    episodes: int = setting(1, at_least=1)
     """Episodes to record."""
     overwrite: bool = False
-    """Whether a file that is there may be replaced."""
+    """Whether an earlier file may be replaced."""
     deterministic: bool = False
-    """Whether a run's policy takes the likeliest action, or draws one."""
-    seed: int = 2_000_000
-    """Seeds the episodes and the player; far from the seeds of training and evaluation."""
+    """Whether a run's policy takes the likeliest action; else actions are drawn."""
+    seed: int = setting(2_000_000, at_least=0, at_most=LARGEST_SEED)
+    """Seed of the episodes and the player; far from the seeds of training and evaluation."""
     keys: dict[str, Any] = field(default_factory=dict)
-    """A person's keys: `keys.left=1 keys.space-right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
-    fps: float | None = None
-    """Steps a second while a person plays; null = the game waits for each action."""
+    """Actions by key: `keys.left=1 keys.space-right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
+    fps: float | None = setting(None, above=0)
+    """Steps a second while a person plays; null = the game waits for each key."""
 
 
 def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, RewardSettings]:
-    """The settings of the algorithm and the reward that serve `behavior`.
+    """Returns the settings of the algorithm and the reward of `behavior`.
 
     Raises:
         UserError: `behaviors` names others only.

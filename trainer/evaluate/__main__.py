@@ -17,7 +17,8 @@ from envs.config import EnvConfig
 from envs.gym import video
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.compose import as_dict, load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import EvaluateConfig
 from trainer.evaluate.play import evaluate
 from trainer.evaluate.results import RESULTS, Evaluation, PlayedEpisode, place_of, save_evaluation, scalars
@@ -34,10 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(config: EvaluateConfig) -> None:
-    if config.episodes < 1:
-        raise UserError(f"episodes={config.episodes} must be at least 1")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be 0 or more")
     saved = load_config(config.run)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env

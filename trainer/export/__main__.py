@@ -13,7 +13,8 @@ from pathlib import Path
 
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.compose import load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import load_config
 from trainer.config.schema import ExportConfig
 from trainer.export.model_file import SUFFIX, exported_model, model_file, write_model
 from trainer.saved_policy import load_checkpoint, trained_policy

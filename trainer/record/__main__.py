@@ -30,7 +30,8 @@ from envs.imports import imported
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
-from trainer.config.compose import load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import load_config
 from trainer.config.errors import one_line
 from trainer.config.schema import RecordConfig, TrainConfig
 from trainer.evaluate.play import Act, PolicyAgent
@@ -52,12 +53,6 @@ def _check(config: RecordConfig) -> None:
         raise UserError(f"player is missing: {_PLAYERS}")
     if config.to is None:
         raise UserError("to is missing: give the file to write, for example to=demos/game.demo")
-    if config.episodes < 1:
-        raise UserError(f"episodes={config.episodes} must be at least 1")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} must be 0 or more")
-    if config.fps is not None and not config.fps > 0:
-        raise UserError(f"fps={config.fps:g} must be above 0; null lets the game wait for each action")
     _check_target(config)
     run = _run_of(config.player)
     if run is not None:

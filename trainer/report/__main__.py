@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from envs.spec import UserError
-from trainer.config.compose import load_config, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import load_config
 from trainer.config.schema import ReportConfig
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.config.aliases import current_figure
 from trainer.config.schema import GoalConfig
 from trainer.telemetry.metrics import EPISODES
 
@@ -79,18 +81,19 @@ def read_events(folder: Path) -> Events:
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
-    curves, times = {}, []
+    points: dict[str, list[Any]] = defaultdict(list)
     if any(folder.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(folder), {SCALARS: _POINTS}).Reload()
-        found: dict[str, list[Any]] = {}
-        for tag in events.Tags()[SCALARS]:
-            found.setdefault(_RENAMED.get(tag, tag), []).extend(events.Scalars(tag))
-        for name, points in found.items():
-            points.sort(key=lambda point: point.step)
-            curves[name] = Curve([point.step for point in points], [point.value for point in points])
-            times += [points[0].wall_time, points[-1].wall_time]
-        if times:
-            times.append(events.FirstEventTimestamp())
+        for name in events.Tags()[SCALARS]:
+            if of_name := events.Scalars(name):  # none where a resume has undone them all
+                points[current_figure(name)] += of_name
+    curves = {}
+    for name, of_name in points.items():
+        of_name.sort(key=lambda point: point.step)
+        curves[name] = Curve([point.step for point in of_name], [point.value for point in of_name])
+    times = [point.wall_time for of_name in points.values() for point in of_name]
+    if times:
+        times.append(events.FirstEventTimestamp())
     return Events(curves, min(times, default=None), max(times, default=None))
 
 
@@ -156,8 +159,6 @@ def _title(key: str) -> str:
 
 _COUNT = "update/count"
 """A metric of every behavior's learner."""
-_RENAMED = {"run/supply_fraction": "run/env_utilization", "time/held_back": "time/throttled"}
-"""Tags that earlier versions wrote, and what they are called now."""
 _HIDDEN = ("instances/share_", "run/seconds")
 _PROCESSES = {
     "Collector": ("acting", "writing", "waiting for games", "throttled"),

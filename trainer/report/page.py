@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from envs.config import Stepping
+from trainer.config.aliases import current_figure
 from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, Figure, load_evaluations
@@ -106,11 +107,11 @@ def percent(share: float) -> str:
 def _summary(run: Path, events: Events) -> dict[str, Any] | None:
     """Returns `summary.json`; None if the run has gone on since it was written."""
     try:
-        summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        if "supply_fraction" in summary:  # of an earlier version
-            summary["env_utilization"] = summary.pop("supply_fraction")
-        return summary if summary["samples"] >= events.samples else None
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        if summary["samples"] < events.samples:
+            return None
+        return {current_figure(name): value for name, value in summary.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

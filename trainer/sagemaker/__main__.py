@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from envs.spec import UserError
-from trainer.config.compose import compose, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import compose
 from trainer.config.errors import one_line
 from trainer.config.schema import DeployConfig, LaunchConfig, TrainConfig
 from trainer.container.__main__ import METRICS, check_hyperparameters
@@ -46,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(config: LaunchConfig, training: Sequence[str]) -> None:
-    for key, value in {"hours": config.hours, "wait_hours": config.wait_hours, "volume_gib": config.volume_gib}.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise UserError(f"{key}={value} must be above 0")
     places = {"output": config.output, "checkpoints": config.checkpoints}
     places |= {f"channels.{name}": place for name, place in config.channels.items()}
     for key, place in places.items():

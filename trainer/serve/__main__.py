@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from envs.spec import UserError
-from trainer.config.compose import run_command
+from trainer.config.command import run_command
 from trainer.config.schema import ServeConfig
 from trainer.serve.onnx_policy import Model
 
@@ -27,15 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Runs the command line `argv` (without the program's name) and returns the exit status.
     """
-    return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", _check, _serve)
-
-
-def _check(config: ServeConfig) -> None:
-    if not 0 <= config.port <= 65535:
-        raise UserError(f"port={config.port} must be from 0 to 65535; 0 = one that the system picks")
-    for key, value in {"max_body_mib": config.max_body_mib, "request_seconds": config.request_seconds}.items():
-        if not value > 0:
-            raise UserError(f"{key}={value} must be above 0")
+    return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", lambda config: None, _serve)
 
 
 def _serve(config: ServeConfig) -> int:

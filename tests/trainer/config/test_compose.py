@@ -14,7 +14,8 @@ from envs.games.bubbles.bot import HUMAN_BUBBLES
 from envs.gym.config import GymConfig
 from envs.spec import UserError
 from envs.unity.config import UnityConfig
-from trainer.config.compose import CONF, compose, load_config, run_command, save_config
+from trainer.config.command import run_command
+from trainer.config.compose import CONF, compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demo_paths
 from trainer.record.__main__ import main as record_main

@@ -8,7 +8,8 @@ import pytest
 
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.trainer.imitation.toys import BASIC, write_demo
-from trainer.config.compose import compose, run_command
+from trainer.config.command import run_command
+from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.checks import check_train
 

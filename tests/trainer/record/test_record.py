@@ -107,8 +107,8 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
-        (["env=basic", "player=bot", "seed=-1"], "seed=-1 must be 0 or more"),
-        (["env=basic", "player=bot", "fps=0"], "fps=0 must be above 0"),
+        (["env=basic", "player=bot", "seed=-1"], "seed=-1 must lie between 0 and 9223372036854775807"),
+        (["env=basic", "player=bot", "fps=0"], "fps=0.0 must be above 0"),
         (["env=basic", "player=bot", "env.instances=0"], "env.instances=0 must be above 0"),
         (
             ["env=basic", "player=tests.trainer.nobody:right"],

@@ -91,6 +91,19 @@ def test_the_page_says_what_ended_the_run(read, stopped_by, told):
     assert f"basic {told}" in read(stopped_by=stopped_by).text
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_figures_of_an_earlier_version_are_read(tmp_path, ended):
+    curves = {name.replace("env_utilization", "supply_fraction"): value for name, value in CURVES.items()}
+    run = written_run(tmp_path / "run", curves=curves, stopped_by="samples" if ended else None)
+    if ended:
+        summary = (run / "summary.json").read_text()
+        (run / "summary.json").write_text(summary.replace("env_utilization", "supply_fraction"))
+    text = Reader(page_of(run)).text
+    assert "env utilization 97%" in text
+    assert "Env utilization" in text
+    assert "supply" not in text
+
+
 def test_a_running_run_shows_its_latest_points_and_not_an_earlier_parts_summary(tmp_path):
     run = written_run(tmp_path / "run")
     with run_lock(run):

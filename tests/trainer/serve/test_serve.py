@@ -196,7 +196,7 @@ def test_what_cannot_be_served_is_one_message_and_status_2(model, tmp_path, caps
                 f"model={model}",
                 f"port={port}",
             ): f"host=127.0.0.1 port={port} cannot be listened on (Address already in use)",
-            (f"model={model}", "port=70000"): "port=70000 must be from 0 to 65535",
+            (f"model={model}", "port=70000"): "port=70000 must lie between 0 and 65535",
             (f"model={model}", "port=0", "host=203.0.113.7"): "host=203.0.113.7 port=0 cannot be listened on (",
             (f"model={model}", "max_body_mib=0"): "max_body_mib=0.0 must be above 0",
             (f"model={model}", "request_seconds=-1"): "request_seconds=-1.0 must be above 0",

@@ -1,0 +1,138 @@
+"""Other names of settings and figures: those of earlier versions, and those that other libraries use.
+
+Names of earlier versions still work, and each is reported once. Names of other libraries are refused with ours.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any
+
+OLD_KEYS = {
+    "algorithm.steps": "algorithm.n_step",
+    "algorithm.entropy": "algorithm.entropy_coef",
+    "algorithm.entropy_end": "algorithm.entropy_coef_end",
+    "algorithm.act": "algorithm.policy_class",
+    "algorithm.max_weight": "algorithm.rho_clip",
+    "algorithm.cloning.samples": "algorithm.cloning.anneal_samples",
+    "reward.gail.form": "reward.gail.reward_type",
+}
+"""Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
+OLD_FIGURES = {
+    "supply_fraction": "env_utilization",
+    "run/supply_fraction": "run/env_utilization",
+    "time/held_back": "time/throttled",
+}
+"""Today's names of figures in `summary.json` and of curves in TensorBoard, by those of earlier versions."""
+OTHER_LIBRARIES = {
+    "algorithm.discount": "gamma discount discount_factor",
+    "algorithm.learning_rate": "lr learning_rate",
+    "algorithm.gae_lambda": "gae_lambda lambd lambda lambda_ lam",
+    "algorithm.clip": "clip_range clip_coef clip_param clip_ratio epsilon",
+    "algorithm.value_clip": "clip_range_vf vf_clip_param",
+    "algorithm.entropy_coef": "ent_coef entropy_coeff beta",
+    "algorithm.temperature": "ent_coef alpha init_entcoef",
+    "algorithm.discrete_entropy": "target_entropy",
+    "algorithm.continuous_entropy": "target_entropy",
+    "algorithm.value_weight": "vf_coef vf_loss_coeff value_loss_coef",
+    "algorithm.max_gradient_norm": "max_grad_norm grad_clip",
+    "algorithm.target_rate": "tau polyak",
+    "algorithm.epochs": "epochs n_epochs num_epoch num_epochs update_epochs",
+    "algorithm.rollout_size": "n_steps num_steps buffer_size train_batch_size",
+    "algorithm.minibatch_size": "batch_size",
+    "algorithm.batch_size": "batch_size",
+    "algorithm.buffer_capacity": "buffer_size replay_size",
+    "algorithm.start_samples": "learning_starts buffer_init_steps",
+    "algorithm.updates_per_sample": "utd utd_ratio replay_ratio gradient_steps",
+    "algorithm.n_step": "n_steps",
+    "algorithm.network.hidden": "hidden net_arch hidden_units hidden_sizes hidden_dims",
+    "algorithm.network.normalize": "normalize",
+    "env.id": "env_id env_name",
+    "env.kwargs": "env_kwargs",
+    "env.executable": "env_path",
+    "env.instances": "n_envs num_envs num_workers num_env_runners",
+    "stop.samples": "total_timesteps total_steps max_steps",
+    "run.log_seconds": "log_interval summary_freq",
+    "checkpoint.every_seconds": "save_freq checkpoint_interval",
+    "checkpoint.keep": "keep_checkpoints",
+    "episodes": "n_eval_episodes num_episodes",
+}
+"""Names that Stable-Baselines3, CleanRL, RLlib, rsl_rl and ML-Agents give to our keys, and our own without a group."""
+
+
+def is_old(key: str) -> bool:
+    """Returns whether an earlier version called a setting so."""
+    return without_behavior(key) in OLD_KEYS
+
+
+def current_key(key: str) -> str:
+    """Returns today's name of `key`, and reports it if it is another."""
+    own = without_behavior(key)
+    if own not in OLD_KEYS:
+        return key
+    _report({own: OLD_KEYS[own]})
+    return key.removesuffix(own) + OLD_KEYS[own]
+
+
+def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collection[str] | None = None) -> None:
+    """Moves the values of old keys to today's, in place.
+
+    Args:
+        settings: those of a run or of a behavior: `algorithm` and `reward`, and those below them.
+        defaults: an object with the same attributes, which says what today's settings are.
+        given: today's keys whose values take precedence; None = all that `settings` hold.
+    """
+    renamed = {}
+    for old, new in OLD_KEYS.items():
+        (*path, last), name = old.split("."), new.rpartition(".")[2]
+        values: Any = settings
+        known: Any = defaults
+        for key in path:
+            values = values.get(key) if isinstance(values, Mapping) else None
+            known = known.get(key) if isinstance(known, Mapping) else getattr(known, key, None)
+        if not isinstance(values, MutableMapping) or last not in values:
+            continue
+        if hasattr(known, last) or not hasattr(known, name):  # another algorithm's, that has a key of this name today
+            continue
+        value = values.pop(last)
+        if not (name in values if given is None else new in given):
+            values[name] = value
+        renamed[old] = new
+    _report(renamed)
+
+
+def current_figure(name: str) -> str:
+    """Returns today's name of a figure of `summary.json`, or of a curve."""
+    return OLD_FIGURES.get(name, name)
+
+
+def our_keys(key: str, known: Collection[str]) -> list[str]:
+    """Returns what another library's `key` is called here; `known` are the last parts of our keys beside it."""
+    own = without_behavior(key)
+    parent, _, last = own.rpartition(".")
+    meant = [ours for ours, names in OTHER_LIBRARIES.items() if last in names.split() and ours != own]
+    if any(ours.rpartition(".")[0] == parent for ours in meant):
+        meant = [ours for ours in meant if ours.rpartition(".")[2] in known][:1] or meant
+    elif not parent:
+        meant = [ours for ours in meant if ours.partition(".")[0] in known]
+    elif parent.startswith("reward"):
+        meant = []
+    behavior = key.removesuffix(own)
+    return [behavior + ours if ours.startswith("algorithm.") else ours for ours in meant]
+
+
+def without_behavior(key: str) -> str:
+    """Returns the key that `behaviors.<name>.<key>` sets for one behavior; any other as it is."""
+    return re.sub(r"^behaviors\.[^.]+\.", "", key)
+
+
+_reported: set[str] = set()
+
+
+def _report(renamed: Mapping[str, str]) -> None:
+    """Says which old names were used, once for each of them."""
+    if new := {old: now for old, now in renamed.items() if old not in _reported}:
+        _reported.update(new)
+        print("renamed:", ", ".join(f"{old} is now {now}" for old, now in new.items()), file=sys.stderr)
