@@ -21,9 +21,10 @@ COPY buffers buffers
 COPY algorithms algorithms
 COPY trainer trainer
 COPY conf conf
+COPY outstep outstep
 RUN pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt ".[serve]"
 
 # First on Python's path: an image FROM this one may copy games of its own here.
 WORKDIR /opt/code
 # A program and no shell, so that SIGTERM reaches it.
-ENTRYPOINT ["python", "-m", "trainer.container"]
+ENTRYPOINT ["outstep", "container"]

@@ -6,14 +6,28 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+# A test process a core; one that is done takes over half of what another has left.
+ON_ALL_CORES := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: train test lint
+.PHONY: train test test-extras stress lint
 
 train: .venv/installed
 	$(BIN)/python -m trainer +experiment=snoopy_sac
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
+
+# Tests of the marker `extras`, with the libraries of the extra `dev-full`.
+test-extras: .venv/installed-full
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m extras -rs
+
+# Some 50 minutes: faults all the time, all ways to end, kills while saving, hostile inputs, and a run that must not grow.
+stress: .venv/installed
+	$(BIN)/python -m tests.stress.fuzz --inputs 20000
+	$(BIN)/python -m tests.stress.checkpoint_kills
+	$(BIN)/python -m tests.stress.ends
+	$(BIN)/python -m tests.stress.chaos --seconds 180
+	$(BIN)/python -m tests.stress.soak --minutes 20
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .
@@ -24,4 +38,8 @@ lint: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+.venv/installed-full: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev-full]"
 	touch $@

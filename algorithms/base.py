@@ -1,93 +1,237 @@
-"""What a run asks of an algorithm, and how one is made: PPO, SAC, or a user's own (docs/extending.md)."""
+"""The base of all algorithms: what each of them repeats. An algorithm is its networks and its update.
+
+Shapes: P numbers of a network's parameters.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from algorithms.imitation.cloning import Cloning
-from algorithms.metrics import seeded
-from algorithms.networks.custom import words_of
-from algorithms.policy import Policy
-from algorithms.ppo.ppo import PPO
-from algorithms.rewards.registry import Demos
-from algorithms.sac.sac import SAC
-from algorithms.settings import (
-    AlgorithmSettings,
-    CustomSettings,
-    PPOSettings,
-    RewardSettings,
-    SACSettings,
-    policy_kind,
+from algorithms.imitation.cloning import make_cloning
+from algorithms.metrics import (
+    Averages,
+    below,
+    load_numpy_state,
+    load_torch_state,
+    numpy_state,
+    seeded,
+    words_of,
 )
+from algorithms.networks.normalizer import Normalizer
+from algorithms.ops.adam import FlatAdam, place
+from algorithms.policy import Policy
+from algorithms.registry import ALGORITHMS
+from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
+from algorithms.settings import AlgorithmSettings, GradientSettings, scheduled
 from buffers.rows import Rows
 from envs.imports import imported
-from envs.spec import BehaviorSpec, UserError
+from envs.spec import Array, BehaviorSpec, UserError
+
+Network = nn.Module | nn.Parameter
 
 
-class Algorithm(Protocol):
-    """Learns a policy from rows, an update at a time."""
+class Algorithm(ABC):
+    """Learns `policy` from rows, an update at a time. All randomness follows from a seed.
 
-    @property
-    def policy(self) -> Policy:
-        """What is learned; actors get copies of `policy.flat`."""
+    An algorithm of your own writes `build` and `update` (`OffPolicy`: `build` and `learn`), and perhaps `Settings`, a
+    dataclass that derives from `GradientSettings` or `OffPolicySettings` (docs/extending.md).
+    """
 
-    @property
-    def updates(self) -> int:
+    Settings: ClassVar[type[AlgorithmSettings]] = GradientSettings
+    publish_every = 1
+    """Updates between two publications of the policy."""
+    joint_optimizer = False
+    """Whether all networks share one optimiser, and one norm to which gradients are clipped; else each has its own."""
+    updates_per_sample: float
+    """Updates that are made for each sample."""
+    start_samples = 0
+    """Samples collected before the first update."""
+    tolerance: float
+    """Samples by which updates may lag before games are throttled; at least those of one update."""
+
+    def __init__(
+        self,
+        spec: BehaviorSpec,
+        settings: Any,
+        rows: Rows,
+        device: torch.device | str,
+        seed: int,
+        rewards: RewardSettings | None = None,
+        demos: Mapping[str, Rows] = MappingProxyType({}),
+    ) -> None:
+        """`demos` holds, by path, the demonstrations that the settings name."""
+        self.spec, self.settings, self.rows = spec, settings, rows
+        self.device = torch.device(device)
+        self.updates = 0
         """Made so far, earlier parts of a resumed run included."""
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.policy, networks = seeded(self._make_networks, seed)
+        """`policy` is what is learned; actors get copies of `policy.flat`."""
+        self._place(networks)
+        self.normalizer = Normalizer(self.policy.normalized_size)
+        self.rewards = make_rewards(default_rewards() if rewards is None else rewards, self.policy, demos, seed)
+        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
+        if self.cloning is not None and self.policy.normalized_size:
+            self.normalize(self.cloning.normalized_rows)
+        self.demos = demos
+        self._averages: dict[tuple[str, ...], Averages] = {}
+        self.set_progress(0)
 
-    @property
-    def publish_every(self) -> int:
-        """Updates between two publications of the policy."""
+    @abstractmethod
+    def build(self) -> Mapping[str, Network]:
+        """Makes the networks beside the policy, as attributes, and returns them by the names of their weights.
 
-    @property
-    def updates_per_sample(self) -> float:
-        """Updates that are made for each sample."""
+        Networks whose parameters need no gradient, such as `frozen` copies, are saved but not learned.
+        """
 
-    @property
-    def start_samples(self) -> int:
-        """Samples collected before the first update."""
-
-    @property
-    def tolerance(self) -> float:
-        """Samples by which updates may lag before games are held back; at least those of one update."""
+    @abstractmethod
+    def update(self) -> None:
+        """Learns once, and adds 1 to `updates`; or finds too few rows that are fresh, and counts those as `dropped`."""
 
     @property
     def dropped(self) -> int:
         """Rows that came too late to be learned from; no update is made for them."""
+        return 0
 
-    @property
-    def cloning(self) -> Cloning | None:
-        """Cloning of demonstrations, whose updates before the first sample are made by the run; None without."""
+    def normalize(self, rows: Array) -> None:
+        """Takes `policy.normalized_rows` of new observations into the normaliser."""
+        self.normalizer.merge(rows)
+        self.normalizer.publish(self.policy.shift, self.policy.scale)
 
-    def update(self) -> None:
-        """Learns once, and counts `updates` on; or finds too few rows that are fresh, and counts `dropped` on."""
+    def move(self, array: Array) -> Tensor:
+        """Returns an array as a tensor on the device."""
+        return torch.from_numpy(array).to(self.device)
+
+    def step(self, network: str, loss: Tensor) -> Tensor:
+        """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite."""
+        return self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+
+    def cloning_loss(self) -> Tensor | float:
+        """Returns what cloning adds to the policy's loss: 0 without, and once it has ended."""
+        return self.cloning.loss() if self.cloning is not None and self.cloning.active else 0.0
+
+    def log(self, values: Mapping[str, Tensor], finite: Tensor) -> None:
+        """Takes () numbers of one update into the averages that are logged, unless the update was not `finite`."""
+        self.averages(tuple(values)).add(torch.stack(list(values.values())), finite)
+
+    def averages(self, names: tuple[str, ...]) -> Averages:
+        """Returns the averages of those names, always the same."""
+        if names not in self._averages:
+            self._averages[names] = Averages(names, self.device)
+        return self._averages[names]
 
     def set_progress(self, samples: int) -> None:
         """Moves schedules to `samples` samples."""
+        chosen = self.settings
+        rate = scheduled(chosen.learning_rate, chosen.learning_rate_end, chosen.schedule_samples, samples)
+        for optimizer in self.optimizers.values():
+            optimizer.learning_rate.fill_(rate)
+        self.rewards.set_progress(samples)
+        if self.cloning is not None:
+            self.cloning.set_progress(samples)
+        self.progress = samples
 
     def metrics(self) -> dict[str, float]:
-        """What to log, by TensorBoard's names."""
+        """Returns means over the updates since the last reading, and gradient steps skipped since the start."""
+        read = [averages.read() for averages in self._averages.values()]
+        return {
+            **{name: value for each in read for name, value in each.items()},
+            **self.rewards.metrics(),
+            **(self.cloning.metrics() if self.cloning is not None else {}),
+            "update/skipped_non_finite": sum(optimizer.skipped() for optimizer in self.optimizers.values()),
+        }
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of the networks, without the state of learning; `weights/policy` is that of `policy.flat`."""
+        """Returns copies of the networks and what they depend on, without the state of learning."""
+        vectors = {**self.vectors, "policy": self.policy.flat}  # and what is published with its parameters
+        return {
+            **{f"weights/{name}": vector.cpu().clone() for name, vector in vectors.items()},
+            "weights/normalizer": self.normalizer.state(),
+        }
 
-    def load_weights(self, state: dict[str, Tensor]) -> None:
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `weights` gave."""
+        for name, vector in {**self.vectors, "policy": self.policy.flat}.items():
+            vector.copy_(state[f"weights/{name}"])
+        self.normalizer.load_state(state["weights/normalizer"])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that an exact continuation needs, the rows apart: `weights`, and more."""
+        """Returns all that an exact continuation needs, the rows apart: `weights`, and more."""
+        parts: dict[str, Mapping[str, Tensor]] = {"rewards": self.rewards.state_dict()}
+        if self.cloning is not None:
+            parts["cloning"] = self.cloning.state_dict()
+        for name, optimizer in self.optimizers.items():
+            parts["optimizer" if self.joint_optimizer else f"optimizer/{name}"] = optimizer.state_dict()
+        return {
+            **self.weights(),
+            **{f"{part}/{key}": value for part, state in parts.items() for key, value in state.items()},
+            "random/numpy": numpy_state(self.rng),
+            "random/torch": self.generator.get_state().clone(),
+            "progress": torch.tensor(self.progress),
+            "updates": torch.tensor(self.updates),
+        }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave; the rows are there already."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave, also of earlier versions; the rows are there already."""
+        self.load_weights(state)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(below(state, "optimizer/" if self.joint_optimizer else f"optimizer/{name}/"))
+        self.rewards.load_state_dict(below(state, "rewards/"))
+        if self.cloning is not None:
+            self.cloning.load_state_dict(below(state, "cloning/"))
+        load_torch_state(self.generator, state["random/torch"])
+        if "random/numpy" in state:  # earlier versions of PPO drew nothing from it
+            load_numpy_state(self.rng, state["random/numpy"])
+        if "progress" in state:
+            self.set_progress(int(state["progress"]))
+        else:  # earlier versions of SAC saved what followed from it
+            for optimizer in self.optimizers.values():
+                optimizer.learning_rate.copy_(state["learning_rate"])
+        self.updates = int(state["updates"])
 
+    def _make_networks(self) -> tuple[Policy, Mapping[str, Network]]:
+        self.policy = Policy(self.spec, self.settings.network, self.settings.kind)
+        return self.policy, self.build()
 
-METHODS = [name for name, member in vars(Algorithm).items() if inspect.isfunction(member) and name[0] != "_"]
-VALUES = [name for name, member in vars(Algorithm).items() if isinstance(member, property)]
+    def _place(self, networks: Mapping[str, Network]) -> None:
+        """Lays all parameters into one vector: the policy's (its normaliser first), those learned, and the others."""
+        self.parameters: dict[str, list[nn.Parameter]] = {"policy": list(self.policy.parameters())}
+        """By network, `policy` among them."""
+        self.vectors: dict[str, Tensor] = {}
+        """All parameters (P,) of each network, `policy` among them."""
+        for name, network in networks.items():
+            self.parameters[name] = [network] if isinstance(network, nn.Parameter) else list(network.parameters())
+            if isinstance(network, nn.Module):
+                network.to(self.device)  # buffers that are no parameters
+        learned = {name: any(p.requires_grad for p in own) for name, own in self.parameters.items()}
+        names = sorted(networks, key=lambda name: not learned[name])
+        sizes = [self.policy.flat.numel(), *(sum(p.numel() for p in self.parameters[name]) for name in names)]
+        storage = torch.empty(sum(sizes), device=self.device)
+        published, *others = torch.split(storage, sizes)
+        self.policy.move_to(published)
+        start = self.policy.parameter_start
+        self.vectors["policy"] = published[start:]
+        for name, vector in zip(names, others):
+            place(self.parameters[name], vector)
+            self.vectors[name] = vector
+        ranges = {name: vector for name, vector in self.vectors.items() if learned[name]}
+        if self.joint_optimizer:
+            ranges = {"all": storage[start : start + sum(vector.numel() for vector in ranges.values())]}
+            self.parameters["all"] = [p for name in ("policy", *names) if learned[name] for p in self.parameters[name]]
+        chosen = self.settings
+        self.optimizers = {
+            name: FlatAdam(vector, chosen.learning_rate, chosen.max_gradient_norm) for name, vector in ranges.items()
+        }
 
 
 def make_algorithm(
@@ -97,47 +241,37 @@ def make_algorithm(
     device: torch.device,
     seed: int,
     rewards: RewardSettings,
-    demos: Demos,
+    demos: Mapping[str, Rows],
 ) -> Algorithm:
-    """The algorithm that is set, to learn from `rows`; `demos` holds, by path, the demonstrations that settings name.
+    """Returns the algorithm that is set, to learn from `rows`; `demos` holds, by path, what the settings name.
 
     Raises:
-        UserError: a user's own cannot be made, or lacks something.
+        UserError: a user's own cannot be made, or would wait for what the buffer cannot hold.
     """
-    if isinstance(settings, PPOSettings):
-        return PPO(spec, settings, rows, device, seed, rewards, demos)
-    if isinstance(settings, SACSettings):
-        return SAC(spec, settings, rows, device, seed, rewards, demos)
-    about = f"algorithm.path: {settings.path}"
-    kind = algorithm_class(str(settings.path), "algorithm.path")
+    about = f"algorithm.path: {settings.algorithm}"
+    kind = algorithm_class(settings, "algorithm.path")
     try:
-        made: Algorithm = seeded(lambda: kind(spec, settings, rows, device, seed, rewards, demos), seed)
-    except UserError:
-        raise  # says itself what it does not do
-    except Exception as error:  # the user's code
+        made = kind(spec, settings.own(), rows, device, seed, rewards, demos)
+    except Exception as error:
+        if isinstance(error, UserError) or not settings.user_code:
+            raise
         raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({words_of(error)})") from error
-    if missing := [name for name in VALUES if not hasattr(made, name)]:
-        raise UserError(f"{about} has no {', '.join(missing)} once it is made")
-    _check_policy(made.policy, spec, settings, about)
     _check_pace(made, rows, about)
-    _check_weights(made, about)
-    if settings.cloning.demos is not None and made.cloning is None:
-        raise UserError(f"{about} does no cloning (its cloning is None): leave algorithm.cloning.demos out")
     return made
 
 
-def algorithm_class(path: str, key: str) -> Any:
-    """The class at an import path, which `key` of the configuration names.
+def algorithm_class(settings: AlgorithmSettings, key: str) -> type[Algorithm]:
+    """Returns the class that learns by `settings`; `key` of the configuration names it.
 
     Raises:
-        UserError: the path does not resolve, or what it names is no class with the methods of an `Algorithm`, to be
-            made as `make_algorithm` does.
+        UserError: there is none, or it lacks something.
     """
-    found = imported(path, key)
-    if not isinstance(found, type):
-        raise UserError(f"{key}: {path} must be a class")
-    if missing := [name for name in METHODS if not callable(getattr(found, name, None))]:
-        raise UserError(f"{key}: {path} lacks {', '.join(missing)}: an algorithm has {', '.join(METHODS)}")
+    path = settings.algorithm
+    found = ALGORITHMS.find(path, key) if path in ALGORITHMS.names() else imported(path, key)
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise UserError(f"{key}: {path} must be a class that derives from algorithms.base.Algorithm, or OffPolicy")
+    if found.__abstractmethods__:
+        raise UserError(f"{key}: {path} lacks {', '.join(sorted(found.__abstractmethods__))}")
     given = list(inspect.signature(make_algorithm).parameters)
     try:
         inspect.signature(found).bind(*given)
@@ -146,29 +280,14 @@ def algorithm_class(path: str, key: str) -> Any:
     return found
 
 
-def _check_policy(policy: Policy, spec: BehaviorSpec, settings: CustomSettings, about: str) -> None:
-    """Refuses a policy that is not the one which actors make for themselves, or whose parameters do not reach them."""
-    kind = policy_kind(settings)
-    acts = seeded(lambda: Policy(spec, settings.network, kind), 0)
-    if not isinstance(policy, Policy) or policy.kind != kind or policy.flat.shape != acts.flat.shape:
-        raise UserError(
-            f"{about} has another policy than acts with algorithm.policy_class={kind}, which is "
-            f"algorithms.policy.Policy(spec, settings.network, {kind!r})"
-        )
-    if next(policy.parameters()).data_ptr() != policy.flat[policy.parameter_start :].data_ptr():
-        raise UserError(
-            f"{about} has a policy outside policy.flat, which actors get: move it by policy.move_to(vector)"
-        )
-
-
 def _check_pace(made: Algorithm, rows: Rows, about: str) -> None:
-    """Refuses counts that are none, and a buffer that is too small for what may wait in it."""
+    """Refuses counts that make no sense, and a buffer that is too small for what may wait in it."""
     for name, least in {"updates": 0, "publish_every": 1, "start_samples": 0, "dropped": 0}.items():
         value = getattr(made, name)
         if not isinstance(value, int) or value < least:
             raise UserError(f"{about} has {name}={value!r}: it must be an int, {least} or more")
     for name in ("updates_per_sample", "tolerance"):
-        value = getattr(made, name)
+        value = getattr(made, name, None)
         if not isinstance(value, (int, float)) or not 0 < value < math.inf:
             raise UserError(f"{about} has {name}={value!r}: it must be a finite number above 0")
     one_update = 1 / made.updates_per_sample
@@ -178,24 +297,8 @@ def _check_pace(made: Algorithm, rows: Rows, about: str) -> None:
         )
     # A step that is cut off takes two rows: its own and that of its last observation.
     needed = 2 * math.ceil(max(made.start_samples, made.tolerance + one_update))
-    if rows.capacity < needed:
+    if made.settings.user_code and rows.capacity < needed:
         raise UserError(
             f"{about} may let samples wait that take {needed:,} rows, and the buffer holds {rows.capacity:,}: "
             "raise algorithm.buffer_memory_mib or algorithm.buffer_capacity, or let it update on fewer"
         )
-
-
-def _check_weights(made: Algorithm, about: str) -> None:
-    """Refuses what could not be saved, played with or gone on from."""
-    try:
-        weights, state = made.weights(), made.state_dict()
-    except Exception as error:  # the user's code
-        raise UserError(f"{about} cannot tell its weights and state_dict ({words_of(error)})") from error
-    for name, tensors in {"weights": weights, "state_dict": state}.items():
-        if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-            raise UserError(f"{about}: {name}() must return a dict of tensors by name")
-    policy = weights.get("weights/policy")
-    if policy is None or policy.shape != made.policy.flat.shape:
-        raise UserError(f"{about}: weights() must hold 'weights/policy', a copy of policy.flat")
-    if missing := [name for name in weights if name not in state]:
-        raise UserError(f"{about}: state_dict() must hold all that weights() does, and lacks {', '.join(missing)}")

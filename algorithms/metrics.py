@@ -87,6 +87,11 @@ def load_torch_state(generator: Generator, state: Tensor) -> None:
         generator.set_state(state.cpu())
 
 
+def words_of(error: Exception) -> str:
+    """Returns what a user's code raised, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names start with `prefix`, without it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -50,6 +50,7 @@ class NumpyActor:
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
+        self._noise = _view(policy.noise) if policy.kind == "deterministic" else None
         self._count, self._width = branches.count, branches.width
         self._joint, self._combinations = branches.joint, branches.combinations.numpy()  # (K, D)
         self._real = ~branches.padding.numpy()  # (D, K), or of the largest branch of a spec whose choices are joint
@@ -83,6 +84,10 @@ class NumpyActor:
         rows = len(outputs)
         if not self._size:
             continuous, log_prob = np.empty((rows, 0), np.float32), None
+        elif self._noise is not None:
+            noise = generator.standard_normal((rows, self._size), np.float32) * self._noise
+            continuous = (np.tanh(outputs[:, : self._size]) + noise).clip(LEAST_ACTION, -LEAST_ACTION)
+            log_prob = None
         elif self._log_std is not None:
             continuous, log_prob = _gaussian(outputs[:, : self._size], self._log_std, generator)
         else:
@@ -205,6 +210,7 @@ class _RecurrentLayer:
 # Arrays without an axis: ufuncs take them twice as fast as numbers.
 ZERO, HALF, MINUS_TWO = (np.array(number, np.float32) for number in (0, 0.5, -2))
 LEAST, LARGEST = (np.array(number, np.float32) for number in (-LARGEST_INPUT, LARGEST_INPUT))
+LEAST_ACTION = np.array(-1, np.float32)
 FORBIDDEN_LOGIT = np.array(FORBIDDEN, np.float32)
 
 

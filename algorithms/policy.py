@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,20 +17,18 @@ from torch.nn import functional as F
 
 from algorithms.metrics import mean
 from algorithms.networks.custom import make_body
-from algorithms.networks.distributions import Branches, Categorical, Gaussian, SquashedGaussian
+from algorithms.networks.distributions import Branches, Categorical, Deterministic, Gaussian, SquashedGaussian
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.recurrent import make_memory
 from algorithms.ops.adam import place
-from algorithms.settings import NetworkSettings, memory_size
+from algorithms.settings import AlgorithmSettings, NetworkSettings, PolicyKind
 from envs.spec import Array, BehaviorSpec
-
-Kind = Literal["ppo", "sac"]
 
 
 class ActionDistribution(NamedTuple):
     """The joint distribution of an action; a part that the spec lacks is None."""
 
-    continuous: Gaussian | SquashedGaussian | None
+    continuous: Gaussian | SquashedGaussian | Deterministic | None
     discrete: Categorical | None
 
     def log_prob(self, continuous: Tensor, discrete: Tensor) -> Tensor:
@@ -65,20 +63,28 @@ class Acted(NamedTuple):
     """(N, R) float32: what it remembers after; R is 0 without memory."""
 
 
+def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
+    """Returns the policy that settings ask for, the same in the learner, in actors and after a run."""
+    return Policy(spec, settings.network, settings.kind)
+
+
 class Policy(nn.Module):
     """Observations to a distribution of actions, in any process: its layout follows from spec and settings alone.
 
-    `kind` is the algorithm: PPO's Gaussian is unbounded with one deviation for all states, SAC's is squashed.
+    `kind` says how continuous actions are drawn. PPO's Gaussian is unbounded with one deviation for all states; that of
+    SAC is squashed. A deterministic policy adds noise of the deviation `noise` (C,), which its algorithm sets. Actors
+    get it beside the parameters.
     """
 
     shift: Tensor
     scale: Tensor
+    noise: Tensor
     images: list[bool]
     """For each observation, whether it goes through a CNN."""
     normalized: list[bool]
     """For each observation, whether it is shifted and scaled; these come first in a network's input. No images are."""
 
-    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: Kind) -> None:
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: PolicyKind) -> None:
         super().__init__()
         self.spec, self.network, self.kind = spec, settings, kind
         self.images = [is_image(observation, settings.encoder) for observation in spec.observations]
@@ -91,11 +97,14 @@ class Policy(nn.Module):
         )
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
+        self.register_buffer(
+            "noise", torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1), persistent=False
+        )
         self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
         self.memory = make_memory(self.trunk.features, settings.memory)
-        self.memory_size = memory_size(settings.memory)
+        self.memory_size = settings.memory.numbers
         self.feature_size = self.trunk.features if self.memory is None else self.memory.features
         self.head = nn.Linear(self.feature_size, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
@@ -107,8 +116,8 @@ class Policy(nn.Module):
 
     @property
     def parameter_start(self) -> int:
-        """Where in `flat` the normaliser's statistics end and the parameters begin."""
-        return 2 * self.normalized_size
+        """Where in `flat` the normaliser's statistics and the noise end and the parameters begin."""
+        return 2 * self.normalized_size + self.noise.numel()
 
     def move_to(self, vector: Tensor) -> None:
         """Makes everything published a view of `vector` (P,), on its device; values are kept."""
@@ -154,11 +163,13 @@ class Policy(nn.Module):
         size, choices = self.spec.continuous_size, self.branches.count * self.branches.width
         if not size:
             return ActionDistribution(None, self.branches.categorical(outputs, mask))
-        sizes = [size, outputs.shape[1] - size - choices, choices]
+        sizes = [size, outputs.shape[1] - size - choices, choices]  # the second is 0 but for squashed Gaussians
         mean, log_std, *logits = torch.split(outputs, sizes if choices else sizes[:2], dim=-1)
-        continuous: Gaussian | SquashedGaussian
+        continuous: Gaussian | SquashedGaussian | Deterministic
         if self.log_std is not None:
             continuous = Gaussian(mean, self.log_std)
+        elif self.kind == "deterministic":
+            continuous = Deterministic(mean, self.noise)
         else:  # a hard tanh is a clamp whose gradient is one operation
             continuous = SquashedGaussian(mean, F.hardtanh(log_std, *LOG_STD_RANGE))
         return ActionDistribution(continuous, self.branches.categorical(logits[0], mask) if choices else None)
@@ -204,7 +215,7 @@ class Policy(nn.Module):
         return Acted(continuous, discrete, log_prob.cpu().numpy(), after.cpu().numpy())
 
     def _published(self) -> list[Tensor]:
-        return [self.shift, self.scale, *self.parameters()]
+        return [self.shift, self.scale, self.noise, *self.parameters()]
 
 
 LARGEST_INPUT = 10.0

@@ -21,7 +21,7 @@ from benchmarks.training import record, train
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import load_config
-from trainer.evaluate.__main__ import evaluate
+from trainer.evaluate.play import evaluate
 
 EPISODES = 20
 EXPERT_EPISODES = 4

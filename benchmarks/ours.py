@@ -17,10 +17,9 @@ from benchmarks.actions import RandomActions
 from benchmarks.supply import Completions
 from benchmarks.tasks import Round, Task
 from buffers.rows import Layout, Rows, Writer
-from envs.gym.lockstep import LockstepManager
 from envs.gym.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Ready
-from trainer.runtime.collector import Channel, Collector, Manager
+from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.ipc import COUNTERS, SPAWN
 from trainer.runtime.rate_limiter import RateLimiter
 
@@ -30,7 +29,7 @@ _NO_LEARNER = RateLimiter(updates_per_sample=1.0, start_samples=2**62, tolerance
 
 
 class Ours:
-    """An `EnvManager`, or the lock-step one over it."""
+    """An `EnvManager`, asynchronous or in lock-step."""
 
     def __init__(self, task: Task, lockstep: bool) -> None:
         self._task, self._lockstep = task, lockstep
@@ -38,12 +37,11 @@ class Ours:
     def start(self) -> None:
         """Starts the workers and opens the one behavior's channel."""
         task = self._task
-        self._manager = EnvManager(task.env, task.instances, task.seed)
+        self._watched = Watched(task)
+        self._watched.lockstep = self._lockstep
         with ExitStack() as stack:
-            stack.enter_context(self._manager)
-            specs = self._manager.start()
-            stepping: Manager = LockstepManager(self._manager) if self._lockstep else self._manager
-            self._watched = Watched(stepping, task.instances, task.waits)
+            stack.enter_context(self._watched)
+            specs = self._watched.start()
             self._collector = Collector(self._watched, self._open_channel)
             (name,) = specs
             self._channel = self._collector.channel(name)
@@ -84,36 +82,16 @@ class Ours:
         return Channel(spec, actor, Writer(self._rows), np.zeros(COUNTERS, np.int64))
 
 
-class Watched:
-    """A manager's verbs, with a record of who completed a step when, and of the instances whose decisions wait."""
+class Watched(EnvManager):
+    """A manager with a record of who completed a step when, and of the instances whose decisions wait."""
 
-    def __init__(self, manager: Manager, instances: int, waits: bool) -> None:
-        self._manager = manager
-        self.completions = [Completions() for _ in range(instances)]
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.env, task.instances, task.seed)
+        self.completions = [Completions() for _ in range(task.instances)]
         """By instance, of this round; empty where steps do not wait."""
         self.waiting_count = 0
-        self._waits = waits
-        self._waiting: list[Array] = []
-
-    @property
-    def specs(self) -> dict[str, BehaviorSpec]:
-        """The manager's."""
-        return self._manager.specs
-
-    @property
-    def layout(self) -> str:
-        """The manager's."""
-        return self._manager.layout
-
-    @property
-    def samples(self) -> Array:
-        """The manager's."""
-        return self._manager.samples
-
-    @property
-    def busy_seconds(self) -> Array:
-        """The manager's."""
-        return self._manager.busy_seconds
+        self._waits = task.waits
+        self._asking: list[Array] = []
 
     def begin_round(self) -> None:
         """Forgets the completions so far."""
@@ -121,34 +99,26 @@ class Watched:
 
     def take_waiting(self) -> Array:
         """The instances (N,) of all decisions received since the last call, in order."""
-        instances = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        self._waiting.clear()
+        instances = self._asking[0] if len(self._asking) == 1 else np.concatenate(self._asking)
+        self._asking.clear()
         self.waiting_count = 0
         return instances
 
-    def recv(self, timeout: float | None) -> dict[str, Ready]:
+    def recv(self, timeout: float | None = None) -> dict[str, Ready]:
         """What the manager receives."""
-        received = self._manager.recv(timeout)
+        received = super().recv(timeout)
         now = time.perf_counter()
         for ready in received.values():
             if len(ready.lost):
                 raise RuntimeError("an instance failed during the benchmark, which makes its figures worthless")
             if self._waits and len(ready.results.instance):
                 instances = ready.results.instance
-                for instance, busy in zip(instances.tolist(), self._manager.busy_seconds[instances].tolist()):
+                for instance, busy in zip(instances.tolist(), self.busy_seconds[instances].tolist()):
                     self.completions[instance].record(now, busy)
             if count := len(ready.decisions.instance):
-                self._waiting.append(ready.decisions.instance)
+                self._asking.append(ready.decisions.instance)
                 self.waiting_count += count
         return received
-
-    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None:
-        """Passes actions on."""
-        self._manager.send(behavior, agents, continuous, discrete)
-
-    def state(self) -> Any:
-        """The manager's."""
-        return self._manager.state()
 
 
 class RandomActor:

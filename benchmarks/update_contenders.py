@@ -16,8 +16,9 @@ import torch
 
 from algorithms.ops import matmul as products
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import PPOSettings, SACSettings, least_rows
+from algorithms.sac.settings import SACSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec
 
@@ -100,9 +101,9 @@ class OurSAC:
         self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
         if compiled:
             products.LARGE = sys.maxsize  # Inductor chooses libraries itself
-            optimizer: Any = self._sac._optimizer
+            optimizer: Any = self._sac.optimizers["all"]
             optimizer.step = torch.compiler.disable(optimizer.step)  # type: ignore[no-untyped-call]  # no fused Adam there
-            learn: Any = torch.compile(self._sac._learn)
+            learn: Any = torch.compile(self._sac.learn)
             self._sac._replayed = learn
 
     def refill(self) -> None:
@@ -157,7 +158,7 @@ class OurPPO:
         self._settings, self._device = settings, device
         self.gradient_steps = _gradient_steps(settings)
         self._data = random_data(settings.rollout_size // AGENTS)
-        rows = _make_rows(NUMBERS, least_rows(settings))
+        rows = _make_rows(NUMBERS, settings.min_rows())
         self._writer = Writer(rows)
         self._ppo = PPO(rows.layout.spec, settings, rows, device, 0)
         self._write(1)  # each agent's newest step is complete only with its next

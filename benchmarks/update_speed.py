@@ -38,7 +38,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from benchmarks.report import machine, machine_line, table
 from benchmarks.update_contenders import AGENTS, REPLAY_ROWS, Contender, Settings, contenders, filled_rows, random_data
 from buffers.replay import Replay

@@ -1,4 +1,4 @@
-"""Fields of settings: where a range stands beside its field, and the one walker that checks all of them.
+"""Fields of settings, where a range stands beside its field, and the settings that all kinds of environments share.
 
 Settings are dataclasses. `setting(3e-4, above=0)` is a field with a range; `path_field()` is one that takes any string.
 """
@@ -6,11 +6,24 @@ Settings are dataclasses. `setting(3e-4, above=0)` is a field with a range; `pat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, field, fields, is_dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from envs.spec import UserError
+from envs.spec import BehaviorSpec, UserError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from envs.api import Manager, Setup
+    from envs.gym.adapter import GymEnv
+
+# Made by call because `async`, the word that users write, cannot be a name in Python.
+Stepping = Enum("Stepping", ["async", "lockstep"])
+"""`async`: no instance waits for another. `lockstep`: all step together, for comparison."""
 
 
 def setting(
@@ -53,6 +66,96 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
                 _check(f"{key}[{i}]", element, each.metadata.get("range"))
         else:
             _check(key, value, each.metadata.get("range"))
+
+
+@dataclass
+class EnvConfig(ABC):
+    """The environment and how its instances are stepped: what all kinds of environments have in common.
+
+    A kind adds its own fields and `make_manager`. It answers for itself: the other methods say what a kind can do, and
+    a kind that can do more than these overrides them.
+    """
+
+    # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
+
+    instances: int = setting(16, above=0, at_most=2**16)
+    """Running environments. More: more samples a second, until cores run out."""
+    time_scale: float = setting(20.0, at_least=0)
+    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
+    stepping: Stepping = Stepping["async"]
+    """`async` or `lockstep`."""
+    step_timeout: float = setting(60.0, above=0)
+    """Seconds after which an instance that does not answer is restarted."""
+    restarts: int = setting(10, at_least=0)
+    """Restarts that each instance may have at once; one more comes back every ten minutes."""
+    min_instances: int = setting(1, above=0)
+    """One that needs more restarts is left out as long as so many others live; else the run ends."""
+
+    reproducible: ClassVar[bool] = False
+    """Whether the same seed and actions give the same episodes, and `Manager.state` holds open ones: inline mode."""
+    channels_last: ClassVar[bool] = False
+    """Whether exported models take images as (height, width, channels)."""
+    sends_statistics: ClassVar[bool] = False
+    """Whether games report numbers at any time (`Manager.take_statistics`), not only at an episode's end."""
+
+    @abstractmethod
+    def make_manager(self, setup: Setup) -> Manager:
+        """Returns the manager of the instances, not started.
+
+        Raises:
+            UserError: a file or a library is missing.
+        """
+
+    @property
+    def label(self) -> str:
+        """What is played, in words."""
+        return type(self).__name__
+
+    @property
+    def behaviors(self) -> list[str]:
+        """Names of the behaviors, where they are known before anything runs; else none."""
+        return []
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many agents may ask for actions together, roughly."""
+        return self.instances
+
+    def check(self) -> None:
+        """Refuses what can be refused before anything starts.
+
+        Raises:
+            UserError: the first thing that is wrong.
+        """
+        check_ranges(self, "env")
+
+    def probe_specs(self, seed: int) -> list[BehaviorSpec]:
+        """Returns the specs of `behaviors`, which may take a moment and a process; none where they are not known."""
+        return []
+
+    def for_evaluation(self, instances: int) -> Self:
+        """Returns the same environment as evaluation plays it."""
+        return replace(self, instances=instances)
+
+    def filmed(self, folder: Path) -> Self:
+        """Returns the same environment, whose episodes leave videos in `folder`, as `envs.gym.video` does.
+
+        Raises:
+            UserError: it cannot be filmed.
+        """
+        raise UserError(f"video=true: {self.label} cannot be filmed")
+
+    def with_files(self, folders: Mapping[str, Path]) -> Self:
+        """Returns the same environment with what a managed job is given as files, in `folders` by name.
+
+        Raises:
+            UserError: what it needs is not there.
+        """
+        return self
+
+    def gym_env(self) -> GymEnv | None:
+        """How to make one as a Gymnasium environment, for bots and people to play; None where there is none."""
+        return None
 
 
 def _check(key: str, value: Any, range_: dict[str, float] | None) -> None:

@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from envs.own_folders import file_module, hidden, is_ours, offer_own_names, own_file, run_own_init
 from envs.spec import UserError
 
 
 def imported(path: str, key: str) -> Any:
-    """What `package.module:Name` names; `key` says where the configuration has it.
+    """Returns what `package.module:Name` or `./folder/file.py:Name` names; `key` says where it was given.
 
     Raises:
         UserError: it is no such path, its module cannot be imported, or has nothing of that name.
     """
-    module, colon, name = str(path).partition(":")
+    module, colon, name = str(path).rpartition(":")
     if not (colon and module and name):
-        raise UserError(f"{key}: {path!r} is no import path: write package.module:Class")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # the user's code
-        raise UserError(f"{key}: {path} cannot be imported ({type(error).__name__}: {error})") from error
+        raise UserError(f"{key}: {path!r} is no import path: write package.module:Class, or ./file.py:Class")
+    found = getattr(imported_module(module, f"{key}: {path}"), name, None)
     if found is None:
-        raise UserError(f"{key}: {path}: module {module} has no {name}")
+        raise UserError(f"{key}: {path}: module {module} has no {name}{hidden_hint(module)}")
     return found
+
+
+def imported_module(module: str, what: str) -> ModuleType:
+    """Returns the module `package.module` or that of a file, `./folder/file.py`; `what` begins messages.
+
+    Raises:
+        UserError: there is none, it cannot be imported, or is one of a user's folder of which parts cannot be found.
+    """
+    name = module
+    try:
+        if module.endswith(".py"):
+            if not Path(module).expanduser().is_file():
+                raise UserError(f"{what}: there is no file {module} (seen from {Path.cwd()})")
+            name = file_module(module)
+        elif not is_ours(module):
+            if hidden(module) and "." in module:
+                raise UserError(f"{what} is refused{hidden_hint(module)}")
+            run_own_init(module)
+        offer_own_names()
+        return importlib.import_module(name)
+    except UserError:
+        raise
+    except Exception as error:  # the user's code
+        missed = (error.name or "") if isinstance(error, ImportError) else ""
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{what} cannot be imported ({reason}){hidden_hint(missed) or hidden_hint(module)}") from error
+
+
+def absolute(path: str) -> str:
+    """Returns an import path whose file can be found from anywhere; any other string as it is."""
+    file, colon, name = path.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{name}" if colon and name and file.endswith(".py") else path
+
+
+def hidden_hint(module: str) -> str:
+    """Returns what to do about files of the user's that cannot be imported, as ours bear their names; else nothing."""
+    if not (files := hidden(module)):
+        return ""
+    package, own = module.partition(".")[0], own_file(module)
+    way = f", or write {_seen_from_here(own)} in place of {module}" if own else ""
+    return (
+        f": {', '.join(map(str, files))} cannot be imported, as Outstep's own package {package} comes first. "
+        f"Rename it{way}"
+    )
+
+
+def _seen_from_here(file: Path) -> str:
+    here = Path.cwd()
+    return f"./{file.relative_to(here).as_posix()}" if here in file.parents else str(file)
 
 
 T = TypeVar("T")
@@ -50,19 +101,42 @@ class Registry(Generic[T]):
         """Returns all names, the built-in ones first."""
         return list(self._paths())
 
+    def built_in(self) -> list[str]:
+        """Returns the names of what is ours."""
+        return list(self._built_in)
+
     def find(self, name: str, key: str) -> T:
-        """Returns what `name` stands for, a name or an import path `module:Class`; `key` is where it was given.
+        """Returns what `name` stands for, a name or an import path `module:Class`.
+
+        `key` is where it was given; it may be empty.
 
         Raises:
             UserError: there is nothing of that name, or it cannot be imported.
         """
+        self.check(name, key)
+        found: T = imported(self._paths().get(name, name), key or self.kind)
+        return found
+
+    def check(self, name: str, key: str) -> None:
+        """Refuses an unknown name by a UserError, as `find` does, and imports nothing."""
         paths = self._paths()
         if name not in paths and ":" not in name:
             close = difflib.get_close_matches(name, paths, n=1)
             meant = f"did you mean {close[0]}? " if close else ""
-            raise UserError(f"{key}={name}: unknown {self.kind}; {meant}there is {', '.join(paths)}")
-        found: T = imported(paths.get(name, name), key)
-        return found
+            seen = f"{key}={name}" if key else name
+            raise UserError(f"{seen}: unknown {self.kind}; {meant}there is {', '.join(paths)}")
+
+    def summary(self, name: str) -> str:
+        """Returns the first line of the docstring of what `name` stands for, without importing it; empty if none."""
+        module, _, attribute = self._paths()[name].partition(":")
+        try:
+            spec = importlib.util.find_spec(module)
+            tree = ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.Module([], [])
+        except Exception:  # of an installed package that is damaged
+            return ""
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        found = next((node for node in tree.body if isinstance(node, kinds) and node.name == attribute), None)
+        return (ast.get_docstring(found) or "").partition("\n")[0] if found else ""
 
     def _paths(self) -> dict[str, str]:
         installed = {point.name: point.value for point in entry_points(group=self.group)}

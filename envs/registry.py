@@ -1,14 +1,34 @@
-"""The kinds of environments, by the name of their config group's choice."""
+"""The kinds of environments, by name. A new built-in kind is a line here."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
 
+from envs.config import EnvConfig
 from envs.imports import Registry
+from envs.spec import UserError
 
-ENVS: Registry[Any] = Registry(
-    "kind of environment",
-    "outstep.envs",
-    {"gym": "trainer.config.schema:GymConfig", "unity": "trainer.config.schema:UnityConfig"},
-)
-"""Settings classes, dataclasses derived from `EnvConfig`."""
+BUILT_IN = {"gym": "envs.gym.config:GymConfig", "unity": "envs.unity.config:UnityConfig"}
+
+ENVS: Registry[type[EnvConfig]] = Registry("kind of environment", "outstep.envs", BUILT_IN)
+"""Their settings: dataclasses derived from `EnvConfig`."""
+
+
+def find_kind(name: str) -> type[EnvConfig]:
+    """Returns the settings class of the kind with this name or import path.
+
+    Raises:
+        UserError: there is none, it cannot be imported, or is no kind of environment.
+    """
+    found = ENVS.find(name, "env")
+    if not (isinstance(found, type) and issubclass(found, EnvConfig)):
+        raise UserError(f"env={name} must be a dataclass derived from envs.config.EnvConfig")
+    if inspect.isabstract(found):
+        raise UserError(f"env={name} must have the method make_manager(setup)")
+    return found
+
+
+def kind_of(env: EnvConfig) -> str:
+    """Returns the name by which `find_kind` finds the settings class of `env` again."""
+    path = f"{type(env).__module__}:{type(env).__qualname__}"
+    return next((name for name, built_in in BUILT_IN.items() if built_in == path), path)

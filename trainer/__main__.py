@@ -1,4 +1,4 @@
-"""`python -m trainer`: composes and checks the configuration, then trains.
+"""`outstep train`: composes and checks the configuration, then trains.
 
 Exit statuses: 0 the run ended as planned; 1 an error of ours, with its traceback; 2 bad input, with one message;
 130 interrupted (Ctrl+C); 143 terminated (SIGTERM); 129 its terminal closed (SIGHUP). Whatever ends a run, `resume=`
@@ -17,7 +17,10 @@ from trainer.runtime.start import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Trains agents, or goes on with a run (resume=).
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", check_train, start)
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder of safetensors and JSON files, and `manifest.json`, which lists them with their SHA-256. Chunks
 of the replay that did not change since the checkpoint before are hard links to its files: a folder is whole by itself.
-It bears its name only once all that is in it, and where it lies, would outlast a power cut; older ones go after that.
+It gets its name only once its content and its folder would survive a power cut; older ones are removed after that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger("outstep")
 
 
 class DamagedCheckpoint(UserError):
-    """A checkpoint whose files are missing, cut short or changed."""
+    """A checkpoint has files that are missing, cut short or changed."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class SavedReplay:
     """Chunk number to file."""
 
     def chunks(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The chunks, read one at a time: number, arrays by field."""
+        """Yields the chunks, read one at a time: number, arrays by field."""
         for number, file in self.files.items():
             yield number, _load_arrays(file)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, verified."""
+    """The verified content of a checkpoint."""
 
     path: Path
     tensors: dict[str, Array]
@@ -73,9 +73,9 @@ class CheckpointStore:
         self.folder = folder
         self._keep = keep
         self._base: Path | None = None
-        """What this run last saved or went on from: only its chunks are sure to hold the same rows."""
+        """The checkpoint that this run last saved or resumed from: only its chunks are sure to hold the same rows."""
         self._damaged: set[Path] = set()
-        """Found to be so: they do not count among the newest `keep`."""
+        """Found damaged: they do not count among the newest `keep`."""
 
     def save(
         self,
@@ -117,15 +117,15 @@ class CheckpointStore:
         return path
 
     def all(self) -> list[Path]:
-        """The checkpoints, oldest first, without the best."""
+        """Returns the checkpoints, oldest first, without the best."""
         return self._folders(r"[0-9]+-.*")
 
     def latest(self) -> Path | None:
-        """The newest checkpoint, unverified."""
+        """Returns the newest checkpoint, unverified."""
         return next(reversed(self.all()), None)
 
     def best(self) -> Path | None:
-        """The best checkpoint, which holds weights only, unverified."""
+        """Returns the best checkpoint, which holds weights only, unverified."""
         return next(reversed(self._bests()), None)
 
     def load(self, path: Path) -> Checkpoint:
@@ -149,7 +149,7 @@ class CheckpointStore:
         return Checkpoint(path, _load_arrays(path / _TENSORS), state, replay)
 
     def load_latest(self) -> Checkpoint:
-        """The newest checkpoint that is not damaged; damaged ones are named in the log.
+        """Returns the newest checkpoint that is not damaged; damaged ones are named in the log.
 
         Raises:
             UserError: there is none.
@@ -161,7 +161,7 @@ class CheckpointStore:
         return checkpoint
 
     def load_best(self) -> Checkpoint | None:
-        """The best weights, if there are any that are not damaged; damaged ones are named in the log."""
+        """Returns the best weights, if there are any that are not damaged; damaged ones are named in the log."""
         return self._load_newest(self._bests())
 
     def _load_newest(self, paths: Sequence[Path]) -> Checkpoint | None:
@@ -170,11 +170,11 @@ class CheckpointStore:
                 return self.load(path)
             except DamagedCheckpoint as error:
                 self._damaged.add(path)
-                _log.warning("%s; it is passed over, for one before it if there is one", error)
+                _log.warning("%s; an earlier one is used if there is any", error)
         return None
 
     def _bests(self) -> list[Path]:
-        """Two for a moment, and where a kill fell into it."""
+        """Returns the best checkpoints: two for a moment, and after a kill in it."""
         return self._folders(rf"{_BEST}[0-9]+")
 
     def _folders(self, pattern: str) -> list[Path]:
@@ -202,15 +202,15 @@ class CheckpointStore:
             "head": snapshot.head,
             "chunk_rows": snapshot.chunk_rows,
             "index": index,
-            # As text: sorted as numbers, they would have another sum than those that are read again.
+            # As text: sorted as numbers, they would have another checksum when they are read.
             "chunks": {str(number): file for number, file in chunks.items()},
         }
 
     def _chunks_before(self, behavior: str, chunk_rows: int) -> tuple[int, dict[int, tuple[Path, Any]]]:
-        """Head of the checkpoint before this one, and its chunks: number to file and manifest's entry of the file."""
+        """Returns the head of the checkpoint before, and its chunks by number: file and entry in the manifest."""
         if self._base is None:
             return 0, {}
-        with suppress(DamagedCheckpoint):  # somebody was at it: then all is written anew
+        with suppress(DamagedCheckpoint):  # it was changed since: then everything is written again
             manifest = _read_manifest(self._base)
             for saved in manifest["replay"]:
                 if saved["behavior"] == behavior and saved["chunk_rows"] == chunk_rows:
@@ -221,9 +221,9 @@ class CheckpointStore:
 
     @contextmanager
     def _aside(self) -> Iterator[Path]:
-        """An empty folder, removed again if the disk refuses what is written there: others need the room.
+        """Yields an empty folder. If the disk refuses what is written there, the folder is removed to make room.
 
-        What an earlier save or a kill has left goes first.
+        Leftovers of an earlier save or a kill are removed first.
         """
         for left in self.folder.glob(f"{_ASIDE}*"):
             _remove(left)
@@ -250,7 +250,7 @@ class CheckpointStore:
 
 
 def _remove(path: Path) -> None:
-    """Removes a folder, or a link in its place. One that cannot be removed is told of, and stays until the next save.
+    """Removes a folder, or a link in its place. One that cannot be removed is logged, and stays until the next save.
 
     Renamed first, so that a kill leaves no half of a checkpoint under its name.
     """
@@ -323,7 +323,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Raises one of `_UNREADABLE` if it says what none of ours would: the sum beside it is no secret."""
+    """Raises one of `_UNREADABLE` if it says what no manifest of ours does: anybody can compute its checksum."""
     files, used = manifest["files"], [_TENSORS, _STATE]
     for saved in manifest["replay"]:
         if not isinstance(saved["behavior"], str) or not saved["head"] >= 0 or not saved["chunk_rows"] > 0:
@@ -336,7 +336,7 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
             raise ValueError(f"it does not list {file}")
     for file, expected in files.items():
         if not re.fullmatch(r"\w[\w.-]*", file):
-            raise ValueError(f"it lists {file!r}, which is no name of a file beside it")
+            raise ValueError(f"it lists {file!r}, which is not the name of a file beside it")
         if not expected["bytes"] >= 0 or "sha256" not in expected:
             raise ValueError(f"it does not say how {file} was written")
 
@@ -359,10 +359,10 @@ def _load_arrays(file: Path) -> dict[str, Array]:
 
 
 def _contents(file: Path, size: int | None = None) -> bytes:
-    """What is in a file of `size` bytes; ValueError if it is none, for a device or a pipe may have no end."""
+    """Returns what is in a file of `size` bytes; ValueError if it is not a file: a device or a pipe may have no end."""
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     if size is not None and size != found.st_size:
         raise ValueError(f"it has {found.st_size} bytes, not the {size} that were written")
     return file.read_bytes()
@@ -370,7 +370,7 @@ def _contents(file: Path, size: int | None = None) -> bytes:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Makes what is wrong with a file a damaged checkpoint."""
+    """Turns errors of reading a file into `DamagedCheckpoint`."""
     try:
         yield
     except _UNREADABLE as error:

@@ -120,5 +120,10 @@ class Cloning:
         return loss
 
 
+def make_cloning(settings: CloningSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> Cloning | None:
+    """Returns the cloning that is set, if it is; `demos` holds its demonstrations by path."""
+    return None if settings.demos is None else Cloning(settings, demos[settings.demos], policy, seed)
+
+
 IMPOSSIBLE = -1e8
 """Log-probabilities below this are those of forbidden choices."""

@@ -164,6 +164,24 @@ class SquashedGaussian(NamedTuple):
         return self.mean.tanh()
 
 
+class Deterministic(NamedTuple):
+    """Actions in [-1, 1] without a distribution of their own, and noise that explores around them."""
+
+    mean: Tensor
+    """(N, C), before tanh."""
+    noise: Tensor
+    """(C,) standard deviation of the noise."""
+
+    def sample(self, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        """Returns actions (N, C) with noise, and zeros (N,) in place of their log-probabilities."""
+        actions = self.mode() + self.noise * _noise_like(self.mean, generator)
+        return actions.clamp(-1, 1), torch.zeros_like(self.mean[:, 0])
+
+    def mode(self) -> Tensor:
+        """Returns actions (N, C) without noise."""
+        return self.mean.tanh()
+
+
 FORBIDDEN = -1e9
 """Logit of a forbidden choice: its probability is exactly 0 in float32, and 0 times it is not NaN."""
 LOG_ROOT = 0.5 * math.log(2 * math.pi)

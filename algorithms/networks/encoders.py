@@ -1,4 +1,8 @@
-"""Encoders of images: a small CNN, the Nature CNN, and IMPALA's ResNet.
+"""Encoders of images: a small CNN, the Nature CNN, and IMPALA's ResNet; and a user's own, by the registry of encoders.
+
+An encoder is a module, made as `Class(channels, height, width)`. Its `forward` returns features (N, F) of float images
+(N, C, H, W), and its `features` is F. `min_side` is the least number of pixels a side that it takes, 1 by default;
+smaller images are refused, or left to the MLP if it says `flattens_small`.
 
 Shapes: N rows, F features, (C, H, W) images.
 """
@@ -6,37 +10,58 @@ Shapes: N rows, F features, (C, H, W) images.
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from algorithms.settings import Images
+from algorithms.metrics import words_of
+from algorithms.networks.checks import check_module
+from algorithms.settings import ENCODERS
 from envs.spec import ObservationSpec, UserError
 
-LEAST_SIDES = {Images["simple"]: 20, Images["nature"]: 36, Images["impala"]: 8}
-"""Pixels a side that an encoder's layers leave something of."""
+
+@cache
+def encoder_class(name: str) -> Any:
+    """Returns the class of the encoder of that name or import path; UserError if there is none."""
+    found = ENCODERS.find(name, "network.encoder")
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"network.encoder: {name} must be a subclass of torch.nn.Module")
+    return found
 
 
-def is_image(observation: ObservationSpec, encoder: Images) -> bool:
-    """Whether an observation goes through a CNN: three axes; `simple` leaves those that are too small to the MLP."""
+def is_image(observation: ObservationSpec, encoder: str) -> bool:
+    """Whether an observation goes through an encoder: three axes; `simple` leaves those too small to the MLP."""
     if len(observation.shape) != 3:
         return False
-    return encoder is not Images["simple"] or min(_channels_first(observation.shape)[1:]) >= LEAST_SIDES[encoder]
+    kind = encoder_class(encoder)
+    return not getattr(kind, "flattens_small", False) or min(_channels_first(observation.shape)[1:]) >= _min_side(kind)
 
 
 class ImageEncoder(nn.Module):
     """Features of raw images of either channel order. Raises UserError if they are too small for the encoder."""
 
-    def __init__(self, observation: ObservationSpec, encoder: Images) -> None:
+    def __init__(self, observation: ObservationSpec, encoder: str) -> None:
         super().__init__()
         channels, height, width = _channels_first(observation.shape)
-        if min(height, width) < LEAST_SIDES[encoder]:
-            raise UserError(_too_small(observation, encoder, min(height, width)))
+        kind, side = encoder_class(encoder), min(height, width)
+        if side < _min_side(kind):
+            raise UserError(_too_small(observation, encoder, side))
         self.permutes = (channels, height, width) != observation.shape
         """Whether images come as (H, W, C)."""
+        self.shape = (channels, height, width)
         self._scale = observation.scale
-        self.network = _NETWORKS[encoder](channels, height, width)
-        self.features = self.network.features
+        about = f"network.encoder={encoder}"
+        try:
+            self.network = kind(channels, height, width)
+        except Exception as error:
+            raise UserError(
+                f"{about} cannot be made for images of {channels, height, width} ({words_of(error)})"
+            ) from error
+        if encoder not in ENCODERS.built_in():
+            check_module(self.network, lambda rows: torch.zeros(rows, channels, height, width), about)
+        self.features: int = self.network.features
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, F) of raw images."""
@@ -49,6 +74,9 @@ class ImageEncoder(nn.Module):
 class SimpleCNN(nn.Sequential):
     """Two layers (ML-Agents' `simple`), flattened."""
 
+    min_side = 20
+    flattens_small = True
+
     def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__(*_convolution(channels, 16, 8, 4), *_convolution(16, 32, 4, 2), nn.Flatten())
         self.features = 32 * math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 for side in (height, width))
@@ -56,6 +84,8 @@ class SimpleCNN(nn.Sequential):
 
 class NatureCNN(nn.Sequential):
     """Three layers and a linear one (Mnih et al. 2015, doi 10.1038/nature14236)."""
+
+    min_side = 36
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         pixels = math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 - 2 for side in (height, width))
@@ -71,6 +101,8 @@ class NatureCNN(nn.Sequential):
 
 class ImpalaResNet(nn.Sequential):
     """Three sections of a layer, a pooling and two residual blocks, and a linear layer (Espeholt 2018, 1802.01561)."""
+
+    min_side = 8
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         layers: list[nn.Module] = []
@@ -123,24 +155,20 @@ def _linear(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
     return layer, nn.ReLU()
 
 
-def _too_small(observation: ObservationSpec, encoder: Images, side: int) -> str:
-    impala = Images["impala"]
+def _min_side(kind: Any) -> int:
+    return getattr(kind, "min_side", 1)
+
+
+def _too_small(observation: ObservationSpec, encoder: str, side: int) -> str:
     others = (
         "network.encoder=impala or simple, which fit"
-        if side >= LEAST_SIDES[impala]
+        if side >= ImpalaResNet.min_side
         else "network.encoder=simple, which fits"
     )
     return (
-        f"network.encoder={encoder.name} does not fit observation {observation.name!r} of shape {observation.shape}: "
-        f"it needs {LEAST_SIDES[encoder]} pixels a side, the smaller side has {side}; choose {others}"
+        f"network.encoder={encoder} does not fit observation {observation.name!r} of shape {observation.shape}: "
+        f"it needs {_min_side(encoder_class(encoder))} pixels a side, the smaller side has {side}; choose {others}"
     )
-
-
-_NETWORKS: dict[Images, type[SimpleCNN] | type[NatureCNN] | type[ImpalaResNet]] = {
-    Images["simple"]: SimpleCNN,
-    Images["nature"]: NatureCNN,
-    Images["impala"]: ImpalaResNet,
-}
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:

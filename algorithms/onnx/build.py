@@ -23,7 +23,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from algorithms.networks.custom import CustomNetwork, words_of
+from algorithms.metrics import words_of
+from algorithms.networks.custom import CustomNetwork
 from algorithms.networks.distributions import FORBIDDEN
 from algorithms.networks.encoders import ImageEncoder, ImpalaResNet, NatureCNN, ResidualBlock, SimpleCNN
 from algorithms.networks.mlp import MLP
@@ -141,7 +142,11 @@ def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
             # Its axes are neither the network's nor those that the network thinks it has: (C, H, W) of what it takes
             # for (C, H, W) itself, because there are fewer rows than channels.
             x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
-        parts.append(_layer(graph, encoder.network, _scaled(graph, x, observation)))
+        x = _scaled(graph, x, observation)
+        if type(encoder.network) in _LAYERS:
+            parts.append(_layer(graph, encoder.network, x))
+        else:
+            parts.append(_inserted(graph, encoder.network, [x], [torch.zeros(2, *encoder.shape)]))
     return _layer(graph, policy.trunk, graph.concat(parts))
 
 
@@ -235,9 +240,10 @@ def _remember(graph: _Graph, memory: Memory, x: str) -> str:
 def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
     """Continuous actions in [-1, 1]: environments clip what a Gaussian gives."""
     size = policy.spec.continuous_size
-    squashed = policy.log_std is None
     mean = graph.linear(features, weight[:size], bias[:size])
-    if policy.log_std is not None:
+    if policy.kind == "deterministic":
+        mean, deviation = graph.node("Tanh", mean), graph.constant(_numpy(policy.noise))
+    elif policy.log_std is not None:
         deviation = graph.constant(np.exp(_numpy(policy.log_std)))
     else:
         log_std = graph.linear(features, weight[size : 2 * size], bias[size : 2 * size])
@@ -246,7 +252,7 @@ def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bia
     noise = graph.node("RandomNormalLike", mean, mean=0.0, scale=1.0)
     drawn = graph.node("Add", mean, graph.node("Mul", noise, deviation))
     for raw, name in ((drawn, "continuous_actions"), (mean, "deterministic_continuous_actions")):
-        if squashed:
+        if policy.kind == "sac":
             raw = graph.node("Tanh", raw)
         graph.node("Clip", raw, to=name, min=-1.0, max=1.0)  # onnxruntime's tanh comes to 1.0000001
 
@@ -307,14 +313,20 @@ def _custom(
             x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
         inputs.append(x)
         examples.append(torch.zeros(2, *observation.shape))
-    traced = _traced(_Traceable(encoder, bool(vectors)), examples).graph
+    return _inserted(graph, _Traceable(encoder, bool(vectors)), inputs, examples)
+
+
+def _inserted(graph: _Graph, network: nn.Module, inputs: list[str], examples: list[Tensor]) -> str:
+    """What a module of the user's own makes of inputs, of which there are examples."""
+    traced = _traced(network, examples).graph
+    prefix = f"network_{len(graph.nodes)}_"
     names = {f"input_{i}": name for i, name in enumerate(inputs)}
     for constant in traced.initializer:
-        constant.name = names[constant.name] = f"network_{constant.name}"
+        constant.name = names[constant.name] = f"{prefix}{constant.name}"
         graph.constants.append(constant)
     for node in traced.node:
         for values in (node.input, node.output):
-            values[:] = [names.setdefault(value, f"network_{value}") if value else "" for value in values]
+            values[:] = [names.setdefault(value, f"{prefix}{value}") if value else "" for value in values]
         graph.nodes.append(node)
     return names[traced.output[0].name]
 

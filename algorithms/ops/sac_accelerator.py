@@ -16,14 +16,14 @@ from torch import Tensor
 
 from algorithms.networks.distributions import Categorical, SquashedGaussian
 from algorithms.networks.mlp import MLP, Encoder, StackedMLP
+from algorithms.off_policy import OffPolicyBatch
 from algorithms.ops.manual_grad import DensePass, SquashedPass, StackedPass
 from algorithms.policy import LOG_STD_RANGE, Policy
-from algorithms.sac.batch import Batch
 from algorithms.sac.critic import ADVANTAGE_SCALE, Critic
 from algorithms.sac.losses import SampledAction, block_entropies, min_soft_value, soft_value, temperature_loss
 from algorithms.sac.update import Losses, Networks
 
-Update = Callable[[Batch, Tensor], tuple[Losses, list[Tensor]]]
+Update = Callable[[OffPolicyBatch, Tensor], tuple[Losses, list[Tensor]]]
 
 
 def accelerated_update(networks: Networks) -> Update | None:
@@ -37,7 +37,7 @@ def accelerated_update(networks: Networks) -> Update | None:
 
 
 @torch.no_grad()
-def _update(networks: Networks, batch: Batch, target_entropies: Tensor) -> tuple[Losses, list[Tensor]]:
+def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor) -> tuple[Losses, list[Tensor]]:
     policy, critic, _, target_critic, log_temperatures = networks
     count, loss_mask, returns = len(batch.returns), batch.loss_mask, batch.returns
     weights = torch.full_like(returns, 1 / count) if loss_mask is None else loss_mask / loss_mask.sum().clamp(min=1)
@@ -83,7 +83,7 @@ class _OfAction(NamedTuple):
 class _Sampling:
     """What the policy does at steps and ends (2 * N rows) where its head says `outputs` (2 * N, O)."""
 
-    def __init__(self, policy: Policy, outputs: Tensor, batch: Batch) -> None:
+    def __init__(self, policy: Policy, outputs: Tensor, batch: OffPolicyBatch) -> None:
         self._outputs = outputs
         continuous, self._discrete = policy.distribution_of(outputs, batch.mask)
         self._squashed = SquashedPass(continuous, batch.noise) if isinstance(continuous, SquashedGaussian) else None

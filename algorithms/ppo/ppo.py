@@ -13,33 +13,28 @@ numbers of memory, M rows of a minibatch, C continuous actions, B branches as th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from algorithms.base import Algorithm, Network
 from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import Averages, below, load_torch_state, mean, seeded
+from algorithms.metrics import below, mean
 from algorithms.networks.custom import make_body
 from algorithms.networks.encoders import initialize
-from algorithms.networks.normalizer import Normalizer
-from algorithms.ops.adam import FlatAdam, place
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import Policy
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Scores
-from algorithms.rewards.registry import Demos, make_cloning, make_rewards
-from algorithms.settings import PPOSettings, RewardSettings, scheduled, sequence_length
+from algorithms.settings import scheduled
 from buffers.rollout import Rollout, RolloutReader, cut
-from buffers.rows import Rows
-from envs.spec import Array, BehaviorSpec
 
 
-class Played(NamedTuple):
+class Transitions(NamedTuple):
     """What agents saw and did, on the device, sequence by sequence: those of a whole rollout (P rows) or some (M)."""
 
     inputs: tuple[Tensor, ...]
@@ -53,10 +48,10 @@ class Played(NamedTuple):
     """(P,) float32, 0 where padded; None if nothing is."""
 
 
-class Batch(NamedTuple):
+class PPOBatch(NamedTuple):
     """Rows to learn from: a whole rollout (P) or a minibatch (M)."""
 
-    played: Played
+    played: Transitions
     proximal_log_prob: Tensor
     """(P,) joint log-probability under the policy as the update starts."""
     weights: Tensor
@@ -68,13 +63,13 @@ class Batch(NamedTuple):
     targets: Tensor
     """(P,) of the value."""
 
-    def take(self, sequences: Tensor) -> Batch:
+    def take(self, sequences: Tensor) -> PPOBatch:
         """Some of the sequences."""
         played, rows = self.played, sequences
         length = len(played.mask) // len(played.memory)
         if length > 1:
             rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
-        taken = Played(
+        taken = Transitions(
             tuple(x.index_select(0, rows) for x in played.inputs),
             played.mask.index_select(0, rows),
             played.continuous.index_select(0, rows),
@@ -82,7 +77,7 @@ class Batch(NamedTuple):
             played.memory.index_select(0, sequences),
             None if played.loss_mask is None else played.loss_mask.index_select(0, rows),
         )
-        return Batch(taken, *(x.index_select(0, rows) for x in self[1:]))
+        return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
 
 class Value(nn.Module):
@@ -110,45 +105,25 @@ class Value(nn.Module):
         return values[:, 0]
 
 
-class PPO:
-    """Learns `policy` from `rows`. All randomness follows from `seed`.
+class PPO(Algorithm):
+    """Learns `policy` from rollouts.
 
     Rows are taken to hold the version of the policy that acted: `updates` + 1 at its publication.
     """
 
-    publish_every = 1
-    """Updates between publications of the policy."""
+    joint_optimizer = True
 
-    def __init__(
-        self,
-        spec: BehaviorSpec,
-        settings: PPOSettings,
-        rows: Rows,
-        device: torch.device | str,
-        seed: int,
-        rewards: RewardSettings | None = None,
-        demos: Demos = MappingProxyType({}),
-    ) -> None:
-        """`demos` holds, by path, the demonstrations that the settings name."""
-        self.settings = settings
-        self.device = torch.device(device)
-        self.updates = 0
+    def build(self) -> dict[str, Network]:
+        """Makes the value, and the numbers that schedules move: plain ones would stay in a graph as they were."""
+        settings = self.settings
         self.updates_per_sample = 1 / settings.rollout_size
-        self.start_samples = 0
+        # The samples of the rollout in hand, and as many more as the lag allows.
         self.tolerance = (settings.max_lag + 1) * settings.rollout_size
-        """Samples that may wait: those of the rollout in hand, and as many more as the lag allows."""
-        self._spec = spec
-        self._reader = RolloutReader(rows, settings.rollout_size)
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._reader = RolloutReader(self.rows, settings.rollout_size)
         self._replayed = Graphed(self._learn_some, self.device)
-        self._clip, self._entropy = torch.zeros(2, device=self.device)  # numbers would stay in a graph as they were
-        self._build_networks(seed)
-        self._rewards = make_rewards(rewards or RewardSettings(), self.policy, demos, seed)
-        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
-        if self.cloning is not None and self.policy.normalized_size:
-            self._normalize(self.cloning.normalized_rows)
-        self._averages = Averages(METRICS, self.device)
-        self.set_progress(0)
+        self._clip, self._entropy = torch.zeros(2, device=self.device)
+        self.value = Value(self.policy, settings.shared_trunk)
+        return {"value": self.value}
 
     @property
     def dropped(self) -> int:
@@ -161,9 +136,9 @@ class PPO:
         if rollout is None:
             return
         if self.policy.normalized_size:
-            self._normalize(self.policy.normalized_rows(rollout.observations))
+            self.normalize(self.policy.normalized_rows(rollout.observations))
         batch = self._evaluate(rollout)
-        learn: Callable[[tuple[Batch, Tensor]], None] = self._learn_some
+        learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
         # With a memory, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
         if batch.played.loss_mask is None and not (self.cloning is not None and self.cloning.active):
             learn, batch = self._replayed, self._replayed.keep(batch)
@@ -171,7 +146,7 @@ class PPO:
         # As many sequences as hold about that many of the rollout's rows.
         size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
         for _ in range(self.settings.epochs):
-            order = torch.randperm(sequences, generator=self._generator, device=self.device)
+            order = torch.randperm(sequences, generator=self.generator, device=self.device)
             # All minibatches have one size: the last one is filled up with sequences of the first.
             order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
@@ -180,109 +155,47 @@ class PPO:
 
     def set_progress(self, samples: int) -> None:
         """Moves the schedules to `samples` samples."""
+        super().set_progress(samples)
         chosen, horizon = self.settings, self.settings.schedule_samples
-        self._optimizer.learning_rate.fill_(scheduled(chosen.learning_rate, chosen.learning_rate_end, horizon, samples))
         self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
         self._entropy.fill_(scheduled(chosen.entropy_coef, chosen.entropy_coef_end, horizon, samples))
-        self._progress = samples
-        self._rewards.set_progress(samples)
-        if self.cloning is not None:
-            self.cloning.set_progress(samples)
-
-    def metrics(self) -> dict[str, float]:
-        """Means over the gradient steps since the last reading, and steps skipped since the start."""
-        return {
-            **self._averages.read(),
-            **self._rewards.metrics(),
-            **(self.cloning.metrics() if self.cloning is not None else {}),
-            "update/skipped_non_finite": self._optimizer.skipped(),
-        }
-
-    def weights(self) -> dict[str, Tensor]:
-        """The networks and what they depend on, without the state of learning: for `load_weights`."""
-        return {
-            "weights/policy": self.policy.flat.cpu().clone(),
-            "weights/value": self._value_vector.cpu().clone(),
-            "weights/normalizer": self._normalizer.state(),
-        }
-
-    def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `weights` gave."""
-        self.policy.flat.copy_(state["weights/policy"])
-        self._value_vector.copy_(state["weights/value"])
-        self._normalizer.load_state(state["weights/normalizer"])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that an exact continuation needs, the rows apart."""
-        return {
-            **self.weights(),
-            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
-            **{f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()},
-            **{f"rewards/{key}": value for key, value in self._rewards.state_dict().items()},
-            **{f"cloning/{key}": value for key, value in (self.cloning.state_dict() if self.cloning else {}).items()},
-            "random/torch": self._generator.get_state().clone(),
-            "progress": torch.tensor(self._progress),
-            "updates": torch.tensor(self.updates),
-        }
+        """Returns all that an exact continuation needs, the rows apart."""
+        rollout = {f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()}
+        return {**super().state_dict(), **rollout}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave; the rows must be there already."""
-        self.load_weights(state)
-        self._optimizer.load_state_dict(below(state, "optimizer/"))
+        super().load_state_dict(state)
         self._reader.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
-        self._rewards.load_state_dict(below(state, "rewards/"))
-        if self.cloning is not None:
-            self.cloning.load_state_dict(below(state, "cloning/"))
-        load_torch_state(self._generator, state["random/torch"])
-        self.set_progress(int(state["progress"]))
-        self.updates = int(state["updates"])
-
-    def _build_networks(self, seed: int) -> None:
-        """All parameters in one vector: the policy (its normaliser's statistics first), then the value."""
-        spec, network = self._spec, self.settings.network
-
-        def make() -> tuple[Policy, Value]:
-            policy = Policy(spec, network, "ppo")
-            return policy, Value(policy, self.settings.shared_trunk)
-
-        self.policy, self._value = seeded(make, seed)
-        published = self.policy.flat.numel()
-        storage = torch.empty(published + sum(p.numel() for p in self._value.parameters()), device=self.device)
-        self._value_vector = storage[published:]
-        self.policy.move_to(storage[:published])
-        place(self._value.parameters(), self._value_vector)
-        self._parameters = [*self.policy.parameters(), *self._value.parameters()]
-        self._optimizer = FlatAdam(
-            storage[self.policy.parameter_start :], self.settings.learning_rate, self.settings.max_gradient_norm
-        )
-        self._normalizer = Normalizer(self.policy.normalized_size)
 
     @torch.no_grad()
-    def _evaluate(self, rollout: Rollout) -> Batch:
+    def _evaluate(self, rollout: Rollout) -> PPOBatch:
         """The rollout in sequences, with its proximal log-probabilities, advantages and targets."""
         settings = self.settings
         longest = int(np.diff(rollout.ends, prepend=-1).max())
-        length = min(sequence_length(settings), longest)
-        observations = tuple(self._move(x) for x in rollout.observations)
-        mask, continuous, discrete = (self._move(x) for x in (rollout.mask, rollout.continuous, rollout.discrete))
+        length = min(settings.network.sequence_length, longest)
+        observations = tuple(self.move(x) for x in rollout.observations)
+        mask, continuous, discrete = (self.move(x) for x in (rollout.mask, rollout.continuous, rollout.discrete))
         sequences = cut(rollout.ends, length)
-        rows = self._move(sequences.rows.ravel())  # (P,) of each place
-        places = self._move(np.flatnonzero(sequences.loss_mask))  # (N,) of each row
+        rows = self.move(sequences.rows.ravel())  # (P,) of each place
+        places = self.move(np.flatnonzero(sequences.loss_mask))  # (N,) of each row
 
         def arranged(x: Tensor) -> Tensor:
             return x if length == 1 else x.index_select(0, rows)
 
-        played = Played(
+        played = Transitions(
             tuple(arranged(x) for x in self.policy.prepare(observations)),
             arranged(mask),
             arranged(continuous),
             arranged(self.policy.branches.index(discrete.long())),
-            self._move(rollout.memory[sequences.rows[:, 0]]),
-            None if length == 1 else self._move(sequences.loss_mask.ravel()).float(),
+            self.move(rollout.memory[sequences.rows[:, 0]]),
+            None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
         )
-        log_prob, values = self._judge(played, length)
+        log_prob, values = self._evaluate_sequences(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
-        weights = importance_weights(proximal, self._move(rollout.log_prob), settings.rho_clip)
+        weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
         scores = self._score(rollout, Steps(observations, mask, continuous, discrete.long(), *self._after(rollout)))
         next_value, linked = self._next_values(rollout, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
@@ -290,9 +203,9 @@ class PPO:
             scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
         )
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return Batch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
+        return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
 
-    def _judge(self, played: Played, length: int) -> tuple[Tensor, Tensor]:
+    def _evaluate_sequences(self, played: Transitions, length: int) -> tuple[Tensor, Tensor]:
         """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
@@ -302,26 +215,26 @@ class PPO:
             features, _ = self.policy.features(inputs, played.memory[first : first + at_once])
             distribution = self.policy.distribution(features, played.mask[rows])
             log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
-            values.append(self._value(inputs, features))
+            values.append(self.value(inputs, features))
         return torch.cat(log_probs), torch.cat(values)
 
     def _after(self, rollout: Rollout) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(N,) whether each step ended its episode, and what was seen next if any signal looks at it."""
         following = []
-        if self._rewards.look:
+        if self.rewards.look:
             for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
                 after = np.roll(seen, -1, axis=0)
                 after[rollout.ends] = at_ends
-                following.append(self._move(after))
-        return self._move(rollout.terminated), tuple(following)
+                following.append(self.move(after))
+        return self.move(rollout.terminated), tuple(following)
 
     def _score(self, rollout: Rollout, steps: Steps) -> Scores:
         """What the rollout's rows earn, once the signals have learned from them."""
-        look = self._rewards.look
+        look = self.rewards.look
         if look:
             with torch.enable_grad():
-                self._rewards.learn(steps, self.settings.rollout_size)
-        return self._rewards.score(self._move(rollout.rewards), steps if look else None)
+                self.rewards.learn(steps, self.settings.rollout_size)
+        return self.rewards.score(self.move(rollout.rewards), steps if look else None)
 
     def _next_values(self, rollout: Rollout, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) value of what followed each row, and (N,) whether that is the next row here.
@@ -330,42 +243,38 @@ class PPO:
         """
         linked = np.ones(len(rollout.numbers), np.bool_)
         linked[rollout.ends] = False
-        inputs = self.policy.prepare([self._move(x) for x in rollout.bootstrap_observations])
-        bootstrapped = self._move(rollout.bootstrapped)
-        features, _ = self.policy.features(inputs, self._move(rollout.bootstrap_memory))
-        bootstrap = self._value(inputs, features) * bootstrapped
-        if self._rewards.look:
+        inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
+        bootstrapped = self.move(rollout.bootstrapped)
+        features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_memory))
+        bootstrap = self.value(inputs, features) * bootstrapped
+        if self.rewards.look:
             bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
         following = values.roll(-1)
-        following[self._move(rollout.ends)] = bootstrap
-        return following, self._move(linked)
+        following[self.move(rollout.ends)] = bootstrap
+        return following, self.move(linked)
 
-    def _learn_some(self, inputs: tuple[Batch, Tensor]) -> None:
+    def _learn_some(self, inputs: tuple[PPOBatch, Tensor]) -> None:
         """One gradient step on some sequences of a rollout."""
         rollout, chosen = inputs
         self._learn(rollout.take(chosen))
 
-    def _learn(self, batch: Batch) -> None:
+    def _learn(self, batch: PPOBatch) -> None:
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
         settings = self.settings
         played, loss_mask = batch.played, batch.played.loss_mask
         features, _ = self.policy.features(played.inputs, played.memory)
         distribution = self.policy.distribution(features, played.mask)
         log_prob = distribution.log_prob(played.continuous, played.discrete)
-        if (
-            loss_mask is not None
-        ):  # what stands in a padded place may be ever so unlikely there: infinity times 0 is NaN
+        if loss_mask is not None:  # what stands in a padded place may be impossible there: infinity times 0 is NaN
             log_prob = torch.where(loss_mask > 0, log_prob, batch.proximal_log_prob)
         entropy = distribution.entropy(loss_mask)
         loss_policy = policy_loss(
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
-        values = self._value(played.inputs, features)
+        values = self.value(played.inputs, features)
         loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
         loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
-        if self.cloning is not None and self.cloning.active:
-            loss = loss + self.cloning.loss()
-        finite = self._optimizer.step(torch.autograd.grad(loss, self._parameters))
+        finite = self.step("all", loss + self.cloning_loss())
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
@@ -373,14 +282,7 @@ class PPO:
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
             weight, value = mean(batch.weights, loss_mask), mean(batch.values, loss_mask)
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
-            self._averages.add(torch.stack(scalars), finite)
-
-    def _normalize(self, rows: Array) -> None:
-        self._normalizer.merge(rows)
-        self._normalizer.publish(self.policy.shift, self.policy.scale)
-
-    def _move(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+            self.log(dict(zip(METRICS, scalars)), finite)
 
 
 METRICS = (

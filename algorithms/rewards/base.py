@@ -1,18 +1,24 @@
-"""Reward signals: objects that score rows. What is learned from is the sum of their scores.
+"""Reward signals: objects that score rows. What is learned from is the sum of their scores, each times its strength.
 
-SAC scores rows when they are drawn, PPO when a rollout rollouts. Shapes: `...` any arrangement of rows, N rows in all.
+SAC scores rows when they are drawn, PPO when a rollout is complete.
+
+Shapes: `...` any arrangement of rows, N rows in all.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import Averages, below
+from algorithms.policy import Policy
+from algorithms.rewards.settings import SignalSettings
+from buffers.rows import Rows
 
 
 class Scores(NamedTuple):
@@ -20,30 +26,53 @@ class Scores(NamedTuple):
 
     rewards: Tensor
     """(...) float32."""
-    absorbing: Tensor
+    absorbing: Tensor = torch.zeros(())
     """() float32: each step in the state that follows the end of an episode that terminated, for ever."""
 
 
-class RewardSignal(Protocol):
-    """One source of reward beside the environment's, which learns from what agents do."""
+class RewardSignal(ABC):
+    """One source of reward beside the environment's, which may learn from what agents do.
 
+    A class of your own writes `score`, and whatever else it needs. Its `Settings`, if it has any, are a dataclass that
+    derives from `SignalSettings`.
+
+    Args:
+        name: where the settings stand below `reward`.
+        settings: its own.
+        policy: the one that is paid; its `prepare` makes inputs of a network from raw observations.
+        demos: by path, the demonstrations that settings name.
+        seed: all randomness follows from it.
+    """
+
+    def __init__(
+        self, name: str, settings: SignalSettings, policy: Policy, demos: Mapping[str, Rows], seed: int
+    ) -> None:
+        self.name, self.policy = name, policy
+        self.settings: Any = settings
+        self.device = policy.flat.device
+        self.strength = torch.full((), settings.strength, device=self.device)
+
+    @abstractmethod
     def score(self, steps: Steps) -> Scores:
-        """What N steps earn, weighted by the signal's strength."""
+        """Returns what N steps earn, before it is weighted by the strength."""
 
-    def learn(self, steps: Steps, samples: float) -> None:
+    def learn(self, steps: Steps, samples: float) -> None:  # noqa: B027
         """Learns from N steps that agents took, as much as `samples` new ones ask for."""
 
-    def set_progress(self, samples: int) -> None:
+    def set_progress(self, samples: int) -> None:  # noqa: B027
         """Moves schedules to `samples` samples."""
 
     def metrics(self) -> dict[str, float]:
-        """By TensorBoard's names, means since the last reading. Waits for the device."""
+        """Returns means since the last reading, by TensorBoard's names. Waits for the device."""
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What an exact continuation needs."""
+        """Returns what an exact continuation needs."""
+        return {"strength": self.strength.cpu().clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
+        self.strength.copy_(state["strength"])
 
 
 SCORED_AT_ONCE = 1024
@@ -51,7 +80,7 @@ SCORED_AT_ONCE = 1024
 
 
 def _in_parts(signal: RewardSignal, steps: Steps) -> Scores:
-    """What steps earn, some at once."""
+    """Returns what steps earn, a part of them at a time."""
     count = len(steps.mask)
     if count <= SCORED_AT_ONCE:
         return signal.score(steps)
@@ -86,10 +115,10 @@ class Rewards:
         means = [(total * counts).sum() / counts.sum()]
         for signal in self._signals.values():
             scores = _in_parts(signal, steps)
-            earned = scores.rewards.view(rewards.shape)
+            earned = (scores.rewards * signal.strength).view(rewards.shape)
             means.append((earned * counts).sum() / counts.sum())
             total = total + earned
-            absorbing = absorbing + scores.absorbing
+            absorbing = absorbing + scores.absorbing * signal.strength
         self._averages.add(torch.stack(means), self._always)
         return Scores(total, absorbing)
 

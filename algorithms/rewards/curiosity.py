@@ -25,13 +25,16 @@ from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import MLP
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
-from algorithms.rewards.intrinsic import Encoding, Intrinsic, Judgement, Model
-from algorithms.settings import CuriositySettings
+from algorithms.rewards.intrinsic import Encoding, Evaluation, Intrinsic, Model
+from algorithms.rewards.settings import CuriositySettings
 
 
-def make_curiosity(settings: CuriositySettings, policy: Policy, seed: int) -> Intrinsic:
+class Curiosity(Intrinsic):
     """The reward signal."""
-    return Intrinsic("curiosity", settings, policy, lambda: Dynamics(policy, settings), seed)
+
+    def make_model(self) -> Model:
+        """Returns its encoder, inverse and forward model."""
+        return Dynamics(self.policy, self.settings)
 
 
 def forward_error(foretold: Tensor, found: Tensor) -> Tensor:
@@ -71,12 +74,12 @@ class Dynamics(Model):
         before, after = self._encode(policy, steps)
         return self._forward_error(before, after, steps)
 
-    def judge(self, policy: Policy, steps: Steps) -> Judgement:
+    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
         """Forward errors, which are also a loss beside the inverse model's."""
         before, after = self._encode(policy, steps)
         errors = self._forward_error(before, after, steps)
         outputs = self.inverse(torch.cat([before, after], dim=-1))
-        return Judgement(errors, (errors, inverse_loss(outputs, policy.branches, steps)))
+        return Evaluation(errors, (errors, inverse_loss(outputs, policy.branches, steps)))
 
     def _encode(self, policy: Policy, steps: Steps) -> tuple[Tensor, Tensor]:
         """phi(s) and phi(s'), (N, E) each, in one pass."""

@@ -18,15 +18,16 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.imitation.demonstrations import Demonstrations, Steps
-from algorithms.metrics import SKIPPED, Averages, below, load_torch_state, seeded
+from algorithms.metrics import Averages, load_torch_state, seeded
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.mlp import MLP, Encoder
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.base import Scores
-from algorithms.rewards.batches import OwnBatches
-from algorithms.settings import GAILSettings, NetworkSettings, RewardType, scheduled
+from algorithms.rewards.learned import LearnedSignal, OwnBatches
+from algorithms.rewards.settings import GAILSettings, RewardType
+from algorithms.settings import NetworkSettings
 from buffers.rows import Rows
 from envs.spec import BehaviorSpec
 
@@ -39,7 +40,7 @@ def discriminator_loss(logits: Tensor, terminated: Tensor, absorbing: Tensor, de
 
 
 def reward_of(logits: Tensor, reward_type: RewardType, bound: float) -> Tensor:
-    """(...) what logits (...) pay, in `form`; a logit is log D - log(1 - D), and counts up to `bound`."""
+    """(...) what logits (...) pay by `reward_type`; a logit is log D - log(1 - D), and counts up to `bound`."""
     logits = logits.clamp(-bound, bound)
     if reward_type is RewardType["signed"]:
         return logits
@@ -83,75 +84,53 @@ class Discriminator(nn.Module):
         return Seen((vector, *(image.float() for image in images)), rest)
 
 
-class GAIL:
+class GAIL(LearnedSignal):
     """Pays agents for what is taken for demonstrated. All randomness follows from `seed`."""
 
-    def __init__(self, settings: GAILSettings, policy: Policy, rows: Rows, seed: int) -> None:
-        device = policy.flat.device
-        self.settings = settings
-        self._policy = policy
-        self._demonstrations = Demonstrations(rows, device, seed)
-        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, device, seed + 1)
-        self._generator = Generator(device).manual_seed(seed + 2)
-        self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(device)
+    def __init__(self, name: str, settings: GAILSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> None:
+        super().__init__(name, settings, policy, demos, seed)
+        self._demonstrations = Demonstrations(demos[str(settings.demos)], self.device, seed)
+        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, self.device, seed + 1)
+        self._generator = Generator(self.device).manual_seed(seed + 2)
+        self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(self.device)
         self._parameters = list(self._discriminator.parameters())
-        self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=device)
+        self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=self.device)
         place(self._parameters, self._vector)
         self._optimizer = FlatAdam(self._vector, settings.learning_rate, None)
         images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
         self._scales = [1.0, *images]
-        self._strength = torch.zeros((), device=device)
-        self._averages = Averages(METRICS, device)
-        self.set_progress(0)
+        self._averages = Averages(METRICS, self.device)
 
     @torch.no_grad()
     def score(self, steps: Steps) -> Scores:
-        """What N steps earn, and the absorbing state, weighted by the strength."""
-        seen = self._discriminator.see(self._policy, steps)
+        """Returns what N steps earn, and the absorbing state."""
+        seen = self._discriminator.see(self.policy, steps)
         logits = self._discriminator(_join(seen, _absorbing(seen)))
-        rewards = reward_of(logits, self.settings.reward_type, self.settings.bound) * self._strength
+        rewards = reward_of(logits, self.settings.reward_type, self.settings.bound)
         return Scores(rewards[:-1], rewards[-1])
-
-    def learn(self, steps: Steps, samples: float) -> None:
-        """Gradient steps of the discriminator, as many as `samples` new ones ask for, on parts of the agent's steps."""
-        for batch in self._batches.draw(steps, samples):
-            self._update(batch)
-
-    def set_progress(self, samples: int) -> None:
-        """Moves the strength to what it is after `samples` samples."""
-        chosen = self.settings
-        self._strength.fill_(scheduled(chosen.strength, chosen.strength_end, chosen.schedule_samples, samples))
-
-    def metrics(self) -> dict[str, float]:
-        """Means over the discriminator's gradient steps since the last reading."""
-        return {**self._averages.read(), f"gail/{SKIPPED}": self._optimizer.skipped()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""
         return {
             "discriminator": self._vector.cpu().clone(),
-            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
             "random/demonstrations": self._demonstrations.generator.get_state().clone(),
             "random/lines": self._generator.get_state().clone(),
-            **self._batches.state_dict(),
-            "strength": self._strength.cpu().clone(),
+            **super().state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
+        super().load_state_dict(state)
         self._vector.copy_(state["discriminator"])
-        self._optimizer.load_state_dict(below(state, "optimizer/"))
         load_torch_state(self._demonstrations.generator, state["random/demonstrations"])
         load_torch_state(self._generator, state["random/lines"])
-        self._batches.load_state_dict(state)
-        self._strength.copy_(state["strength"])
 
     def _update(self, steps: Steps) -> None:
         """One gradient step, on these steps of the agent and as many that were demonstrated: nothing waits for it."""
         count = len(steps.terminated)
         demonstrated = self._demonstrations.draw(count)
-        theirs = self._discriminator.see(self._policy, demonstrated)
-        own = self._discriminator.see(self._policy, steps)
+        theirs = self._discriminator.see(self.policy, demonstrated)
+        own = self._discriminator.see(self.policy, steps)
         logits = self._discriminator(_join(_join(theirs, own), _absorbing(own)))
         of_theirs, of_own, absorbing = logits[:count], logits[count : 2 * count], logits[-1]
         loss = discriminator_loss(of_theirs, demonstrated.terminated, absorbing, demonstrated=True)

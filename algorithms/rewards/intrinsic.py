@@ -15,26 +15,28 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import SKIPPED, Averages, below, seeded
+from algorithms.metrics import Averages, seeded
 from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import MLP, Encoder
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.base import Scores
-from algorithms.rewards.batches import OwnBatches
-from algorithms.settings import IntrinsicSettings, NetworkSettings, scheduled
+from algorithms.rewards.learned import LearnedSignal, OwnBatches
+from algorithms.rewards.settings import IntrinsicSettings
+from algorithms.settings import NetworkSettings
+from buffers.rows import Rows
 from envs.spec import BehaviorSpec
 
 
-class Judgement(NamedTuple):
-    """What a model makes of N steps. What it says of those that terminated means nothing."""
+class Evaluation(NamedTuple):
+    """A model's errors and losses on N steps; on those that terminated they mean nothing."""
 
     errors: Tensor
     """(N,): how new each step is."""
@@ -53,84 +55,64 @@ class Model(ABC, nn.Module):
         """(N,): how new each step is to it."""
 
     @abstractmethod
-    def judge(self, policy: Policy, steps: Steps) -> Judgement:
+    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
         """The same, and what to learn from the steps."""
 
 
-class Intrinsic:
+class Intrinsic(LearnedSignal):
     """Pays agents for what a model is wrong about. All randomness follows from `seed`."""
 
     def __init__(
-        self, name: str, settings: IntrinsicSettings, policy: Policy, make: Callable[[], Model], seed: int
+        self, name: str, settings: IntrinsicSettings, policy: Policy, demos: Mapping[str, Rows], seed: int
     ) -> None:
-        """`make` makes the model, on the CPU; `name` is where the settings stand below `reward`."""
-        device = policy.flat.device
-        self.settings = settings
-        self._name = name
-        self._policy = policy
-        self._model = seeded(make, seed).to(device)
+        super().__init__(name, settings, policy, demos, seed)
+        self._model = seeded(self.make_model, seed).to(self.device)
         parameters = list(self._model.parameters())
         self._learned = [parameter for parameter in parameters if parameter.requires_grad]
         fixed = [parameter for parameter in parameters if not parameter.requires_grad]
-        self._vector = torch.empty(sum(parameter.numel() for parameter in parameters), device=device)
+        self._vector = torch.empty(sum(parameter.numel() for parameter in parameters), device=self.device)
         place((*self._learned, *fixed), self._vector)
         learned = sum(parameter.numel() for parameter in self._learned)
         self._optimizer = FlatAdam(self._vector[:learned], settings.learning_rate, None)
-        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, device, seed)
-        self._scale = Scale(settings.bound, 1 / max(1.0, MEAN_SAMPLES * settings.updates_per_sample), device)
-        self._strength = torch.zeros((), device=device)
+        self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, self.device, seed)
+        self._scale = Scale(settings.bound, 1 / max(1.0, MEAN_SAMPLES * settings.updates_per_sample), self.device)
         names = (*self._model.losses, f"{name}/error_scale", f"{name}/reward_mean")
-        self._averages = Averages(names, device)
-        self.set_progress(0)
+        self._averages = Averages(names, self.device)
+
+    @abstractmethod
+    def make_model(self) -> Model:
+        """Returns the model, on the CPU."""
 
     @torch.no_grad()
     def score(self, steps: Steps) -> Scores:
-        """What N steps earn, and the state after an end, weighted by the strength. Nothing before the first update."""
+        """Returns what N steps earn, and the state after an end. Nothing before the first update."""
         mean = self._scale.mean()
-        rewards = torch.where(steps.terminated, mean, self._scale.scaled(self._model.errors(self._policy, steps)))
-        return Scores(rewards * self._strength, mean * self._strength)
-
-    def learn(self, steps: Steps, samples: float) -> None:
-        """Gradient steps of the model, as many as `samples` new ones ask for, on parts of the agent's steps."""
-        for batch in self._batches.draw(steps, samples):
-            self._update(batch)
-
-    def set_progress(self, samples: int) -> None:
-        """Moves the strength to what it is after `samples` samples."""
-        chosen = self.settings
-        self._strength.fill_(scheduled(chosen.strength, chosen.strength_end, chosen.schedule_samples, samples))
-
-    def metrics(self) -> dict[str, float]:
-        """Means over the model's gradient steps since the last reading."""
-        return {**self._averages.read(), f"{self._name}/{SKIPPED}": self._optimizer.skipped()}
+        errors = self._model.errors(self.policy, steps)
+        return Scores(torch.where(steps.terminated, mean, self._scale.scaled(errors)), mean)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What an exact continuation needs."""
+        """Returns what an exact continuation needs."""
         return {
+            **super().state_dict(),
             "model": self._vector.cpu().clone(),
-            **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
-            **self._batches.state_dict(),
             "scale": self._scale.numbers.cpu().clone(),
-            "strength": self._strength.cpu().clone(),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
+        super().load_state_dict(state)
         self._vector.copy_(state["model"])
-        self._optimizer.load_state_dict(below(state, "optimizer/"))
-        self._batches.load_state_dict(state)
         self._scale.numbers.copy_(state["scale"])
-        self._strength.copy_(state["strength"])
 
     def _update(self, steps: Steps) -> None:
         """One gradient step on what went on after these steps: nothing waits for it."""
-        judged = self._model.judge(self._policy, steps)
+        evaluated = self._model.evaluate(self.policy, steps)
         going = ~steps.terminated
         count = going.sum().clamp(min=1)
-        losses = [torch.where(going, loss, 0.0).sum() / count for loss in judged.losses]
+        losses = [torch.where(going, loss, 0.0).sum() / count for loss in evaluated.losses]
         total = torch.stack([weight * loss for weight, loss in zip(self._model.losses.values(), losses)]).sum()
         finite = self._optimizer.step(torch.autograd.grad(total, self._learned))
-        self._scale.merge(judged.errors.detach(), going, finite)
+        self._scale.merge(evaluated.errors.detach(), going, finite)
         self._averages.add(torch.stack([*losses, self._scale.root(), self._scale.mean()]), finite)
 
 

@@ -1,34 +1,106 @@
-"""The reward signals and the cloning that settings ask for."""
+"""The reward signals by name, and the sum of those that settings ask for."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from algorithms.imitation.cloning import Cloning
-from algorithms.policy import Policy
-from algorithms.rewards.base import Rewards, RewardSignal
-from algorithms.rewards.curiosity import make_curiosity
-from algorithms.rewards.gail import GAIL
-from algorithms.rewards.rnd import make_rnd
-from algorithms.settings import CloningSettings, RewardSettings, pays
-from buffers.rows import Rows
+from algorithms.rewards.settings import CustomSignalSettings, SignalSettings
+from algorithms.settings import settings_class
+from envs.imports import Registry, imported
+from envs.spec import UserError
 
-Demos = Mapping[str, Rows]
-"""Demonstrations, by the path in the settings that asks for them."""
+if TYPE_CHECKING:  # torch takes seconds, and whoever only checks settings does without
+    from algorithms.policy import Policy
+    from algorithms.rewards.base import Rewards, RewardSignal
+    from buffers.rows import Rows
+
+REWARDS: Registry[Any] = Registry(
+    "reward signal",
+    "outstep.rewards",
+    {
+        "extrinsic": "algorithms.rewards.settings:ExtrinsicSettings",
+        "gail": "algorithms.rewards.settings:GAILSettings",
+        "curiosity": "algorithms.rewards.settings:CuriositySettings",
+        "rnd": "algorithms.rewards.settings:RNDSettings",
+    },
+)
+"""Settings classes, derived from `SignalSettings`; installed packages may name the signal's class itself."""
+EXTRINSIC = "extrinsic"
+"""The environment's own reward, which no signal computes."""
+
+RewardSettings = Mapping[str, SignalSettings]
+"""The settings of each signal, by its name. The weighted sum of the signals is learned from."""
 
 
-def make_rewards(settings: RewardSettings, policy: Policy, demos: Demos, seed: int) -> Rewards:
-    """The sum of the signals that are set."""
+def default_rewards() -> dict[str, SignalSettings]:
+    """Returns the settings of the built-in signals, of which only the environment's own reward pays."""
+    return {name: REWARDS.find(name, "reward")() for name in REWARDS.built_in()}
+
+
+def signal_settings(name: str, given: Mapping[str, Any], key: str) -> type[SignalSettings]:
+    """Returns the settings class of the signal of that name, for what was given below `key`.
+
+    Raises:
+        UserError: there is none of that name, and no path of one.
+    """
+    if "path" in given:
+        return CustomSignalSettings
+    known = REWARDS.names()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean {key[: -len(name)]}{close[0]}? " if close else ""
+        raise UserError(
+            f"unknown key {key}; {meant}there is {', '.join(known)}, and {key}.path=package.module:Class adds one"
+        )
+    return settings_class(REWARDS.find(name, key), SignalSettings, key)
+
+
+def validate_rewards(rewards: RewardSettings, discount: float, prefix: str = "") -> None:
+    """Checks all signals, also against the `discount` of the algorithm that learns from them.
+
+    `prefix` is where the behavior's settings stand in the configuration, with the dot behind it. Raises UserError.
+    """
+    for name, settings in rewards.items():
+        settings.validate(f"{prefix}reward.{name}")
+    paid = [name for name, settings in rewards.items() if name != EXTRINSIC and settings.pays]
+    if paid and discount >= 1:
+        raise UserError(
+            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: what comes after an end is worth "
+            "reward / (1 - discount), so the discount has to be below 1"
+        )
+
+
+def signal_class(name: str, settings: SignalSettings, key: str) -> type[RewardSignal]:
+    """Returns the class of a signal; UserError if `settings` lead to none."""
+    from algorithms.rewards.base import RewardSignal
+
+    path = settings.signal or getattr(settings, "path", None)
+    found = imported(path, f"{key}.path") if path else REWARDS.find(name, key)
+    if not (isinstance(found, type) and issubclass(found, RewardSignal)):
+        raise UserError(f"{key}: {path or name} must be a class that derives from algorithms.rewards.base.RewardSignal")
+    if missing := ", ".join(sorted(found.__abstractmethods__)):
+        raise UserError(f"{key}: {path or name} lacks {missing}")
+    return found
+
+
+def make_rewards(rewards: RewardSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> Rewards:
+    """Returns the sum of the signals that pay; `demos` holds, by path, the demonstrations that they learn from."""
+    from algorithms.metrics import words_of
+    from algorithms.rewards.base import Rewards
+
     signals: dict[str, RewardSignal] = {}
-    if settings.gail.demos is not None:
-        signals["gail"] = GAIL(settings.gail, policy, demos[settings.gail.demos], seed)
-    if pays(settings.curiosity):
-        signals["curiosity"] = make_curiosity(settings.curiosity, policy, seed)
-    if pays(settings.rnd):
-        signals["rnd"] = make_rnd(settings.rnd, policy, seed)
-    return Rewards(settings.extrinsic.strength, signals, policy.flat.device)
-
-
-def make_cloning(settings: CloningSettings, policy: Policy, demos: Demos, seed: int) -> Cloning | None:
-    """The cloning that is set, if it is."""
-    return None if settings.demos is None else Cloning(settings, demos[settings.demos], policy, seed)
+    for name, settings in rewards.items():
+        if name == EXTRINSIC or not settings.pays:
+            continue
+        key = f"reward.{name}"
+        kind, own = signal_class(name, settings, key), settings.own(key)
+        try:
+            signals[name] = kind(name, own, policy, demos, seed)
+        except Exception as error:
+            if settings.signal or isinstance(error, UserError):
+                raise  # ours, or it says itself what it does not do
+            raise UserError(f"{key}: {kind.__qualname__} cannot be made ({words_of(error)})") from error
+    extrinsic = rewards.get(EXTRINSIC)
+    return Rewards(1.0 if extrinsic is None else extrinsic.strength, signals, policy.flat.device)

@@ -12,14 +12,18 @@ from torch import Tensor
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.policy import Policy
-from algorithms.rewards.intrinsic import Encoding, Intrinsic, Judgement, Model
-from algorithms.settings import NetworkSettings, RNDSettings
+from algorithms.rewards.intrinsic import Encoding, Evaluation, Intrinsic, Model
+from algorithms.rewards.settings import RNDSettings
+from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
 
 
-def make_rnd(settings: RNDSettings, policy: Policy, seed: int) -> Intrinsic:
+class RND(Intrinsic):
     """The reward signal."""
-    return Intrinsic("rnd", settings, policy, lambda: Distillation(policy.spec, settings, policy.network), seed)
+
+    def make_model(self) -> Model:
+        """Returns the fixed network and its predictor."""
+        return Distillation(self.policy.spec, self.settings, self.policy.network)
 
 
 class Distillation(Model):
@@ -40,10 +44,10 @@ class Distillation(Model):
         errors: Tensor = (self.predictor(inputs) - self.target(inputs)).square().mean(-1)
         return errors
 
-    def judge(self, policy: Policy, steps: Steps) -> Judgement:
+    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
         """The errors, which are the loss as well."""
         errors = self.errors(policy, steps)
-        return Judgement(errors, (errors,))
+        return Evaluation(errors, (errors,))
 
 
 LARGEST_INPUT = 5.0

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from algorithms.metrics import mean
 from algorithms.networks.distributions import SquashedGaussian
+from algorithms.off_policy import OffPolicyBatch
 from algorithms.policy import Policy
-from algorithms.sac.batch import Batch
 from algorithms.sac.critic import Critic
 from algorithms.sac.losses import (
     SampledAction,
@@ -38,11 +38,6 @@ class Networks(NamedTuple):
     log_temperatures: nn.Parameter
     """(T,) ln alpha."""
 
-    def learned(self) -> list[Tensor]:
-        """The parameters that are learned, in the optimiser's order."""
-        parameters = [*self.policy.parameters(), *self.critic.parameters(), self.log_temperatures]
-        return [parameter for parameter in parameters if parameter.requires_grad]
-
 
 class Losses(NamedTuple):
     """Of one batch, and what shows how learning goes."""
@@ -58,7 +53,7 @@ class Losses(NamedTuple):
     """(T,)."""
 
 
-def sac_losses(networks: Networks, batch: Batch, target_entropies: Tensor) -> Losses:
+def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor) -> Losses:
     """The losses of critics, policy and temperatures; `target_entropies` (T,) are what the temperatures aim at."""
     policy, critic, fixed_critic, target_critic, log_temperatures = networks
     loss_mask = batch.loss_mask
@@ -90,7 +85,7 @@ def sac_losses(networks: Networks, batch: Batch, target_entropies: Tensor) -> Lo
     )
 
 
-def policy_inputs(policy: Policy, batch: Batch) -> tuple[Inputs, Inputs]:
+def policy_inputs(policy: Policy, batch: OffPolicyBatch) -> tuple[Inputs, Inputs]:
     """Inputs of networks at steps, and at their ends; with a memory both are those of all places, replayed in order."""
     inputs = policy.prepare(batch.observations)
     if batch.places is not None:
@@ -99,7 +94,9 @@ def policy_inputs(policy: Policy, batch: Batch) -> tuple[Inputs, Inputs]:
     return steps, ends
 
 
-def sample_actions(policy: Policy, steps: Inputs, ends: Inputs, batch: Batch) -> tuple[SampledAction, SampledAction]:
+def sample_actions(
+    policy: Policy, steps: Inputs, ends: Inputs, batch: OffPolicyBatch
+) -> tuple[SampledAction, SampledAction]:
     """What the policy does at steps (N rows), and at their ends, from where it gets no gradient."""
     if batch.places is None:
         at_steps, _ = policy.features(steps, batch.memory)
@@ -125,7 +122,7 @@ STEPS, ENDS = 0, 1
 """The halves of what a batch has twice: at the steps to learn from, and at the ends of their returns."""
 
 
-def features_at(critic: Critic, inputs: Inputs, batch: Batch, half: int) -> Tensor:
+def features_at(critic: Critic, inputs: Inputs, batch: OffPolicyBatch, half: int) -> Tensor:
     """(N, F) of a critic at one half of the places."""
     features, _ = critic.features(inputs, batch.memory)
     return features if batch.places is None else features[batch.places.chunk(2)[half]]

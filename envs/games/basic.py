@@ -56,10 +56,7 @@ class Basic(gymnasium.Env[Any, Any]):
         """(H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
-        # Pillow is needed for pictures alone.
-        from envs.games.basic_picture import paint
-
-        return paint(self.position, self.steps)
+        return _painted(self.position, self.steps)
 
     def make_bot(self, rng: random.Random) -> Callable[[Array], int]:
         """The best there is: seven steps right."""
@@ -73,3 +70,51 @@ class Basic(gymnasium.Env[Any, Any]):
         observation = np.zeros(POSITIONS, np.float32)
         observation[self.position] = 1.0
         return observation
+
+
+# The picture is painted four times as large and scaled down.
+_FINE = 4
+_CELL = 28 * _FINE
+_SIZE = (640 * _FINE, 176 * _FINE)
+_LINE = 98 * _FINE
+_AGENT = (48, 176, 255)
+_SMALL = (255, 188, 46)
+_LARGE = (88, 214, 110)
+
+
+def _painted(position: int, steps: int) -> Array:
+    """The line, both goals and the agent at `position` after `steps` steps: (176, 640, 3) uint8."""
+    # Pillow is needed for pictures alone.
+    from PIL import Image, ImageDraw, ImageFilter
+
+    from envs.games.picture import finish, font, vertical_gradient
+
+    picture = vertical_gradient(_SIZE, (38, 30, 92), (12, 14, 44))
+    draw = ImageDraw.Draw(picture)
+    draw.text((24 * _FINE, 20 * _FINE), f"step {steps} of {LIMIT}", (220, 224, 255), font(15 * _FINE), anchor="lt")
+    if position in (SMALL_GOAL, LARGE_GOAL):
+        text, color = ("large goal reached", _LARGE) if position == LARGE_GOAL else ("small goal reached", _SMALL)
+        draw.text((_SIZE[0] - 24 * _FINE, 20 * _FINE), text, color, font(15 * _FINE), anchor="rt")
+    for cell in range(POSITIONS):
+        goal = {SMALL_GOAL: _SMALL, LARGE_GOAL: _LARGE}.get(cell)
+        box = _box(cell, 12 * _FINE)
+        edge = goal or ((150, 160, 205) if cell == START else (70, 74, 140))
+        draw.rounded_rectangle(box, 6 * _FINE, (22, 24, 66), edge, (2 if goal else 1) * _FINE)
+        shade = goal or (110, 118, 175)
+        draw.text((_middle(cell), _LINE + 26 * _FINE), str(cell), shade, font(11 * _FINE), anchor="mm")
+        if goal:
+            reward = "+1" if cell == LARGE_GOAL else "+0.1"
+            draw.text((_middle(cell), _LINE - 30 * _FINE), reward, goal, font(15 * _FINE), anchor="mm")
+    glow = Image.new("L", _SIZE)
+    ImageDraw.Draw(glow).ellipse(_box(position, 16 * _FINE), fill=150)
+    picture.paste(_AGENT, (0, 0), glow.filter(ImageFilter.BoxBlur(7 * _FINE)))
+    ImageDraw.Draw(picture).ellipse(_box(position, 9 * _FINE), _AGENT, (225, 240, 255), 2 * _FINE)
+    return finish(picture, _FINE)
+
+
+def _middle(cell: int) -> int:
+    return _SIZE[0] // 2 + round((cell - (POSITIONS - 1) / 2) * _CELL)
+
+
+def _box(cell: int, half: int) -> tuple[int, int, int, int]:
+    return _middle(cell) - half, _LINE - half, _middle(cell) + half, _LINE + half

@@ -6,7 +6,6 @@ Shapes: C continuous actions, B discrete branches, A mask entries.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
 from envs.gym.spaces import ActionCodec, follow, observation_parts, write_mask
+from envs.imports import hidden_hint, imported, imported_module
 from envs.spec import Array, BehaviorSpec, UserError
 
 Env = gymnasium.Env[Any, Any]
@@ -28,7 +28,7 @@ class GymEnv:
     """How to make one Gymnasium environment. Picklable: each worker makes its own."""
 
     id: str
-    """A registered id; `package.module:Name-v0` imports the module first."""
+    """A registered id; `package.module:Name-v0` and `./file.py:Name-v0` import the module or file first."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[Any, ...] = ()
     """From the inside out: `package.module:Class`, or a mapping with `path` and `kwargs`."""
@@ -73,13 +73,7 @@ class GymEnv:
     def _spec(self) -> EnvSpec:
         module, _, name = self.id.rpartition(":")
         if module:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UserError(
-                    f"Environment {self.id!r}: module {module!r} cannot be imported ({error}). "
-                    "Install it, or put its folder on PYTHONPATH."
-                ) from error
+            imported_module(module, f"Environment {self.id!r}")
         try:
             return gymnasium.spec(name)
         except gymnasium.error.Error as error:
@@ -89,7 +83,8 @@ class GymEnv:
             hint = f"Did you mean {' or '.join(dict.fromkeys(near))}?" if near else "No known id is close to it."
             raise UserError(
                 f"Unknown environment id {self.id!r}. {hint} "
-                "An id from a package of its own is written with the module that registers it: package.module:Name-v0."
+                "An id from a package of its own is written with the module or file that registers it: "
+                f"package.module:Name-v0, ./file.py:Name-v0{hidden_hint(module)}."
             ) from error
 
 
@@ -165,13 +160,9 @@ def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
     """The callable that an entry of `wrappers` names, and its keyword arguments."""
     path, kwargs = (entry.get("path", ""), entry.get("kwargs") or {}) if isinstance(entry, Mapping) else (entry, {})
     path = str(path)
-    module, _, name = path.rpartition(":" if ":" in path else ".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"Wrapper {path!r} cannot be imported ({error}). Write it as package.module:Class (env.wrappers)."
-        ) from error
+    if ":" not in path:  # Gymnasium's own way to write it
+        path = ":".join(path.rsplit(".", 1))
+    found = imported(path, "env.wrappers")
     if not callable(found):
         raise UserError(f"Wrapper {path!r} is {type(found).__name__}, not a class or function that takes an env.")
     return found, dict(kwargs)

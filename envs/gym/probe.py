@@ -48,7 +48,7 @@ class Probe(NamedTuple):
 def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
     """Makes one env in a process of its own, resets it, and takes some random steps.
 
-    A step that fails or does not return ends the look, and no more: a worker will meet it again, and tell.
+    A step that fails or does not return ends the look, and no more: a worker will meet it again and report it.
 
     Raises:
         UserError: it cannot be made or reset (with its traceback), has spaces that cannot be served, or takes longer
@@ -84,7 +84,7 @@ def choose_workers(instances: int, pace: Pace) -> int:
     """How many workers to use: one for each instance whose steps block, else at most one for each core.
 
     Measured on 2 cores, 32 instances with 1 ms steps and 200 ms every 200 steps: env utilization 0.863 in 2 workers,
-    0.855 in 4, 0.822 in 8. Four instances keep a worker company at least, so that it is worth a process.
+    0.855 in 4, 0.822 in 8. A worker gets four instances at least, so that it pays for its process.
     """
     if pace.durations:
         workers = min(-(-instances // 4), _cores())
@@ -109,17 +109,17 @@ def _receive_pace(answer: Connection) -> Pace:
     return Pace(durations=False, step_seconds=float("inf"))
 
 
-def _run_probe(recipe: GymEnv, seed: int, answer: Connection, tie: bool) -> None:
+def _run_probe(gym_env: GymEnv, seed: int, answer: Connection, tie: bool) -> None:
     follow_parent(tie)
     try:
-        env = recipe.make()
+        env = gym_env.make()
         _, info = env.reset(seed=episode_seed(seed, 0, 0))
-        spec = behavior_spec(env, recipe.behavior, masked="action_mask" in info)
+        spec = behavior_spec(env, gym_env.behavior, masked="action_mask" in info)
     except UserError as error:
         answer.send(str(error))
         return
     except Exception:
-        answer.send(f"Environment {recipe.id!r} could not be made or reset:\n{traceback.format_exc()}")
+        answer.send(f"Environment {gym_env.id!r} could not be made or reset:\n{traceback.format_exc()}")
         return
     answer.send((spec, "rgb_array" in (env.metadata.get("render_modes") or ())))
     answer.send(_time_steps(env, spec, info))

@@ -90,14 +90,14 @@ def picture(rendered: Any) -> Array:
 
 
 def _run_filming(
-    recipe: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, told: socket.socket, tie: bool
+    gym_env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, control: socket.socket, tie: bool
 ) -> None:
     follow_parent(tie)
     if hasattr(os, "nice"):
         os.nice(10)
     error = None
     try:
-        env = recipe.make(render=True)
+        env = gym_env.make(render=True)
         gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
         env.close()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _run_filming(
     except Exception:
         error = traceback.format_exc()
     with contextlib.suppress(ConnectionError):
-        send_object(told, error)
+        send_object(control, error)
 
 
 def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:

@@ -24,7 +24,7 @@ _ALIGNMENT = 64
 
 
 class Slots:
-    """Views on one block of shared memory. Built anew in each process from the same arguments."""
+    """Views on one block of shared memory. Built in each process from the same arguments."""
 
     def __init__(self, spec: BehaviorSpec, instances: int, block: Any) -> None:
         memory = np.frombuffer(block, np.uint8)

@@ -248,7 +248,7 @@ def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.s
     follow_parent(tie)
     slots = Slots(plan.spec, plan.instances, block)
     worker = Worker(plan, slots, signals.sendall, lambda report: send_object(control, report))
-    with contextlib.suppress(ConnectionError):  # the manager has gone: nothing more to tell
+    with contextlib.suppress(ConnectionError):  # the manager has gone: there is nobody to report to
         while True:
             wait = worker.wait()
             if wait is None or select.select([signals], [], [], wait)[0]:

@@ -1,7 +1,9 @@
-"""The fleet: worker processes, their signals in one selector, and what happens when one of them fails.
+"""The worker processes of a manager, their signals in one selector, and what happens when one of them fails.
 
-Whatever fails, fails alone: an env that raises is made anew in its worker; a worker that dies, or whose instance does
-not answer in time, is killed and launched anew. Nobody waits for either.
+Whatever fails, fails alone: an env that raises is made again in its worker; a worker that dies, or whose instance does
+not answer in time, is killed and started again. Nobody waits for either.
+
+Shapes: I instances, N of them that are ready or go on.
 """
 
 from __future__ import annotations
@@ -17,72 +19,17 @@ from collections import deque
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from envs.gym.worker import Plan, Report, run_worker
-from envs.process.messages import Inbox, socket_pair
-from envs.spec import Array, UserError
+from envs.process.messages import Inbox, dispatch, socket_pair
+from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
+from envs.spec import Array
 
-START_SECONDS = 60.0
-"""An instance that starts has so much more time than `step_timeout`: imports, and the making of an env."""
-REFILL_SECONDS = 600.0
-"""One restart comes back to an instance's budget after so long: a game that leaks may fail for days, now and then."""
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 10.0
 _CHECK_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
-
-
-class InstanceFailed(UserError):
-    """An instance failed more often than its budget of restarts allows."""
-
-
-class InstanceEvent(NamedTuple):
-    """Something that the user should hear of."""
-
-    kind: str
-    """`fault`, `restart`, `unexpected` (somebody else at a player's port), or `note`, which is nothing bad."""
-    instance: int
-    text: str
-
-
-class Budget:
-    """Restarts that each instance may still take: `restarts` at first, one more every `REFILL_SECONDS` up to that.
-
-    An instance that needs more is left out, as long as at least `min_instances` others live.
-    """
-
-    def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
-        self.restarts = restarts
-        self.retired: Array = np.zeros(instances, bool)
-        """(I,) instances that have failed for good."""
-        self._min_instances = min_instances
-        self._spent = np.zeros(instances)
-        self._since = np.zeros(instances)
-
-    def spend(self, instance: int, now: float) -> tuple[int, float] | None:
-        """Takes one: (how many are spent, seconds to wait before the restart), or None if none is left."""
-        refilled = self._spent[instance] - (now - self._since[instance]) / REFILL_SECONDS
-        spent = max(0.0, refilled) + 1.0
-        self._spent[instance], self._since[instance] = spent, now
-        if spent > self.restarts:
-            return None
-        number = int(np.ceil(spent))
-        return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
-
-    def leave_out(self, instance: int, why: str) -> InstanceEvent:
-        """Goes on without an instance whose budget is spent, and tells so.
-
-        Raises:
-            InstanceFailed: too few others live.
-        """
-        self.retired[instance] = True
-        others = int(np.count_nonzero(~self.retired))
-        spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
-        if others < self._min_instances:
-            raise InstanceFailed(f"{spent}:\n{why}")
-        return InstanceEvent("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
 
 
 class Link:
@@ -120,7 +67,7 @@ class Link:
         self.inbox.socket.close()
 
 
-class Fleet:
+class WorkerPool:
     """All workers of one manager.
 
     Args:
@@ -128,9 +75,8 @@ class Fleet:
         block: the memory of the slots.
         selector: where the workers' sockets are watched; the data of every key in it is a function to call.
         step_timeout: seconds that an instance has to answer.
-        restarts: budget of each instance.
-        min_instances: how many have to live for one whose budget is spent to be left out.
-        events: where faults and restarts are told.
+        budget: restarts that instances may take.
+        events: where faults and restarts are reported.
     """
 
     def __init__(
@@ -140,8 +86,7 @@ class Fleet:
         selector: selectors.BaseSelector,
         *,
         step_timeout: float,
-        restarts: int,
-        min_instances: int,
+        budget: Budget,
         events: deque[InstanceEvent],
     ) -> None:
         instances = plans[0].instances
@@ -149,9 +94,8 @@ class Fleet:
         """Instances that failed since the manager last took note."""
         self._metrics: dict[int, dict[str, float]] = {}
         """By instance: metrics whose closing has not been delivered yet."""
-        self._events = events
+        self._events, self._budget = events, budget
         self._block, self._selector, self._step_timeout = block, selector, step_timeout
-        self.budget = Budget(restarts, instances, min_instances)
         self._worker_of = np.repeat(np.arange(len(plans)), [plan.count for plan in plans])
         self._local_of = np.concatenate([np.arange(plan.count) for plan in plans]).astype(np.uint8)
         self._deadline = np.full(instances, np.inf)
@@ -175,11 +119,7 @@ class Fleet:
         if now >= self._check_at:
             self._check(now)
         wait = 0.0 if self.failed else min(until, self._check_at) - now
-        parts = []
-        for key, _ in self._selector.select(max(0.0, wait)):
-            part = key.data()
-            if part is not None:
-                parts.append(part)
+        parts = dispatch(self._selector, wait)
         if not parts:
             return None
         ready: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -216,7 +156,7 @@ class Fleet:
 
     def _launch(self, plan: Plan) -> Link:
         link = Link(plan, self._block)
-        playing = np.flatnonzero(~self.budget.retired[link.instances])
+        playing = np.flatnonzero(~self._budget.retired[link.instances])
         link.command(playing.astype(np.uint8).tobytes())
         self._selector.register(link.signals, selectors.EVENT_READ, partial(self._read_signals, link))
         self._selector.register(link.inbox.socket, selectors.EVENT_READ, partial(self._read_reports, link))
@@ -247,7 +187,7 @@ class Fleet:
             else:
                 self._lose_instance(link, report.instance, report.content)
         if link.inbox.closed:
-            self._ignore(link.inbox.socket)  # its signals tell the rest
+            self._ignore(link.inbox.socket)  # the end of its signals says the rest
 
     def _check(self, now: float) -> None:
         """Restarts what is due, and looks for workers that hang."""
@@ -263,7 +203,7 @@ class Fleet:
                 link.command(self._local_of[instance : instance + 1].tobytes())
             who = link.process.name.capitalize() if instance is None else f"Instance {instance}"
             self._events.append(
-                InstanceEvent("restart", link.plan.first if instance is None else instance, f"{who}: starts anew.")
+                InstanceEvent("restart", link.plan.first if instance is None else instance, f"{who}: starts again.")
             )
         late = self._deadline < now
         overdue = (late & self._late).nonzero()[0]  # twice: the answer may lie unread, if nobody has polled for long
@@ -291,9 +231,9 @@ class Fleet:
 
     def _lose_instance(self, link: Link, instance: int, error: str) -> None:
         self._last_error[instance] = error.rstrip()
-        told = "the same as before." if error in self._seen else f"{error.rstrip()}\n"
+        description = "the same as before." if error in self._seen else f"{error.rstrip()}\n"
         self._seen.add(error)
-        self._schedule(link, instance, [instance], f"Instance {instance}: {told}")
+        self._schedule(link, instance, [instance], f"Instance {instance}: {description}")
 
     def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
         """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""
@@ -302,10 +242,10 @@ class Fleet:
         self.failed += lost
         for one in lost:
             self._metrics.pop(one, None)
-        budgets = {one: self.budget.spend(one, now) for one in lost if not self.budget.retired[one]}
+        budgets = {one: self._budget.spend(one, now) for one in lost if not self._budget.retired[one]}
         for one in [one for one, budget in budgets.items() if budget is None]:
             last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
-            self._events.append(self.budget.leave_out(one, last))
+            self._events.append(self._budget.retire(one, last))
         left = [budget for budget in budgets.values() if budget is not None]
         if not left:
             return
@@ -313,5 +253,5 @@ class Fleet:
         heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
         self._check_at = min(self._check_at, now + delay)
         self._events.append(
-            InstanceEvent("fault", lost[0], f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s.")
+            InstanceEvent("fault", lost[0], f"{text} Restart {number} of {self._budget.restarts} in {delay:g} s.")
         )

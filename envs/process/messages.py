@@ -6,8 +6,10 @@ They are pickled, which is fit for a socket pair alone: it has no name, so nobod
 from __future__ import annotations
 
 import pickle
+import selectors
 import socket
 import struct
+import time
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
@@ -28,6 +30,18 @@ def send_object(sock: socket.socket, content: Any) -> None:
     """Sends one object; waits until the other side has room for it."""
     data = pickle.dumps(content, protocol=5)
     sock.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def dispatch(selector: selectors.BaseSelector, seconds: float) -> list[Any]:
+    """Waits at most so long for sockets, and calls the functions that are the data of the readable ones.
+
+    Returns what they returned, other than None.
+    """
+    seconds = max(0.0, seconds)
+    if not selector.get_map():  # which Windows does not wait for
+        time.sleep(seconds)
+        return []
+    return [found for key, _ in selector.select(seconds) if (found := key.data()) is not None]
 
 
 class Inbox:

@@ -1,7 +1,7 @@
-"""The launcher: a small process that launches players, tells of their ends, and kills them when the run is gone.
+"""The launcher: a small process that starts players, reports their ends, and kills them when the run is gone.
 
-Players are launched by threads' owners and would outlive a trainer that is killed outright. The launcher outlives it
-by a moment: its socket closes, and it kills what is left.
+Players would outlive a trainer that is killed outright. The launcher outlives it by a moment: its socket closes, and
+it kills what is left.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Launcher:
     def __init__(self) -> None:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
-        self._process = get_context("spawn").Process(target=run_warden, args=(theirs,), name="launcher", daemon=True)
+        self._process = get_context("spawn").Process(target=run_launcher, args=(theirs,), name="launcher", daemon=True)
         self._process.start()
         theirs.close()
 
@@ -72,7 +72,7 @@ class Launcher:
 
     def _send(self, command: tuple[Any, ...]) -> None:
         sock = self.inbox.socket
-        with contextlib.suppress(OSError):  # it has ended, which its inbox tells
+        with contextlib.suppress(OSError):  # it has ended, which its inbox shows
             sock.setblocking(True)
             try:
                 send_object(sock, command)
@@ -80,23 +80,23 @@ class Launcher:
                 sock.setblocking(False)
 
 
-def run_warden(sock: socket.socket) -> None:
+def run_launcher(sock: socket.socket) -> None:
     """Main function of the launcher's process."""
     ignore_signals()
     players: dict[int, subprocess.Popen[bytes]] = {}
-    told: SimpleQueue[Launched | Ended] = SimpleQueue()
+    events: SimpleQueue[Launched | Ended] = SimpleQueue()
 
     def write() -> None:
         # Apart, so that commands are read also while the manager, which sends more of them, does not read.
         with contextlib.suppress(OSError):
             while True:
-                send_object(sock, told.get())
+                send_object(sock, events.get())
 
     def watch(key: int, player: subprocess.Popen[bytes]) -> None:
         status = player.wait()
         _kill(player)  # what it has left behind
         players.pop(key, None)
-        told.put(Ended(key, status))
+        events.put(Ended(key, status))
 
     inbox = Inbox(sock)
     sock.setblocking(True)
@@ -110,10 +110,10 @@ def run_warden(sock: socket.socket) -> None:
             try:
                 player = _launch(*what)
             except Exception as error:  # of whatever kind, it is this player's alone
-                told.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
+                events.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
                 continue
             players[key] = player
-            told.put(Launched(key, player.pid))
+            events.put(Launched(key, player.pid))
             threading.Thread(target=watch, args=(key, player), daemon=True).start()
     for player in list(players.values()):
         _kill(player)

@@ -13,7 +13,7 @@ from envs.spec import Array, BehaviorSpec, Decisions, StepResults
 from envs.unity.protocol.decoding import Agents
 
 
-class Sorted(NamedTuple):
+class Said(NamedTuple):
     """What the agents of one message have to say."""
 
     results: StepResults
@@ -22,7 +22,7 @@ class Sorted(NamedTuple):
     """(N,) int64: the agents in the order in which the player expects its answers; -1 = any action will do."""
 
 
-class Roster:
+class AgentIds:
     """Numbers the agents of a behavior, 0 upwards: an agent keeps its number for life, and then another gets it."""
 
     def __init__(self, spec: BehaviorSpec) -> None:
@@ -30,7 +30,7 @@ class Roster:
         self.instance: Array = np.zeros(_FIRST, np.int32)
         """(A,) where each agent lives."""
         self.continuous: Array = np.zeros((_FIRST, spec.continuous_size), np.float32)
-        """(A, C) what each was last told to do; so too `discrete`."""
+        """(A, C) the last actions of each; so too `discrete`."""
         self.discrete: Array = np.zeros((_FIRST, len(spec.branches)), np.int32)
         """(A, B)."""
         self._numbers: dict[int, dict[int, int]] = {}
@@ -41,7 +41,7 @@ class Roster:
         self._acting: set[int] = set()
         """Numbers of agents with an action whose outcome is not known yet."""
 
-    def take(self, instance: int, agents: Agents) -> Sorted:
+    def take(self, instance: int, agents: Agents) -> Said:
         """Sorts a message of `instance` into results of what agents did, and decisions that they ask for."""
         numbers = self._numbers.setdefault(instance, {})
         keys, ends = agents.id.tolist(), agents.done.tolist()
@@ -67,16 +67,16 @@ class Roster:
                 asking.append(row)
                 asking_numbers.append(number)
                 answered.append(number)
-        results = self._closings(instance, agents, closed, np.array(closed_numbers, np.int64))
+        results = self._results(instance, agents, closed, np.array(closed_numbers, np.int64))
         decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
-        return Sorted(results, decisions, np.array(answered, np.int64) if gone else decisions.agent)
+        return Said(results, decisions, np.array(answered, np.int64) if gone else decisions.agent)
 
-    def nobody(self) -> Sorted:
+    def nobody(self) -> Said:
         """What no agents have to say."""
         none = np.zeros(0, np.int64)
         observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
         mask = np.zeros((0, self.spec.mask_size), bool)
-        return Sorted(
+        return Said(
             StepResults(
                 none.astype(np.int32),
                 none,
@@ -122,7 +122,7 @@ class Roster:
         self.instance[number] = instance
         return number
 
-    def _closings(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> StepResults:
+    def _results(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> StepResults:
         truncated = agents.truncated[rows]
         cut = np.array(rows, np.int64)[truncated]
         return StepResults(

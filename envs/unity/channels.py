@@ -52,8 +52,8 @@ class Engine:
                 raise UserError(f"env.{name}={value} must be a whole number, {least} or more, or null")
 
 
-_MOST_TOLD = 16
-"""Unknown channels that are told of, of a player that makes up ever new ones."""
+_MOST_WARNINGS = 16
+"""Of unknown channels, for a player that makes up ever new ones."""
 _LEAST = {"width": 1, "height": 1, "quality_level": 0, "target_frame_rate": -1, "capture_frame_rate": 0}
 
 
@@ -67,7 +67,7 @@ class Statistic(NamedTuple):
 
 
 class Channels:
-    """The side channels of one player. What it is to be told from the start is queued at once.
+    """The side channels of one player. What it needs from the start is queued at once.
 
     Args:
         engine: settings of the engine.
@@ -96,7 +96,7 @@ class Channels:
         return b""
 
     def incoming(self, data: bytes) -> None:
-        """Hands what the player sent to its channels. A channel that is not known is told of once, by a warning.
+        """Hands what the player sent to its channels. An unknown channel is warned of once.
 
         Raises:
             PlayerFault: it is malformed, or a channel fails over it.
@@ -132,7 +132,7 @@ class Channels:
                 raise PlayerFault(
                     f"{name} could not take a message of {len(payload)} bytes: {type(error).__name__}: {error}"
                 ) from error
-        elif channel_id not in self._unknown and len(self._unknown) < _MOST_TOLD:
+        elif channel_id not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
             self._unknown.add(channel_id)
             warnings.warn(
                 f"the player sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from envs import own_folders
 from envs.spec import UserError
 from envs.unity.channels import Engine, check_channels, check_parameters
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class UnityEnv:
         if self.executable is not None:
             command = [find_executable(self.executable)]
         elif self.player is not None:
-            command = [sys.executable, "-m", "envs.unity.python_player", *self.player]
+            command = own_folders.command("envs.unity.python_player.__main__", *self.player)
         else:
             return None
         if self.no_graphics:
@@ -81,47 +80,44 @@ class UnityEnv:
     def environment(self) -> dict[str, str]:
         """Environment variables that a player is given beside our own."""
         # Else gRPC would dial even this machine through a proxy.
-        direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
-        if self.player is None:
-            return {"no_proxy": direct}
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-        return {"no_proxy": direct, "PYTHONPATH": path}
+        return {"no_proxy": ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))}
 
-    @staticmethod
-    def from_registry(name: str, manifest: str | None, **settings: Any) -> UnityEnv:
-        """The player that ML-Agents' registry, or the registry file `manifest`, has under `name`; downloads it once.
 
-        Raises:
-            UserError: no such entry, none for this system, or it cannot be downloaded.
-        """
-        from mlagents_envs.registry import UnityEnvRegistry, default_registry
-        from mlagents_envs.registry.binary_utils import get_local_binary_path
+def registered_build(name: str, manifest: str | None) -> tuple[str, tuple[str, ...]]:
+    """Returns the executable that ML-Agents' registry, or the file `manifest`, has under `name`, and its arguments.
 
-        registry: Any = default_registry
+    It is downloaded once.
+
+    Raises:
+        UserError: no such entry, none for this system, or it cannot be downloaded.
+    """
+    from mlagents_envs.registry import UnityEnvRegistry, default_registry
+    from mlagents_envs.registry.binary_utils import get_local_binary_path
+
+    registry: Any = default_registry
+    if manifest is not None:
+        if not Path(manifest).is_file():
+            raise UserError(f"env.manifest={manifest}: there is no such file")
+        registry = UnityEnvRegistry()
+    try:
         if manifest is not None:
-            if not Path(manifest).is_file():
-                raise UserError(f"env.manifest={manifest}: there is no such file")
-            registry = UnityEnvRegistry()
-        try:
-            if manifest is not None:
-                registry.register_from_yaml(str(Path(manifest).resolve()))
-            known = sorted(registry)
-        except Exception as error:  # the library lets pass whatever its parser or the network raises
-            what = f"env.manifest={manifest}" if manifest else "ML-Agents' registry"
-            raise UserError(f"{what} cannot be read: {' '.join(str(error).split())}") from error
-        if name not in known:
-            raise UserError(f"env.registry={name}: there is no such entry, but {', '.join(known) or 'none at all'}")
-        entry = registry[name]
-        system = {"linux": "linux", "darwin": "darwin", "win32": "win"}.get(sys.platform, sys.platform)
-        url = getattr(entry, f"_{system}_url", None)
-        if not url:
-            raise UserError(f"env.registry={name}: the registry has no build of it for {sys.platform}")
-        try:
-            executable = get_local_binary_path(entry.identifier, url)
-        except Exception as error:  # as above
-            raise UserError(f"env.registry={name}: {url} cannot be downloaded: {error}") from error
-        more = tuple(getattr(entry, "_add_args", None) or ())
-        return UnityEnv(executable=executable, args=(*more, *settings.pop("args", ())), **settings)
+            registry.register_from_yaml(str(Path(manifest).resolve()))
+        known = sorted(registry)
+    except Exception as error:  # the library lets pass whatever its parser or the network raises
+        what = f"env.manifest={manifest}" if manifest else "ML-Agents' registry"
+        raise UserError(f"{what} cannot be read: {' '.join(str(error).split())}") from error
+    if name not in known:
+        raise UserError(f"env.registry={name}: there is no such entry, but {', '.join(known) or 'none at all'}")
+    entry = registry[name]
+    system = {"linux": "linux", "darwin": "darwin", "win32": "win"}.get(sys.platform, sys.platform)
+    url = getattr(entry, f"_{system}_url", None)
+    if not url:
+        raise UserError(f"env.registry={name}: the registry has no build of it for {sys.platform}")
+    try:
+        executable = get_local_binary_path(entry.identifier, url)
+    except Exception as error:  # as above
+        raise UserError(f"env.registry={name}: {url} cannot be downloaded: {error}") from error
+    return executable, tuple(getattr(entry, "_add_args", None) or ())
 
 
 @cache

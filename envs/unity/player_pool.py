@@ -1,6 +1,6 @@
-"""The players of one manager: started, watched, answered, and started anew when they fail.
+"""The players of one manager: started, watched, answered, and started again when they fail.
 
-Whatever fails, fails alone: a player that ends, does not answer in time or sends what cannot be used is started anew,
+Whatever fails, fails alone: a player that ends, does not answer in time or sends what cannot be used is started again,
 and nobody waits for it.
 """
 
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from envs.gym.worker_pool import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
+from envs.process.messages import dispatch
 from envs.process.player_launcher import Ended, Launched, Launcher
+from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
 from envs.seeding import episode_seed
 from envs.spec import Array, UserError
 from envs.unity.channels import Channels
@@ -57,7 +58,7 @@ class Player:
         self.server.reply(reply)
 
 
-class Players:
+class PlayerPool:
     """All players of one manager.
 
     Args:
@@ -65,10 +66,10 @@ class Players:
         instances: how many.
         seed: the run's; each start of an instance has its own.
         logs: folder for the players' logs.
+        selector: where the players' sockets are watched; the data of every key in it is a function to call.
         step_timeout: seconds that a player has to answer.
-        restarts: budget of each instance.
-        min_instances: how many have to live for one whose budget is spent to be left out.
-        events: where faults and restarts are told.
+        budget: restarts that instances may take.
+        events: where faults and restarts are reported.
         launches: (I,) int64, how often each instance was started; counted on.
     """
 
@@ -78,15 +79,13 @@ class Players:
         instances: int,
         seed: int,
         logs: Path,
+        selector: selectors.BaseSelector,
         *,
         step_timeout: float,
-        restarts: int,
-        min_instances: int,
+        budget: Budget,
         events: deque[InstanceEvent],
         launches: Array,
     ) -> None:
-        self.selector = selectors.DefaultSelector()
-        """The data of every key in it is a function to call."""
         self.launches = launches
         self.of: list[Player | None] = [None] * instances
         """By instance: its player, or None while there is none."""
@@ -94,12 +93,12 @@ class Players:
         """Instances that have failed since the manager last took note."""
         self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
         self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
-        self.budget, self._instance_events = Budget(restarts, instances, min_instances), events
+        self._selector, self._budget, self._instance_events = selector, budget, events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
         self._keys = itertools.count()
         self._failed_once: set[int] = set()
-        self._heard_of_any = False
+        self._any_connected = False
         self._due: list[tuple[float, int]] = []
         """Heap of restarts: when, which instance."""
         self.check_at = 0.0
@@ -118,10 +117,10 @@ class Players:
         channels = Channels(env.engine, env.parameters, env.channels, seed)
         key = next(self._keys)
         first = encode_reply({}, channels.outgoing(), reset=True)
-        tell = partial(self._note, key)
-        server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self.selector, tell)
+        report = partial(self._add_event, key)
+        server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self._selector, report)
         # Once it has been heard of, the Editor may rest between Stop and Play.
-        patience = math.inf if env.editor and self._heard_of_any else env.connect_timeout
+        patience = math.inf if env.editor and self._any_connected else env.connect_timeout
         player = Player(key, instance, server, channels, time.monotonic() + patience)
         self.of[instance] = self._by_key[key] = player
         log, output = self._log_files(instance)
@@ -136,7 +135,7 @@ class Players:
             return
         if self._launcher is None:
             self._launcher = Launcher()
-            self.selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
+            self._selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
         self._launcher.launch(key, command, str(output), env.environment)
 
     def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
@@ -163,12 +162,7 @@ class Players:
 
     def poll(self, seconds: float) -> None:
         """Waits until something happens, at most so long, and reads what has come."""
-        wait = 0.0 if self._events else max(0.0, seconds)
-        if not self.selector.get_map():  # which Windows does not wait for
-            time.sleep(wait)
-            return
-        for key, _ in self.selector.select(wait):
-            key.data()
+        dispatch(self._selector, 0.0 if self._events else seconds)
 
     def check(self, now: float) -> None:
         """Restarts what is due, and looks for players that are late."""
@@ -176,7 +170,7 @@ class Players:
             _, instance = heapq.heappop(self._due)
             self.launch(instance)
             if not self._env.editor:
-                self._instance_events.append(InstanceEvent("restart", instance, f"Instance {instance}: starts anew."))
+                self._instance_events.append(InstanceEvent("restart", instance, f"Instance {instance}: starts again."))
         for player in self.of:
             if player is not None and player.deadline <= now:
                 if player.leaving:
@@ -200,9 +194,9 @@ class Players:
             self._launcher.kill(player.key)
         player.server.stop()
         self.failed.append(instance)
-        text = f"Instance {instance}: {why}.{self._last_words(instance)}"
+        text = f"Instance {instance}: {why}.{self._log_end(instance)}"
         self._failed_once.add(instance)
-        if not self._heard_of_any and len(self._failed_once) == self._instances:
+        if not self._any_connected and len(self._failed_once) == self._instances:
             causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
             raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
         if self._env.editor:
@@ -210,15 +204,15 @@ class Players:
             self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
             self._instance_events.append(InstanceEvent("fault", instance, f"The Unity Editor: {why}."))
             return
-        budget = self.budget.spend(instance, now)
+        budget = self._budget.spend(instance, now)
         if budget is None:
-            self._instance_events.append(self.budget.leave_out(instance, text))
+            self._instance_events.append(self._budget.retire(instance, text))
             return
         number, delay = budget
         heapq.heappush(self._due, (now + delay, instance))
         self.check_at = min(self.check_at, now + delay)
         self._instance_events.append(
-            InstanceEvent("fault", instance, f"{text} Restart {number} of {self.budget.restarts} in {delay:g} s.")
+            InstanceEvent("fault", instance, f"{text} Restart {number} of {self._budget.restarts} in {delay:g} s.")
         )
 
     def close(self) -> None:
@@ -244,16 +238,15 @@ class Players:
             self._launcher = None
         for player in players:
             player.server.stop()
-        self.selector.close()
 
-    def _note(self, key: int, event: Event | Ended) -> None:
+    def _add_event(self, key: int, event: Event | Ended) -> None:
         if isinstance(event, Arrived) and key in self._by_key:
             self._by_key[key].deadline = math.inf
         self._events.append((key, event))
 
     def _take_event(self, player: Player, event: Event | Ended) -> None:
         if isinstance(event, Connected):
-            player.connected = self._heard_of_any = True
+            player.connected = self._any_connected = True
             player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
         elif isinstance(event, Refused):
             raise event.error
@@ -279,7 +272,7 @@ class Players:
         folder = self._logs.resolve()
         return folder / f"player_{instance}.log", folder / f"player_{instance}.out"
 
-    def _last_words(self, instance: int) -> str:
+    def _log_end(self, instance: int) -> str:
         words = ""
         for file in self._log_files(instance):
             try:
@@ -303,7 +296,7 @@ class Players:
             else:
                 self._events.append((event.key, event))
         if launcher.inbox.closed:
-            self.selector.unregister(launcher.inbox.socket)
+            self._selector.unregister(launcher.inbox.socket)
             launcher.close()
             self._launcher = None
             for player in self._by_key.values():

@@ -1,55 +1,58 @@
 """Algorithms by import path: one that is whole and learns nothing, and some that each lack something."""
 
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import nn
 
-from algorithms.policy import Policy
-from algorithms.settings import NetworkSettings
+from algorithms.base import Algorithm
+from algorithms.off_policy import OffPolicy, frozen
+from algorithms.settings import GradientSettings
+from envs.config import setting
 from envs.spec import UserError
 
 NUMBER = 3
 
 
-class Still:
-    publish_every = 1
+@dataclass
+class Options(GradientSettings):
+    policy_kind: ClassVar[str] = "sac"
+
+    width: int = setting(2, at_least=1)
+    factor: float = 0.5
+    word: str = "a"
+    widths: list[int] = setting(default_factory=lambda: [1], at_least=1)
+
+
+class Still(Algorithm):
     updates_per_sample = 0.1
     start_samples = 5
     tolerance = 20
-    dropped = 0
-    cloning = None
-    kind = "ppo"
 
-    def __init__(self, spec, settings, rows, device, seed, rewards, demos):
-        self.given = (spec, settings, rows, device, seed, rewards, demos)
-        self.policy = Policy(spec, settings.network, self.kind)
-        self.updates = 0
+    def build(self):
+        self.more = nn.Linear(3, 2)
+        return {"more": self.more}
 
     def update(self):
         self.updates += 1
 
-    def set_progress(self, samples):
-        pass
-
-    def metrics(self):
-        return {}
-
-    def weights(self):
-        return {"weights/policy": self.policy.flat.clone(), "weights/more": torch.zeros(2)}
-
-    def load_weights(self, state):
-        self.policy.flat.copy_(state["weights/policy"])
-
-    def state_dict(self):
-        return {**self.weights(), "updates": torch.tensor(self.updates)}
-
-    def load_state_dict(self, state):
-        self.load_weights(state)
-        self.updates = int(state["updates"])
-
 
 class Squashed(Still):
-    kind = "sac"
+    Settings = Options
+
+
+class Steps(OffPolicy):
+    """Two networks, one of which is fixed."""
+
+    def build(self):
+        self.more = nn.Linear(3, 2)
+        self.fixed = frozen(self.more)
+        return {"fixed": self.fixed, "more": self.more}
+
+    def learn(self, batch):
+        finite = self.step("more", self.more(torch.ones(3)).square().sum())
+        self.log({"loss/more": self.more.bias.sum()}, finite)
 
 
 class TakesOne(Still):
@@ -62,36 +65,28 @@ class NoMethods:
         pass
 
 
+class Halfway(Algorithm):
+    def update(self):
+        pass
+
+
+class NoDataclass(Still):
+    class Settings(GradientSettings):
+        more = 1
+
+
+class OtherSettings(Still):
+    Settings = int
+
+
 class Fails(Still):
-    def __init__(self, *given):
+    def build(self):
         raise ValueError("nothing\nthere")
 
 
 class Refuses(Still):
-    def __init__(self, *given):
+    def build(self):
         raise UserError("only on Sundays")
-
-
-class NoValues(Still):
-    def __init__(self, *given):
-        pass
-
-
-class NoPolicy(Still):
-    def __init__(self, *given):
-        self.policy, self.updates = None, 0
-
-
-class OtherNetwork(Still):
-    def __init__(self, spec, settings, *given):
-        super().__init__(spec, replace(settings, network=NetworkSettings([3])), *given)
-
-
-class MovedOut(Still):
-    def __init__(self, *given):
-        super().__init__(*given)
-        for parameter in self.policy.parameters():
-            parameter.data = parameter.data.clone()
 
 
 class NotAnInt(Still):
@@ -102,29 +97,17 @@ class NeverUpdates(Still):
     updates_per_sample = 0
 
 
+class NoPace(Algorithm):
+    def build(self):
+        return {}
+
+    def update(self):
+        pass
+
+
 class Impatient(Still):
     tolerance = 9
 
 
 class Hoards(Still):
     start_samples = 1000
-
-
-class FailsWeights(Still):
-    def weights(self):
-        raise AttributeError("no such thing")
-
-
-class Arrays(Still):
-    def weights(self):
-        return {"weights/policy": self.policy.flat.numpy()}
-
-
-class OtherNames(Still):
-    def weights(self):
-        return {"policy": self.policy.flat}
-
-
-class Forgets(Still):
-    def state_dict(self):
-        return {"weights/policy": self.policy.flat}

@@ -10,8 +10,9 @@ import torch
 
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import PPOSettings, SACSettings
+from algorithms.sac.settings import SACSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import Array, BehaviorSpec, ObservationSpec
 from tests.algorithms.hybrid_toy import AGENTS, SPEC, HybridToy
@@ -44,9 +45,9 @@ def env_action(env: gymnasium.Env, continuous: Array, discrete: Array) -> object
 
 
 class Loop:
-    """Steps all environments once for each `step`; `lag` versions behind, if asked, acts an old policy."""
+    """Steps all environments once for each `step`."""
 
-    def __init__(self, make: MakeEnv, settings: PPOSettings | SACSettings, seed: int, envs: int, lag: int = 0) -> None:
+    def __init__(self, make: MakeEnv, settings: PPOSettings | SACSettings, seed: int, envs: int) -> None:
         torch.set_num_threads(1)
         self.spec = gym_spec(make)
         self.rows = make_rows(self.spec, 200_000)
@@ -58,16 +59,11 @@ class Loop:
         self.observations = np.stack([env.reset(seed=1000 * seed + i)[0] for i, env in enumerate(self.envs)])
         self.generator = torch.Generator().manual_seed(seed + 1)
         self.samples = 0
-        self.lag = lag
-        self.published: list[torch.Tensor] = []
-        self.version = 0
         self.publish()
 
     def publish(self) -> None:
-        self.published.append(self.algorithm.policy.flat.clone())
-        del self.published[: -self.lag - 1]
-        self.actor.flat.copy_(self.published[0])
-        self.version = max(1, self.algorithm.updates + 1 - self.lag)
+        self.actor.flat.copy_(self.algorithm.policy.flat)
+        self.version = self.algorithm.updates + 1
 
     def run(self, samples: int) -> None:
         """Collects, and updates whenever an update is due."""
@@ -115,24 +111,29 @@ class Loop:
         self.samples += count
 
 
-def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: int) -> float:
-    """Mean reward of the likeliest actions after learning from so many samples of the hybrid toy."""
+def learn_hybrid_toy(settings: PPOSettings | SACSettings, seed: int, samples: int, lag: int = 0) -> float:
+    """Mean reward of the likeliest actions after learning from so many samples of policies `lag` versions old."""
     torch.set_num_threads(1)
     rows = make_rows(SPEC, 50_000)
     algorithm = (PPO if isinstance(settings, PPOSettings) else SAC)(SPEC, settings, rows, "cpu", seed)
     writer, toy, generator = Writer(rows), HybridToy(seed), torch.Generator().manual_seed(seed)
     agents, never, nothing = np.arange(AGENTS), np.zeros(AGENTS, np.bool_), np.zeros((AGENTS, 0), np.float32)
+    actor, published = Policy(SPEC, settings.network, settings.name), []
     while rows.sampleable < samples:
+        if len(published) <= algorithm.updates:
+            published += [algorithm.policy.flat.clone()] * (algorithm.updates + 1 - len(published))
+            actor.flat.copy_(published[max(0, algorithm.updates - lag)])
         observations, mask = toy.observe()
-        action = algorithm.policy.act((observations,), mask, nothing, generator)[:3]
+        action = actor.act((observations,), mask, nothing, generator)[:3]
         reward = toy.reward(*action[:2])
-        version = algorithm.updates + 1
+        version = max(1, algorithm.updates + 1 - lag)
         writer.append(
             agents, (observations,), mask, *action, version, reward, ~never, never, (observations[:0],), mask[:0]
         )
         due = (rows.sampleable - algorithm.start_samples) * algorithm.updates_per_sample
         while algorithm.updates + 1 <= due + 1e-6:
             algorithm.update()
+    assert algorithm.dropped == 0
     rewards = []
     for _ in range(40):
         observations, mask = toy.observe()

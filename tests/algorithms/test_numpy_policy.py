@@ -22,7 +22,7 @@ SPECS = {
     "padded": BehaviorSpec("b", (VECTOR,), 0, (2, 4)),
     "hybrid": BehaviorSpec("b", (VECTOR, PLANES), 3, (2, 3), True),
 }
-KINDS = pytest.mark.parametrize("kind", ["ppo", "sac"])
+KINDS = pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])
 EVERY = pytest.mark.parametrize("name", list(SPECS))
 MEMORIES = [{"memory": MemorySettings(Cell[name], 24)} for name in ("lstm", "gru")]
 TOGETHER = pytest.mark.parametrize("joint_choices", [0, 1000])

@@ -30,7 +30,7 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])
 @pytest.mark.parametrize("name", list(SPECS))
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_every_kind_of_spec_acts_with_the_right_shapes_and_types(name, kind, deterministic):
@@ -44,7 +44,7 @@ def test_every_kind_of_spec_acts_with_the_right_shapes_and_types(name, kind, det
         assert all(np.isfinite(x).all() for x in acted)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])
 @pytest.mark.parametrize("name", list(SPECS))
 def test_policy_that_takes_over_the_published_vector_acts_alike(name, kind):
     spec = SPECS[name]

@@ -8,9 +8,10 @@ from algorithms.imitation.cloning import Cloning
 from algorithms.networks.recurrent import Memory
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import Cell, CloningSettings, MemorySettings, NetworkSettings, PPOSettings, SACSettings
-from algorithms.validation import validate_ppo, validate_sac
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import Cell, CloningSettings, MemorySettings, NetworkSettings
 from buffers.demonstrations import demonstration_rows
 from buffers.replay import Replay
 from buffers.rollout import cut
@@ -76,7 +77,7 @@ def test_segments_are_cut_into_sequences_and_padded_with_their_first_rows():
 @CELLS
 def test_fresh_rollouts_are_exactly_as_likely_as_when_they_were_acted(cell):
     ppo, _ = wandered(ppo_of(cell))
-    ppo._normalizer = _Nothing()
+    ppo.normalizer = _Nothing()
     rollout = ppo._reader.take(1, 1)
     batch = ppo._evaluate(rollout)
     loss_mask = batch.played.loss_mask.bool()
@@ -106,16 +107,16 @@ def test_values_behind_a_segment_go_on_from_its_memory():
             _, memory = policy.features(inputs, move(rollout.memory[end : end + 1]))
             inputs = policy.prepare([move(rollout.bootstrap_observations[0][segment : segment + 1])])
             features, _ = policy.features(inputs, memory)
-            expected = ppo._value(inputs, features)
+            expected = ppo.value(inputs, features)
         torch.testing.assert_close(following[end], expected[0], atol=1e-5, rtol=1e-4)
 
 
 def gradients_of(algorithm, batch):
     found = []
-    step = algorithm._optimizer.step
-    algorithm._optimizer.step = lambda parts: (found.extend(parts), torch.tensor(True))[1]
-    algorithm._learn(batch)
-    algorithm._optimizer.step = step
+    step = algorithm.optimizers["all"].step
+    algorithm.optimizers["all"].step = lambda parts: (found.extend(parts), torch.tensor(True))[1]
+    (algorithm.learn if isinstance(algorithm, SAC) else algorithm._learn)(batch)
+    algorithm.optimizers["all"].step = step
     return torch.cat([part.flatten() for part in found]), algorithm.metrics()
 
 
@@ -211,7 +212,7 @@ def test_the_policy_of_sac_begins_a_sequence_with_what_the_actor_remembered_and_
     features, _ = sac.policy.features(inputs, batch.memory)
     alone, _ = sac.policy.features([x[:1] for x in inputs], batch.memory[:1])
     torch.testing.assert_close(alone[0], features[0])
-    critic = sac._critic
+    critic = sac.networks.critic
     forgotten, _ = critic.features(inputs, torch.zeros_like(batch.memory))
     torch.testing.assert_close(critic.features(inputs, batch.memory)[0], forgotten)
 
@@ -254,29 +255,27 @@ def test_cloning_learns_what_only_a_memory_tells():
 
 
 @pytest.mark.parametrize(
-    ("validate", "settings", "message"),
+    ("settings", "message"),
     [
-        (validate_ppo, ppo_of(), None),
+        (ppo_of(), None),
         (
-            validate_ppo,
             PPOSettings(network=network("gru", sequence_length=200), rollout_size=128, minibatch_size=64),
             "algorithm.network.memory.sequence_length=200 is longer than algorithm.rollout_size=128",
         ),
         (
-            validate_sac,
             sac_of(network=network("lstm", sequence_length=5000), buffer_capacity=4000),
             "burn_in=3 and algorithm.n_step=2 make sequences of 5005 rows, longer than algorithm.buffer_capacity=4000",
         ),
-        (validate_sac, sac_of(network=network("lstm", sequence_length=1)), "sequence_length=1 must be at least 2"),
-        (validate_sac, sac_of(network=network("lstm", burn_in=-1)), "burn_in=-1 must be at least 0"),
+        (sac_of(network=network("lstm", sequence_length=1)), "sequence_length=1 must be at least 2"),
+        (sac_of(network=network("lstm", burn_in=-1)), "burn_in=-1 must be at least 0"),
     ],
 )
-def test_sequences_that_do_not_fit_are_refused(validate, settings, message):
+def test_sequences_that_do_not_fit_are_refused(settings, message):
     if message is None:
-        validate(settings)
+        settings.validate()
         return
     with pytest.raises(UserError) as refused:
-        validate(settings)
+        settings.validate()
     assert message in str(refused.value)
 
 

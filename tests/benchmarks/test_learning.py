@@ -7,7 +7,7 @@ import pytest
 from benchmarks import learning
 from benchmarks.learning import TASKS, Learned, LearningTask, main, run
 from trainer.checkpoint import CheckpointStore
-from trainer.evaluate.__main__ import Played
+from trainer.evaluate.results import PlayedEpisode
 
 TASK = LearningTask(("algorithm=ppo",), mark=100.0, samples=1000)
 
@@ -29,7 +29,7 @@ def trained(monkeypatch):
         def evaluate(config, checkpoint, episodes, *, seed):
             samples = learning.samples_of(checkpoint)
             asked["evaluated"].append((samples, episodes, seed))
-            return [Played(means[samples] + offset, 1, {}, "Toy") for offset in (-1.0, 1.0)]
+            return [PlayedEpisode("Toy", means[samples] + offset, 1, {}) for offset in (-1.0, 1.0)]
 
         monkeypatch.setattr(learning, "train", train)
         monkeypatch.setattr(learning, "load_config", lambda folder: None)

@@ -156,6 +156,7 @@ def test_both_sides_reckon_the_score_alike():
             assert window.reached(samples, reward) == (goal.reached is not None)
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("vector", ["dummy", "subproc"])
 def test_their_side_learns_until_the_score(monkeypatch, capsys, vector):
     pytest.importorskip("stable_baselines3")
@@ -166,6 +167,7 @@ def test_their_side_learns_until_the_score(monkeypatch, capsys, vector):
     assert 100 <= int(line.split()[2]) < 200
 
 
+@pytest.mark.extras
 def test_their_side_ends_at_its_limit_or_its_samples_without_a_word(capsys):
     pytest.importorskip("stable_baselines3")
     never = ScoreTask(**{**vars(TINY), "score": 1e9})

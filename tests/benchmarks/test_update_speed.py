@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from benchmarks import update_contenders, update_speed
 from benchmarks.update_contenders import AGENTS, OurPPO, TheirPPO, TheirSAC, filled_rows, random_data
 
@@ -41,6 +43,7 @@ def test_ours_learns_in_both_cases_and_waits_for_nothing(monkeypatch, capsys):
     assert (result["rounds"], result["gpu"]) == (2, None)
 
 
+@pytest.mark.extras
 def test_both_sides_take_turns_and_are_compared_round_by_round(capsys):
     pytest.importorskip("stable_baselines3")
     assert update_speed.main([*TINY, "--cases", "sac_64", "ppo_64", "--json"]) == 0
@@ -72,13 +75,14 @@ def test_every_ppo_update_finds_a_whole_fresh_rollout():
     assert ours._ppo.dropped == 0
     # Fresh data: as likely as when it was acted.
     ours.refill()
-    drain = ours._ppo._rollout.drain(ours._ppo.updates + 1, 1)
-    batch = ours._ppo._evaluate(drain)
-    newest = drain.versions == ours._ppo.updates + 1
+    rollout = ours._ppo._reader.take(ours._ppo.updates + 1, 1)
+    batch = ours._ppo._evaluate(rollout)
+    newest = rollout.versions == ours._ppo.updates + 1
     assert newest.sum() >= 32 - AGENTS
     np.testing.assert_allclose(batch.weights[torch.from_numpy(newest)], 1, rtol=1e-5)
 
 
+@pytest.mark.extras
 def test_both_sides_hold_the_same_steps():
     pytest.importorskip("stable_baselines3")
     data = random_data(400 // AGENTS)
@@ -94,6 +98,7 @@ def test_both_sides_hold_the_same_steps():
     np.testing.assert_array_equal(following, theirs.next_observations.reshape(400, -1)[linked - 1])
 
 
+@pytest.mark.extras
 def test_both_sides_have_networks_of_one_size():
     pytest.importorskip("stable_baselines3")
     ours, theirs = OurPPO(PPO, "cpu")._ppo, TheirPPO(PPO, "cpu")._model.policy

@@ -60,7 +60,7 @@ def test_replay_finds_no_torn_or_mislinked_row(rows):
     attempt = replay._attempt
     replay._attempt = lambda *args: attempts.append(args[1]) or attempt(*args)
     batches = 0
-    while rows.head < LAPS * CAPACITY or len(attempts) - batches < 50:
+    while rows.head < LAPS * CAPACITY or len(attempts) - batches < 50 or batches < 50:
         batch = replay.sample(rng, 256, n, 0.5)
         batches += 1
         episode, step = identify([o[:, 0] for o in batch.observations])
@@ -78,12 +78,11 @@ def test_replay_finds_no_torn_or_mislinked_row(rows):
         after = identify([o[goes_on, 1] for o in batch.observations])
         assert np.array_equal(after[0], episode[goes_on])
         assert np.array_equal(after[1], (step + taken)[goes_on])
-    assert batches > 50
 
 
 def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
     reader, numbers = RolloutReader(rows, 60), []
-    while rows.head < LAPS * CAPACITY or len(numbers) < 50:
+    while rows.head < LAPS * CAPACITY or len(numbers) < 50 or not reader.dropped:
         rollout = reader.take(0, 0)
         if rollout is None:
             continue
@@ -104,13 +103,13 @@ def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
         assert np.array_equal(after[1], step[rollout.ends[goes_on]] + 1)
     delivered = np.concatenate(numbers)
     assert len(np.unique(delivered)) == len(delivered)
-    assert reader.dropped > 0
 
 
 def test_snapshots_hold_whole_and_rightly_linked_rows(rows, monkeypatch):
     monkeypatch.setattr("buffers.snapshot.CHUNK_BYTES", 32 * rows.layout.row_bytes)
-    restored = 0
-    for _ in range(200):
+    restored = saves = 0
+    while saves < 200 or restored < 1000:
+        saves += 1
         saved = Snapshot(rows)
         chunks = list(saved.chunks())
         other = Rows(rows.layout, bytearray(rows.layout.memory_bytes(CAPACITY)), CAPACITY)
@@ -125,12 +124,12 @@ def test_snapshots_hold_whole_and_rightly_linked_rows(rows, monkeypatch):
         assert np.array_equal(episode[following], episode[linked])
         assert np.array_equal(step[following], step[linked] + 1)
         restored += len(linked)
-    assert restored > 1000
 
 
 def test_counters_seen_by_a_reader_never_go_back(rows):
-    seen = [(rows.sampleable, rows.head, rows.reserved) for _ in range(20_000)]
+    seen: list[tuple[int, int, int]] = []
+    while len(seen) < 20_000 or seen[-1][1] == seen[0][1]:  # until the writer has had its turn
+        seen.append((rows.sampleable, rows.head, rows.reserved))
     for before, after in pairwise(seen):
         assert all(b <= a for b, a in zip(before, after))
     assert all(sampleable <= head <= reserved for sampleable, head, reserved in seen)
-    assert seen[-1][1] > seen[0][1]

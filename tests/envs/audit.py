@@ -19,7 +19,7 @@ class Audit:
         self.counts = dict.fromkeys(range(manager.instances), 0)
         self.lost, self.order, self.endings = [], [], {"terminated": 0, "truncated": 0}
 
-    def turn(self, timeout=10.0, skip=()):
+    def turn(self, timeout=60.0, skip=()):
         """One `recv`, checked, and actions for all that wait, `skip` apart. Returns what was received."""
         ready = self.manager.recv(timeout)
         for behavior, said in ready.items():
@@ -42,7 +42,7 @@ class Audit:
         for _ in range(turns):
             if condition():
                 return
-            assert self.turn(**kwargs), "nothing came in 10 s"
+            assert self.turn(**kwargs), "nothing came in a minute"
         raise AssertionError("it did not come about")
 
     def _lose(self, lost):

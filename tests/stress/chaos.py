@@ -42,7 +42,7 @@ _PATIENCE_SECONDS = 120.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark and prints a table, or one JSON object; 0, or 2 for bad input."""
+    """Runs and prints a table, or one JSON object; 0, 1 if a claim failed, 2 for bad input."""
     options = _parser().parse_args(argv)
     try:
         _check(options)
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     for kind in RUNS if options.kind == "both" else (options.kind,):
         result[kind] = chaos(kind, options)
     print(json.dumps(result) if options.json else _text(result))
-    return 0
+    return int(not all(result[kind]["ended_as_planned"] and result[kind]["clean"] for kind in RUNS if kind in result))
 
 
 def chaos(kind: str, options: argparse.Namespace) -> dict[str, Any]:

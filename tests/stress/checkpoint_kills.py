@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark and prints a table, or one JSON object; 0, 1 if anything was lost, 2 where it cannot run."""
+    """Runs and prints a table, or one JSON object; 0, 1 if anything was lost, 2 where it cannot run."""
     options = _parser().parse_args(argv)
     if not hasattr(os, "fork"):
         print("checkpoint_kills: it needs fork and SIGXFSZ: run it on Linux or macOS", file=sys.stderr)

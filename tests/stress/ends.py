@@ -34,7 +34,7 @@ _END_SECONDS = 60.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark and prints a table, or one JSON object."""
+    """Runs and prints a table, or one JSON object; 0, or 1 if anything was left."""
     options = _parser().parse_args(argv)
     for number in (signal.SIGINT, signal.SIGHUP):  # what is ignored here, as in the background, the runs ignore too
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     figures = [figure for kind in RUNS for figure in result.get(kind, {}).values()]
     result["left"] = sum(len(figure["left"]) for figure in figures)
     print(json.dumps(result) if options.json else _text(result))
-    return 0
+    return int(result["left"] > 0)
 
 
 def ended(kind: str, end: str, seed: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ NAMES = ("demo", "checkpoint", "message", "side_channel", "http2", "png")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark and prints a table, or one JSON object; 0, or 1 if anything was not ours."""
+    """Runs and prints a table, or one JSON object; 0, or 1 if anything was not ours."""
     options = _parser().parse_args(argv)
     logging.getLogger("outstep").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")

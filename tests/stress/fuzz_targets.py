@@ -21,7 +21,7 @@ from PIL import Image
 from buffers.rows import Layout, Rows, Writer
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec, UserError
-from envs.unity.agent_ids import Roster
+from envs.unity.agent_ids import AgentIds
 from envs.unity.channels import Channels, Engine
 from envs.unity.demo.writer import DemoWriter
 from envs.unity.protocol.decoding import Decoder, PlayerFault, behavior_name
@@ -31,7 +31,7 @@ from envs.unity.protocol.png import read_pngs
 from tests.stress.mutations import changed_bytes, changed_json, changed_message, delimited, random_bytes
 from trainer.checkpoint import FORMAT, CheckpointStore
 from trainer.demos.load import load_demonstrations
-from trainer.evaluate.__main__ import check_spec
+from trainer.saved_policy import check_spec
 
 
 class Target(NamedTuple):
@@ -313,14 +313,14 @@ def _draw_messages(random: Random) -> list[bytes]:
 def _take_messages(said: list[bytes]) -> None:
     """As a player's server does, up to the arrays that a collector gets."""
     decoder, listening = Decoder("2.3.0"), channels()
-    rosters: dict[str, Roster] = {}
+    ids_of: dict[str, AgentIds] = {}
     for content in said:
         output = raw_message_class().FromString(content).unity_output
         for behavior_id, agents in decoder.decode(output).items():
-            roster = rosters.setdefault(behavior_id, Roster(decoder.specs[behavior_name(behavior_id)]))
-            decisions = roster.take(0, agents).decisions
-            continuous, discrete = roster.continuous[decisions.agent], roster.discrete[decisions.agent]
-            roster.act(decisions.agent, continuous, discrete)
+            ids = ids_of.setdefault(behavior_id, AgentIds(decoder.specs[behavior_name(behavior_id)]))
+            decisions = ids.take(0, agents).decisions
+            continuous, discrete = ids.continuous[decisions.agent], ids.discrete[decisions.agent]
+            ids.act(decisions.agent, continuous, discrete)
         listening.incoming(output.rl_output.side_channel)
 
 

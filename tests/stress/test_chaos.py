@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.stress import chaos
+from tests.stress import chaos, trial
 from tests.stress.chaos import _fraction, _overrides, _parser, _text, main
 from tests.stress.havoc import KINDS, WEIGHTS
 from tests.stress.trial import _env
@@ -16,6 +16,8 @@ from trainer.runtime.checks import check_train
 @pytest.mark.parametrize("kind", ["gym", "unity"])
 def test_run_goes_on_whatever_happens_and_loses_open_rows_only(kind, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(chaos, "_stop", lambda options: ["stop.samples=400"])  # on a busy machine too
+    monkeypatch.setattr(trial, "LEFT_SECONDS", 100.0)
+    monkeypatch.setattr(chaos, "STEP_TIMEOUT", 100.0)  # none of these faults is found by it
     argv = ["--every", "1", "--kind", kind, "--instances", "4", "--json", "--keep", str(tmp_path / "runs")]
     assert main([*argv, "--faults", "kill", "nan", "pause", "kill_collector"]) == 0
     result = json.loads(capsys.readouterr().out)[kind]

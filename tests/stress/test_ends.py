@@ -2,10 +2,13 @@ import json
 
 import pytest
 
+from tests.stress import ends, trial
 from tests.stress.ends import ENDS, _ends, _text, main
 
 
-def test_nothing_is_left_of_a_run_whose_learner_is_killed(capsys):
+def test_nothing_is_left_of_a_run_whose_learner_is_killed(capsys, monkeypatch):
+    for module in (ends, trial):
+        monkeypatch.setattr(module, "LEFT_SECONDS", 100.0)  # on a busy machine too
     assert main(["--kind", "gym", "--ends", "kill_learner", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["gym"]["kill_learner"]["status"] == -9

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from envs.spec import BehaviorSpec
 from tests.trainer.tiny_runs import SAC, newest, summary
 
 ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.time_scale=0", "env.kwargs.duration=0.002"]
+END_SECONDS = 100.0
+"""On a busy machine too, only what stays for ever is still there after so long."""
 PLAYERS = ["env=unity", "env.player=env=basic", "env.instances=2"]
 
 
@@ -73,8 +77,8 @@ class Started:
         return (self.folder / "train.log").read_text() if (self.folder / "train.log").exists() else ""
 
     def nothing_is_left(self) -> None:
-        """All that it ever started ends within 5 s, and its shared memory with it."""
-        _, alive = psutil.wait_procs(self.seen, timeout=5)
+        """All that it ever started ends, and its shared memory with it."""
+        _, alive = psutil.wait_procs(self.seen, timeout=END_SECONDS)
         assert not alive
         names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
         assert not [name for name in names for process in self.seen if f"-{process.pid}-" in name]
@@ -82,6 +86,26 @@ class Started:
 
 def saved_samples(folder: Path) -> int:
     return max((int(path.name.partition("-")[2]) for path in (folder / "checkpoints").glob("0*")), default=0)
+
+
+@contextmanager
+def interrupted_once(condition: Callable[[], object]) -> Iterator[None]:
+    """Presses Ctrl+C in this process once a condition holds."""
+    over = threading.Event()
+
+    def press() -> None:
+        while not condition():
+            if over.wait(0.05):
+                return
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from trainer.convert import __main__ as convert
 from trainer.demos import __main__ as demos
 from trainer.evaluate import __main__ as evaluate
 from trainer.record import __main__ as record
-from trainer.runtime.run_lock import occupied
+from trainer.runtime.run_lock import run_lock
 
 CARTPOLE = behavior_spec(GymEnv("CartPole-v1").make(), "CartPole-v1").to_dict()
 NO_URLS = "linux_url: , darwin_url: , win_url: "
@@ -161,9 +161,9 @@ COMMANDS = [
     (demos, f"show {MADE}cut.demo", f"{MADE}cut.demo: it ends in record 24 of 24"),
     (demos, f"show {MADE}notes", f"{MADE}notes is not a .demo file"),
     (convert, f"{MADE}gone.yaml", f"{MADE}gone.yaml cannot be read (No such file or directory)"),
-    (convert, f"{MADE}none.yaml", f"{MADE}none.yaml is no valid YAML: while parsing"),
+    (convert, f"{MADE}none.yaml", f"{MADE}none.yaml is not valid YAML: while parsing"),
     (convert, f"{MADE}list.yaml", f"{MADE}list.yaml holds no keys, such as behaviors"),
-    (convert, f"{MADE}tag.yaml", f"{MADE}tag.yaml is no valid YAML: could not determine a constructor for the tag"),
+    (convert, f"{MADE}tag.yaml", f"{MADE}tag.yaml is not valid YAML: could not determine a constructor for the tag"),
     (convert, f"{MADE}latin.yaml", f"{MADE}latin.yaml is not written in UTF-8"),
     (convert, f"{MADE}old.yaml", "is written in the format before ML-Agents' release 3"),
     (convert, f"{MADE}wrong.yaml", "batch_sise"),
@@ -195,8 +195,8 @@ def test_files_that_a_command_cannot_use_are_refused(refused_there, command, lin
 
 def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     folder = a_run(tmp_path / "run", CARTPOLE)
-    code = "import sys; from pathlib import Path; from trainer.runtime.run_lock import occupied\n"
-    code += "with occupied(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from trainer.runtime.run_lock import run_lock\n"
+    code += "with run_lock(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     environment = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
     other = subprocess.Popen(
         [sys.executable, "-c", code, folder], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -208,7 +208,7 @@ def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     finally:
         other.kill()
         other.communicate()
-    with occupied(folder):  # a kill leaves nothing behind
+    with run_lock(folder):  # a kill leaves nothing behind
         pass
 
 

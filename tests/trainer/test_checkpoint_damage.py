@@ -20,7 +20,7 @@ from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from trainer.checkpoint import CheckpointStore, DamagedCheckpoint
 from trainer.config.schema import Which
-from trainer.evaluate.__main__ import load_checkpoint
+from trainer.saved_policy import load_checkpoint
 
 SPEC = BehaviorSpec("Toy/v0", (ObservationSpec("x", (2,), "float32"),), branches=(3,))
 FILES = ["tensors.safetensors", "state.json", "manifest.json", "replay-0-000000.safetensors"]

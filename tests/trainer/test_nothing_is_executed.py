@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ["algorithms", "buffers", "envs", "trainer"]
+PACKAGES = ["algorithms", "buffers", "envs", "outstep", "trainer"]
 MAKES_CODE = {
     *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "marshal.load", "shelve.open"),
     *("torch.load", "torch.jit.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
@@ -17,13 +17,22 @@ MAKES_CODE = {
 OURS = {("envs/process/messages.py", "pickle.loads")}
 """Over a socket pair between a process and its own child, which has no name that anybody could connect to."""
 
-IMPORTS = {"importlib.import_module", "imported", "load_env_creator", "__import__", "hydra.utils.get_class"}
+IMPORTS = {
+    "importlib.import_module",
+    "imported",
+    "imported_module",
+    "loader.exec_module",
+    "load_env_creator",
+    "__import__",
+    "hydra.utils.get_class",
+}
 """What turns a name into code."""
 NAMED_BY_THE_USER = {
     "algorithms/base.py",  # algorithm.path
     "algorithms/networks/custom.py",  # algorithm.network.custom
     "envs/gym/adapter.py",  # env.id, env.wrappers
     "envs/imports.py",
+    "envs/own_folders.py",  # the user's own __init__.py
     "envs/unity/channels.py",  # env.channels
     "envs/unity/protocol/messages.py",  # the modules of mlagents-envs
     "trainer/record/__main__.py",  # player

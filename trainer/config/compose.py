@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -22,29 +23,27 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from algorithms.settings import CustomSettings, PPOSettings, SACSettings
+from algorithms.registry import ALGORITHMS, algorithm_settings
+from algorithms.rewards.registry import REWARDS, default_rewards, signal_settings
+from algorithms.rewards.settings import CustomSignalSettings
+from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.errors import misused, refusal, unknown_key
+from trainer.config.files import resolve_files
 from trainer.config.schema import (
     BehaviorConfig,
     EvaluateConfig,
-    GymConfig,
     RecordConfig,
     ReportConfig,
     TrainConfig,
-    UnityConfig,
 )
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """Where the YAML files lie: beside this package, whatever the working directory holds."""
-ALGORITHMS: dict[str, type] = {"ppo": PPOSettings, "sac": SACSettings, "custom": CustomSettings}
-"""The settings of each algorithm, by the `name` that they bear."""
-ENVS: dict[str, type] = {"gym": GymConfig, "unity": UnityConfig}
-"""The schema of each kind of environment."""
 MAY_DIFFER = (
     "stop",
     "checkpoint",
@@ -52,6 +51,7 @@ MAY_DIFFER = (
     "env.instances",
     "env.min_instances",
     "run.log_seconds",
+    "run.loggers",
     "run.picture_minutes",
     "run.profile",
     "resume",
@@ -126,7 +126,8 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
     with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        # The kind, from which the schema of `env` follows when it is read.
+        file.write(OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}})))
         file.flush()
         os.fsync(file.fileno())  # checkpoints that outlast a power cut are of no use without
 
@@ -155,8 +156,13 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
             return _resumed(os.path.expanduser(str(resume)), parsed)
         kept = _of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra.compose(config_name, composed, return_hydra_config=True)
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                node = hydra.compose(config_name, composed, return_hydra_config=True)
+        except MissingConfigException as error:
+            if not _register_kind(error):
+                raise
+            return _compose([_readable(override, schema) for override in overrides], schema, config_name)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         OmegaConf.set_struct(node, False)
         del node["hydra"]
@@ -166,9 +172,10 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str) -> DictCo
             and os.path.isdir(folder := os.path.expanduser(str(node[key])))
         ):  # else the command says what is missing
             node.env = _env_of(folder, kept)
-        _refuse_unknown_keys(node)
+        resolve_files(node)
         if schema is TrainConfig:
-            node.behaviors = _typed_behaviors(node)
+            _type_algorithms(node)
+        _refuse_unknown_keys(node)
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str):
                 OmegaConf.update(node, key, os.path.expanduser(value))
@@ -194,34 +201,61 @@ def _env_of(folder: str, overrides: list[Override]) -> DictConfig:
     return cast(DictConfig, node.env)
 
 
-def _typed_behaviors(node: DictConfig) -> DictConfig:
-    """The `behaviors` of a configuration, each whole: what it does not give is inherited, or another algorithm's own.
+def _type_algorithms(node: DictConfig) -> None:
+    """Gives all algorithms and reward signals of a configuration the settings classes that their names stand for.
+
+    Each of its `behaviors` is then whole: what it does not give is inherited, or another algorithm's own.
 
     Raises:
-        UserError: another algorithm's name that is none.
+        UserError: a name that stands for nothing.
         OmegaConfBaseException: unknown keys and wrong values, by their whole key.
     """
-    given = cast(dict[str, Any], OmegaConf.to_container(node.behaviors, resolve=True))
-    schema = OmegaConf.create({"behaviors": {}})
-    for name in given:
-        given[name] = _mapping(f"behaviors.{name}", given[name])
-        for key in given[name].keys() & {"algorithm", "reward"}:
-            given[name][key] = _mapping(f"behaviors.{name}.{key}", given[name][key])
-        chosen = given[name].get("algorithm", {}).get("name", node.algorithm.name)
-        if chosen not in ALGORITHMS:
-            raise UserError(f"behaviors.{name}.algorithm.name={chosen}: there is {', '.join(ALGORITHMS)}")
+    parts = {key: OmegaConf.to_container(node[key], resolve=True, enum_to_str=True) for key in _TYPED}
+    given = cast(dict[str, dict[str, Any]], parts)
+    behaviors = given.pop("behaviors")
+    schema = OmegaConf.create({"algorithm": _algorithm(given["algorithm"], "algorithm", None)})
+    schema.reward = _rewards(given["reward"], "reward", OmegaConf.create(default_rewards()))
+    top = OmegaConf.merge(schema, given)
+    whole = OmegaConf.create({"behaviors": {}})
+    for name in behaviors:
+        key = f"behaviors.{name}"
+        own = behaviors[name] = _mapping(key, behaviors[name])
+        for each in own.keys() & {"algorithm", "reward"}:
+            own[each] = _mapping(f"{key}.{each}", own[each])
         typed = _thawed(OmegaConf.structured(BehaviorConfig))
-        typed.algorithm = node.algorithm if chosen == node.algorithm.name else OmegaConf.structured(ALGORITHMS[chosen])
-        typed.reward = node.reward
-        schema.behaviors[name] = typed
-    return cast(DictConfig, OmegaConf.merge(schema, {"behaviors": given}).behaviors)
+        typed.algorithm = _algorithm(own.get("algorithm", {}), f"{key}.algorithm", top.algorithm)
+        typed.reward = _rewards(own.get("reward", {}), f"{key}.reward", top.reward)
+        whole.behaviors[name] = typed
+    node.algorithm, node.reward = top.algorithm, top.reward
+    node.behaviors = OmegaConf.merge(whole, {"behaviors": behaviors}).behaviors
+
+
+def _algorithm(given: dict[str, Any], key: str, inherited: DictConfig | None) -> DictConfig:
+    """The settings of the algorithm whose name was given; those that are inherited if it is the same."""
+    if inherited is not None and given.get("name", inherited.name) == inherited.name:
+        return inherited
+    typed = OmegaConf.structured(algorithm_settings(given["name"], f"{key}.name"))
+    typed.name = given["name"]
+    return cast(DictConfig, typed)
+
+
+def _rewards(given: dict[str, Any], key: str, inherited: DictConfig) -> DictConfig:
+    """The settings of all signals, those of a user's own with what was given to them in its place."""
+    rewards = OmegaConf.create({})
+    for name in [*map(str, inherited), *(name for name in given if name not in inherited)]:
+        own = given[name] = _mapping(f"{key}.{name}", given.get(name))
+        before = inherited.get(name, {})
+        rewards[name] = before or OmegaConf.structured(signal_settings(name, own, f"{key}.{name}"))
+        if "path" in {**before, **own}:
+            given[name] = CustomSignalSettings.gathered(own)
+    return rewards
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:
     """The keys that stand below `key`; a bare `key:` in YAML has none."""
     if value is None or isinstance(value, dict):
         return value or {}
-    hint = f"; {key}.name={value} chooses an algorithm" if value in ALGORITHMS else ""
+    hint = f"; {key}.name={value} chooses an algorithm" if value in ALGORITHMS.names() else ""
     raise UserError(f"{key}={value}: it holds keys of its own and takes no value{hint}")
 
 
@@ -249,6 +283,7 @@ def _resumed(folder: str, overrides: Sequence[Override]) -> DictConfig:
             before, given = saved.run.choices.get(key), override.value()
         else:
             OmegaConf.update(node, key, override.value())
+            resolve_files(node)
             before, given = OmegaConf.select(saved, key), OmegaConf.select(node, key)
             if key in _paths(TrainConfig) and isinstance(given, str):
                 given = os.path.expanduser(given)
@@ -279,10 +314,10 @@ def _saved(folder: str | Path) -> DictConfig:
     try:
         loaded = OmegaConf.load(path)
         schema = _thawed(OmegaConf.structured(TrainConfig))
-        schema.algorithm = OmegaConf.structured(ALGORITHMS[loaded.algorithm.name])
-        schema.env = OmegaConf.structured(ENVS["unity" if "executable" in loaded.env else "gym"])
+        kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
+        schema.env = OmegaConf.structured(find_kind(kind))
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
-        node.behaviors = _typed_behaviors(node)
+        _type_algorithms(node)
         return node
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, KeyError, AttributeError) as error:
         reason = refusal(error) if isinstance(error, OmegaConfBaseException) else " ".join(str(error).split())
@@ -292,10 +327,33 @@ def _saved(folder: str | Path) -> DictConfig:
 def _register(schema: type, config_name: str) -> None:
     store = ConfigStore.instance()
     store.store(name=f"{config_name}_schema", node=_thawed(OmegaConf.structured(schema)))
-    for name, settings in ALGORITHMS.items():
-        store.store(name=f"{name}_schema", node=settings)
-    for name, env in ENVS.items():
-        store.store(name=f"{name}_schema", node=env)
+    for name in ALGORITHMS.names():
+        # Those of installed packages are imported only if they are chosen.
+        known = name in ALGORITHMS.built_in()
+        store.store(group="algorithm", name=name, node=algorithm_settings(name) if known else {"name": name})
+    store.store(group="reward", name="extrinsic", node=default_rewards())
+    for name in BUILT_IN:
+        store.store(name=f"{name}_schema", node=find_kind(name))
+
+
+def _register_kind(error: MissingConfigException) -> bool:
+    """Makes the kind of environment that was asked for, and for which no file is there, a choice of the group `env`.
+
+    Returns:
+        Whether that is what was missing.
+
+    Raises:
+        UserError: it cannot be imported, or is no kind of environment.
+    """
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if group != "env" or (":" not in name and name not in ENVS.names()):
+        return False
+    _store_kind(name)
+    return True
+
+
+def _store_kind(name: str) -> None:
+    ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
 
 
 def _thawed(node: DictConfig) -> DictConfig:
@@ -319,7 +377,7 @@ def _readable(argument: str, schema: type) -> str:
             # Hydra reads backslashes as escapes only where a quote follows.
             value = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2].replace("'", "\\'"), value)
             value = f"'{value}'"
-    if any(f"{key}.".startswith(f"{k}.") for k in _keys_with(schema, lambda kind, _: get_origin(kind) is dict)):
+    if "." in key and any(f"{key}.".startswith(f"{k}.") for k in _open_keys(schema)):
         return f"++{key}={value}"
     return f"{plus}{key}={value}"
 
@@ -329,8 +387,16 @@ def _without_behavior(key: str) -> str:
     return re.sub(r"^behaviors\.[^.]+\.", "", key)
 
 
+@cache
 def _paths(schema: type) -> list[str]:
+    """Dotted keys of the schema's fields that take any string."""
     return _keys_with(schema, lambda _, field: "path" in field.metadata)
+
+
+@cache
+def _open_keys(schema: type) -> list[str]:
+    """Dotted keys below which any key may be given; those of algorithms are typed once their names are known."""
+    return [*_keys_with(schema, lambda kind, _: get_origin(kind) is dict), *_TYPED]
 
 
 def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
@@ -342,12 +408,20 @@ def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
         if wanted(kind, field):
             keys.append(field.name)
         if schema is TrainConfig and field.name == "algorithm":  # typed once its `name` is known
-            keys += [f"algorithm.{key}" for each in ALGORITHMS.values() for key in _keys_with(each, wanted)]
+            found = [algorithm_settings(name) for name in ALGORITHMS.built_in()]
+            keys += [f"algorithm.{key}" for each in found for key in _keys_with(each, wanted)]
+        if schema is TrainConfig and field.name == "reward":
+            signals = {name: REWARDS.find(name, "reward") for name in REWARDS.built_in()}
+            keys += [f"reward.{name}.{key}" for name, each in signals.items() for key in _keys_with(each, wanted)]
         for inner in get_args(kind) or (kind,):  # also within an Optional
             if is_dataclass(inner):
                 kinds_of_it = (cast(type, inner), *cast(type, inner).__subclasses__())
                 keys += [f"{field.name}.{key}" for each in kinds_of_it for key in _keys_with(each, wanted)]
     return keys
+
+
+_TYPED = ("algorithm", "reward", "behaviors")
+"""Where algorithms and reward signals stand."""
 
 
 def _sweep(overrides: list[str]) -> list[list[str]]:
@@ -377,6 +451,9 @@ def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
 def _show(argv: list[str], schema: type, config_name: str) -> int:
     """Lets Hydra answer one of its own flags, which end without a run."""
     _register(schema, config_name)
+    for word in argv:
+        if word.startswith("env=") and ":" in word:
+            _store_kind(word[len("env=") :])
     saved = sys.argv
     sys.argv = [saved[0], *argv]
     try:

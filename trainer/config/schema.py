@@ -11,13 +11,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from algorithms.settings import AlgorithmSettings, RewardSettings
-from envs.config import path_field
+from algorithms.rewards.registry import RewardSettings
+from algorithms.settings import AlgorithmSettings
+from envs.config import EnvConfig, path_field
 from envs.spec import UserError
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
-Stepping = Enum("Stepping", ["async", "lockstep"])
-"""`async`: no instance waits for another. `lockstep`: all step together, for comparison."""
 Mode = Enum("Mode", ["async", "inline"])
 """`async`: collector and learner in processes of their own. `inline`: in one, in a fixed order, reproducible."""
 Device = Enum("Device", ["auto", "cpu", "cuda"])
@@ -29,88 +28,14 @@ DEFAULT_BEHAVIOR = "default"
 """The entry of `behaviors` that serves all that are not named."""
 
 
-@dataclass
-class EnvConfig:
-    """The environment and how its instances are stepped: what all kinds of them have in common."""
-
-    # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
-
-    instances: int = 16
-    """Running environments. More: more samples a second, until cores run out."""
-    time_scale: float = 20.0
-    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
-    stepping: Stepping = Stepping["async"]
-    """`async` or `lockstep`."""
-    step_timeout: float = 60.0
-    """Seconds after which an instance that does not answer is restarted."""
-    restarts: int = 10
-    """Restarts that each instance may have at once; one more comes back every ten minutes."""
-    min_instances: int = 1
-    """One that needs more restarts is left out as long as so many others live; else the run ends."""
-
-
-@dataclass
-class GymConfig(EnvConfig):
-    """A Gymnasium environment."""
-
-    id: str = MISSING
-    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment."""
-    wrappers: list[Any] = field(default_factory=list)
-    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
-    workers: int | None = None
-    """Processes that host the instances; null = chosen from how long a step takes."""
-
-
-@dataclass
-class UnityConfig(EnvConfig):
-    """Unity players. At most one of `executable`, `registry` and `player`; without any, the Editor is waited for."""
-
-    instances: int = 1
-    """Running players. More: more samples a second, until cores run out. The Editor is one."""
-    executable: str | None = path_field()
-    """Path of a build."""
-    registry: str | None = None
-    """Name of a build in ML-Agents' registry, which is downloaded once."""
-    manifest: str | None = path_field()
-    """A registry file of one's own, in place of ML-Agents'."""
-    player: str | None = path_field()
-    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`."""
-    args: list[str] = field(default_factory=list)
-    """Further arguments of the player's command line."""
-    no_graphics: bool = False
-    """Whether players draw nothing. Visual observations need graphics."""
-    port: int = 5004
-    """Where the Editor is waited for."""
-    num_areas: int = 1
-    """Copies of the training area that each player is asked for."""
-    connect_timeout: float = 60.0
-    """Seconds that a player has to connect and to send its first agents."""
-    width: int = 84
-    """Pixels of the player's window."""
-    height: int = 84
-    """Pixels of the player's window."""
-    quality_level: int = 5
-    """Unity's quality level: 0 is the fastest."""
-    target_frame_rate: int = -1
-    """Frames a second that the player aims for; -1 = as many as it can."""
-    capture_frame_rate: int = 60
-    """Frames a second of game time; 0 = as real time goes."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
-    channels: list[str] = field(default_factory=list)
-    """Side channels of one's own: import paths (`package.module:Class`)."""
-
-
 @dataclass(frozen=True)
 class BehaviorConfig:
     """What is set for one behavior. What is not given is inherited."""
 
     algorithm: Any = MISSING
     """`AlgorithmSettings`, from the top level's, or from the defaults of another algorithm if `name` says so."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    """From the top level's."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """From the top level's, by the name of each signal."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +49,11 @@ class RunConfig:
     mode: Mode = Mode["async"]
     """`async` or `inline`."""
     log_seconds: float = 10.0
-    """Seconds between two lines of progress and two points in TensorBoard."""
+    """Seconds between two lines of progress and two points of each metric."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go: `tensorboard`, or writers of one's own (`package.module:Class`); [] = only `train.log`."""
     picture_minutes: float = 5.0
-    """Minutes between two pictures of play in TensorBoard; 0 = none."""
+    """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a short stretch of learner and collector is traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
@@ -175,14 +102,15 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`python -m trainer`."""
+    """`outstep train`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, basic, bubble_shooter, corridor, recall, unity. `GymConfig` or `UnityConfig`."""
+    """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
     algorithm: Any = MISSING
-    """Config group: ppo, sac, custom. `AlgorithmSettings`."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    """Config group: extrinsic."""
+    """Config group: ppo, sac, custom, and those of installed packages. `AlgorithmSettings`."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """Config group: extrinsic. By the name of each signal of `algorithms.rewards.registry`, its `SignalSettings`;
+    `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
     """By behavior, and `default` for all others, a `BehaviorConfig`; empty = the above serves every behavior."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -201,7 +129,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`python -m trainer.evaluate`."""
+    """`outstep evaluate`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -221,7 +149,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """`python -m trainer.report`."""
+    """`outstep report`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -231,7 +159,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """`python -m trainer.export`."""
+    """`outstep export`."""
 
     run: str = field(default=MISSING, metadata={"path": True})
     """Folder of the run."""
@@ -243,7 +171,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """`python -m trainer.serve`."""
+    """`outstep serve`."""
 
     model: str = field(default=MISSING, metadata={"path": True})
     """The `.onnx` file that `trainer.export` wrote."""
@@ -259,7 +187,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """`python -m trainer.sagemaker train`."""
+    """`outstep sagemaker train`."""
 
     image: str = MISSING
     """Address of our image in ECR."""
@@ -289,7 +217,7 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """`python -m trainer.sagemaker deploy`."""
+    """`outstep sagemaker deploy`."""
 
     job: str = MISSING
     """The training job whose model it serves."""
@@ -303,7 +231,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """`python -m trainer.record`."""
+    """`outstep record`."""
 
     env: EnvConfig | None = None
     """Config group; null = that of the run that plays. Gymnasium: one instance, which does not wait."""

@@ -1,1 +1,1 @@
-"""`python -m trainer.container`: the entry point of a managed container."""
+"""`outstep container`: the entry point of a managed container."""

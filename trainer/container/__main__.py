@@ -1,10 +1,10 @@
-"""`python -m trainer.container train|serve`: what a managed container runs, after SageMaker's contract.
+"""`outstep container train|serve`: what a managed container runs, by SageMaker's contract.
 
-`train` takes hyperparameters as overrides of `python -m trainer`, trains in a folder that outlives the machine, goes on
-if that holds a checkpoint, and hands over models; `serve` answers by the one model that is there. All of it lies below
-`/opt/ml`, or where the environment variable `OUTSTEP_ML_ROOT` says.
+`train` takes hyperparameters as overrides of `outstep train`, trains in a folder that outlives the machine, resumes
+if that holds a checkpoint, and hands over models; `serve` serves the one model that is there. All files lie below
+`/opt/ml`, or the folder in the environment variable `OUTSTEP_ML_ROOT`.
 
-Exit statuses are those of `python -m trainer` and `trainer.serve`. Why a training failed stands in `output/failure`.
+Exit statuses are those of `outstep train` and `trainer.serve`. Why a training failed stands in `output/failure`.
 """
 
 from __future__ import annotations
@@ -25,37 +25,40 @@ from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
-from trainer.config.schema import TrainConfig, UnityConfig
-from trainer.export.__main__ import SUFFIX
+from trainer.config.schema import TrainConfig
+from trainer.export.model_file import SUFFIX
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
 from trainer.serve.__main__ import main as serve
 
 METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "samples", "samples_per_second")}
-"""Regular expressions that find what `train` tells on stdout, once a logging interval and at the end."""
+"""Regular expressions for the metrics that `train` prints, once a logging interval and at the end."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Trains or serves as a managed container does, after SageMaker's contract.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
-    # Until a run or a server answers it: the first process of a container is not ended by what it does not answer.
+    # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
     signal.signal(signal.SIGTERM, _leave)
     try:
         if list(words) == ["train"]:
             return _train(root)
         if list(words) == ["serve"]:
             return _serve(root)
-        raise UserError(f"{' '.join(words) or 'nothing'} was asked for: say train or serve")
+        raise UserError(f"{' '.join(words) or 'nothing'} was asked for: give train or serve")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before a run answers signals itself
+    except KeyboardInterrupt:  # before a run handles signals itself
         return 130
 
 
 def check_hyperparameters(names: Iterable[str]) -> None:
-    """Refuses what the container decides.
+    """Refuses hyperparameters that the container sets itself.
 
     Raises:
         UserError: the name of one that may not be given.
@@ -94,10 +97,10 @@ def _run(root: Path) -> int:
         status = start(config)
     finally:
         log.removeHandler(lines)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes a moment
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes a moment
         _hand_over(run, root)
-    if (told := run / "summary.json").exists():
-        summary = json.loads(told.read_text(encoding="utf-8"))
+    if (file := run / "summary.json").exists():
+        summary = json.loads(file.read_text(encoding="utf-8"))
         _print_metrics(summary["samples"], summary["samples_per_second"], summary["episode_reward_mean"])
     return status
 
@@ -116,7 +119,7 @@ def _serve(root: Path) -> int:
 
 
 def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> TrainConfig:
-    """What is to be trained: a new run, or how one goes on that has a checkpoint."""
+    """Returns the configuration of a new run, or of the one to resume if there is a checkpoint."""
     given = _json(root / "input" / "config" / "hyperparameters.json")
     given.pop("_tuning_objective_metric", None)  # which a tuning job adds
     check_hyperparameters(given)
@@ -128,56 +131,14 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
     if CheckpointStore(run / "checkpoints").latest() is not None:
         words.append(f"resume={run}")
     else:
-        (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins anew
+        (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins again
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")
-    if isinstance(config.env, UnityConfig):
-        config = replace(config, env=_with_game(config.env, channels))
-    return config
-
-
-def _with_game(env: UnityConfig, channels: Mapping[str, Path]) -> UnityConfig:
-    """`env` with the executable of the game that a channel holds; storage has no permissions, so they are given here.
-
-    Raises:
-        UserError: there is none, or several; or it cannot be made executable.
-    """
-    if env.registry is not None or env.player is not None:
-        return env
-    game = _only_game(channels) if env.executable is None else Path(env.executable)
-    try:
-        if game.is_file() and not os.access(game, os.X_OK):
-            game.chmod(game.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UserError(f"{game} cannot be made executable ({error.strerror}): let its channel come by File") from error
-    return replace(env, executable=str(game))
-
-
-def _only_game(channels: Mapping[str, Path]) -> Path:
-    games = [game for folder in channels.values() for game in _games(folder)]
-    if len(games) == 1:
-        return games[0]
-    if games:
-        raise UserError(f"there are several games, choose one with env.executable=: {', '.join(map(str, games))}")
-    looked = ", ".join(map(str, channels.values())) or "there is no channel"
-    raise UserError(
-        f"env=unity, but no channel holds a game for Linux ({looked}): put the build, Game.x86_64 with its folder "
-        "Game_Data, into one"
-    )
-
-
-def _games(folder: Path) -> list[Path]:
-    """Executables of Unity builds for Linux below `folder`: `Game.x86_64`, or `Game` beside a folder `Game_Data`."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and (file.suffix == ".x86_64" or (not file.suffix and file.with_name(f"{file.name}_Data").is_dir()))
-    )
+    return replace(config, env=config.env.with_files(channels))
 
 
 def _channels(root: Path) -> dict[str, Path]:
-    """The folders of data, by the environment variable `SM_CHANNEL_<NAME>` that says, from now on, where each lies."""
+    """Returns the folders of data by environment variable, `SM_CHANNEL_<NAME>`, and sets these variables."""
     for name, each in _json(root / "input" / "config" / "inputdataconfig.json").items():
         if each.get("TrainingInputMode") == "Pipe":
             raise UserError(f"channel {name} comes by Pipe, but a run needs files: let it come by File")
@@ -195,7 +156,7 @@ def _check_hosts(root: Path) -> None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is none."""
+    """Returns the object in a file; empty if there is none."""
     if not file.exists():
         return {}
     try:
@@ -208,7 +169,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _hand_over(run: Path, root: Path) -> None:
-    """Copies models, and what the run tells of itself, to where they are collected."""
+    """Copies models, and the run's logs and metrics, to where they are collected."""
     if not run.is_dir():
         return
     (root / "model").mkdir(parents=True, exist_ok=True)

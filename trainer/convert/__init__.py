@@ -1,1 +1,1 @@
-"""`python -m trainer.convert`: an ML-Agents YAML becomes an experiment."""
+"""`outstep convert`: an ML-Agents YAML becomes an experiment."""

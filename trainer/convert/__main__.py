@@ -1,6 +1,6 @@
-"""`python -m trainer.convert trainer_config.yaml`: an ML-Agents trainer YAML becomes an experiment of ours.
+"""`outstep convert trainer_config.yaml`: an ML-Agents trainer YAML becomes an experiment of ours.
 
-Every key is converted, or told of with what to do in its place. ML-Agents' defaults that are not ours are written out:
+Every key is converted, or reported with what to do instead. ML-Agents' defaults that are not ours are written out:
 a converted run means the same.
 """
 
@@ -20,7 +20,7 @@ from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import Left, mapping, number, read
 
-_USAGE = "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]"
+_USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
 _UNLIMITED_RESTARTS = 1_000_000
 _NO_NAME = r"[^A-Za-z0-9_-]"
 """What the name of an experiment may not hold, for Hydra."""
@@ -29,7 +29,10 @@ _VALUE = re.compile(r"[-\d_]*(e-?\d+)?|true|false|null|nan|-?inf", re.IGNORECASE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Converts the file that `argv` names, and prints where it went, what was left out, and how to train.
+    """Turns an ML-Agents YAML into an experiment of ours.
+
+    Prints the file written, what has no counterpart, and how to train. `argv` is the command line without the program's
+    name.
 
     Returns:
         The exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def convert(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[Left]]:
-    """The experiment that means what the ML-Agents trainer configuration `data` does, and what it lacks of it.
+    """Converts the ML-Agents trainer configuration `data` to an experiment; returns it, and what has no counterpart.
 
     Args:
         data: The YAML's contents.
@@ -75,7 +78,7 @@ _ORDER = ("defaults", "env", "algorithm", "reward", "behaviors", "run", "stop", 
 
 
 def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """What the file says about players and the run itself."""
+    """Converts what the file says about players and the run itself."""
     env = read(file.get("env_settings"), "env_settings", keys.ENV, left)
     seed = env.pop("seed", None)
     if env.get("max_lifetime_restarts") == -1:
@@ -121,7 +124,7 @@ def _device(device: str, left: list[Left]) -> str:
 
 
 def _parameter(value: Any, where: str, left: list[Left]) -> Any:
-    """An environment parameter: a number, or how it is drawn."""
+    """Returns an environment parameter: a number, or how it is drawn."""
     if not isinstance(value, Mapping):
         return number(value, where)
     if "curriculum" in value:
@@ -142,7 +145,9 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
     ranges = values["intervals"] if kind == "multirangeuniform" else [(values["min_value"], values["max_value"])]
     for low, high in ranges:
         if low > high:
-            raise UserError(f"{where}.sampler_parameters: {low:g} to {high:g} is no range: the smaller end comes first")
+            raise UserError(
+                f"{where}.sampler_parameters: {low:g} to {high:g} is not a range: the smaller end comes first"
+            )
     if kind == "uniform":
         return {"sampler": "uniform", "min": values["min_value"], "max": values["max_value"]}
     return {"sampler": "multi_range", "intervals": values["intervals"]}
@@ -161,7 +166,7 @@ def _refuse_old_format(data: Mapping[str, Any]) -> None:
 
 
 def _arguments(argv: Sequence[str]) -> tuple[Path, str | None]:
-    """The file to convert, and what `to=` says."""
+    """Returns the file to convert, and what `to=` says."""
     targets = [argument[len("to=") :] for argument in argv if argument.startswith("to=")]
     sources = [argument for argument in argv if not argument.startswith("to=")]
     if len(sources) != 1 or len(targets) > 1 or sources[0].startswith("-"):
@@ -170,7 +175,7 @@ def _arguments(argv: Sequence[str]) -> tuple[Path, str | None]:
 
 
 def _target(source: Path, to: str | None) -> Path:
-    """Where the experiment goes."""
+    """Returns the file to which the experiment goes."""
     target = Path(to or f"experiment/{re.sub(_NO_NAME, '_', source.stem)}.yaml").expanduser()
     named = not re.search(_NO_NAME, target.stem) and not _VALUE.fullmatch(target.stem)
     if not named or target.suffix != ".yaml" or target.parent.name != "experiment":
@@ -188,8 +193,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a YAML file of ML-Agents") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not written in UTF-8: save it so") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that there are not
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that do not exist
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
         raise UserError(f"{path} holds no keys, such as behaviors: give a YAML file of ML-Agents")
     return mapping(data, str(path))
@@ -198,9 +203,9 @@ def _load(path: Path) -> dict[str, Any]:
 def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, source: Path) -> None:
     if (CONF / "experiment" / target.name).exists():
         raise UserError(f"an experiment {target.stem} is there already: name another, to=experiment/name.yaml")
-    told = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
+    notes = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
     head = f"# @package _global_\n# Converted from ML-Agents' {source.name}.\n"
-    head += "".join(["# What has no exact counterpart:\n", *told] if told else [])
+    head += "".join(["# What has no exact counterpart:\n", *notes] if notes else [])
     body = yaml.dump(dict(experiment), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +219,7 @@ def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, so
         ) from error
 
 
-# Writes lists of plain values on one line, and equal ones anew. Made by call, as `yaml` has no types to derive from.
+# Writes lists of plain values on one line, and never as references. Made by call: `yaml` has no types to derive from.
 _Dumper: Any = type("_Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
 _Dumper.add_representer(
     list,
@@ -229,7 +234,7 @@ def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -
     if left:
         lines += ["", "what has no exact counterpart, and what to do:"]
         lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
-    command = f"python -m trainer --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
+    command = f"outstep train --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
     if "executable" not in experiment.get("env", {}):
         lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
         command += " env.executable=..."

@@ -14,13 +14,13 @@ from trainer.convert.signals import NOVELTY, novelty, read_novelty
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """What `default_settings` and `behaviors` of the `file` ask for, as groups of an experiment.
+    """Converts `default_settings` and `behaviors` of the `file` to groups of an experiment.
 
     The first of them stands at the top level, whose values the others inherit. What has no counterpart is appended to
     `left`.
 
     Raises:
-        UserError: what `trainer.convert.convert` raises of behaviors.
+        UserError: as `trainer.convert.__main__.convert`, as far as behaviors are concerned.
     """
     entries: dict[str, dict[str, Any]] = {}
     if "default_settings" in file:
@@ -58,7 +58,7 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
 
 
 def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """A behavior's values in ML-Agents' words, on top of those of `default_settings`."""
+    """Returns a behavior's values in ML-Agents' words, on top of those of `default_settings`."""
     own = read(data, where, keys.BEHAVIOR, left)
     if "self_play" in own:
         raise UserError(f"{where}.self_play is not supported yet: remove it, and one policy learns as all its teams")
@@ -93,7 +93,7 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
 
 
 def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """What is asked for, by name, on top of the signals of `default_settings`."""
+    """Returns the reward signals by name, on top of those of `default_settings`."""
     signals = mapping(data, where)
     for name in signals:
         if name not in keys.SIGNALS:
@@ -117,7 +117,7 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
 
 
 def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Settings of the algorithm, always the same keys for the same one."""
+    """Returns settings of the algorithm, always the same keys for the same one."""
     signals, where = entry["signals"], _where(behavior)
     return {
         "name": entry["trainer_type"],
@@ -183,7 +183,7 @@ def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
 def _reward(
     behavior: str, entry: Mapping[str, Any], discount: float, asked: list[str], left: list[Left]
 ) -> dict[str, Any]:
-    """Settings of the rewards, of novelty those that any behavior has `asked` for."""
+    """Returns the settings of the rewards; of curiosity and RND only those that any behavior has `asked` for."""
     extrinsic, where = entry["signals"].get("extrinsic", {"strength": 0.0}), _where(behavior)
     return {
         "extrinsic": {"strength": extrinsic["strength"]},
@@ -197,20 +197,20 @@ def _where(behavior: str) -> str:
 
 
 def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """What a behavior's algorithm sets: all if it is another than the top level's, else what differs from that."""
+    """Returns the settings of a behavior's algorithm that differ from the top level's; all of another algorithm."""
     if own["name"] != first["name"]:
         return _without_nulls(own)
     return {key: value for key, value in own.items() if value != first[key]}
 
 
 def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null, and without groups that hold nothing else."""
+    """Returns the tree without what is null, and without groups that hold nothing else."""
     kept = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def _tell_of_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
-    """What several behaviors have each for itself there, and together here."""
+    """Merges what ML-Agents has for each behavior and Outstep for all of them together."""
     steps = {behavior: entry["max_steps"] for behavior, entry in entries.items()}
     if len(steps) > 1:
         remedy = (

@@ -15,7 +15,7 @@ from trainer.convert.signals import learned, read_learned
 
 
 def read_gail(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """GAIL's values, on top of those of `default_settings`.
+    """Returns GAIL's values, on top of those of `default_settings`.
 
     Raises:
         UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
@@ -27,7 +27,7 @@ def read_gail(data: Any, where: str, default: Mapping[str, Any] | None, left: li
 
 
 def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """Values of `behavioral_cloning`, on top of those of `default_settings`.
+    """Returns values of `behavioral_cloning`, on top of those of `default_settings`.
 
     Raises:
         UserError: as `read_gail`.
@@ -43,7 +43,7 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
 
 
 def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
-    """Settings of `reward.gail`, always the same keys if there are demonstrations.
+    """Returns settings of `reward.gail`, always the same keys if there are demonstrations.
 
     Raises:
         UserError: as `trainer.convert.signals.learned`.
@@ -56,14 +56,14 @@ def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]
         **learned("gail", entry, where, discount, left),
         "reward_type": "positive",
         "use_actions": values["use_actions"],
-        # No keys there, but its constants: the largest reward is -log(1e-7).
+        # ML-Agents has no keys for these, but constants: the largest reward is -log(1e-7).
         "gradient_penalty": 10.0,
         "bound": 16.1,
     }
 
 
 def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of `algorithm.cloning`, always the same keys if there are demonstrations."""
+    """Returns settings of `algorithm.cloning`, always the same keys if there are demonstrations."""
     values = entry["cloning"]
     if values is None:
         return {"demos": None}
@@ -84,7 +84,7 @@ FOR_EVER = 10**12
 """More samples than any run has: over them, a weight that falls to 0 hardly falls."""
 _ABSORBING = (
     "what follows the end of an episode is judged like any other step, so that surviving earns nothing by itself; "
-    "reward/gail and gail/* in TensorBoard tell how it goes"
+    "reward/gail and gail/* in TensorBoard show its progress"
 )
 _STRENGTH = (
     "strength is the weight of the cloning loss beside the algorithm's, not the learning rate of an optimizer of its "

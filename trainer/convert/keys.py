@@ -20,7 +20,7 @@ Kind = Enum("Kind", ["number", "count", "switch", "text", "words", "intervals", 
 
 
 class Left(NamedTuple):
-    """A key that was left out, or that does not mean quite the same here."""
+    """A key that was not converted, or that does not mean quite the same here."""
 
     key: str
     """Where it stands in the YAML, dotted."""
@@ -45,16 +45,16 @@ class Key:
     left: str | None = None
     """Remedy of a key that has no counterpart; None = it is converted."""
     moot: Any = False
-    """The value of a left key that asks for nothing, or for what happens here anyway: it need not be told of."""
+    """The value of a left key that asks for nothing, or for what happens here anyway: it need not be reported."""
 
 
 def read(data: object, where: str, keys: Mapping[str, Key], left: list[Left]) -> dict[str, Any]:
-    """The values of the mapping `data` as numbers, texts and so on, without those that are null.
+    """Returns the values of the mapping `data` as numbers, texts and so on, without those that are null.
 
     Keys that have no counterpart are appended to `left`, and are not in the result.
 
     Raises:
-        UserError: `data` is no mapping; a key that `keys` lacks; a value of another kind or out of range.
+        UserError: `data` is not a mapping; a key that `keys` lacks; a value of another kind or out of range.
     """
     values: dict[str, Any] = {}
     for name, given in mapping(data, where).items():
@@ -73,7 +73,7 @@ def read(data: object, where: str, keys: Mapping[str, Key], left: list[Left]) ->
 
 
 def mapping(data: object, where: str) -> dict[str, Any]:
-    """`data` with its keys as texts; nothing at all is an empty mapping. UserError if it is something else."""
+    """Returns `data` with its keys as texts; None is an empty mapping. UserError if it is something else."""
     if data is None:
         return {}
     if not isinstance(data, Mapping):
@@ -82,7 +82,7 @@ def mapping(data: object, where: str) -> dict[str, Any]:
 
 
 def number(value: object, where: str) -> float:
-    """`value` as a finite number. A text will do, as YAML 1.1 reads `5e5`, without a dot, as one."""
+    """Returns `value` as a finite number. A text is taken too: YAML 1.1 reads `5e5`, without a dot, as one."""
     try:
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -93,7 +93,7 @@ def number(value: object, where: str) -> float:
 
 
 def unknown(key: str, known: list[str]) -> UserError:
-    """That `key` (dotted) is none of ML-Agents'; `known` are those that may stand in its place."""
+    """Returns the error for a dotted `key` that ML-Agents does not have; `known` are those that it may be."""
     parent, dot, last = key.rpartition(".")
     close = difflib.get_close_matches(last, known, n=1)
     if close:
@@ -165,7 +165,7 @@ _POSITIVE = Key(Kind.number, above=0)
 _SCHEDULE = Key(Kind.text, choices=("linear", "constant"))
 _SHARE = Key(Kind.number, least=0, most=1)
 
-_UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts anew"
+_UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts from the beginning"
 _RESTARTS = "a player that keeps failing is restarted after longer and longer waits: nothing to do"
 
 FILE: dict[str, Key] = {
@@ -306,8 +306,8 @@ CHECKPOINT: dict[str, Key] = {
     "resume": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
     "load_model": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
     "force": _left(Kind.switch, "every run gets a folder of its own, none is written over: nothing to do"),
-    "train_model": _left(Kind.switch, "python -m trainer always trains: nothing to do", moot=True),
-    "inference": _left(Kind.switch, "a trained policy is played by python -m trainer.evaluate run=runs/... env=unity"),
+    "train_model": _left(Kind.switch, "outstep train always trains: nothing to do", moot=True),
+    "inference": _left(Kind.switch, "a trained policy is played by outstep evaluate run=runs/... env=unity"),
 }
 TORCH: dict[str, Key] = {"device": _TEXT}
 

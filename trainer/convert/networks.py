@@ -14,7 +14,7 @@ from trainer.convert.keys import Left, mapping, read
 
 
 def read_policy_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """A behavior's `network_settings`, on top of those of `default_settings`. UserError as of `read_network`."""
+    """Returns a behavior's `network_settings`, on top of `default_settings`. UserError as of `read_network`."""
     values, given = read_network(data, where, default, left), mapping(data, where)
     absent = [name for name in keys.ENCODER_TYPE if given.get(name) not in (None, *keys.ENCODERS)]
     left += [Left(f"{where}.{name}", given[name], _NO_ENCODER) for name in absent]
@@ -26,7 +26,7 @@ def read_policy_network(data: object, where: str, default: Mapping[str, Any], le
 
 
 def read_signal_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """The same of a reward signal, which has no memory. UserError as of `read_network`."""
+    """Returns the same of a reward signal, which has no memory. UserError as of `read_network`."""
     values, given = read_network(data, where, default, left), mapping(data, where)
     if given.get("memory") is not None:
         left.append(Left(f"{where}.memory", given["memory"], _NO_MEMORY))
@@ -34,7 +34,7 @@ def read_signal_network(data: object, where: str, default: Mapping[str, Any], le
 
 
 def read_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """All values of `network_settings`, on top of those of `default`.
+    """Returns all values of `network_settings`, on top of those of `default`.
 
     Raises:
         UserError: what `trainer.convert.keys.read` raises, or a memory of odd size.
@@ -50,7 +50,7 @@ def read_network(data: object, where: str, default: Mapping[str, Any], left: lis
 
 
 def network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings of `algorithm.network`, always the same keys but for what a memory is like.
+    """Returns settings of `algorithm.network`: always the same keys, except for those of a memory.
 
     Raises:
         UserError: sequences are longer than a batch.

@@ -20,7 +20,7 @@ NOVELTY = ("curiosity", "rnd")
 def read_novelty(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Values of curiosity or RND, on top of those of `default_settings`. UserError as of `read`."""
+    """Returns values of curiosity or RND, on top of those of `default_settings`. UserError as of `read`."""
     values = read_learned(name, data, where, default, left)
     left.append(Left(where, data, _SCALED))
     return values
@@ -29,7 +29,7 @@ def read_novelty(
 def read_learned(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Values of a signal with networks of its own, on top of those of `default_settings`. UserError as of `read`."""
+    """Returns values of a signal with networks of its own, on top of `default_settings`. UserError as of `read`."""
     own = read(data, where, keys.SIGNALS[name], left)
     base = default or keys.SIGNAL_DEFAULTS[name]
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
@@ -40,7 +40,7 @@ def read_learned(
 
 
 def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
-    """Settings of `reward.curiosity` or `reward.rnd`, always the same keys if it pays. UserError as of `learned`."""
+    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays. UserError as of `learned`."""
     if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
         return {"strength": 0.0}
     settings = learned(name, entry, where, discount, left)
@@ -48,7 +48,7 @@ def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, le
 
 
 def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
-    """The settings that all signals with networks of their own share.
+    """Returns the settings that all signals with networks of their own share.
 
     Raises:
         UserError: the `discount` is 1.

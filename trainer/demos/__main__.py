@@ -1,4 +1,4 @@
-"""`python -m trainer.demos show FILE…`: what `.demo` files hold."""
+"""`outstep demos show FILE…`: what `.demo` files hold."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ import numpy as np
 
 from envs.spec import UserError
 from envs.unity.demo.reader import Demo, read_demo
-from trainer.demos.load import find_demos
 from trainer.config.errors import misused
+from trainer.demos.load import find_demos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
-    parser = argparse.ArgumentParser("python -m trainer.demos", description="Looks into demonstrations.")
+    """Shows what demonstration files (.demo) hold.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
+    """
+    parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
     commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="tell what .demo files hold", description="Tells what .demo files hold.")
+    show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")
     show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")
     show.add_argument("--json", action="store_true", help="print a list of one object for each file")
     parser.error = show.error = misused  # type: ignore[method-assign]
-    told: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     try:
         args = parser.parse_args(argv)
         files = [file for given in args.file for file in find_demos(given, "file")]
         for file in files:
             about = describe(file, read_demo(file))
-            told.append(about)
+            described.append(about)
             if not args.json:
                 print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
     except UserError as error:
         print(f"error: {_shown(str(error))}", file=sys.stderr)
         return 2
     if args.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(described, indent=2))
     return 0
 
 
 def describe(file: Path, demo: Demo) -> dict[str, Any]:
-    """What is in a file, ready for JSON. Figures of episodes are None where there is none."""
+    """Returns what is in a file, ready for JSON. Figures of episodes are None where there is none."""
     lengths = [len(each.rewards) for each in demo.episodes]
     return {
         "file": str(file),
@@ -81,7 +84,7 @@ def _choices(demo: Demo) -> list[list[int]]:
 
 
 def _continuous(demo: Demo) -> list[dict[str, float]]:
-    """Mean and standard deviation of each continuous action."""
+    """Returns mean and standard deviation of each continuous action."""
     taken = [each.continuous for each in demo.episodes]
     if not taken:
         return []

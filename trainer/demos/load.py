@@ -1,4 +1,4 @@
-"""Finds demonstration files, and fits what they hold to a behavior.
+"""Finds demonstration files, and converts what they hold to the spec of a behavior.
 
 Shapes: T steps; A mask entries.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import demo_paths, memory_size
+from algorithms.rewards.registry import RewardSettings
+from algorithms.settings import AlgorithmSettings
 from buffers.demonstrations import demonstration_rows
 from buffers.rows import Rows
 from envs.spec import Array, BehaviorSpec, Demonstration, ObservationSpec, UserError
@@ -20,12 +21,21 @@ from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 
 Digests = Mapping[str, Sequence[Sequence[str]]]
-"""What a behavior learns from, as JSON holds it: by the key of a path, relative to the behavior's settings, the name
-and SHA-256 of each file."""
+"""The demonstrations of a behavior, as JSON: by the key of a path, relative to the behavior's settings, the name and
+SHA-256 of each file."""
+
+
+def demo_paths(algorithm: AlgorithmSettings, rewards: RewardSettings) -> dict[str, str]:
+    """Returns where demonstrations are taken from, by the keys that say so, relative to a behavior's settings."""
+    parts = {
+        **{f"reward.{name}": signal.demo_paths() for name, signal in rewards.items()},
+        "algorithm": algorithm.demo_paths(),
+    }
+    return {f"{part}.{key}": path for part, paths in parts.items() for key, path in paths.items() if path is not None}
 
 
 def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
-    """All that the behavior of `spec` learns from, by path, as `load_demonstrations` fits it; and what files that was.
+    """Returns the demonstrations for the behavior of `spec`, as rows by path, and the digests of their files.
 
     Raises:
         UserError: files are missing or damaged, or do not fit.
@@ -35,15 +45,15 @@ def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows]
     settings, _ = settings_of(config, spec.name)
     for path, key in demos_of(config, spec.name).items():
         demos = read_demos(path, key)
-        rows[path] = demonstration_rows(spec, _fit(demos, spec), memory_size(settings.network.memory))
+        rows[path] = demonstration_rows(spec, _fit(demos, spec), settings.network.memory.numbers)
         files[path] = [[str(file), demo.digest] for file, demo in demos]
     return rows, {key: files[path] for key, path in demo_paths(*settings_of(config, spec.name)).items()}
 
 
 def changed_demos(before: Digests, now: Digests) -> str | None:
-    """Words for what has changed since a run learned from `before`; None if nothing has.
+    """Returns a warning about demonstrations that have changed since a run learned from `before`; None if none has.
 
-    What the files are called does not matter; in which order they come does.
+    Their names do not matter, but their order does.
     """
     changed: set[str] = set()
     for key in before.keys() & now.keys():
@@ -55,13 +65,13 @@ def changed_demos(before: Digests, now: Digests) -> str | None:
     if not changed:
         return None
     return (
-        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with those that are there, "
+        f"The run's demonstrations have changed ({', '.join(sorted(changed))}): it goes on with the new ones, "
         "but not exactly as it would have"
     )
 
 
 def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
-    """The paths that `behavior`'s demonstrations are taken from, each with the whole key that first says so.
+    """Returns the paths of `behavior`'s demonstrations, each with the first key that names it.
 
     Raises:
         UserError: `behaviors` names others only.
@@ -75,7 +85,7 @@ def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
 
 
 def find_demos(path: str, key: str) -> list[Path]:
-    """The `.demo` files that `path` means, in the order of their names: a file, a folder's, or a pattern's (`*`, `?`).
+    """Returns the `.demo` files of `path`, sorted by name: a file, those of a folder, or of a pattern (`*`, `?`).
 
     Args:
         path: may begin with `~`.
@@ -107,7 +117,7 @@ def find_demos(path: str, key: str) -> list[Path]:
 
 
 def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
-    """The files that `path` means (see `find_demos`), with what they hold.
+    """Returns the files of `path` (see `find_demos`), with what they hold.
 
     Raises:
         UserError: there is none, one is damaged, or none holds a step.
@@ -120,7 +130,7 @@ def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
 
 
 def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonstration]:
-    """The episodes of all files that `path` means (see `find_demos`), as agents of `spec` would have played them.
+    """Returns the episodes of the files of `path` (see `find_demos`) as if agents of `spec` had played them.
 
     Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
     the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale;
@@ -192,14 +202,14 @@ def _fit_observation(values: Array, seen: ObservationSpec, spec: ObservationSpec
         of = "" if spec.scale == 1 else f" times {spec.scale:.4g}"
         raise UserError(
             f"{file} does not fit behavior {behavior!r}: its observation {seen.name!r} holds "
-            f"{float(values[bad][0]) * seen.scale:.6g}, which is none of the whole numbers from 0 to 255{of} that "
+            f"{float(values[bad][0]) * seen.scale:.6g}, which is not one of the whole numbers from 0 to 255{of} that "
             f"{spec.name!r} consists of"
         )
     return whole.astype(np.uint8)
 
 
 def _axes(seen: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """How an image's axes, behind that of steps, are put in order if only its channels stand elsewhere."""
+    """Returns the order of an image's axes, behind that of steps, if only its channels are in another place."""
     for axes in ((3, 1, 2), (2, 3, 1)):  # channels first; last
         if len(seen) == 3 and tuple(seen[axis - 1] for axis in axes) == wanted:
             return axes
@@ -211,8 +221,8 @@ def _kind(spec: ObservationSpec) -> str:
 
 
 def _how_to_record(file: Path) -> str:
-    return f"record it: python -m trainer.record env=... player=... to={file}"
+    return f"record it: outstep record env=... player=... to={file}"
 
 
 _ROUNDING = 1e-3
-"""How far a number may be from a whole one: files keep scaled integers as 32-bit floats."""
+"""How far a number may be from a whole one: files hold scaled integers as 32-bit floats."""

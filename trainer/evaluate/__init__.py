@@ -1,1 +1,1 @@
-"""`python -m trainer.evaluate`: plays episodes with a trained policy."""
+"""`outstep evaluate`: plays episodes with a trained policy."""

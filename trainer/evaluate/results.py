@@ -1,8 +1,8 @@
-"""What an evaluation leaves in a run's folder: figures of each episode, their means, and videos.
+"""The results of an evaluation in a run's folder: figures of each episode, their means, and videos.
 
 ```
 evaluation/deterministic/                    or sampled/: TensorBoard's events, a point for each evaluation
-evaluation/deterministic/<checkpoint>/       results.json, and episode-1.mp4, ... if it was filmed
+evaluation/deterministic/<checkpoint>/       results.json, and episode-1.mp4, ... with video=true
 ```
 """
 
@@ -22,20 +22,20 @@ RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
-class Episode:
+class PlayedEpisode:
     """One episode that was played."""
 
     behavior: str
     reward: float
     length: int
     metrics: dict[str, float]
-    """What its environment reported at its end."""
+    """The numbers that its environment reported at its end."""
     video: str | None = None
-    """Name of its file, beside `results.json`."""
+    """The name of its file, beside `results.json`."""
 
 
 class Figure(NamedTuple):
-    """A figure of several episodes."""
+    """A metric over several episodes."""
 
     mean: float
     min: float
@@ -49,7 +49,7 @@ class Evaluation:
     checkpoint: str
     """The name of its folder."""
     samples: int
-    """That it had learned from."""
+    """How many samples it had learned from."""
     deterministic: bool
     """Whether the likeliest actions were taken, or actions were drawn."""
     seed: int
@@ -57,7 +57,7 @@ class Evaluation:
     """ISO 8601, with the zone."""
     env: dict[str, Any]
     """The configuration of the environment that was played."""
-    episodes: list[Episode]
+    episodes: list[PlayedEpisode]
 
     @property
     def figures(self) -> dict[str, dict[str, Figure]]:
@@ -67,7 +67,7 @@ class Evaluation:
 
 
 def place_of(run: Path, deterministic: bool) -> Path:
-    """Where evaluations of a run lie, by how actions are chosen."""
+    """Returns the folder of a run's evaluations, by how actions were chosen."""
     return run / "evaluation" / ("deterministic" if deterministic else "sampled")
 
 
@@ -97,13 +97,13 @@ def save_evaluation(evaluation: Evaluation, run: Path, videos: Mapping[str, Path
 
 
 def load_evaluations(run: Path) -> list[tuple[Path, Evaluation]]:
-    """A run's evaluations and their folders, the newest first; what cannot be read is left out."""
+    """Returns a run's evaluations and their folders, the newest first; those that cannot be read are skipped."""
     found = []
     for file in run.glob(f"evaluation/*/[!.]*/{RESULTS}"):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             del content["figures"]  # they follow from the episodes
-            content["episodes"] = [Episode(**each) for each in content["episodes"]]
+            content["episodes"] = [PlayedEpisode(**each) for each in content["episodes"]]
             found.append((file.parent, Evaluation(**content)))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -111,7 +111,7 @@ def load_evaluations(run: Path) -> list[tuple[Path, Evaluation]]:
 
 
 def scalars(evaluation: Evaluation, named: bool) -> dict[str, float]:
-    """The figures by TensorBoard's names, those of a run's own curves for the means; with behaviors if `named`."""
+    """Returns the figures as metrics, their means by the names of a run's own; with behaviors if `named`."""
     points: dict[str, float] = {}
     for behavior, each in evaluation.figures.items():
         for name, figure in each.items():
@@ -120,7 +120,7 @@ def scalars(evaluation: Evaluation, named: bool) -> dict[str, float]:
     return points
 
 
-def _figures(episodes: Sequence[Episode]) -> dict[str, Figure]:
+def _figures(episodes: Sequence[PlayedEpisode]) -> dict[str, Figure]:
     values = {"reward": [each.reward for each in episodes], "length": [float(each.length) for each in episodes]}
     for name in sorted({name for each in episodes for name in each.metrics}):
         values[name] = [each.metrics[name] for each in episodes if name in each.metrics]

@@ -1,1 +1,1 @@
-"""`python -m trainer.export`: writes a trained policy as an ONNX model."""
+"""`outstep export`: writes a trained policy as an ONNX model."""

@@ -1,117 +1,30 @@
-"""`python -m trainer.export run=runs/… to=Snoopy.onnx`: a trained policy as a model that Unity opens.
+"""`outstep export run=runs/… to=Snoopy.onnx`: writes a trained policy as a model that Unity opens.
 
-`algorithms.onnx.contract` says what it takes and gives. A training run keeps models of its checkpoints itself.
+The inputs and outputs of a model are described in `algorithms.onnx.contract`. Training runs write models of their
+checkpoints themselves.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-import numpy as np
-
-from envs.spec import Array, BehaviorSpec, UserError
+from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.compose import load_config, run_command
-from trainer.config.schema import ExportConfig, TrainConfig, UnityConfig
-from trainer.evaluate.__main__ import load_checkpoint, trained_policy
-from trainer.serve.onnx_policy import Model
-
-if TYPE_CHECKING:
-    from algorithms.policy import Policy
-
-SUFFIX = ".onnx"
-TOLERANCE = 1e-5
-"""By how much a model's likeliest actions and its memory may differ from the policy's, relative to the largest feature
-where that is above 1: so float32 rounds."""
+from trainer.config.schema import ExportConfig
+from trainer.export.model_file import SUFFIX, exported_model, model_file, write_model
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
-    return run_command(sys.argv[1:] if argv is None else argv, ExportConfig, "export", _check, _export)
+    """Writes a trained policy as an ONNX model, which Unity opens.
 
-
-def exported_model(policy: Policy, config: TrainConfig) -> bytes:
-    """The model of a policy on the CPU, in a run of `config`; checked, where onnxruntime is there, by how it acts.
-
-    Raises:
-        UserError: it cannot be exported, or the model does not do what the policy does.
+    Runs the command line `argv` (without the program's name) and returns the exit status.
     """
-    from algorithms.onnx.build import build_model  # imports torch, which takes seconds
-
-    content: bytes = build_model(policy, channels_last=isinstance(config.env, UnityConfig)).SerializeToString()
-    if find_spec("onnxruntime") is not None:
-        _check_acts_alike(Model(content, f"the model of {policy.spec.name!r}"), policy)
-    return content
-
-
-def model_file(behavior: str) -> str:
-    """The name of a behavior's file; no two behaviors share one."""
-    return quote(behavior, safe=" +()") + SUFFIX
-
-
-def write_model(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".aside-{path.name}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
-
-
-def _check_acts_alike(model: Model, policy: Policy) -> None:
-    """Raises UserError if a model does not act as the policy does, on random decisions."""
-    rng = np.random.default_rng(0)
-    spec = policy.spec
-    for rows in (1, 16):
-        observations = [
-            rng.standard_normal((rows, *o.shape), np.float32)
-            if o.dtype == "float32"
-            else rng.integers(0, max(1, round(1 / o.scale)) + 1, (rows, *o.shape)).astype(np.uint8)
-            for o in spec.observations
-        ]
-        mask = rng.random((rows, sum(spec.branches))) < 0.5
-        memory = rng.uniform(-1, 1, (rows, policy.memory_size)).astype(np.float32)
-        difference = _difference(model, policy, observations, mask, memory)
-        if difference:
-            raise UserError(
-                f"the model of {spec.name!r} does not act as its policy does: of {rows} rows, {difference}. "
-                "If the network is your own, its forward may only depend on shapes by way of the tensors"
-            )
-
-
-def _difference(model: Model, policy: Policy, observations: Sequence[Array], mask: Array, memory: Array) -> str | None:
-    import torch
-
-    from algorithms.networks.distributions import FORBIDDEN
-
-    with torch.inference_mode():
-        inputs = policy.prepare([torch.from_numpy(x) for x in observations])
-        tolerance = TOLERANCE * max(1.0, float(policy.trunk(policy.encoder(inputs)).abs().max()))
-        features, after = policy.features(inputs, torch.from_numpy(memory))
-        distribution = policy.distribution(features, torch.from_numpy(mask))
-    for deterministic in (True, False):
-        chosen = model.act(observations, mask, memory, deterministic)
-        if not np.allclose(chosen.memory, after.numpy(), 0, tolerance):
-            return f"what it remembers differs by up to {np.abs(chosen.memory - after.numpy()).max():.2g}"
-        if distribution.continuous is not None:
-            likeliest = distribution.continuous.mode().clamp(-1, 1).numpy()
-            if deterministic and not np.allclose(chosen.continuous, likeliest, 0, tolerance):
-                return f"continuous actions differ by up to {np.abs(chosen.continuous - likeliest).max():.2g}"
-            if not (np.abs(chosen.continuous) <= 1).all():
-                return "drawn continuous actions leave -1 to 1"
-        if distribution.discrete is not None:
-            index = policy.branches.index(torch.from_numpy(chosen.discrete))
-            log_probs = distribution.discrete.log_probs
-            behind = log_probs.amax(-1) - log_probs.gather(-1, index[..., None])[..., 0]
-            # Of choices that are as good as equally likely either may be taken; a draw may be any that is allowed.
-            if not (behind <= (2 * tolerance if deterministic else -FORBIDDEN / 2)).all():
-                return "the likeliest choices differ" if deterministic else "draws are forbidden choices"
-    return None
+    return run_command(sys.argv[1:] if argv is None else argv, ExportConfig, "export", _check, _export)
 
 
 def _check(config: ExportConfig) -> None:
@@ -130,12 +43,12 @@ def _export(config: ExportConfig) -> int:
             raise UserError(f"to={config.to}: {path} cannot be written ({error.strerror}): name another") from error
         print(f"{path}: {behavior} of {checkpoint.path}")
     if find_spec("onnxruntime") is None:
-        print("Not tried against the policy: that takes onnxruntime (pip install 'outstep[serve]').")
+        print("Not compared with the policy: that needs onnxruntime (pip install 'outstep[serve]').")
     return 0
 
 
 def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
-    """By behavior, the file to write."""
+    """Returns the file to write for each behavior."""
     behaviors = sorted(checkpoint.state["behaviors"])
     to = Path(config.to)
     if to.suffix != SUFFIX:

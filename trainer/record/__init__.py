@@ -1,1 +1,1 @@
-"""`python -m trainer.record`: records demonstrations."""
+"""`outstep record`: records demonstrations."""

@@ -1,12 +1,11 @@
-"""`python -m trainer.record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
+"""`outstep record env=… player=… to=demos/x.demo`: records episodes as demonstrations.
 
-Exit statuses: 0 all went as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
-Whatever ends a recording, the file holds every episode that was played to its end.
+Exit statuses: 0 it ended as the player wanted; 2 bad input, with one message; 130 interrupted (Ctrl+C), 143 terminated.
+However a recording ends, the file holds every complete episode.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import random
@@ -23,22 +22,28 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, behavior_spec
+from envs.api import Setup
+from envs.config import EnvConfig
+from envs.gym.adapter import Env, GymEnv, behavior_spec
 from envs.gym.spaces import ActionCodec
+from envs.imports import imported
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
 from trainer.config.compose import load_config, run_command
 from trainer.config.errors import one_line
-from trainer.config.schema import EnvConfig, GymConfig, RecordConfig, TrainConfig
-from trainer.evaluate.__main__ import TrainedPlayer, load_checkpoint, trained_policy
-from trainer.record.episodes import Act, Moment, Player, Recorded, record_gym, record_players
+from trainer.config.schema import RecordConfig, TrainConfig
+from trainer.evaluate.play import Act, PolicyAgent
+from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, record_players
 from trainer.record.human import Person, check_window
-from trainer.runtime.env_factory import check_env, gym_env, make_manager
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Records the play of a bot, a person or a trained policy as demonstrations.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
 
 
@@ -58,9 +63,7 @@ def _check(config: RecordConfig) -> None:
     if run is not None:
         load_checkpoint(config.player)
     env = _env_of(config)
-    if env.instances < 1:
-        raise UserError(f"env.instances={env.instances} must be above 0")
-    if config.player in _OWN and not isinstance(env, GymConfig):
+    if config.player in _OWN and env.gym_env() is None:
         raise UserError(
             f"player={config.player} plays Gymnasium environments. In Unity a person is recorded in the Editor, by the "
             "component Demonstration Recorder of ML-Agents; here, give package.module:Name or the folder of a run"
@@ -69,7 +72,7 @@ def _check(config: RecordConfig) -> None:
         check_window()
     elif run is None and config.player != "bot":
         _factory(config.player)
-    check_env(env)
+    env.check()
 
 
 def _record(config: RecordConfig) -> int:
@@ -83,29 +86,29 @@ def _record(config: RecordConfig) -> int:
                 if writer is None:
                     writer = stack.enter_context(DemoWriter(to, recorded.spec, to.stem))
                 writer.add(recorded.demonstration)
-                _tell_episode(config, recorded, figures)
+                _print_episode(config, recorded, figures)
     except UserError:
         if figures["reward"]:
-            _tell_summary(config, figures, "ended by an error")
+            _print_summary(config, figures, "ended by an error")
         raise
-    _tell_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
+    _print_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
-def _tell_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
+def _print_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
     """Prints an episode's figures, and adds them to those of all."""
     rewards = recorded.demonstration.rewards
     now = {"reward": float(rewards.sum()), "length": float(len(rewards)), **recorded.metrics}
     for name, value in now.items():
         figures.setdefault(name, []).append(value)
-    told = "  ".join(f"{name} {value:.4g}" for name, value in now.items())
-    print(f"episode {len(figures['reward'])} of {config.episodes}  {told}", flush=True)
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in now.items())
+    print(f"episode {len(figures['reward'])} of {config.episodes}  {shown}", flush=True)
 
 
-def _tell_summary(config: RecordConfig, figures: dict[str, list[float]], why: str) -> None:
+def _print_summary(config: RecordConfig, figures: dict[str, list[float]], why: str) -> None:
     done = len(figures["reward"])
     if done < config.episodes:
-        what = "holds what was played to its end" if done else "was not written"
+        what = "holds the complete episodes" if done else "was not written"
         print(f"{why} after {done} of {config.episodes} episodes: {config.to} {what}")
     if done:
         means = ", ".join(f"{name} {np.mean(values):.4g}" for name, values in figures.items())
@@ -114,42 +117,43 @@ def _tell_summary(config: RecordConfig, figures: dict[str, list[float]], why: st
 
 @contextmanager
 def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Iterator[Recorded]]:
-    """The episodes as they are played; nothing has begun before the first is asked for."""
+    """Yields the episodes as they are played; nothing begins before the first is asked for."""
     env, player = _env_of(config), str(config.player)
     saved, rng = _run_of(player), random.Random(config.seed)
-    if isinstance(env, GymConfig):
+    gym = env.gym_env()
+    if gym is not None:
         with ExitStack() as stack:
-            made, spec = _make_gym(env, config, stack)
+            made, spec = _make_gym(gym, config, stack)
             who = _gym_player(config, made, spec, saved, rng, stopped)
             stack.callback(who.close)
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
     logs = Path(player if saved else "runs") / "players" / "recording"
-    with make_manager(env, config.seed, logs) as manager:
+    with env.make_manager(Setup(config.seed, logs)) as manager:
         manager.start()
-        make_act = partial(_players_act, config, saved, rng)
+        make_act = partial(_act_function, config, saved, rng)
         yield record_players(manager, make_act, config.episodes, stopped)
 
 
-def _make_gym(config: GymConfig, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
+def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
     """The environment, reset once, and its behavior."""
-    recipe, human = gym_env(config), record.player == "human"
+    human = record.player == "human"
     try:
-        env = recipe.make(render=human)
+        env = gym.make(render=human)
     except UserError:
         raise
     except Exception as error:
         pictures = " so that it renders pictures" if human else ""
-        raise UserError(f"environment {config.id!r} cannot be made{pictures}: {one_line(error)}") from error
+        raise UserError(f"environment {gym.id!r} cannot be made{pictures}: {one_line(error)}") from error
     stack.callback(env.close)
     if human and env.render_mode != "rgb_array":
-        raise UserError(f"player=human needs pictures, and {config.id!r} does not render rgb_array")
+        raise UserError(f"player=human needs pictures, and {gym.id!r} does not render rgb_array")
     try:
         _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
     except Exception as error:  # whatever its code does
-        raise UserError(f"environment {config.id!r} cannot be reset: {one_line(error)}") from error
-    return env, behavior_spec(env, recipe.behavior, "action_mask" in info)
+        raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
+    return env, behavior_spec(env, gym.behavior, "action_mask" in info)
 
 
 def _gym_player(
@@ -159,27 +163,27 @@ def _gym_player(
     saved: TrainConfig | None,
     rng: random.Random,
     stopped: Callable[[], bool],
-) -> Player:
+) -> Demonstrator:
     player = str(config.player)
     if saved is not None:
         return _Trained(ActionCodec(env.action_space), _trained(config, saved, spec))
     if player == "human":
         return Person(env, config.keys, config.fps, config.episodes, stopped)
     if player != "bot":
-        return Player(_made(player, env, rng))
+        return Demonstrator(_made(player, env, rng))
     make_bot = getattr(env.unwrapped, "make_bot", None)
     if make_bot is None:
         raise UserError(
             f"player=bot: {spec.name} has no bot of its own (make_bot); give player=package.module:Name, which is "
             "called with (env, rng) and returns a function from an observation to an action"
         )
-    return Player(make_bot(rng))
+    return Demonstrator(make_bot(rng))
 
 
-class _Trained(Player):
+class _Trained(Demonstrator):
     """A run's policy in a Gymnasium environment."""
 
-    def __init__(self, codec: ActionCodec, player: TrainedPlayer) -> None:
+    def __init__(self, codec: ActionCodec, player: PolicyAgent) -> None:
         self._codec, self._player = codec, player
         self._episode = 0
 
@@ -191,11 +195,10 @@ class _Trained(Player):
         return self._codec.decode(continuous[0], discrete[0])
 
 
-def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
-    """Plays Unity's agents: a run's policy, or one bot for all, which is made from the behavior's spec."""
+def _act_function(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
+    """Returns what plays Unity's agents: a run's policy, or one bot for all, made from the behavior's spec."""
     if saved is not None:
-        trained = _trained(config, saved, spec)
-        return lambda decisions, begun: trained.act(decisions.agent, decisions.observations, decisions.mask, begun)
+        return _trained(config, saved, spec).play
     bot = _made(str(config.player), spec, rng)
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
@@ -216,14 +219,14 @@ def _players_act(config: RecordConfig, saved: TrainConfig | None, rng: random.Ra
     return act
 
 
-def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> TrainedPlayer:
+def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> PolicyAgent:
     """Plays with the run's best policy."""
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
-    return TrainedPlayer(policy, config.seed, config.deterministic)
+    return PolicyAgent(policy, config.seed, config.deterministic)
 
 
 def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:
-    """The bot that the factory at the import path `path` makes."""
+    """Returns the bot that the factory at the import path `path` makes."""
     factory = _factory(path)
     try:
         inspect.signature(factory).bind(env, rng)
@@ -236,20 +239,16 @@ def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:
 
 
 def _factory(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever its module does
-        raise UserError(f"player={path} cannot be imported ({one_line(error)}): {_PLAYERS}") from error
+    found: Callable[..., Any] = imported(path, "player")
     if not callable(found):
         raise UserError(f"player={path} is {type(found).__name__}, not a function or class that makes a bot")
     return found
 
 
 def _run_of(player: str | None) -> TrainConfig | None:
-    """The configuration of the run that plays; None if it is no run that does."""
+    """Returns the configuration of the run that plays; None if it is not a run."""
     player = str(player)
-    if player in _OWN or (re.fullmatch(r"\w+(\.\w+)*:\w+", player) and not Path(player).exists()):
+    if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
@@ -282,7 +281,7 @@ def _check_target(config: RecordConfig) -> Path:
 
 
 class _Interrupt:
-    """Ctrl+C or SIGTERM: what is whole is kept. Ctrl+C twice: a player that does not come back is left as well."""
+    """Catches Ctrl+C or SIGTERM: complete episodes are kept. A second Ctrl+C does not wait for the player."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -303,7 +302,10 @@ class _Interrupt:
 
 
 _OWN = ("bot", "human")
-_PLAYERS = "give player=bot (the game's own), human, package.module:Name, or the folder of a run, such as runs/..."
+_PLAYERS = (
+    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, or the folder of a run, such as "
+    "runs/..."
+)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plays episodes and keeps them whole: one Gymnasium environment in this process, or Unity players through a manager.
+"""Plays episodes and records them whole: one Gymnasium environment in this process, or Unity players through a manager.
 
 Shapes: N agents; C continuous actions, B discrete branches, A mask entries.
 """
@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.api import Manager
 from envs.gym.adapter import Env, GymAdapter
 from envs.gym.spaces import ActionCodec, scalar_metrics
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, Demonstration, StepResults, UserError
-from trainer.runtime.env_factory import Instances
+from envs.spec import Array, BehaviorSpec, Demonstration, StepResults, UserError
+from trainer.evaluate.play import Act
 
 
 class Recorded(NamedTuple):
@@ -28,7 +29,7 @@ class Recorded(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What a player in a Gymnasium environment sees."""
+    """What a demonstrator in a Gymnasium environment sees before an action."""
 
     observation: Any
     """The environment's own."""
@@ -42,51 +43,47 @@ class Moment(NamedTuple):
     """What the episode has earned so far."""
 
 
-class Player:
-    """Plays a Gymnasium environment; this one by a function from its observation to its action."""
+class Demonstrator:
+    """Plays a Gymnasium environment: this one by a function from its observation to its action."""
 
     def __init__(self, bot: Callable[[Any], Any]) -> None:
         self._bot = bot
 
     def act(self, moment: Moment) -> Any:
-        """The environment's action; raises `Quit` or `StartAnew` where the player wants that."""
+        """Returns the environment's action; raises `Quit` or `Restart` where the demonstrator wants that."""
         return self._bot(moment.observation)
 
     def ended(self, moment: Moment) -> None:
-        """Told at an episode's end."""
+        """Is called at the end of an episode."""
 
     def close(self) -> None:
-        """Told that there is nothing more to play."""
+        """Is called when there is nothing more to play."""
 
 
 class Quit(Exception):
-    """The player has had enough: the running episode is not kept."""
+    """The demonstrator ends the recording: the running episode is not kept."""
 
 
-class StartAnew(Exception):
-    """The player wants this episode again, from its start."""
-
-
-Act = Callable[[Decisions, Array], tuple[Array, Array]]
-"""Plays Unity's agents: from decisions, and which begin an episode (N,) bool, to continuous and discrete actions."""
+class Restart(Exception):
+    """The demonstrator wants this episode again, from its start."""
 
 
 def record_gym(
-    env: Env, spec: BehaviorSpec, player: Player, episodes: int, seed: int, stopped: Callable[[], bool]
+    env: Env, spec: BehaviorSpec, player: Demonstrator, episodes: int, seed: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
-    """Plays `episodes` episodes, or fewer if the player quits or `stopped` becomes true.
+    """Plays `episodes` episodes, or fewer if the demonstrator quits or `stopped` becomes true.
 
     What is recorded is what was done: the environment gets the recorded action, whose continuous parts are clipped.
 
     Raises:
-        UserError: the player's action is none of the environment's.
+        UserError: an action is not one of the environment's.
     """
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
     episode = 1
     while episode <= episodes:
         try:
             recorded = _play_gym(env, spec, adapter, codec, player, episode, seed, stopped)
-        except StartAnew:
+        except Restart:
             continue
         except Quit:
             return
@@ -95,7 +92,7 @@ def record_gym(
 
 
 def record_players(
-    manager: Instances, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
+    manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int, stopped: Callable[[], bool]
 ) -> Iterator[Recorded]:
     """Plays `episodes` episodes with a started manager's agents, or fewer if `stopped` becomes true.
 
@@ -149,7 +146,7 @@ def _play_gym(
     spec: BehaviorSpec,
     adapter: GymAdapter,
     codec: ActionCodec,
-    player: Player,
+    player: Demonstrator,
     episode: int,
     seed: int,
     stopped: Callable[[], bool],
@@ -174,7 +171,7 @@ def _play_gym(
         try:
             actions = codec.encode(action)
         except ValueError as error:
-            raise UserError(f"the player's action is none of the environment's: {error}") from error
+            raise UserError(f"the player's action is not one of the environment's: {error}") from error
         trace.decided(rows, mask, *actions)
         observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
         trace.rewards.append(float(earned))
@@ -182,7 +179,7 @@ def _play_gym(
 
 
 def _close(results: StepResults, traces: dict[int, _Trace | None]) -> Iterator[tuple[Demonstration, int]]:
-    """Adds what steps have earned; the episodes that have ended, with their instances."""
+    """Adds the rewards of steps; yields the episodes that have ended, with their instances."""
     row = 0
     for i, agent in enumerate(results.agent.tolist()):
         trace, terminated, truncated = traces[agent], bool(results.terminated[i]), bool(results.truncated[i])

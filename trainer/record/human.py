@@ -1,4 +1,4 @@
-"""A person who plays in a window, with keys or mouse. Needs pygame, the extra `human`, which is imported only here."""
+"""Lets a person play in a window, with keys or mouse. Needs pygame (extra `human`), imported only here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envs.gym.adapter import Env
 from envs.gym.spaces import ActionCodec
 from envs.spec import UserError
 from trainer.config.errors import one_line
-from trainer.record.episodes import Moment, Player, Quit, StartAnew
+from trainer.record.episodes import Demonstrator, Moment, Quit, Restart
 
 
 def check_window() -> None:
@@ -23,7 +23,7 @@ def check_window() -> None:
         raise UserError('player=human needs pygame, which is not installed: pip install "outstep[human]"')
 
 
-class Person(Player):
+class Person(Demonstrator):
     """Shows what the environment renders, and takes its actions from keys and mouse.
 
     An environment may bring keys of its own, in one of two ways, and a pointer:
@@ -40,7 +40,7 @@ class Person(Player):
         stopped: asked several times a second; true ends the game.
 
     Raises:
-        UserError: no screen, no picture, no keys, a key that does not exist, or an action that is none.
+        UserError: no screen, no picture, no keys, a key that does not exist, or an action that does not exist.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Person(Player):
             raise
 
     def act(self, moment: Moment) -> Any:
-        """What the person does: Esc quits, Backspace starts the episode anew."""
+        """Returns what the person does: Esc quits, Backspace restarts the episode."""
         self._show(moment)
         return self._wait() if self._fps is None else self._frame(self._fps)
 
     def ended(self, moment: Moment) -> None:
-        """Leaves the last picture for a moment; what is pressed meanwhile is not meant for the next episode."""
+        """Shows the last picture for a while, and ignores what is pressed meanwhile."""
         self._show(moment)
         self._pygame.time.wait(END_MILLISECONDS)
         self._pygame.event.clear([self._pygame.KEYDOWN, self._pygame.MOUSEBUTTONDOWN])
@@ -79,7 +79,7 @@ class Person(Player):
         self._pygame.display.quit()
 
     def _wait(self) -> Any:
-        """The next action, however long it takes."""
+        """Returns the next action, however long it takes."""
         pygame = self._pygame
         while True:
             event = pygame.event.wait(_PATIENCE_MILLISECONDS)
@@ -96,7 +96,7 @@ class Person(Player):
                 self._draw()
 
     def _frame(self, fps: float) -> Any:
-        """The action of this frame: a click or what is held, or was pressed since the last frame."""
+        """Returns the action of this frame: a click or what is held, or was pressed since the last frame."""
         self._clock.tick(fps)
         taken = [self._handle(event) for event in self._pygame.event.get()]
         clicked = [action for action in taken if action is not None]
@@ -104,7 +104,7 @@ class Person(Player):
         return clicked[-1] if clicked else self._action_of(held)
 
     def _handle(self, event: Any) -> Any:
-        """Notes what is pressed; the action if a click or the environment's own key makes one."""
+        """Records what is pressed; returns the action if a click or a key of the environment's own makes one."""
         pygame = self._pygame
         if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
             raise Quit
@@ -112,7 +112,7 @@ class Person(Player):
             if event.key == pygame.K_BACKSPACE:
                 self._pressed.clear()
                 self._tapped.clear()
-                raise StartAnew
+                raise Restart
             self._pressed.add(event.key)
             self._tapped.add(event.key)
             return None if self._press is None else self._press(event.key)
@@ -159,7 +159,7 @@ class Person(Player):
     def _controls(self) -> str:
         names = [f"{self._name(keys)}: {action}" for keys, action in self._held.items() if keys]
         own = self._env.unwrapped.metadata.get("controls") if self._press or not names else None
-        return " - ".join([own or ", ".join(names), "Backspace: anew", "Esc: end"])
+        return " - ".join([own or ", ".join(names), "Backspace: restart", "Esc: end"])
 
     def _name(self, keys: frozenset[int]) -> str:
         return "-".join(self._pygame.key.name(key).replace(" ", "_") for key in sorted(keys)) or "none"
@@ -189,7 +189,7 @@ class Person(Player):
     def _check_keys(self) -> None:
         if not (any(self._held) or self._press or self._pointer):
             raise UserError(
-                "player=human: the environment tells of no keys to play it with; give them, for example "
+                "player=human: the environment has no keys to play it with; give them, for example "
                 " keys.left=0 keys.right=1"
             )
         if self._fps is not None and frozenset() not in self._held:
@@ -202,7 +202,9 @@ class Person(Player):
             try:
                 codec.encode(action)
             except ValueError as error:
-                raise UserError(f"keys.{self._name(keys)}={action} is no action of the environment: {error}") from error
+                raise UserError(
+                    f"keys.{self._name(keys)}={action} is not an action of the environment: {error}"
+                ) from error
 
 
 def _open_pygame() -> Any:

@@ -1,1 +1,1 @@
-"""`python -m trainer.report`: one HTML page that shows a run."""
+"""`outstep report`: one HTML page that shows a run."""

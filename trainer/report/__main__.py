@@ -1,4 +1,4 @@
-"""`python -m trainer.report run=runs/…`: writes one HTML page of a run, which needs nothing beside it."""
+"""`outstep report run=runs/…`: writes one HTML page of a run, which needs nothing beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from trainer.config.schema import ReportConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Writes one HTML page that shows a run.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, ReportConfig, "report", _check, _report)
 
 

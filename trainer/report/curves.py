@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.config.schema import GoalConfig
 from trainer.telemetry.metrics import EPISODES
 
 _POINTS = 1000
-"""Of each curve, as TensorBoard itself shows; of more, some are left out at random, never the last."""
+"""How many points of a curve are read, as in TensorBoard; of more, a random part is dropped, never the last."""
 
 
 class Curve(NamedTuple):
@@ -26,7 +26,7 @@ class Events(NamedTuple):
     """What a run's events hold."""
 
     curves: dict[str, Curve]
-    """By TensorBoard's names."""
+    """By the names of their metrics."""
     began: float | None
     """Seconds since 1970; None without any events."""
     ended: float | None
@@ -34,18 +34,18 @@ class Events(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Where the curves end."""
+        """The samples at which the curves end."""
         return max((curve.samples[-1] for curve in self.curves.values()), default=0)
 
     @property
     def behaviors(self) -> list[str]:
-        """Those with curves of their own; `""` alone where there is one whose curves bear no name."""
+        """Behaviors with curves of their own; only `""` if the curves of the sole one bear no name."""
         return sorted(
             name.removesuffix(_COUNT).rstrip("/") for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")
         )
 
     def last(self, name: str) -> float | None:
-        """A curve's latest value."""
+        """Returns a curve's latest value."""
         return self.curves[name].values[-1] if name in self.curves else None
 
 
@@ -56,9 +56,9 @@ class Chart:
     title: str
     note: str
     curves: Mapping[str, Curve]
-    """By label; at least one. A label is empty where the title says it all."""
+    """At least one, by label. A label is empty if the title says enough."""
     target: float | None = None
-    """A line across."""
+    """Where a horizontal line is drawn."""
     percent: bool = False
     stacked: bool = False
     """Whether they are shares of a whole."""
@@ -75,15 +75,18 @@ class Section:
 
 
 def read_events(folder: Path) -> Events:
-    """Reads the events of a run, of all its parts; what a resume has undone is left out."""
+    """Reads the events of a run, of all its parts; points that a resume has undone are left out."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
     curves, times = {}, []
     if any(folder.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(folder), {SCALARS: _POINTS}).Reload()
-        for name in events.Tags()[SCALARS]:
-            points = sorted(events.Scalars(name), key=lambda point: point.step)
+        found: dict[str, list[Any]] = {}
+        for tag in events.Tags()[SCALARS]:
+            found.setdefault(_RENAMED.get(tag, tag), []).extend(events.Scalars(tag))
+        for name, points in found.items():
+            points.sort(key=lambda point: point.step)
             curves[name] = Curve([point.step for point in points], [point.value for point in points])
             times += [points[0].wall_time, points[-1].wall_time]
         if times:
@@ -92,12 +95,12 @@ def read_events(folder: Path) -> Events:
 
 
 def sections(events: Events, goal: GoalConfig) -> list[Section]:
-    """All curves in charts: what a reader asks first comes first, and everything else is in the last section."""
+    """Returns charts of all curves: those that readers look for first, and all others in the last section."""
     left = {name: curve for name, curve in events.curves.items() if not name.startswith(_HIDDEN)}
     behaviors = events.behaviors
 
     def take(name: str, title: str, note: str, *, percent: bool = False, target: float | None = None) -> list[Chart]:
-        """The chart of a scalar, with all behaviors' own in it; none if it was never written."""
+        """Returns the chart of a scalar, with all behaviors' own in it; none if it was never written."""
         names = {"": name} | {behavior: f"{behavior}/{name}" for behavior in behaviors if behavior}
         found = {label: left.pop(each) for label, each in names.items() if each in left}
         if len(behaviors) == 1:
@@ -107,7 +110,7 @@ def sections(events: Events, goal: GoalConfig) -> list[Section]:
         return [Chart(title, note, found, target, percent)] if found else []
 
     def take_all(*prefixes: str) -> list[Chart]:
-        """Charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
+        """Returns charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
         keys = [_without_behavior(name, behaviors) for name in left]
         chosen = sorted({key for key in keys if key.startswith(prefixes)})
         return [chart for key in chosen for chart in take(key, _title(key), _NOTES.get(key, ""))]
@@ -132,7 +135,7 @@ def sections(events: Events, goal: GoalConfig) -> list[Section]:
 
 
 def _shares(title: str, words: Sequence[str], left: dict[str, Curve]) -> Chart | None:
-    """What a process did with its time, each share over the interval before its point."""
+    """Returns the chart of how a process spent its time; each share is over the interval before its point."""
     names = {word: f"time/{word.replace(' ', '_')}" for word in words}
     found = {word: dict(zip(*left.pop(name))) for word, name in names.items() if name in left}
     if not found:
@@ -152,10 +155,12 @@ def _title(key: str) -> str:
 
 
 _COUNT = "update/count"
-"""What every behavior's learner tells."""
+"""A metric of every behavior's learner."""
+_RENAMED = {"run/supply_fraction": "run/env_utilization", "time/held_back": "time/throttled"}
+"""Tags that earlier versions wrote, and what they are called now."""
 _HIDDEN = ("instances/share_", "run/seconds")
 _PROCESSES = {
-    "Collector": ("acting", "writing", "waiting for games", "held back"),
+    "Collector": ("acting", "writing", "waiting for games", "throttled"),
     "Learner": ("updating", "waiting for samples"),
 }
 _TITLES = {

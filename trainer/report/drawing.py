@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page around it, so that one drawing serves light and dark."""
+"""Draws charts as SVG that takes its colours from the page around it, so that one drawing serves light and dark."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SERIES = 6
-"""Colours of curves that the page has: `--series-0`, ...; further curves begin anew, dashed."""
+"""Colours of curves that the page has: `--series-0`, ...; further curves begin again, dashed."""
 
 
 def draw(chart: Chart, name: str) -> str:
-    """The chart as an `<svg>` element; `name` is no other drawing's on the page."""
+    """Returns the chart as an `<svg>` element; `name` is unique on the page."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -45,12 +45,12 @@ def draw(chart: Chart, name: str) -> str:
 
 
 def colour(place: int) -> str:
-    """The colour of a chart's curve, as it is drawn; the page's own stands in its place in the end."""
+    """Returns the stand-in for the colour of a curve, which `draw` exchanges for the page's variable."""
     return f"#00000{place % SERIES + 1}"
 
 
 def _finite(curve: Curve) -> Curve:
-    """Without values that are none, which would have no place."""
+    """Returns the curve without NaN and infinite values, which cannot be drawn."""
     kept = [(samples, value) for samples, value in zip(*curve) if math.isfinite(value)]
     return Curve([samples for samples, _ in kept], [value for _, value in kept])
 
@@ -84,7 +84,7 @@ def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:
 
 
 def _embedded(document: str, name: str) -> str:
-    """The `<svg>` of a document, sized and coloured by the page, with ids of its own."""
+    """Returns the `<svg>` of a document, sized and coloured by the page, with ids of its own."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)

@@ -1,4 +1,4 @@
-"""A run's page: what is on it, and in which words. How it looks is in `page.html`."""
+"""The page of a run: its content. `page.html` says how it looks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from envs.config import Stepping
 from trainer.config.compose import as_dict, load_config
-from trainer.config.schema import GymConfig, Stepping, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, Figure, load_evaluations
 from trainer.report.curves import Events, read_events, sections
 from trainer.report.drawing import SERIES, draw
@@ -24,18 +25,18 @@ from trainer.telemetry.console import clock
 from trainer.telemetry.metrics import EPISODES
 
 EMBEDDED_BYTES = 24 * 2**20
-"""Of moving pictures on one page; those beyond are named, and stay where they are."""
+"""How large all moving pictures on a page may be; further ones are only named."""
 
 
 class Card(NamedTuple):
-    """A figure that is seen at once."""
+    """A figure at the top of the page."""
 
     name: str
     value: str
     note: str = ""
 
 
-class Played(NamedTuple):
+class EvaluationTable(NamedTuple):
     """An evaluation as a table."""
 
     title: str
@@ -56,7 +57,7 @@ class Film(NamedTuple):
 
 
 def page_of(run: Path) -> str:
-    """The page of the run in a folder, as HTML.
+    """Returns the page of the run in a folder, as HTML.
 
     Raises:
         UserError: the folder is no run's.
@@ -77,7 +78,7 @@ def page_of(run: Path) -> str:
         facts=_facts(config, events, summary),
         cards=_cards(config, events, summary),
         films=_films(run, evaluations),
-        evaluations=[_played(evaluation, config) for _, evaluation in evaluations],
+        evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
         sections=sections(events, config.goal),
         behaviors=_behaviors(summary),
         settings=chosen_settings(config),
@@ -89,7 +90,7 @@ def page_of(run: Path) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure as people write it: whole ones with commas, others with four digits that count."""
+    """Returns a figure for readers: whole numbers with commas, others with four significant digits."""
     if value is None:
         return "-"
     if math.isfinite(value) and (float(value).is_integer() or abs(value) >= 1000):
@@ -98,33 +99,29 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as people write it, with two digits that count where it is small."""
+    """Returns a share for readers, with two significant digits if it is small."""
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _summary(run: Path, events: Events) -> dict[str, Any] | None:
-    """What the run left at its end; None if it went on since, and has not ended well."""
+    """Returns `summary.json`; None if the run has gone on since it was written."""
     try:
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        if "supply_fraction" in summary:  # of an earlier version
+            summary["env_utilization"] = summary.pop("supply_fraction")
         return summary if summary["samples"] >= events.samples else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """What was trained, on what, and when."""
+    """Returns what was trained, on what, and when."""
     env = config.env
-    if isinstance(env, GymConfig):
-        game = env.id
-    else:
-        sources = as_dict(env)
-        game = next((str(sources[key]) for key in ("executable", "registry", "player") if sources[key]), "the Editor")
-        game = f"Unity: {game}"
     algorithms = {config.algorithm.name, *(each.algorithm.name for each in config.behaviors.values())}
     instances = (summary or {}).get("layout") or f"{env.instances} instances"
     lockstep = ", in lock-step" if env.stepping is Stepping["lockstep"] and "lock-step" not in instances else ""
     facts = [
-        ("environment", game),
+        ("environment", env.label),
         ("algorithm", ", ".join(sorted(name.upper() for name in algorithms))),
         ("games", instances + lockstep),
         ("seed", str(config.seed)),
@@ -135,7 +132,7 @@ def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
 
 
 def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[Card]:
-    """The figures of `summary.json`, or without one the latest of the curves."""
+    """Returns the figures of `summary.json`, or without one the latest of the curves."""
     if summary is None:
         values = {
             "samples": events.samples,
@@ -178,7 +175,7 @@ def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float 
     ]
 
 
-def _played(evaluation: Evaluation, config: TrainConfig) -> Played:
+def _table(evaluation: Evaluation, config: TrainConfig) -> EvaluationTable:
     best = evaluation.checkpoint.startswith("best")
     title = f"{'The best' if best else 'The'} checkpoint after {evaluation.samples:,} samples"
     chosen = "the likeliest actions" if evaluation.deterministic else "actions drawn from the policy"
@@ -191,11 +188,11 @@ def _played(evaluation: Evaluation, config: TrainConfig) -> Played:
         for behavior, figures in evaluation.figures.items()
         for name, figure in figures.items()
     ]
-    return Played(title, ", ".join(notes), rows)
+    return EvaluationTable(title, ", ".join(notes), rows)
 
 
 def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[Film]:
-    """The newest evaluation's videos, and the first and the last picture of play from training."""
+    """Returns the newest evaluation's videos, and the first and the last picture of play from training."""
     films, room = [], EMBEDDED_BYTES
     for caption, file in _moving_pictures(run, evaluations):
         try:
@@ -216,8 +213,8 @@ def _moving_pictures(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) 
         for place, episode in enumerate(evaluation.episodes, start=1):
             if episode.video:
                 figures = {"reward": episode.reward, "length": episode.length, **episode.metrics}
-                told = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
-                yield f"Evaluation, episode {place}: {told}", folder / episode.video
+                caption = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
+                yield f"Evaluation, episode {place}: {caption}", folder / episode.video
     pictures = sorted(file for file in run.glob("pictures/*.gif") if file.stem.isdigit())
     for picture in [*pictures[:1], *pictures[1:][-1:]]:
         yield f"In training, after {int(picture.stem):,} samples", picture

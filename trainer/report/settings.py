@@ -1,4 +1,4 @@
-"""What a run's settings are, and which of them were chosen."""
+"""The settings of a run, and which of them differ from the defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = tuple[str, str, str]
 
 
 def chosen_settings(config: TrainConfig) -> list[Row]:
-    """Settings that are not the defaults, in the order of the schema."""
+    """Returns settings that are not the defaults, in the order of the schema."""
     plain = TrainConfig(env=type(config.env)(), algorithm=type(config.algorithm)())
     rows = differences(as_dict(replace(config, behaviors={})), as_dict(plain))
     for name, behavior in config.behaviors.items():
@@ -27,7 +27,7 @@ def chosen_settings(config: TrainConfig) -> list[Row]:
 
 
 def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[Row]:
-    """Where `settings` differ from `others`; what these do not have has no default."""
+    """Returns the settings that differ from `others`, or that `others` do not have."""
     defaults = dict(_leaves(others))
     return [
         (key, _text(value), _text(defaults[key]) if key in defaults else "")
@@ -45,7 +45,7 @@ def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 
 
 def _text(value: Any) -> str:
-    """A value as a command line takes it."""
+    """Returns a value as a command line takes it."""
     if value == "???":
         return ""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
@@ -53,4 +53,4 @@ def _text(value: Any) -> str:
 
 
 _NOT_CHOSEN = ("run.choices", "run.dir", "run.name", "resume")
-"""Filled in by the trainer, or told elsewhere on the page."""
+"""Filled in by the trainer, or shown elsewhere on the page."""

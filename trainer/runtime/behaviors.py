@@ -1,64 +1,71 @@
-"""Which behaviors a run expects: the memory that is kept for them, and word of those that do not appear."""
+"""The behaviors of a run: the memory that is kept for each, and which of the configured ones have appeared.
+
+No torch at the top: it takes a second or more to import, in which the collector can start.
+"""
 
 from __future__ import annotations
 
-from trainer.config.schema import DEFAULT_BEHAVIOR, GymConfig, TrainConfig, settings_of
-from trainer.runtime.env_factory import gym_env
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from algorithms.settings import AlgorithmSettings
+from buffers.rows import Layout, Rows
+from envs.spec import BehaviorSpec, UserError
+from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
+from trainer.runtime.policy_store import weights_bytes
+
+if TYPE_CHECKING:
+    from algorithms.policy import Policy
 
 SPARES = 8
-"""Behaviors that may appear without being named."""
+"""How many behaviors may appear that the configuration does not name."""
 LATE_SECONDS = 60.0
-"""After the first behavior, those that are configured and have not appeared are warned of."""
+"""So long after the first behavior, the run warns of configured ones that have not appeared."""
 _MIB = 2**20
 
 
 def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
-    """For `Shared`: bytes by behavior of those that are known, and how many others there may be, of how many bytes.
+    """Returns, for `Shared`, the bytes of each known behavior, and how many others may come, of how many bytes each.
 
     Raises:
-        UserError: `behaviors` leaves out the behavior of a Gymnasium environment.
+        UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if isinstance(config.env, GymConfig):
-        name = gym_env(config.env).behavior
-        return {name: _bytes(config, name)}, 0, 0
+    if known := config.env.behaviors:
+        return {name: _bytes(config, name) for name in known}, 0, 0
     named = {name: _bytes(config, name) for name in config.behaviors if name != DEFAULT_BEHAVIOR}
     if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         return named, 0, 0
     return named, SPARES, _bytes(config, DEFAULT_BEHAVIOR)
 
 
-class Behaviors:
-    """The behaviors that are configured by name, and which have appeared."""
+def divide_arena(
+    arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings
+) -> tuple[memoryview, Rows]:
+    """Divides a behavior's memory into two slots of weights and the rows behind them, alike in learner and collector.
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._names = [name for name in config.behaviors if name != DEFAULT_BEHAVIOR]
-        self._first: float | None = None
-        self._warned = False
-        self.seen: list[str] = []
-        """Behaviors that have appeared, in their order."""
+    Raises:
+        UserError: the rows that are asked for do not fit.
+    """
+    weights = weights_bytes(policy.flat.numel())
+    layout = Layout(spec, policy.memory_size)
+    fitting = layout.capacity(max(0, len(arena) - weights))
+    least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
+    if fitting < least:
+        needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
+        raise UserError(
+            f"{spec.name}: {least:,} rows of {layout.row_bytes:,} bytes and the weights need {needed:,} MiB, but "
+            f"algorithm.buffer_memory_mib is {len(arena) // _MIB:,}: raise it to {needed:,}, or ask for fewer rows"
+        )
+    return arena[:weights], Rows(layout, arena[weights:], settings.buffer_capacity or fitting)
 
-    def appeared(self, name: str, now: float) -> None:
-        """Notes that a behavior has appeared, at `now` seconds, perhaps again."""
-        self._first = now if self._first is None else self._first
-        if name not in self.seen:
-            self.seen.append(name)
 
-    def overdue(self, now: float) -> str | None:
-        """Words for those that have not appeared in time: once."""
-        if self._warned or self._first is None or now < self._first + LATE_SECONDS:
-            return None
-        self._warned = True
-        return self._words(f"within {LATE_SECONDS:.0f} s of the first behavior")
-
-    def never(self) -> str | None:
-        """Words for those that have not appeared at all."""
-        return self._words("in this run")
-
-    def _words(self, when: str) -> str | None:
-        missing = ", ".join(f"behaviors.{name}" for name in self._names if name not in self.seen)
-        if not missing:
-            return None
-        return f"{missing} did not appear {when}; the game has {', '.join(map(repr, self.seen))}: is the name right?"
+def missing_behaviors(config: TrainConfig, seen: Sequence[str], when: str) -> str | None:
+    """Returns a warning about the configured behaviors that are not among those `seen`; None if all are."""
+    named = [name for name in config.behaviors if name != DEFAULT_BEHAVIOR and name not in seen]
+    if not named:
+        return None
+    missing, found = ", ".join(f"behaviors.{name}" for name in named), ", ".join(map(repr, seen))
+    return f"{missing} did not appear {when}; the game has {found}: is the name right?"
 
 
 def _bytes(config: TrainConfig, behavior: str) -> int:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithms.settings import CustomSettings, Images, PPOSettings, SACSettings
-from algorithms.validation import validate_custom, validate_ppo, validate_rewards, validate_sac
-from envs.gym.probe import INSTANCES_PER_WORKER, probe
-from envs.gym.worker_pool import START_SECONDS
+from algorithms.registry import ALGORITHMS, algorithm_settings
+from algorithms.rewards.registry import REWARDS, RewardSettings, validate_rewards
+from algorithms.settings import AlgorithmSettings
 from envs.process.ram import reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -18,21 +17,18 @@ from trainer.config.compose import load_config
 from trainer.config.schema import (
     DEFAULT_BEHAVIOR,
     Device,
-    EnvConfig,
     GoalConfig,
-    GymConfig,
     Mode,
     RunConfig,
     TrainConfig,
-    UnityConfig,
     Which,
     settings_of,
 )
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
-from trainer.evaluate.__main__ import check_spec, load_checkpoint
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble
-from trainer.runtime.env_factory import check_env, gym_env
+from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.telemetry.writers import find_writers
 
 
 def check_train(config: TrainConfig) -> None:
@@ -44,20 +40,26 @@ def check_train(config: TrainConfig) -> None:
     """
     _check_numbers(config)
     _check_goal(config.goal)
-    _check_algorithm(config.algorithm, "algorithm")
-    validate_rewards(config.reward, config.algorithm.discount)
+    _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
-        _check_algorithm(behavior.algorithm, f"behaviors.{name}.algorithm")
-        validate_rewards(behavior.reward, behavior.algorithm.discount, f"behaviors.{name}.")
-    if isinstance(config.env, UnityConfig) and config.run.mode is Mode["inline"]:
-        raise UserError("run.mode=inline is for reproducing a run exactly, which Unity cannot: use run.mode=async")
-    check_env(config.env)
+        _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
+    if config.run.mode is Mode["inline"] and not config.env.reproducible:
+        raise UserError(
+            f"run.mode=inline is for reproducing a run exactly, which this environment ({config.env.label}) cannot: "
+            "use run.mode=async"
+        )
+    config.env.check()
+    if config.env.min_instances > config.env.instances:
+        raise UserError(
+            f"env.min_instances={config.env.min_instances} is more than env.instances={config.env.instances}"
+        )
+    find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
     _check_demos(config)
-    if isinstance(config.env, GymConfig):  # else what its behaviors are is only known once players run
-        _check_behavior(config, config.env)
+    for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run
+        _check_behavior(config, spec)
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
@@ -71,24 +73,17 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
 
 
 def _check_numbers(config: TrainConfig) -> None:
-    env, run, stop, checkpoint = config.env, config.run, config.stop, config.checkpoint
+    run, stop, checkpoint = config.run, config.stop, config.checkpoint
     positive = {
-        "env.instances": env.instances,
-        "env.min_instances": env.min_instances,
-        "env.workers": env.workers if isinstance(env, GymConfig) else None,
-        "env.step_timeout": env.step_timeout,
         "run.log_seconds": run.log_seconds,
         "stop.samples": stop.samples,
         "stop.seconds": stop.seconds,
         "checkpoint.every_seconds": checkpoint.every_seconds,
         "checkpoint.keep": checkpoint.keep,
-        **_positive_for_unity(env),
         "goal.window_samples": config.goal.window_samples,
     }
     positive |= {f"goal.also_window_samples[{i}]": n for i, n in enumerate(config.goal.also_window_samples)}
     not_negative = {
-        "env.time_scale": env.time_scale,
-        "env.restarts": env.restarts,
         "run.picture_minutes": run.picture_minutes,
         "seed": config.seed,
     }
@@ -98,34 +93,13 @@ def _check_numbers(config: TrainConfig) -> None:
     for key, value in not_negative.items():
         if not (value >= 0 and math.isfinite(value)):
             raise UserError(f"{key}={value} must be 0 or more")
-    if env.min_instances > env.instances:
-        raise UserError(f"env.min_instances={env.min_instances} is more than env.instances={env.instances}")
     for key, value in {"stop.reward": stop.reward, **_bounds(config.goal)}.items():
         if value is not None and not math.isfinite(value):
             raise UserError(f"{key}={value} must be a finite number")
-    for key, number, most in (("env.instances", env.instances, _MOST_INSTANCES), ("seed", config.seed, _LARGEST_SEED)):
-        if number > most:
-            raise UserError(f"{key}={number} must be at most {most}")
-    if not isinstance(env, GymConfig) or env.workers is None:
-        return
-    if env.workers > env.instances:
-        raise UserError(f"env.workers={env.workers} is more than env.instances={env.instances}: a worker needs one")
-    if env.workers * INSTANCES_PER_WORKER < env.instances:
-        raise UserError(
-            f"env.workers={env.workers} are too few for env.instances={env.instances}: "
-            f"a worker drives at most {INSTANCES_PER_WORKER}"
-        )
+    if config.seed > _LARGEST_SEED:
+        raise UserError(f"seed={config.seed} must be at most {_LARGEST_SEED}")
 
 
-def _positive_for_unity(env: EnvConfig) -> dict[str, float]:
-    if not isinstance(env, UnityConfig):
-        return {}
-    keys = ("connect_timeout", "num_areas", "width", "height")
-    return {f"env.{key}": getattr(env, key) for key in keys}
-
-
-_MOST_INSTANCES = 2**16
-"""More is a slip of the finger: memory would be gone, or processes, before anyone could say so."""
 _LARGEST_SEED = 2**63 - 1
 """That torch takes."""
 
@@ -143,50 +117,43 @@ def _check_goal(goal: GoalConfig) -> None:
         raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
 
 
-def _check_algorithm(settings: object, prefix: str) -> None:
-    if isinstance(settings, PPOSettings) and settings.name == "ppo":
-        validate_ppo(settings, prefix)
-    elif isinstance(settings, SACSettings) and settings.name == "sac":
-        validate_sac(settings, prefix)
-    elif isinstance(settings, CustomSettings) and settings.name == "custom":
-        validate_custom(settings, prefix)
-    else:
-        name = getattr(settings, "name", settings)
-        raise UserError(f"{prefix}.name={name} does not fit: choose with algorithm=ppo, sac or custom")
+def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefix: str) -> None:
+    if type(algorithm) is not algorithm_settings(algorithm.name, f"{prefix}algorithm.name"):
+        choices = ", ".join(ALGORITHMS.names())
+        raise UserError(f"{prefix}algorithm.name={algorithm.name} does not fit: choose with algorithm={choices}")
+    algorithm.validate(f"{prefix}algorithm")
+    validate_rewards(rewards, algorithm.discount, prefix)
 
 
 def _check_demos(config: TrainConfig) -> None:
     """Reads all demonstrations once."""
-    env = config.env
-    for name in [gym_env(env).behavior] if isinstance(env, GymConfig) else config.behaviors or [DEFAULT_BEHAVIOR]:
+    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():
             read_demos(path, key)
 
 
-def _check_behavior(config: TrainConfig, env: GymConfig) -> None:
-    """Makes the environment once, in a process of its own, and fits to it whatever has to fit."""
-    recipe = gym_env(env)
-    settings, _ = settings_of(config, recipe.behavior)
-    spec = probe(recipe, config.seed, env.step_timeout + START_SECONDS).spec
+def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
+    """Fits to a behavior whatever has to fit."""
+    settings, rewards = settings_of(config, spec.name)
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
-    for path, key in demos_of(config, recipe.behavior).items():
+    for path, key in demos_of(config, spec.name).items():
         load_demonstrations(path, key, spec)
-    if isinstance(settings, CustomSettings):
-        _check_own_algorithm(config, spec, settings)
-    elif settings.network.custom is not None or settings.network.encoder is not Images["simple"]:
-        from trainer.runtime.behavior import make_policy  # torch takes seconds, and only these networks need it here
+    if settings.user_code or any(rewards[name].pays for name in rewards if name not in REWARDS.built_in()):
+        _check_own_code(config, spec, settings)
+    elif not settings.network.is_plain:
+        from algorithms.policy import make_policy  # torch takes seconds, and only these networks need it here
 
         make_policy(spec, settings)
 
 
-def _check_own_algorithm(config: TrainConfig, spec: BehaviorSpec, settings: CustomSettings) -> None:
-    """Makes an algorithm of the user's own once."""
+def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: AlgorithmSettings) -> None:
+    """Makes an algorithm once, where it or its reward signals are the user's own."""
     import torch  # takes seconds, and only such algorithms need it here
 
     from algorithms.base import make_algorithm
-    from trainer.runtime.behavior import divide_arena, make_policy
+    from algorithms.policy import make_policy
 
     arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
     _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)

@@ -8,32 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from buffers.rows import Writer, observation_names
+from envs.api import Manager
 from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
-
-
-class Manager(Protocol):
-    """What the collector needs of `EnvManager`, `LockstepManager` and `UnityManager`."""
-
-    @property
-    def specs(self) -> dict[str, BehaviorSpec]: ...  # noqa: D102
-    @property
-    def samples(self) -> Array: ...  # noqa: D102
-    @property
-    def busy_seconds(self) -> Array: ...  # noqa: D102
-    @property
-    def layout(self) -> str: ...  # noqa: D102
-
-    def recv(self, timeout: float | None) -> dict[str, Ready]: ...  # noqa: D102
-    def send(self, behavior: str, agents: Array, continuous: Array, discrete: Array) -> None: ...  # noqa: D102
-    def state(self) -> Any: ...  # noqa: D102
+from trainer.telemetry.statistics import Episode, Statistics
 
 
 class Actor(Protocol):
@@ -54,17 +38,6 @@ class Actor(Protocol):
 
     def state(self) -> Any:
         """What a resumed run needs to draw the same actions."""
-
-
-class Episode(NamedTuple):
-    """One finished episode of one agent."""
-
-    instance: int
-    samples: int
-    """The run's samples when it ended, those of all behaviors."""
-    reward: float
-    length: int
-    metrics: dict[str, float]
 
 
 class Channel:
@@ -259,63 +232,6 @@ class Channel:
         self._open = grown
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """A collector's figures since it began to act. Arrays are by instance, and count from its first completion on."""
-
-    samples: Array
-    """(I,) samples after the first."""
-    spans: Array
-    """(I,) seconds from the first completion to the latest."""
-    busy: Array
-    """(I,) seconds of these in which the instance was stepping or resetting, as its worker measured."""
-    elapsed: float
-    """Seconds since the first action."""
-    seconds: dict[str, float]
-    """Where the collector's time went."""
-    layout: str
-
-    @staticmethod
-    def none() -> Statistics:
-        """Before there are any."""
-        nothing = np.zeros(0)
-        return Statistics(nothing, nothing, nothing, 0.0, {}, "")
-
-    def after(self, before: Statistics) -> Statistics:
-        """The figures of both: of a collector, and of those before it in the same run."""
-        if not len(before.samples):
-            return self
-        seconds = {word: value + before.seconds.get(word, 0.0) for word, value in self.seconds.items()}
-        return Statistics(
-            self.samples + before.samples,
-            self.spans + before.spans,
-            self.busy + before.busy,
-            self.elapsed + before.elapsed,
-            seconds,
-            self.layout,
-        )
-
-    def since(self, before: Statistics) -> Statistics:
-        """The figures of the time after `before`."""
-        if not len(before.samples):
-            return self
-        seconds = {word: value - before.seconds.get(word, 0.0) for word, value in self.seconds.items()}
-        return Statistics(
-            self.samples - before.samples,
-            self.spans - before.spans,
-            self.busy - before.busy,
-            self.elapsed - before.elapsed,
-            seconds,
-            self.layout,
-        )
-
-    def supply(self) -> tuple[float, float]:
-        """Samples, and how many the instances could have delivered in that time if nobody had made them wait."""
-        known = self.busy > 0
-        counted = self.samples[known]
-        return float(counted.sum()), float((counted * self.spans[known] / self.busy[known]).sum())
-
-
 class Collector:
     """Turns of acting and receiving over all behaviors of a manager."""
 
@@ -330,7 +246,7 @@ class Collector:
         self._began: float | None = None
         self._first, self._last, self._first_busy = np.zeros((3, len(manager.samples)))
         self._unseen = len(manager.samples)
-        self._seconds = {"acting": 0.0, "waiting for games": 0.0, "held back": 0.0, "writing": 0.0}
+        self._seconds = {"acting": 0.0, "waiting for games": 0.0, "throttled": 0.0, "writing": 0.0}
 
     def turn(self, timeout: float | None) -> bool:
         """Acts for all that waits, unless the learner is too far behind, then takes what instances deliver.
@@ -339,14 +255,14 @@ class Collector:
             Whether they have delivered anything within `timeout` seconds.
         """
         start = time.perf_counter()
-        held = False
+        throttled = False
         for name, channel in self.channels.items():
             if channel.pending:
                 if self._may_act(channel):
                     self.manager.send(name, *channel.act())
                     self._began = self._began or start
                 else:
-                    held = True
+                    throttled = True
         acted = time.perf_counter()
         ready = self.manager.recv(timeout)
         received = time.perf_counter()
@@ -355,12 +271,12 @@ class Collector:
             self._note(what.results.instance, received)
         if self._began is not None:
             self._seconds["acting"] += acted - start
-            self._seconds["held back" if held else "waiting for games"] += received - acted
+            self._seconds["throttled" if throttled else "waiting for games"] += received - acted
             self._seconds["writing"] += time.perf_counter() - received
         return bool(ready)
 
     @property
-    def held(self) -> bool:
+    def throttled(self) -> bool:
         """Whether agents wait for the learner."""
         return any(channel.pending and not self._may_act(channel) for channel in self.channels.values())
 

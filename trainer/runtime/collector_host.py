@@ -1,4 +1,4 @@
-"""A collector as the learner sees it, what it is made of wherever it runs, and the one that runs inline.
+"""A collector with its instances and actors, how the learner drives it, and the one that runs in the learner's process.
 
 No torch at the top: it takes a second or more to import, in which instances can start.
 """
@@ -12,50 +12,51 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buffers.rows import Writer
-from envs.gym.lockstep import LockstepManager
-from envs.gym.manager import EnvManager
+from envs.api import Setup
+from envs.config import Stepping
 from envs.spec import BehaviorSpec
-from trainer.config.schema import Device, Mode, Stepping, TrainConfig, UnityConfig, settings_of
+from trainer.config.schema import Device, Mode, TrainConfig, settings_of
+from trainer.runtime.behaviors import divide_arena
 from trainer.runtime.collector import Channel, Collector
-from trainer.runtime.env_factory import make_manager
 from trainer.runtime.ipc import Message, Shared
 
 PLAYERS = "players"
-"""Where, in a run's folder, Unity players log."""
+"""The folder in a run's own to which Unity players log."""
 REPORT_SECONDS = 0.5
-"""Between two looks at what there is to tell."""
+"""Seconds between two reports to the learner."""
 
 
-class Collecting(Protocol):
-    """A collector as the learner sees it."""
+class CollectorHandle(Protocol):
+    """A collector as the learner drives it."""
 
     intact: bool
-    """Whether `state` can be resumed from."""
+    """Whether `state` can be resumed from: no step is unfinished."""
 
     def receive(self) -> list[Message]:
-        """What there is to tell, or that it has ended: `lost`.
+        """Returns the messages that have come since the last call.
 
-        `spec`, `acting` (words for what a behavior acts with), `episodes`, `statistics`, `game`, `events`, `picture`.
+        Their kinds are `spec`, `acting` (how the actions of a behavior are computed), `episodes`, `statistics`, `game`,
+        `events`, `picture`, and `lost` if the collector has ended and will be replaced.
         """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
-        """`ready` with a behavior's rate limiter once its first weights are published; `picture` asks for one."""
+        """Sends a request: `ready` with a behavior's rate limiter, once weights are published; `picture`, a file."""
 
-    def advance(self, due: Callable[[], bool]) -> None:
-        """Lets time pass until there may be something to do; `due` tells whether an update is."""
+    def collect(self, due: Callable[[], bool]) -> None:
+        """Collects until the learner may have something to do; `due` says whether it has."""
 
-    def updated(self) -> None:
-        """Games that were held back may go on."""
+    def notify_update(self) -> None:
+        """Lets games that were throttled go on, after an update."""
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs of the collector. What it has told by then waits to be received."""
+        """Returns what a resumed run needs of the collector. Messages that belong to it wait to be received."""
 
     def close(self) -> None:
-        """Ends the collector and everything below it."""
+        """Ends the collector with its instances."""
 
 
-class Side:
-    """The collector's side: a collector, what it reports, and what it is asked for."""
+class CollectorHost:
+    """Holds a collector in whatever process it runs: makes its instances and actors, reports, and answers requests."""
 
     def __init__(
         self,
@@ -70,33 +71,33 @@ class Side:
         self._resume = resume or {}
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
-        self.instances = make_manager(
-            config.env,
-            config.seed,
-            folder / PLAYERS,
-            min_instances=config.env.min_instances,
-            begun=shared.begun,
-            record_actions=self._inline,
-            resume=self._resume.get("manager"),
+        self.instances = config.env.make_manager(
+            Setup(
+                config.seed,
+                folder / PLAYERS,
+                min_instances=config.env.min_instances,
+                begun=shared.begun,
+                record_actions=self._inline,
+                resume=self._resume.get("manager"),
+            )
         )
+        self.instances.lockstep = self._inline or config.env.stepping is Stepping["lockstep"]
 
     @contextmanager
     def open(self) -> Iterator[Collector]:
-        """A collector whose instances have started; they end with it."""
+        """Yields a collector whose instances have started. They end with the context."""
         with self.instances:
             self.instances.start()
             import torch  # takes a second or more, in which instances start
 
             torch.set_num_threads(1)
-            lockstep = self._inline or self._config.env.stepping is Stepping["lockstep"]
-            manager = LockstepManager(self.instances) if lockstep else self.instances
-            self.collector = Collector(manager, self._open_channel, self._config.stop.samples)
+            self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
             for behavior in self.instances.specs:
                 self.collector.channel(behavior)
             yield self.collector
 
     def handle(self, message: Message) -> None:
-        """Does what the learner asks for."""
+        """Answers a request of the learner."""
         if message.kind == "ready":
             self.collector.channel(message.behavior).rate_limiter = message.content
         elif message.kind == "picture":
@@ -106,13 +107,13 @@ class Side:
             self._send("reported")
 
     def report(self, at_once: bool = False) -> None:
-        """Tells what has come up, now and then or `at_once`."""
+        """Sends the learner what has happened, once every `REPORT_SECONDS` or `at_once`."""
         now = time.monotonic()
         # What the learner, in an update perhaps, has not read yet must not make games wait for room in the pipe.
         due = at_once or (now >= self._reported + REPORT_SECONDS and not self._crowded())
-        if due and not isinstance(self.instances, EnvManager) and (sent := self.instances.take_statistics()):
+        if due and (sent := self.instances.take_statistics()):
             # Before the episodes: what a goal looks for may be among them.
-            self._send("game", content=[(each.key, each.value, each.aggregation) for each in sent])
+            self._send("game", content=[tuple(each) for each in sent])
         if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
@@ -121,25 +122,25 @@ class Side:
         if not due:
             return
         self._reported = now
-        self.tell_news()
+        self.report_events()
         if self.instances.picture is not None:
             self._send("picture", content=self.instances.picture)
             self.instances.picture = None
         self._send("statistics", content=self.collector.statistics())
 
-    def tell_news(self) -> None:
-        """Tells what has happened to instances."""
+    def report_events(self) -> None:
+        """Sends the learner what has happened to instances, such as a restart."""
         while self.instances.events:
             self._send("events", content=self.instances.events.popleft())
 
     def state(self) -> dict[str, Any]:
-        """All that the next turn depends on."""
+        """Returns all that the next turn depends on."""
         channels = {name: channel.state() for name, channel in self.collector.channels.items()}
-        return {"manager": self.collector.manager.state(), "channels": channels}
+        return {"manager": self.instances.state(), "channels": channels}
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
+        from algorithms.policy import make_policy
         from trainer.runtime.actor import quickest_actor
-        from trainer.runtime.behavior import divide_arena, make_policy
         from trainer.runtime.policy_store import PolicyReader
 
         shared, name = self._shared, spec.name
@@ -150,11 +151,10 @@ class Side:
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = self._config.seed + 1 + place + (shared.samples << 32)
         reader = PolicyReader(weights, policy.flat.numel())
-        env, device = self._config.env, self._config.device
-        rows_at_once = env.instances * (env.num_areas if isinstance(env, UnityConfig) else 1)
+        device = self._config.device
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
-        actor, told = quickest_actor(policy, reader, seed, rows_at_once, gpu)
-        self._send("acting", name, told)
+        actor, description = quickest_actor(policy, reader, seed, self._config.env.rows_at_once, gpu)
+        self._send("acting", name, description)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
         if name in self._resume.get("channels", {}):
             state = self._resume["channels"][name]
@@ -164,15 +164,15 @@ class Side:
         return channel
 
 
-class Inline:
-    """The collector in the learner's process and in a fixed order: exactly reproducible."""
+class InlineCollector:
+    """A collector in the learner's process, which goes in a fixed order and is exactly reproducible."""
 
     intact = True
 
     def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
         self._messages: list[Message] = []
-        self._side = Side(config, folder, shared, self._keep, lambda: False, resume)
-        self._opened = self._side.open()
+        self._host = CollectorHost(config, folder, shared, self._keep, lambda: False, resume)
+        self._opened = self._host.open()
         self._collector = self._opened.__enter__()
 
     def _keep(self, kind: str, behavior: str = "", content: Any = None) -> None:
@@ -183,25 +183,25 @@ class Inline:
         return messages
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
-        self._side.handle(Message(kind, behavior, content))
+        self._host.handle(Message(kind, behavior, content))
 
-    def advance(self, due: Callable[[], bool]) -> None:  # noqa: D102
+    def collect(self, due: Callable[[], bool]) -> None:  # noqa: D102
         if not due():
-            self.intact = False  # an error leaves steps half done
+            self.intact = False  # an error leaves steps unfinished
             try:
                 answered = self._collector.turn(REPORT_SECONDS)
             except Exception:
-                self._side.tell_news()
+                self._host.report_events()
                 raise
-            self._side.report()
+            self._host.report()
             self.intact = answered  # else more turns have to come
 
-    def updated(self) -> None:  # noqa: D102
+    def notify_update(self) -> None:  # noqa: D102
         pass
 
     def state(self) -> dict[str, Any]:  # noqa: D102
-        self._side.report(at_once=True)
-        return self._side.state()
+        self._host.report(at_once=True)
+        return self._host.state()
 
     def close(self) -> None:  # noqa: D102
         self._opened.__exit__(None, None, None)

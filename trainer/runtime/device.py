@@ -1,4 +1,4 @@
-"""Which device updates run on. Imports torch only when it is asked, as that takes seconds."""
+"""The device on which updates run. Imports torch only when it is used, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _log = logging.getLogger("outstep")
 
 
 def gpu_trouble() -> str | None:
-    """Why torch cannot compute on a GPU here, as the end of a sentence about it; None if it can."""
+    """Returns why torch cannot compute on a GPU here, as the end of a sentence about it; None if it can."""
     import torch
 
     if not torch.cuda.is_available():
         return "finds no GPU"
     try:
         torch.zeros(1, device="cuda").add_(1).cpu()
-    except RuntimeError as error:  # it has no code for so old a card, or too new a one; or its memory is full
+    except RuntimeError as error:  # no code for so old or new a card, or its memory is full
         return f"cannot compute on the GPU that it finds: {str(error).strip().splitlines()[0]}"
     return None
 
 
-def learning_device(asked: Device) -> torch.device:
-    """The device of a run that is checked: with `auto` a GPU if torch can compute on one."""
+def learning_device(device: Device) -> torch.device:
+    """Returns the device of a run that is checked: with `auto` a GPU if torch can compute on one."""
     import torch
 
-    if asked is not Device["auto"]:
-        return torch.device(asked.name)
+    if device is not Device["auto"]:
+        return torch.device(device.name)
     trouble = gpu_trouble()
     if trouble is not None and torch.cuda.is_available():
-        _log.warning(f"Updates run on the CPU: torch {torch.__version__} {trouble}")
+        _log.warning(f"Updates run on the CPU: torch {torch.__version__} {trouble}.")
     return torch.device("cuda" if trouble is None else "cpu")

@@ -1,7 +1,7 @@
-"""What the learner and the collector share: memory and counters, and a link for what is rare.
+"""What the learner and the collector share: memory, counters, and a link for messages, which are rare.
 
 Every counter has one writer. A link is a pipe for messages and a socket whose bytes wake the other side, so that
-neither polls; a counter says how many messages are under way, so that looking costs an integer comparison.
+neither polls. A counter says how many messages are under way, so that looking for one costs an integer comparison.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SPAWN = multiprocessing.get_context("spawn")
 
 TO_LEARNER, TO_COLLECTOR = 0, 1  # messages sent, by receiver
 _RECEIVED = 2  # added to these: messages received
-LEARNER_WAITS, GAMES_HELD = 4, 5  # flags: wake me
-TURNS = 6  # of the collector: shows that it lives
+LEARNER_WAITS, THROTTLED = 4, 5  # flags: this side wants to be woken
+TURNS = 6  # of the collector: shows that it is alive
 _COMMON = 7
 SAMPLES, OPEN, UPDATES, DROPPED, BEFORE = range(5)  # of each behavior
 COUNTERS = 5
@@ -46,9 +46,8 @@ class Message(NamedTuple):
 class Shared:
     """Memory of a run: byte arenas, each claimed by one behavior, and counters.
 
-    Arenas of behaviors that are known are claimed at once, so that memory which is missing is missed before anything
-    starts. Spare ones take no memory before a behavior that appears claims one. A collector that takes the place of one
-    that has died finds all as that has left it.
+    Arenas of known behaviors are claimed at once, so that a lack of memory shows before anything starts. Spare ones
+    take no memory before a behavior that appears claims one. A new collector finds all as the one before has left it.
     """
 
     def __init__(
@@ -57,15 +56,15 @@ class Shared:
         sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
         self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
         self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(sizes) + instances)
-        # Of the kind that multiprocessing's arrays lie in: inherited by spawned processes, and gone with the last.
+        # As multiprocessing's own arrays, spawned processes inherit this memory, and it ends with the last of them.
         self._arenas: list[Arena] = []
         for place, size in enumerate(sizes):
-            self._arenas.append(Arena(size))  # after the one before was filled: it looks for where there is room
+            self._arenas.append(Arena(size))  # after the one before was filled: it is placed where there is room
             if place < len(self._places):
                 self._fill(place)
 
     def claim(self, behavior: str) -> int:
-        """Gives the behavior an arena of its own, zero-filled, if it has none; returns its place, for `assign`.
+        """Gives the behavior a zero-filled arena if it has none, and returns its place, for `assign`.
 
         Raises:
             UserError: no spare arena is left, or memory is short.
@@ -83,11 +82,11 @@ class Shared:
         return self._places[behavior]
 
     def assign(self, behavior: str, place: int) -> None:
-        """Notes what the other process has claimed."""
+        """Records a place that the other process has claimed."""
         self._places[behavior] = place
 
     def arena(self, behavior: str) -> memoryview:
-        """The behavior's bytes."""
+        """Returns the behavior's bytes."""
         return memoryview(self._arenas[self._places[behavior]].buffer)
 
     @property
@@ -97,19 +96,19 @@ class Shared:
 
     @property
     def samples(self) -> int:
-        """Of all behaviors."""
+        """The samples of all behaviors."""
         return int(self._each[:, SAMPLES].sum())
 
     @property
     def open_rows(self) -> int:
-        """Steps of agents of all behaviors whose outcome the collector does not know yet."""
+        """How many steps of agents, of all behaviors, are not finished."""
         return int(self._each[:, OPEN].sum())
 
     def counters(self, behavior: str) -> Array:
-        """The behavior's counters.
+        """Returns the behavior's counters.
 
-        The collector writes `SAMPLES`, those of earlier parts of a resumed run included, and `OPEN`: steps under way;
-        the learner `UPDATES`, `DROPPED`, and `BEFORE`: samples that the rows do not count, as they were not restored.
+        The collector writes `SAMPLES`, earlier parts of a resumed run included, and `OPEN`: unfinished steps. The
+        learner writes `UPDATES`, `DROPPED`, and `BEFORE`: samples that were not restored, which the rows lack.
         """
         counters: Array = self._each[self._places[behavior]]
         return counters
@@ -127,7 +126,7 @@ class Shared:
         )
 
     def _check_room(self, behavior: str, arena: Arena) -> None:
-        """Before it is written to: what shared memory cannot hold would end the process without a word."""
+        """Refuses an arena that does not fit, before it is written: too little shared memory would kill the process."""
         reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", arena.size)])
         if sys.platform == "win32":
             return
@@ -139,7 +138,7 @@ class Shared:
             )
 
     def _fill(self, place: int) -> None:
-        """Writes zeros, which takes the memory."""
+        """Writes zeros, so that the memory is really taken."""
         np.frombuffer(self._arenas[place].buffer, np.uint8)[:] = 0
 
 
@@ -162,13 +161,13 @@ class Link:
 
     @property
     def pending(self) -> bool:
-        """Whether messages are here, or on their way, that were not received yet."""
+        """Whether messages have arrived or are on their way."""
         return bool(self._seen != self._flags[self._receives])
 
     def receive(self) -> list[Message]:
-        """The messages that have arrived; raises EOFError or OSError when the other side is gone.
+        """Returns the messages that have arrived; raises EOFError or OSError when the other side is gone.
 
-        One that is counted follows at once, unless the other side was stopped in between.
+        A message that is counted follows at once, unless the other side was stopped in between.
         """
         messages = []
         while self.pending and self._pipe.poll(_ARRIVAL_SECONDS):
@@ -184,12 +183,12 @@ class Link:
 
     @property
     def unread(self) -> bool:
-        """Whether the other side has yet to receive something that was sent; more might have to wait for room."""
+        """Whether the other side has not received all messages yet; sending more might wait for room in the pipe."""
         return bool(self._flags[self._sends] != self._flags[self._sends + _RECEIVED])
 
     def wake(self) -> None:
         """Ends the other side's wait."""
-        with contextlib.suppress(BlockingIOError):  # full: it has bytes enough to wake up by
+        with contextlib.suppress(BlockingIOError):  # full: it holds enough bytes to wake the other side
             self._socket.send(b"\0")
 
     def wait(self, seconds: float) -> None:
@@ -204,14 +203,14 @@ class Link:
 
     @property
     def fileobj(self) -> socket.socket:
-        """The socket to wait on, for a selector of one's own."""
+        """The socket to wait on, for a selector."""
         return self._socket
 
 
 def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:
-    """The learner's link, and what the collector makes its own from: `Link(*ends, shared, TO_COLLECTOR)`.
+    """Returns the learner's link, and the ends for the collector's: `Link(*ends, shared, TO_COLLECTOR)`.
 
-    An earlier link must not be used any more, at neither end.
+    An earlier link must not be used any more, at either end.
     """
     shared.flags[:] = 0
     ours, theirs = SPAWN.Pipe()

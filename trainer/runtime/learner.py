@@ -1,4 +1,4 @@
-"""The learner of one behavior: updates its algorithm as the rate_limiter allows, and publishes what it learns."""
+"""The learner of one behavior: updates its algorithm as the rate limiter allows, and publishes its policy."""
 
 from __future__ import annotations
 
@@ -9,80 +9,91 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms.base import Algorithm
+from algorithms.base import Algorithm, make_algorithm
+from algorithms.policy import make_policy
 from buffers.rows import Rows
-from buffers.snapshot import Snapshot
+from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
-from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES
+from trainer.checkpoint import Checkpoint
+from trainer.config.schema import TrainConfig, settings_of
+from trainer.demos.load import Digests, changed_demos, load_demos
+from trainer.runtime.behaviors import divide_arena
+from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
+from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.telemetry.console import log
 
-PREPARED_AT_ONCE, PREPARED_SECONDS = 20, 0.5
-"""Updates before the first sample, or seconds of them, between two looks at what else is to be done."""
+_PREPARE_UPDATES, _PREPARE_SECONDS = 20, 0.5
+"""`prepare` makes so many updates, or spends so many seconds, before it returns."""
 
 
 class Learner:
-    """One behavior's algorithm on its rows, and the weights that actors take."""
+    """One behavior's algorithm, the rows that it learns from, and the weights that actors take."""
 
     def __init__(
-        self, spec: BehaviorSpec, algorithm: Algorithm, rows: Rows, weights: PolicyWriter, counters: Array
+        self,
+        spec: BehaviorSpec,
+        algorithm: Algorithm,
+        rows: Rows,
+        weights: PolicyWriter,
+        counters: Array,
+        demos: Digests,
     ) -> None:
-        self.spec = spec
-        self.algorithm = algorithm
-        self.rows = rows
+        self.spec, self.algorithm, self.rows, self.demos = spec, algorithm, rows, demos
         self.seconds = 0.0
-        """Spent in updates."""
+        """Seconds spent in updates so far."""
         self.rate_limiter = RateLimiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
         self._weights = weights
         self._counters = counters
         counters[BEFORE] = counters[SAMPLES] - rows.samples
 
     def samples(self, snapshot: Snapshot | None = None) -> int:
-        """Samples in all, those of earlier parts of a resumed run included: now, or when `snapshot` was taken."""
+        """Returns the samples in all, earlier parts of a resumed run included: now, or when `snapshot` was taken."""
         return int(self._counters[BEFORE]) + (self.rows if snapshot is None else snapshot).samples
 
     @property
     def usable_samples(self) -> int:
-        """Rows that could be drawn since the start, less those that came too late to be used."""
+        """Returns the rows that could be drawn since the start, less those that were dropped as too old."""
         return self.rows.sampleable - self.algorithm.dropped
 
     def prepare(self) -> bool:
-        """A stretch of what is learned before the first sample; False once nothing is left of it."""
+        """Makes some of the updates that come before the first sample; returns False once none is left."""
         cloning = self.algorithm.cloning
         if cloning is None or not cloning.updates_left:
             return False
         start = time.perf_counter()
-        for _ in range(min(cloning.updates_left, PREPARED_AT_ONCE)):
+        for _ in range(min(cloning.updates_left, _PREPARE_UPDATES)):
             cloning.update()
-            if time.perf_counter() > start + PREPARED_SECONDS:
+            if time.perf_counter() > start + _PREPARE_SECONDS:
                 break
         self.seconds += time.perf_counter() - start
         if not cloning.updates_left:
             self.publish()
         return True
 
-    def due(self) -> bool:
-        """Whether an update is."""
+    def update_due(self) -> bool:
+        """Returns whether the rate limiter allows an update now."""
         return self.rate_limiter.may_update(self.usable_samples, self.algorithm.updates)
 
     def update(self) -> None:
-        """One update, its schedules moved on before and its policy published after if it is time to."""
+        """Makes an update. Once in `publish_every`, schedules move on before it and the policy is published after."""
         start = time.perf_counter()
         if self.algorithm.updates % self.algorithm.publish_every == 0:
             self.algorithm.set_progress(int(self._counters[SAMPLES]))
         self.algorithm.update()
-        self._count()
+        self._write_counters()
         if self.algorithm.updates % self.algorithm.publish_every == 0:
             self.publish()
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Hands the policy to the actors, as version `updates` + 1.
+        """Publishes the policy to the actors, as version `updates` + 1.
 
         Raises:
             UserError: a weight is NaN or infinite; actors keep what they have.
         """
-        self._count()
+        self._write_counters()
         flat = self._flat()
         if not (finite := np.isfinite(flat)).all():
             place = int(finite.argmin())
@@ -95,45 +106,106 @@ class Learner:
 
     @property
     def finite(self) -> bool:
-        """Whether all weights of the policy are numbers."""
+        """Whether all weights of the policy are finite."""
         return bool(np.isfinite(self._flat()).all())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The algorithm's, where counts began, and what actors have: not always the newest, not each is published."""
+        """Returns the algorithm's state, the weights that actors have, which may be older, and where counts began."""
         published, version = self._weights.published()
         actors = {"published/policy": torch.from_numpy(published), "published/version": torch.tensor(version)}
         origin = torch.tensor([self.rate_limiter.origin_samples, self.rate_limiter.origin_updates])
         return {**self.algorithm.state_dict(), **actors, "limiter/origin": origin}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave, and publishes what actors had."""
-        published, version = state.pop("published/policy", None), state.pop("published/version", None)
-        # Earlier versions did not save it, and never knew another.
-        samples, updates = state.pop("limiter/origin", torch.zeros(2, dtype=torch.int64)).tolist()
+        """Continues from what `state_dict` returned, and publishes the weights that actors had."""
+        published, version = state.pop("published/policy").numpy(), int(state.pop("published/version"))
+        samples, updates = state.pop("limiter/origin").tolist()
         self.rate_limiter = replace(self.rate_limiter, origin_samples=samples, origin_updates=updates)
         self.algorithm.load_state_dict(state)
-        self._count()
-        if published is None or version is None:  # saved by an earlier version
-            self.publish()
-        else:
-            self._weights.publish(published.numpy(), int(version))
+        self._write_counters()
+        self._weights.publish(published, version)
 
     def restart_counting(self) -> None:
-        """After a resume without the replay: the rows fill anew, and nothing is owed for those that are gone."""
+        """Lets the rate limiter count from here, after a resume without the replay: lost rows ask for no updates."""
         self.rate_limiter = replace(
             self.rate_limiter, origin_samples=self.usable_samples, origin_updates=self.algorithm.updates
         )
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the algorithm's metrics since they were last read, and the counts of its updates."""
+        return {
+            **self.algorithm.metrics(),
+            "update/achieved": self.achieved_ratio,
+            "update/count": self.algorithm.updates,
+            "update/dropped_samples": self.algorithm.dropped,
+        }
+
+    @property
+    def achieved_ratio(self) -> float:
+        """Returns the share of updates made of those that the samples so far asked for; 1 before any is."""
+        origin = self.rate_limiter.origin_updates
+        due = self.rate_limiter.due_updates(self.usable_samples) - origin
+        return (self.algorithm.updates - origin) / due if due > 0 else 1.0
 
     def _flat(self) -> Array:
         flat: Array = self.algorithm.policy.flat.detach().cpu().numpy()
         return flat
 
-    def _count(self) -> None:
+    def _write_counters(self) -> None:
         self._counters[DROPPED] = self.algorithm.dropped
         self._counters[UPDATES] = self.algorithm.updates
 
-    @property
-    def achieved_ratio(self) -> float:
-        """Updates made of those that the samples so far asked for; 1 before any is."""
-        asked = self.rate_limiter.due_updates(self.usable_samples) - self.rate_limiter.origin_updates
-        return (self.algorithm.updates - self.rate_limiter.origin_updates) / asked if asked > 0 else 1.0
+
+def make_learner(
+    config: TrainConfig, spec: BehaviorSpec, shared: Shared, device: torch.device, saved: Checkpoint | None
+) -> Learner:
+    """Makes the learner of a behavior, from the checkpoint `saved` if that holds it.
+
+    Raises:
+        UserError: the rows do not fit into memory, or demonstrations or a checkpoint do not fit the behavior.
+    """
+    name = spec.name
+    settings, reward = settings_of(config, name)
+    weights, rows = divide_arena(shared.arena(name), make_policy(spec, settings), spec, settings)
+    before = saved.state["behaviors"].get(name) if saved else None
+    replay = saved.replay.get(name) if saved else None
+    if replay is not None:
+        restore(rows, replay.index, replay.chunks())
+    demos, digests = load_demos(config, spec)
+    if before is not None and (change := changed_demos(before.get("demos", {}), digests)):  # once, none were saved
+        log.warning(change)
+    algorithm = make_algorithm(spec, settings, rows, device, config.seed, reward, demos)
+    published = PolicyWriter(weights, algorithm.policy.flat.numel())
+    learner = Learner(spec, algorithm, rows, published, shared.counters(name), digests)
+    if saved is not None and before is not None:
+        try:
+            learner.load_state_dict(_tensors(saved, name))
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"was it saved by another version? {error}"
+            raise UserError(f"{saved.path} does not fit the run's settings: {reason}") from error
+        if replay is None:
+            learner.restart_counting()
+        return learner
+    if config.init is not None:
+        _load_weights(algorithm, spec, config.init)
+    learner.publish()
+    return learner
+
+
+def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, folder: str) -> None:
+    """Loads the weights of the run in `folder`, and nothing else."""
+    saved = load_checkpoint(folder)
+    check_spec(spec, saved)
+    try:
+        algorithm.load_weights(_tensors(saved, spec.name))
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"init={folder}: its networks do not fit these settings: {error}") from error
+
+
+def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, Tensor]:
+    prefix = f"{behavior}/"
+    return {
+        key[len(prefix) :]: torch.from_numpy(value)
+        for key, value in checkpoint.tensors.items()
+        if key.startswith(prefix)
+    }

@@ -1,7 +1,7 @@
-"""Weights that pass from the learner to the actors through shared memory: two slots, a version before and after.
+"""Passes weights from the learner to the actors through shared memory: two slots, a version before and after each.
 
-The writer fills the slot that readers are not sent to, and then names it; a reader that was overtaken while it copied
-sees so by the versions and copies again. Nobody waits.
+The writer fills the slot that readers do not use, and then makes it the current one. A reader that was overtaken while
+it copied notices by the versions and copies again. Nobody waits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ALIGN = 64
 
 
 def weights_bytes(size: int) -> int:
-    """Bytes that two slots of `size` float32 numbers take, header included, rounded up to a cache line."""
+    """Returns the bytes of two slots of `size` float32 numbers with their header, rounded up to a cache line."""
     return -(-(_HEADER * 8 + 2 * size * 4) // _ALIGN) * _ALIGN
 
 
@@ -27,7 +27,7 @@ class _Slots:
 
     @property
     def latest(self) -> int:
-        """The newest version that is whole; 0 before the first."""
+        """The newest complete version; 0 before the first."""
         return int(self._header[0]) >> 1
 
 
@@ -43,7 +43,7 @@ class PolicyWriter(_Slots):
         self._header[0] = version << 1 | slot
 
     def published(self) -> tuple[Array, int]:
-        """A copy of the newest vector (size,), and its version; 0 before the first."""
+        """Returns a copy of the newest vector (size,), and its version; 0 before the first."""
         return self._data[int(self._header[0]) & 1].copy(), self.latest
 
 
@@ -53,12 +53,12 @@ class PolicyReader(_Slots):
     version = 0
 
     def refresh(self, flat: Array) -> bool:
-        """Copies the newest vector into `flat` (size,) unless it holds that already; tells whether it copied."""
+        """Copies the newest vector into `flat` (size,) unless it holds that already; returns whether it copied."""
         while self.latest != self.version:
             newest = int(self._header[0])
             version, slot = newest >> 1, newest & 1
             if self._after[slot] != version:
-                continue  # overtaken: a newer one is named by now
+                continue  # overtaken: there is a newer one by now
             flat[:] = self._data[slot]
             if self._before[slot] == version:
                 self.version = version

@@ -1,4 +1,4 @@
-"""One process a run: a lock on its folder that no kill leaves behind."""
+"""Allows one process for each run, by a lock on its folder that no kill leaves behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FILE = "in_use"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keeps a run's folder to this process. The system gives it up when the process ends, in whatever way.
+    """Locks a run's folder for this process. The system removes the lock when the process ends, in whatever way.
 
     Raises:
         UserError: another process trains there, or nothing can be written there.
@@ -36,7 +36,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def is_occupied(folder: Path) -> bool:
-    """Whether a process trains in a run's folder now."""
+    """Returns whether a process trains in a run's folder now."""
     try:
         file = (folder / _FILE).open("rb")
     except OSError:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it saves and leaves, whatever is under way."""
+"""Handles the system's signals that ask a run to end: it saves and exits, whatever is under way."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from contextlib import contextmanager
 from types import FrameType
 
 PATIENCE_SECONDS = 4.0
-"""What is under way when a signal comes may take so long; a spot machine gives notice of half a minute or more."""
+"""How long what is under way may take after a signal; a spot machine gives notice of half a minute or more."""
 
 
 class Interrupted(BaseException):
-    """What was under way took too long after a signal, and is broken off."""
+    """Breaks off what took too long after a signal."""
 
 
 class Interrupt:
-    """Ctrl+C, SIGTERM or a closed terminal: the run saves and leaves. Ctrl+C twice: it leaves at once."""
+    """Catches Ctrl+C, SIGTERM or a closed terminal: the run saves and exits. After a second Ctrl+C it exits at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """The first that came."""
+        """The first signal that came."""
         self._came = 0.0
-        self._breakable = self._insists = False
+        self._breakable = self._resent = False
 
     def __enter__(self) -> Interrupt:
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # What is ignored stays so: nohup is meant to outlive the terminal.
+        # Ignored signals stay ignored: with nohup a run outlives its terminal.
         numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._note) for number in numbers}
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,37 +41,37 @@ class Interrupt:
 
     @property
     def late(self) -> bool:
-        """Whether a signal came so long ago that nothing is waited for any more."""
+        """Whether a signal came so long ago that the run waits for nothing any more."""
         return self.signal is not None and time.monotonic() > self._came + PATIENCE_SECONDS
 
     @contextmanager
     def breakable(self) -> Iterator[None]:
-        """Around what may be broken off at any place, by `Interrupted`, once a signal is `late`."""
+        """Lets the code within be broken off at any place, by `Interrupted`, once a signal is `late`."""
         self._breakable = True
         try:
             yield
         finally:
             self._breakable = False
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self._insists:
-            self._insists = False
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._resent:
+            self._resent = False
             if self._breakable:
                 self._breakable = False
                 raise Interrupted
         elif self.signal is None:
             self.signal, self._came = number, time.monotonic()
-            timer = threading.Timer(PATIENCE_SECONDS, self._insist)
+            timer = threading.Timer(PATIENCE_SECONDS, self._resend)
             timer.daemon = True
             timer.start()
         elif number == signal.SIGINT:
-            os._exit(128 + number)  # the collector sees it, and ends with its workers
+            os._exit(128 + number)  # the collector notices, and ends with its workers
 
-    def _insist(self) -> None:
-        """Sends the signal once more, from another thread: only that ends a wait of the main one."""
-        if self.signal is None or signal.getsignal(self.signal) != self._note:
-            return  # the run has left meanwhile
-        self._insists = True
+    def _resend(self) -> None:
+        """Sends the signal again, from another thread: only that ends a wait of the main thread."""
+        if self.signal is None or signal.getsignal(self.signal) != self._handle:
+            return  # the run has ended meanwhile
+        self._resent = True
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(threading.main_thread().ident or 0, self.signal)
         else:

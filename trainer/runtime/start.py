@@ -1,7 +1,7 @@
-"""How a training run begins, in the order that loses the least time.
+"""Starts a training run, in the order that takes the least time.
 
-torch takes a second or more to import in each process that needs it, so nothing here does at the top: the collector's
-process starts first, and instances start while it and this one import torch.
+torch takes a second or more to import in each process, so nothing is imported here that needs it: the collector's
+process starts first, and instances start while both processes import torch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.schema import Mode, TrainConfig
 from trainer.runtime.behaviors import buffer_sizes
-from trainer.runtime.collector_host import Collecting, Inline
-from trainer.runtime.collector_process import Remote
+from trainer.runtime.collector_host import CollectorHandle, InlineCollector
+from trainer.runtime.collector_process import CollectorProcess
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
 
 
 def start(config: TrainConfig) -> int:
-    """Trains what is composed and checked, in a new folder or in that of the run that goes on; the exit status."""
+    """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status."""
     if config.resume is not None:
         folder, resume_from = Path(config.resume), Path(config.resume)
     else:
@@ -64,11 +64,11 @@ def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) ->
 
     Args:
         config: composed and checked.
-        folder: the run's; it exists and holds `config.yaml`.
-        resume_from: the folder of the run that goes on (the same as `folder`), or None for a new run.
+        folder: the run's folder; it exists and holds `config.yaml`.
+        resume_from: the same folder if the run is resumed, None if it is new.
 
     Raises:
-        UserError: something that the user can mend came up on the way; what was learned is saved.
+        UserError: something failed that the user can mend; what was learned is saved.
     """
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if resume_from else None
@@ -76,19 +76,23 @@ def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) ->
     with Interrupt() as interrupt, suppress(Interrupted), ExitStack() as ends:
         shared = _share(config, checkpoint)
 
-        def collect() -> Collecting:
-            # Inline, it waits for games to start. A process that is being started must not be lost sight of.
+        def start_collector() -> CollectorHandle:
+            # Inline, it waits for games to start. Starting a process must not be broken off: it would be left behind.
             with interrupt.breakable() if inline else nullcontext():
                 resume = checkpoint.state["collector"] if checkpoint else None
-                collecting = (Inline if inline else Remote)(config, folder, shared, resume)
-            return ends.enter_context(closing(collecting))
+                make = InlineCollector if inline else CollectorProcess
+                collector = make(config, folder, shared, resume)
+            return ends.enter_context(closing(collector))
 
-        # What is resumed is restored before anything may add to it.
-        early = None if inline or checkpoint else collect()
+        # A resumed run restores its rows first, before anything may be added to them.
+        early = None if inline or checkpoint else start_collector()
         from trainer.runtime.run import Run
+        from trainer.telemetry.run_logger import RunLogger
 
-        with Run(config, folder, store, checkpoint, interrupt, shared) as run:
-            run.go(early or collect())
+        logger = RunLogger(config, folder, shared.samples, checkpoint.state["report"] if checkpoint else None)
+        with closing(logger):
+            run = Run(config, store, checkpoint, interrupt, shared, logger)
+            run.train(early or start_collector())
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 

@@ -1,1 +1,1 @@
-"""`python -m trainer.sagemaker`: starts training jobs and endpoints on SageMaker."""
+"""`outstep sagemaker`: starts training jobs and endpoints on SageMaker."""

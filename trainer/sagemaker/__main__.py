@@ -1,10 +1,10 @@
-"""`python -m trainer.sagemaker train|deploy`: starts a training job on SageMaker, or an endpoint with what it trained.
+"""`outstep sagemaker train|deploy`: starts a training job on SageMaker, or an endpoint with what it trained.
 
-    python -m trainer.sagemaker train image=… role=… output=s3://… -- +experiment=snoopy_sac seed=3
-    python -m trainer.sagemaker deploy job=outstep-2026-01-31-12-00-00
+    outstep sagemaker train image=… role=… output=s3://… -- +experiment=snoopy_sac seed=3
+    outstep sagemaker deploy job=outstep-2026-01-31-12-00-00
 
-What follows `--` are the words of `python -m trainer`: the job's hyperparameters. They are composed here first, so that
-a slip is refused before a machine is paid for. Needs boto3 (`pip install 'outstep[sagemaker]'`).
+What follows `--` are overrides of `outstep train`: the job's hyperparameters. They are composed here first, so that
+a mistake is refused before a machine is paid for. Needs boto3 (`pip install 'outstep[sagemaker]'`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from trainer.container.__main__ import METRICS, check_hyperparameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
+    """Starts a training job on SageMaker, or an endpoint with what it trained.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     command, own = words[:1], words[1:]
     if command == ["train"]:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if command == ["deploy"]:
         return run_command(own, DeployConfig, "sagemaker_deploy", lambda config: None, _deploy)
-    print("error: say train or deploy; train --help tells what there is", file=sys.stderr)
+    print("error: give train or deploy; train --help lists the settings", file=sys.stderr)
     return 2
 
 
@@ -56,7 +59,7 @@ def _check(config: LaunchConfig, training: Sequence[str]) -> None:
 
 
 def _hyperparameters(training: Sequence[str]) -> dict[str, str]:
-    """By dotted name, as the container puts them together again."""
+    """Returns values by dotted name, from which the container makes overrides again."""
     return {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in training)}
 
 
@@ -87,11 +90,11 @@ def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
         "EnableManagedSpotTraining": config.spot,
         "CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": "/opt/ml/checkpoints"},
     }
-    if config.channels:  # an empty list is refused
+    if config.channels:  # SageMaker refuses an empty list
         request["InputDataConfig"] = [_channel(channel, str(place)) for channel, place in config.channels.items()]
-    _asked(config.region, lambda client: client.create_training_job(**request))
+    _ask(config.region, lambda client: client.create_training_job(**request))
     print(f"{name} begins; checkpoints go to {checkpoints}. Once it has ended:")
-    print(f"python -m trainer.sagemaker deploy job={name}")
+    print(f"outstep sagemaker deploy job={name}")
     return 0
 
 
@@ -128,8 +131,8 @@ def _deploy(config: DeployConfig) -> int:
         client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
         client.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
-    _asked(config.region, create)
-    print(f"the endpoint {name} comes up, in some minutes, and costs money until it is deleted. It is asked by:")
+    _ask(config.region, create)
+    print(f"the endpoint {name} comes up, in some minutes, and costs money until it is deleted. Ask it by:")
     print(
         f"aws sagemaker-runtime invoke-endpoint --endpoint-name {name} --content-type application/json "
         "--cli-binary-format raw-in-base64-out --body '{\"observations\": [[…]]}' reply.json"
@@ -137,7 +140,7 @@ def _deploy(config: DeployConfig) -> int:
     return 0
 
 
-def _asked(region: str | None, ask: Callable[[Any], object]) -> None:
+def _ask(region: str | None, ask: Callable[[Any], object]) -> None:
     """Lets `ask` talk to SageMaker.
 
     Raises:

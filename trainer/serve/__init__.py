@@ -1,1 +1,1 @@
-"""`python -m trainer.serve`: an HTTP endpoint for a trained policy."""
+"""`outstep serve`: an HTTP endpoint for a trained policy."""

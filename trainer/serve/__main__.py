@@ -1,7 +1,7 @@
-"""`python -m trainer.serve model=Snoopy.onnx port=8080`: answers over HTTP what an exported policy does.
+"""`outstep serve model=Snoopy.onnx port=8080`: serves an exported policy over HTTP.
 
 Needs onnxruntime, FastAPI and uvicorn (`pip install 'outstep[serve]'`), and no torch. Exit statuses: 0 it was stopped
-by Ctrl+C or SIGTERM, and has answered what was under way; 2 bad input, with one message.
+by Ctrl+C or SIGTERM, and has answered the requests under way; 2 bad input, with one message.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from trainer.config.schema import ServeConfig
 from trainer.serve.onnx_policy import Model
 
 _PATIENCE_SECONDS = 5
-"""What requests under way have, once the server is asked to stop."""
+"""How long requests under way may take once the server is asked to stop."""
 _KEEP_ALIVE_SECONDS = 60
 """How long a connection may be silent between two requests."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (without the program's name) and returns the exit status."""
+    """Answers over HTTP with the actions of an exported policy.
+
+    Runs the command line `argv` (without the program's name) and returns the exit status.
+    """
     return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", _check, _serve)
 
 
@@ -57,13 +60,13 @@ def _serve(config: ServeConfig) -> int:
         signal.signal(number, lambda *_: None)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving {model.exported.spec.name} of {config.model} on http://{shown}:{port}/invocations", flush=True)
+    print(f"serving {model.exported.spec.name} from {config.model} on http://{shown}:{port}/invocations", flush=True)
     uvicorn.Server(settings).run(sockets=[listening])
     return 0
 
 
 def _listen(config: ServeConfig) -> socket.socket:
-    """A socket that nobody else listens on.
+    """Returns a listening socket that no other process shares.
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.

@@ -19,27 +19,27 @@ from trainer.serve.requests import answer
 
 
 def make_app(model: Model, config: ServeConfig) -> FastAPI:
-    """An application that answers what `model` does."""
+    """Returns an application that answers requests with the actions of `model`."""
     app = FastAPI(title=f"Outstep: {model.exported.spec.name}", description=description(model.exported))
     largest = int(config.max_body_mib * 2**20)
 
     @app.get("/ping")
     async def ping() -> dict[str, str]:
-        """Whether the model is there."""
+        """Returns whether the model is there."""
         return {"status": "ok"}
 
     @app.post("/invocations", openapi_extra=invocation_docs(model.exported))
     async def invocations(request: Request) -> Response:
-        """Actions for observations."""
+        """Returns actions for observations."""
         try:
             body = await asyncio.wait_for(_body(request, largest), config.request_seconds)
         except asyncio.TimeoutError:
-            words = f"the request took more than {config.request_seconds:g} s to arrive: send it faster"
-            return _refusal(408, words)
+            reason = f"the request took more than {config.request_seconds:g} s to arrive: send it faster"
+            return _refusal(408, reason)
         except _TooLarge as error:
             return _refusal(413, str(error))
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
+            return Response(status_code=400)  # the client is gone
         try:
             return Response(answer(model, body), media_type="application/json")
         except UserError as error:
@@ -62,5 +62,5 @@ async def _body(request: Request, largest: int) -> bytes:
     return b"".join(parts)
 
 
-def _refusal(status: int, words: str) -> Response:
-    return JSONResponse({"error": words}, status, headers={"Connection": "close"} if status != 400 else None)
+def _refusal(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status, headers={"Connection": "close"} if status != 400 else None)

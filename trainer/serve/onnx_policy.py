@@ -16,25 +16,25 @@ from envs.spec import Array, UserError
 
 
 class Chosen(NamedTuple):
-    """What a model does."""
+    """The actions of a model."""
 
     continuous: Array
     """(N, C) float32, from -1 to 1."""
     discrete: Array
     """(N, D) int64."""
     memory: Array
-    """(N, R) float32: what it remembers after."""
+    """(N, R) float32: the recurrent state after."""
 
 
 class Model:
-    """A model that this program has exported.
+    """A model that Outstep has exported.
 
     Args:
         content: the file's.
-        name: what messages call it.
+        name: how messages name it.
 
     Raises:
-        UserError: it is none of ours, or damaged; or onnxruntime is missing.
+        UserError: Outstep has not exported it, or it is damaged; or onnxruntime is missing.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
@@ -50,10 +50,10 @@ class Model:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of many kinds
             reason = str(error).partition("\n")[0]
-            raise UserError(f"{name} is no ONNX model, or damaged ({reason}): export it again") from error
+            raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error
         exported = Exported.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         if exported is None:
-            raise UserError(f"{name} is not a model of ours: write one with python -m trainer.export run=runs/... to=")
+            raise UserError(f"{name} is not a model of ours: write one with outstep export run=runs/... to=")
         if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
             raise UserError(f"{name} is damaged, it has {difference}: export it again")
         self.exported = exported
@@ -65,7 +65,7 @@ class Model:
 
     @staticmethod
     def load(path: str) -> Model:
-        """The model in a file.
+        """Returns the model in a file.
 
         Raises:
             UserError: it cannot be read, or used.
@@ -77,9 +77,9 @@ class Model:
         return Model(content, f"model={path}")
 
     def act(self, observations: Sequence[Array], mask: Array, memory: Array, deterministic: bool) -> Chosen:
-        """Actions for raw observations, each (N, *shape) as in the spec, under a mask (N, A), True = allowed.
+        """Returns actions for raw observations, each (N, *shape) as in the spec, under a mask (N, A), True = allowed.
 
-        They follow from a memory (N, R) of what was before, zeros where an episode begins.
+        `memory` (N, R) is the recurrent state before, zeros where an episode begins.
         """
         exported, spec = self.exported, self.exported.spec
         values = []

@@ -10,11 +10,11 @@ from algorithms.onnx.contract import Exported
 from envs.spec import ObservationSpec
 
 _LARGEST_EXAMPLE = 2000
-"""Numbers; of larger requests, as of images, only the shape is told."""
+"""How many numbers an example may have; of larger requests, as of images, only the shape is described."""
 
 
 def description(exported: Exported) -> str:
-    """What the model does, in a sentence."""
+    """Returns what the model does, in a sentence."""
     spec = exported.spec
     seen = ", ".join(f"`{o.name}` {o.dtype}{list(o.shape)}" for o in spec.observations)
     done = [f"{spec.continuous_size} continuous actions from -1 to 1"] if spec.continuous_size else []
@@ -24,7 +24,7 @@ def description(exported: Exported) -> str:
 
 
 def invocation_docs(exported: Exported) -> dict[str, Any]:
-    """The request and the reply of `/invocations`."""
+    """Returns the request and the reply of `/invocations`."""
     fields, example = _request(exported)
     body: dict[str, Any] = {"schema": {"oneOf": [fields, _object({"inputs": fields}, ["inputs"])]}}
     if example is not None:
@@ -43,7 +43,7 @@ def invocation_docs(exported: Exported) -> dict[str, Any]:
 
 
 def _request(exported: Exported) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The schema of a request, and an example unless that is too large."""
+    """Returns the schema of a request, and an example unless that is too large."""
     spec = exported.spec
     each = {o.name: _rows(o.shape, _item(o)) for o in spec.observations}
     zeros = {o.name: np.zeros((1, *o.shape), o.dtype) for o in spec.observations}

@@ -1,4 +1,4 @@
-"""What clients of the endpoint send and get: JSON to arrays, and actions to JSON. Imports neither HTTP nor torch.
+"""Requests and replies of the endpoint: JSON to arrays, and actions to JSON. Imports neither HTTP nor torch.
 
 Shapes: N rows, D discrete branches, A their choices together, R numbers of memory.
 """
@@ -21,7 +21,7 @@ INPUTS = "inputs"
 
 
 def answer(model: Model, body: bytes) -> bytes:
-    """The reply to a request.
+    """Returns the reply to a request.
 
     Raises:
         UserError: the request cannot be answered: which field, what was seen, and what would be right.
@@ -55,7 +55,7 @@ class Request(NamedTuple):
 
 
 _IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
-"""What clients of RLlib's policies send along in `inputs`."""
+"""Fields that clients of RLlib's policies send along in `inputs`."""
 
 
 def _inputs(sent: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _read(model: Model, fields: Mapping[str, Any]) -> Request:
 
 
 def _observations(spec: BehaviorSpec, sent: Any) -> list[Array]:
-    """Each observation's array, of those sent by name, or of the one that there is."""
+    """Returns each observation's array, of those sent by name, or of the one that there is."""
     if not isinstance(sent, dict):
         if len(spec.observations) > 1:
             raise UserError(f"observations is {_kind(sent)}: {_wanted(spec)}")
@@ -176,7 +176,7 @@ def _refuse_values(array: Array, wrong: Array, field: str, right: str) -> None:
 
 
 def _no_number(sent: Any, field: str) -> str | None:
-    """The first place in nested lists that holds no number, and what it holds."""
+    """Returns the first place in nested lists that holds no number, and what it holds."""
     waiting = [(field, sent)]
     while waiting:
         place, value = waiting.pop()
@@ -199,7 +199,7 @@ def _named(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
 
 
 def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
-    """As RLlib says it: an action is a number where it is one choice, else a list of numbers."""
+    """Returns actions in RLlib's form: a number if there is one choice, else a list of numbers."""
     discrete = chosen.discrete[:, 0] if len(spec.branches) == 1 else chosen.discrete
     parts = {"continuous": chosen.continuous.tolist(), "discrete": discrete.tolist()}
     if not spec.branches or not spec.continuous_size:
@@ -230,7 +230,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON, cut short; what holds others by its kind alone."""
+    """Returns a value as JSON, cut short; what holds others by its kind alone."""
     text = _kind(value) if isinstance(value, (dict, list)) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:40]}..."
 

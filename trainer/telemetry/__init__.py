@@ -1,1 +1,1 @@
-"""What a run tells: metrics, logs, events and the display."""
+"""What a run logs: metrics and their writers, messages, and the display."""

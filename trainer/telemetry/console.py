@@ -1,4 +1,4 @@
-"""Tells how a run goes: a live display on a terminal, plain lines elsewhere, and `train.log` in any case."""
+"""Shows how a run goes: a live display on a terminal, plain lines elsewhere, and `train.log` in any case."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rich.text import Text
 from trainer.config.schema import StopConfig
 
 log = logging.getLogger("outstep")
-"""What goes to `train.log`, and to the terminal."""
+"""The logger of messages for users: they go to `train.log` and to the terminal."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands."""
+    """The state of a run at one time."""
 
     samples: int
     seconds: float
@@ -37,12 +37,12 @@ class Status:
     goal: tuple[str, float | None, float] | None = None
     """The goal's metric, its mean over the window, and the target."""
     shares: Mapping[str, float] = field(default_factory=dict)
-    """Where the time goes: shares (0 to 1) by words, such as `acting`, `waiting for games`, `updating`."""
+    """Shares of time (0 to 1) by activity, such as `acting`, `waiting for games`, `updating`."""
     seconds_left: float | None = None
 
 
 class Progress:
-    """Shows a run's status. A context manager: logging is set up inside it, and undone after."""
+    """Shows the status of a run. A context manager, which sets up logging, and restores it at its end."""
 
     def __init__(self, title: str, folder: Path, stream: TextIO | None = None) -> None:
         """Args: `title` heads the live display; `train.log` is written to `folder`; `stream` is stderr by default."""
@@ -73,7 +73,7 @@ class Progress:
         log.propagate = True
 
     def show(self, status: Status) -> None:
-        """Refreshes the live display. Cheap enough for several times a second; does nothing without a terminal."""
+        """Refreshes the live display. Cheap enough for several times a second. Without a terminal, it does nothing."""
         if self._live:
             self._live.update(_display(self._title, status), refresh=True)
 
@@ -83,7 +83,7 @@ class Progress:
 
 
 def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_second: float) -> float | None:
-    """Seconds until `stop.samples` or `stop.seconds` ends the run; None if neither does, or nothing moves yet."""
+    """Returns the seconds until `stop.samples` or `stop.seconds` ends the run; None if neither is known to."""
     estimates = []
     if stop.seconds is not None:
         estimates.append(stop.seconds - seconds)
@@ -93,14 +93,14 @@ def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_sec
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:02:03`."""
+    """Returns hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
 class _LogFile(logging.FileHandler):
-    """Lines that a full disk refuses are written once there is room, or lost: no reason to end the run."""
+    """Writes lines once there is room if a full disk refuses them, or loses them: no reason to end the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exc_info()[1], OSError):
@@ -112,7 +112,7 @@ class _LogFile(logging.FileHandler):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints messages above the live display, which shows the status itself."""
+    """Prints messages above the live display. The display shows the status itself."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -130,7 +130,7 @@ def _line(status: Status) -> str:
 
 
 def _figures(status: Status) -> list[tuple[str, str]]:
-    """Names and values, in the order of interest."""
+    """Returns names and values, the most important first."""
     figures = [
         ("samples", f"{status.samples:,}"),
         ("time", clock(status.seconds)),

@@ -1,4 +1,4 @@
-"""When a figure was reached: the mean of a metric over the episodes that ended in the last samples."""
+"""Watches whether a goal is reached: the mean of a metric over the episodes that ended in the last samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from envs.spec import UserError
 from trainer.config.schema import GoalConfig
 
 PATIENCE = 20
-"""Episodes that may end without the metric before it is taken for misspelt."""
+"""How many episodes may end without the metric before its name is taken for a mistake."""
 
 
 class Moment(NamedTuple):
-    """When something first happened."""
+    """When the goal was first reached."""
 
     samples: int
     seconds: float
@@ -38,10 +38,10 @@ class Goal:
         self._missed = 0
 
     def add(self, samples: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Takes in an episode that ended when the run had made `samples` samples in `seconds`.
+        """Adds an episode that ended when the run had made `samples` samples in `seconds`.
 
         Raises:
-            UserError: the first episodes all came without the metric.
+            UserError: the first `PATIENCE` episodes all ended without the metric.
         """
         value = metrics.get(self.metric)
         if value is None:
@@ -59,21 +59,21 @@ class Goal:
 
     @property
     def reached(self) -> Moment | None:
-        """When the goal was reached, over `window_samples`; None so far."""
+        """When the goal was reached over `window_samples`; None if it was not yet."""
         return self.moments[self.window_samples]
 
     @property
     def moments(self) -> dict[int, Moment | None]:
-        """The same for every window, by its samples."""
+        """The same for each window, by its samples."""
         return {n: window.moment for n, window in self._windows.items()}
 
     @property
     def means(self) -> dict[int, float | None]:
-        """The metric's mean over each window now; None before an episode has ended in it."""
+        """The mean of the metric over each window now; None before an episode has ended in it."""
         return {n: window.mean for n, window in self._windows.items()}
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on, as JSON."""
+        """Returns what `load_state` takes, as JSON can hold it."""
         return {
             "missed": self._missed,
             "windows": {
@@ -83,7 +83,7 @@ class Goal:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Continues from what `state` returned."""
         self._missed = state["missed"]
         for n, window in self._windows.items():
             saved = state["windows"][str(n)]

@@ -1,34 +1,31 @@
-"""What a run records of itself: episode statistics, TensorBoard, and `summary.json`."""
+"""A run's metrics: statistics of episodes, what games send, and `summary.json`."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 EPISODES = 100
-"""Episodes that means look back."""
+"""How many of the last episodes means are taken over."""
 
 
 class EpisodeStatistics:
-    """Means over the last `EPISODES` episodes, of reward, length, and what environments report in `info`."""
+    """Means of reward, length and what environments report in `info`, over the last `EPISODES` episodes."""
 
     def __init__(self) -> None:
         self.episodes = 0
-        """Episodes in all."""
+        """How many episodes have ended in all."""
         self._values: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=EPISODES))
 
     def add(self, reward: float, length: int, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Takes in an episode: its summed reward, its length in samples, and the numbers that its environment reported.
+        """Adds an episode: its summed reward, its length in samples, and the numbers that its environment reported.
 
         Returns:
-            All of them under one roof, as a goal may name them: `metrics`, `reward` and `length`.
+            All of them by the names that a goal may ask for: those of `metrics`, `reward` and `length`.
         """
         values = {**metrics, "reward": reward, "length": float(length)}
         self.episodes += 1
@@ -37,32 +34,32 @@ class EpisodeStatistics:
         return values
 
     def mean(self, name: str) -> float | None:
-        """Mean of a metric; None before any episode had it."""
+        """Returns the mean of a metric; None before any episode had it."""
         values = self._values.get(name)
         return sum(values) / len(values) if values else None
 
     @property
     def full(self) -> bool:
-        """Whether `EPISODES` episodes have ended: until then, means come by luck."""
+        """Whether `EPISODES` episodes have ended; a mean of fewer is mostly luck."""
         return self.episodes >= EPISODES
 
     def scalars(self) -> dict[str, float]:
-        """The means by TensorBoard's names: `episode/reward`, `episode/length`, `episode/<metric>`."""
+        """Returns the means by their names: `episode/reward`, `episode/length`, `episode/<metric>`."""
         return {f"episode/{name}": sum(values) / len(values) for name, values in self._values.items()}
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs to go on, as JSON."""
+        """Returns what `load_state` takes, as JSON can hold it."""
         return {"episodes": self.episodes, "values": {name: list(values) for name, values in self._values.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state`."""
+        """Continues from what `state` returned."""
         self.episodes = state["episodes"]
         for name, values in state["values"].items():
             self._values[name] = deque(values, maxlen=EPISODES)
 
 
 class GameStatistics:
-    """What games have sent since it was last taken: values by key, each with how it wants to be summed up."""
+    """Values that games have sent since they were last taken, by key, each with the way to summarize it."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = defaultdict(list)
@@ -70,16 +67,16 @@ class GameStatistics:
 
     @property
     def keys(self) -> Set[str]:
-        """All keys that have come so far."""
+        """Returns all keys that games have sent so far."""
         return self._kinds.keys()
 
     def add(self, key: str, value: float, aggregation: str) -> None:
-        """Takes in a value; `aggregation` is `average`, `most_recent`, `sum` or `histogram`."""
+        """Adds a value; `aggregation` is `average`, `most_recent`, `sum` or `histogram`."""
         self._values[key].append(value)
         self._kinds[key] = aggregation
 
     def take(self) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Scalars and histograms by TensorBoard's names, `game/<key>`; begins anew."""
+        """Returns scalars and histograms by their names, `game/<key>`, and forgets their values."""
         taken, self._values = self._values, defaultdict(list)
         scalars, histograms = {}, {}
         for key, values in taken.items():
@@ -94,60 +91,12 @@ class GameStatistics:
         return scalars, histograms
 
 
-class TensorBoard:
-    """Writes a run's events. All points stand at their number of samples."""
-
-    def __init__(self, folder: Path, samples: int = 0) -> None:
-        """Points beyond `samples`, left by a part of the run that a resume has undone, are hidden.
-
-        Raises:
-            OSError: the disk is full. It also comes of every other call, and then nothing more can be written.
-        """
-        from torch.utils.tensorboard import SummaryWriter
-
-        # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_aside(folder / "events.tmp", bytes(_ROOM))
-        (folder / "events.tmp").unlink()
-        self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
-
-    def scalars(self, samples: int, values: Mapping[str, float]) -> None:
-        """One point for each of `values`."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, samples)
-
-    def histograms(self, samples: int, values: Mapping[str, Sequence[float]]) -> None:
-        """One histogram for each of `values`."""
-        for name, each in values.items():
-            with contextlib.suppress(ValueError):  # all of them lie beyond its bins
-                self._writer.add_histogram(name, np.array(each), samples)
-
-    def picture(self, samples: int, name: str, file: Path) -> None:
-        """A moving picture, from a GIF file."""
-        from PIL import Image
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        # add_video needs moviepy, and without it prints a line and writes nothing.
-        with Image.open(file) as gif:
-            width, height = gif.size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), samples)
-
-    def flush(self) -> None:
-        """Makes what was written visible."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Writes what is left and ends."""
-        self._writer.close()
-
-
 @dataclass
 class Summary:
     """What `summary.json` holds."""
 
     samples: int
-    """Samples in all, earlier parts of a resumed run included; so with all that follows."""
+    """Samples in all. This and all that follows includes earlier parts of a resumed run."""
     seconds: float
     """Seconds of training, the start of workers included."""
     samples_per_second: float
@@ -167,20 +116,16 @@ class Summary:
     """Further figures, by name; they stand beside the others."""
 
     def write(self, folder: Path) -> None:
-        """Writes `summary.json` into the run's folder; a reader never sees half of it."""
+        """Writes `summary.json` into the run's folder. A reader never sees half of it."""
         values = asdict(self)
         values |= values.pop("extra")
         aside = folder / "summary.json.tmp"
-        _write_aside(aside, f"{json.dumps(values, indent=2)}\n".encode())
+        write_or_remove(aside, f"{json.dumps(values, indent=2)}\n".encode())
         aside.replace(folder / "summary.json")
 
 
-_ROOM = 2**16
-"""Bytes without which it is not worth while to begin a file of events: some minutes' points."""
-
-
-def _write_aside(file: Path, data: bytes) -> None:
-    """Writes a file, or leaves none if the disk refuses."""
+def write_or_remove(file: Path, data: bytes) -> None:
+    """Writes a file, and removes it if the disk refuses."""
     try:
         file.write_bytes(data)
     except OSError:

@@ -1,4 +1,4 @@
-"""`run.profile=true`: traces of what a run's processes do, a stretch of each, by torch's profiler."""
+"""Traces a short time of each of a run's processes, by torch's profiler (`run.profile=true`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trainer.config.schema import RunConfig
 _WARM_UP_SECONDS = 5.0
 _SECONDS = 1.0
 _TURNS = 100
-"""Of SAC on the CPU, 100 updates are some 50 MB of JSON, or 2 MB packed. A PPO update is never cut, and may be more."""
+"""100 updates of SAC on the CPU are some 50 MB of JSON, or 2 MB compressed. A PPO update is never cut."""
 
 
 def tracer(config: RunConfig, folder: Path, process: str) -> Callable[[], None]:
-    """What a process calls after each turn of its work: nothing, unless the run asks for traces.
+    """Returns the function that a process calls after each turn; it does nothing unless the run asks for traces.
 
     The trace begins with the first turn that ends 5 s after the first of all, and ends after 100 turns or after 1 s,
     whichever comes first. It is written to `<folder>/profile/<process>.pt.trace.json.gz`, and nothing is traced after.

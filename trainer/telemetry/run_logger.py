@@ -1,33 +1,48 @@
-"""What a run tells of itself: joins statistics, goal, progress, TensorBoard and summary."""
+"""Logs how a run goes: gathers its figures, shows them, gives them to the metric writers, and writes a summary."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import yaml
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
-from trainer.config.schema import TrainConfig, UnityConfig
-from trainer.runtime.collector import Episode, Statistics
-from trainer.runtime.learner import Learner
+from trainer.config.compose import as_dict
+from trainer.config.schema import TrainConfig
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.goal import PATIENCE, Goal
-from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary, TensorBoard
+from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary
+from trainer.telemetry.statistics import Episode, Statistics
+from trainer.telemetry.writers import MetricWriter, Writers
 
 _SHOW_SECONDS = 0.5
+_SHARES_SHOWN = 64
+"""Up to so many instances, the share of samples of each is a metric of its own."""
+
+
+class Learner(Protocol):
+    """What is logged of a learner."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in updates so far."""
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics since they were last read; `update/count`, `update/achieved` and `update/dropped_samples` in all."""
 
 
 class RunLogger:
-    """A run's figures. `state` is what `load_state` was given, grown on: they span all parts of a resumed run."""
+    """Gathers and logs a run's figures. In a resumed run it continues from the `state` of the logger before."""
 
     def __init__(self, config: TrainConfig, folder: Path, samples: int, state: Mapping[str, Any] | None) -> None:
         state = state or {}
         self._config, self._folder = config, folder
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
-        self._unity = isinstance(config.env, UnityConfig)
+        self._env = config.env
         self._episodes = EpisodeStatistics()
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._game = GameStatistics()
@@ -45,11 +60,13 @@ class RunLogger:
         self._statistics = Statistics.none()
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
-        self._board: TensorBoard | None = TensorBoard(folder, samples)
         self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
-        """By behavior and name: updates left out, as last told."""
+        """By behavior and name: updates skipped, as last reported."""
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
+        self._writers = Writers(config.run.loggers, folder)
+        as_yaml = yaml.safe_dump(as_dict(config), sort_keys=False)
+        self._writers.write(samples, lambda writer: writer.text(samples, "config", as_yaml))
         self._logged = self._began, samples, self._statistics, dict[str, float]()
         self._log_at = self._show_at = self._began + config.run.log_seconds
 
@@ -68,42 +85,42 @@ class RunLogger:
         """Whether the goal, if there is one, was reached."""
         return self._goal is not None and self._goal.reached is not None
 
-    def acting(self, behavior: str, words: str) -> None:
-        """Notes and tells what a behavior acts with."""
-        self._acting[behavior] = words
-        log.info(f"behavior {behavior!r} acts in {words}")
+    def add_actor(self, behavior: str, description: str) -> None:
+        """Logs how the actions of a behavior are computed."""
+        self._acting[behavior] = description
+        log.info(f"Behavior {behavior!r} acts in {description}.")
 
-    def episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
-        """Takes in episodes of a behavior, in the order in which they ended."""
+    def add_episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
+        """Adds episodes of a behavior, in the order in which they ended."""
         for episode in finished:
             values = self._episodes.add(episode.reward, episode.length, episode.metrics)
             self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
             if self._goal is None:
                 continue
-            if self._goal.metric in values or not self._unity:
-                self._approach(self._goal, episode.samples, values)
+            if self._goal.metric in values or not self._env.sends_statistics:
+                self._add_to_goal(self._goal, episode.samples, values)
             elif self._episodes.episodes == PATIENCE and self._goal.metric not in self._game.keys:
-                # No error: Unity sends statistics whenever the game likes.
+                # No error: games send statistics whenever the game likes.
                 known = ", ".join(sorted({*values, *self._game.keys}))
                 log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
-    def game(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
-        """Takes in what games have sent: key, value, and how it is summed up (see `GameStatistics`)."""
+    def add_game_statistics(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
+        """Adds what games have sent: key, value, and how to summarize it (see `GameStatistics`)."""
         for key, value, aggregation in sent:
             self._game.add(key, value, aggregation)
             if self._goal is not None and self._goal.metric == key and aggregation in ("average", "most_recent"):
-                self._approach(self._goal, samples, {key: value})
+                self._add_to_goal(self._goal, samples, {key: value})
 
-    def statistics(self, statistics: Statistics) -> None:
-        """Takes in the collector's latest figures."""
+    def set_statistics(self, statistics: Statistics) -> None:
+        """Takes the collector's latest figures."""
         self._statistics = statistics
 
-    def picture(self, samples: int, file: Path) -> None:
-        """Takes in a moving picture of an episode."""
-        self._write_events(samples, lambda board: board.picture(samples, "play", file))
+    def add_picture(self, samples: int, file: Path) -> None:
+        """Writes a moving picture of an episode."""
+        self._writers.write(samples, lambda writer: writer.picture(samples, "play", file))
 
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
-        """Shows, and at intervals logs, how the run stands; tells whether it logged."""
+        """Shows how the run stands, and logs it once an interval; returns whether it logged."""
         now = time.monotonic()
         logs = now >= self._log_at
         if not logs and now < self._show_at:
@@ -114,7 +131,7 @@ class RunLogger:
         if logs:
             self._log_at = now + self._config.run.log_seconds
             self._progress.line(status)
-            self._record(samples, *self._points(status, learners))
+            self._write(samples, status, learners)
             self._logged = now, samples, self._statistics, self._learner_seconds(learners)
         return logs
 
@@ -122,9 +139,8 @@ class RunLogger:
         """Writes the last points and `summary.json`."""
         now = time.monotonic()
         status = self._status(now, samples, learners)
-        self._record(samples, *self._points(status, learners))
+        metrics = self._write(samples, status, learners)
         acting = self._statistics.elapsed
-        mean = self._episodes.mean("reward")
         moments = self._goal.moments if self._goal else {}
         reached = self._goal.reached if self._goal else None
         counted, supply = self._supply()
@@ -134,15 +150,15 @@ class RunLogger:
             samples_per_second=(samples - self._samples_before) / acting if acting else 0.0,
             env_utilization=counted / supply if supply else None,
             episodes=self._episodes.episodes,
-            episode_reward_mean=mean,
+            episode_reward_mean=self._episodes.mean("reward"),
             stopped_by=stopped_by,
             goal_samples=reached.samples if reached else None,
             goal_seconds=reached.seconds if reached else None,
             goal_windows={str(n): moment._asdict() if moment else None for n, moment in moments.items()},
             extra={
-                "updates": {name: learner.algorithm.updates for name, learner in learners.items()},
-                "updates_achieved": {name: learner.achieved_ratio for name, learner in learners.items()},
-                "dropped": {name: learner.algorithm.dropped for name, learner in learners.items()},
+                "updates": {name: each["update/count"] for name, each in metrics.items()},
+                "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
+                "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
                 "acting": self._acting,
                 "layout": self._statistics.layout,
                 "instances": {
@@ -155,11 +171,12 @@ class RunLogger:
         try:
             summary.write(self._folder)
         except OSError as error:
-            log.warning(f"summary.json could not be written: {error}. One that was there before still is.")
-        log.info(f"stopped by {stopped_by} after {samples:,} samples and {self.seconds:.0f} s: {self._folder}")
+            log.warning(f"summary.json could not be written: {error}. An earlier one is kept.")
+        after = f"{samples:,} samples and {self.seconds:.0f} s"
+        log.info(f"The run ended ({stopped_by}) after {after}: {self._folder}")
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run's run_logger starts from, as JSON."""
+        """Returns what the logger of a resumed run continues from, as JSON can hold it."""
         return {
             "seconds": self.seconds,
             "supply": self._supply(),
@@ -170,14 +187,12 @@ class RunLogger:
         }
 
     def close(self) -> None:
-        """Ends display and event files."""
-        if self._board is not None:
-            with suppress(OSError):  # a disk that is full, with what was written last
-                self._board.close()
+        """Closes the metric writers and ends the display."""
+        self._writers.close()
         self._progress.__exit__(None, None, None)
 
-    def _approach(self, goal: Goal, samples: int, values: Mapping[str, float]) -> None:
-        """Shows the goal new values, and tells of windows over which it is reached now."""
+    def _add_to_goal(self, goal: Goal, samples: int, values: Mapping[str, float]) -> None:
+        """Adds values to the goal, and logs over which windows it is reached now."""
         before = goal.moments
         goal.add(samples, self.seconds, values)
         for window, moment in goal.moments.items():
@@ -187,47 +202,40 @@ class RunLogger:
                     f"after {moment.samples:,} samples and {moment.seconds:.0f} s"
                 )
 
-    def _record(self, samples: int, scalars: dict[str, float], histograms: dict[str, list[float]]) -> None:
-        def write(board: TensorBoard) -> None:
-            board.scalars(samples, scalars)
-            board.histograms(samples, histograms)
-            board.flush()
+    def _write(self, samples: int, status: Status, learners: Mapping[str, Learner]) -> dict[str, dict[str, float]]:
+        """Gives all figures to the metric writers, and returns those of the learners by behavior."""
+        metrics = {name: learner.metrics() for name, learner in learners.items()}
+        for name, own in metrics.items():
+            self._warn_of_skipped(name, own)
+        game, histograms = self._game.take()
+        scalars = self._scalars(status, metrics) | game
 
-        self._write_events(samples, write)
+        def write(writer: MetricWriter) -> None:
+            writer.values(samples, status.seconds, scalars)
+            if histograms:
+                writer.histograms(samples, histograms)
 
-    def _write_events(self, samples: int, write: Callable[[TensorBoard], None]) -> None:
-        """Writes to TensorBoard. That a disk refuses is told of once; what comes later is tried with a new writer."""
-        refused = self._board is None
-        try:
-            board = self._board or TensorBoard(self._folder, samples)
-            write(board)
-        except OSError as error:  # its writer is lost with that
-            self._board = None
-            if not refused:
-                log.warning(f"TensorBoard's events cannot be written: {error}. Later ones are tried again.")
-        else:
-            self._board = board
-            if refused:
-                log.info(f"TensorBoard's events are written again, from {samples:,} samples on.")
+        self._writers.write(samples, write)
+        return metrics
 
-    def _tell_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
-        """Warns of updates that were left out since the last reading, and of what in them was not finite."""
+    def _warn_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
+        """Warns of updates that were skipped since the last reading, and names what in them was not finite."""
         bad = ", ".join(key.removeprefix(NOT_FINITE) for key in scalars if key.startswith(NOT_FINITE))
         counts = {key: value for key, value in scalars.items() if key.endswith(f"/{SKIPPED}")}
-        told = self._skipped.setdefault(behavior, {})
+        reported = self._skipped.setdefault(behavior, {})
         for key, skipped in counts.items():
-            new = skipped - told.get(key, 0.0)
-            told[key] = skipped
+            new = skipped - reported.get(key, 0.0)
+            reported[key] = skipped
             if new:
                 part = key.removesuffix(f"/{SKIPPED}")
                 whose = "updates" if part == "update" else f"updates of {part}"
                 log.warning(
-                    f"behavior {behavior!r}: {whose} skipped: {new:.0f}, as the gradient was not finite"
-                    + (f"; nor was {bad}" if bad else "")
+                    f"Behavior {behavior!r}: {new:.0f} {whose} skipped, because the gradient was not finite"
+                    + (f"; neither was {bad}." if bad else ".")
                 )
 
     def _supply(self) -> tuple[float, float]:
-        """Samples counted and what could have been delivered meanwhile, over all parts of the run."""
+        """Returns the samples, and how many could have been delivered meanwhile, over all parts of the run."""
         counted, supply = self._statistics.supply()
         return self._supply_before[0] + counted, self._supply_before[1] + supply
 
@@ -255,23 +263,18 @@ class RunLogger:
         )
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
-        """Where the learner's time went so far; the rest is spent on reports and checkpoints."""
+        """Returns how the learner has spent its time so far; the rest went to logs and checkpoints."""
         return {
             "updating": sum(learner.seconds for learner in learners.values()),
             "waiting for samples": self.waited,
         }
 
-    def _points(
-        self, status: Status, learners: Mapping[str, Learner]
-    ) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Scalars and histograms, by TensorBoard's names; takes what games have sent."""
-        game, histograms = self._game.take()
+    def _scalars(self, status: Status, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         scalars = {
             "run/samples_per_second": status.samples_per_second,
             "run/seconds": status.seconds,
-            **{f"time/{word.replace(' ', '_')}": share for word, share in status.shares.items()},
+            **{f"time/{name.replace(' ', '_')}": share for name, share in status.shares.items()},
             **self._episodes.scalars(),
-            **game,
         }
         if status.env_utilization is not None:
             scalars["run/env_utilization"] = status.env_utilization
@@ -282,23 +285,10 @@ class RunLogger:
             scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
         if len(shares) <= _SHARES_SHOWN:
             scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
-        named = self._unity or len(learners) > 1
-        for name, learner in learners.items():
-            own = _learner_scalars(learner)
-            self._tell_of_skipped(name, own)
-            scalars |= {f"{name}/{key}" if named else key: value for key, value in own.items()}
-        for name, episodes in self._by_behavior.items() if named else ():
+        if len(self._env.behaviors) == 1 and len(metrics) <= 1:
+            return {**scalars, **next(iter(metrics.values()), {})}
+        for name, own in metrics.items():
+            scalars |= {f"{name}/{key}": value for key, value in own.items()}
+        for name, episodes in self._by_behavior.items():
             scalars |= {f"{name}/{key}": value for key, value in episodes.scalars().items()}
-        return scalars, histograms
-
-
-_SHARES_SHOWN = 64
-
-
-def _learner_scalars(learner: Learner) -> dict[str, float]:
-    return {
-        **learner.algorithm.metrics(),
-        "update/achieved": learner.achieved_ratio,
-        "update/count": learner.algorithm.updates,
-        "update/dropped_samples": learner.algorithm.dropped,
-    }
+        return scalars

@@ -63,7 +63,7 @@ class Bot:
 
 
 def flawless(env: Any, rng: random.Random) -> Callable[[Any], tuple[int, int]]:
-    """A bot without errors for a bubble shooter: `python -m trainer.record player=envs.games.bubbles.bot:flawless`."""
+    """A bot without errors for a bubble shooter: `outstep record player=envs.games.bubbles.bot:flawless`."""
     bot, game = Bot(FLAWLESS, rng), env.unwrapped.game
     return lambda observation: bot.act(game)
 

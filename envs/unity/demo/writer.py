@@ -1,4 +1,4 @@
-"""Demonstrations in ML-Agents' `.demo` files, written. The format is told in `demo.py`.
+"""Demonstrations in ML-Agents' `.demo` files, written. `envs.unity.demo.reader` describes the format.
 
 Shapes: T steps of an episode.
 """

@@ -127,7 +127,7 @@ class AgentReader:
         behavior_id: the full one.
         parameters: its BrainParametersProto.
         info: its first agent, whose observations show how they are sent.
-        channels_first: whether images are CHW where their dimension properties do not tell; None if nobody knows.
+        channels_first: whether images are CHW where their dimension properties do not say; None if it is unknown.
 
     Raises:
         PlayerFault: the first agent cannot be used.
@@ -295,7 +295,7 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
         actions: by full behavior id, continuous (N, C) float32 and discrete (N, B) int32, in the order of the agents
             that asked.
         side_channel: what `Channels.outgoing` returned.
-        reset: tells the player to begin all its episodes anew.
+        reset: tells the player to begin all its episodes again.
     """
     answer = message("unity_message", "UnityMessageProto")()
     answer.header.status = 200

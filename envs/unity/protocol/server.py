@@ -46,7 +46,7 @@ class Failed(NamedTuple):
     why: str
     """`it closed its connection`, …"""
     left: bool = False
-    """Whether it has gone by itself: then its process may be about to end, and tell more by its exit status."""
+    """Whether it has gone by itself: then its process may be about to end, and its exit status say more."""
 
 
 class Refused(NamedTuple):
@@ -78,7 +78,7 @@ class PlayerServer:
         num_areas: training areas that the player is asked for.
         first: the answer to the player's first request for input: `encode_reply(…, reset=True)`.
         selector: where its sockets are watched; the data of every key in it is a function to call.
-        tell: called with every event.
+        report: called with every event.
 
     Raises:
         UserError: the port is taken.
@@ -91,10 +91,10 @@ class PlayerServer:
         num_areas: int,
         first: bytes,
         selector: selectors.BaseSelector,
-        tell: Callable[[Event], object],
+        report: Callable[[Event], object],
     ) -> None:
         self._seed, self._num_areas, self._first = seed, num_areas, first
-        self._selector, self._tell = selector, tell
+        self._selector, self._report = selector, report
         self._listeners, self.port = _listen(port)
         self._clients: list[_Client] = []
         self._player: _Client | None = None
@@ -207,7 +207,7 @@ class PlayerServer:
         for other in [other for other in self._clients if other is not client]:
             self._drop(other)
         self._decoder = Decoder(about.package_version)
-        self._tell(Connected(about.package_version))
+        self._report(Connected(about.package_version))
         return _initialization(self._seed, self._num_areas)
 
     def _take(self, output: Any, stream: int, at: float) -> bytes | None:
@@ -217,19 +217,19 @@ class PlayerServer:
         except PlayerFault as fault:
             return self._fail(str(fault))
         except UserError as error:
-            self._tell(Refused(error))
+            self._report(Refused(error))
             return _closing_message()
         except Exception as error:  # whatever a broken player sends, the others go on
             return self._fail(f"its message cannot be read ({type(error).__name__}: {error})")
         specs = self._decoder.specs
         new = {name: specs[name] for name in specs if name not in known} if len(specs) > len(known) else {}
         self._waiting = stream
-        self._tell(Arrived(at, agents, new, output.rl_output.side_channel))
+        self._report(Arrived(at, agents, new, output.rl_output.side_channel))
         return None
 
     def _fail(self, why: str, left: bool = False) -> bytes:
         self._closing = True
-        self._tell(Failed(why, left))
+        self._report(Failed(why, left))
         return _closing_message()
 
     def _refuse(self, client: _Client, why: str) -> None:
@@ -243,7 +243,7 @@ class PlayerServer:
     def _report_unexpected(self, client: _Client, why: str) -> None:
         if not self._met_unexpected:
             self._met_unexpected = True
-            self._tell(UnexpectedClient(client.address, why))
+            self._report(UnexpectedClient(client.address, why))
 
     def _drop(self, client: _Client) -> None:
         """Ends a connection; the player's is its end."""

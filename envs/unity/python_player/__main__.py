@@ -1,4 +1,6 @@
-"""`python -m envs.unity.python_player env=... [key=value ...] [flags of Unity's]`: see `options`; `launcher=<path>`.
+"""`outstep player env=... [key=value ...] [flags of Unity's] [launcher=<path>]`: `options` lists the words.
+
+`python -m envs.unity.python_player` does the same, where the folder has no `envs` of its own.
 
 With `launcher=<path>` nothing is served: an executable file is written there that starts this player with the same
 words. Status 0: the trainer ended it; 1: the trainer sent what cannot be used, or the env failed; 2: a wrong argument.
@@ -13,31 +15,38 @@ from collections.abc import Sequence
 
 from envs.process.lifetime import wait_precisely
 from envs.spec import UserError
+from envs.unity.python_player import options
 from envs.unity.python_player.faults import claimed_fault, stop_before_connecting
 from envs.unity.python_player.launcher import write_launcher
 from envs.unity.python_player.options import At, Options, parse
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Plays a Gymnasium environment as a Unity player, for any ML-Agents client.
+
+    Runs the command line `arguments` (without the program's name) and returns the exit status.
+    """
+    if "--help" in arguments:
+        print(options.__doc__)
+        return 0
     words = [word for word in arguments if not word.startswith("launcher=")]
     launchers = [word.partition("=")[2] for word in arguments if word.startswith("launcher=")]
     try:
-        options = parse(words)
-        options.env.check()
+        chosen = parse(words)
+        chosen.env.check()
         if launchers:
             print(write_launcher(launchers[-1], words))
             return 0
-        if options.log:
-            _print_to(options.log)
-        fault = claimed_fault(options)
+        if chosen.log:
+            _print_to(chosen.log)
+        fault = claimed_fault(chosen)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    time.sleep(options.delay)
+    time.sleep(chosen.delay)
     stop_before_connecting(fault)
     try:
-        return _serve(options, fault)
+        return _serve(chosen, fault)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -48,13 +57,13 @@ def main(arguments: Sequence[str]) -> int:
 def _serve(options: Options, fault: At | None) -> int:
     # Not before, as they take longest to import.
     from envs.unity.python_player.connection import Closed, connected
-    from envs.unity.python_player.serving import Player
+    from envs.unity.python_player.serving import PlayerClient
 
     wait_precisely()
     print(f"Player of {options.env.id}: connects to port {options.port}.", flush=True)
     try:
         with connected(options.port) as exchange:
-            Player(options, fault, exchange).run()
+            PlayerClient(options, fault, exchange).run()
     except Closed as end:
         print(f"Player of {options.env.id}: ends, as {end}.", flush=True)
     return 0

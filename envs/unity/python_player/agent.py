@@ -46,7 +46,7 @@ class Agent:
         self.behavior_id = behavior_id
         self.index = index
         self.metrics: dict[str, float] = {}
-        """What the env told at the end of the episode that the last `act` ended."""
+        """What the env reported at the end of the episode that the last `act` ended."""
         self.ended = False
         """Whether the last `act` ended an episode: then `closing` goes before `asking`."""
         self._world = world
@@ -69,7 +69,7 @@ class Agent:
         self._ask(observation, info, 0.0)
 
     def restart(self) -> None:
-        """Begins its episode anew because the trainer resets all. As in Unity, its id stays and nothing is closed."""
+        """Begins its episode again because the trainer resets all. As in Unity, its id stays and nothing is closed."""
         observation, info = self._reset()
         self.ended = False
         self.duration = info.get("duration")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[3]
-"""The folder that holds `envs`."""
+from envs.imports import absolute
+from envs.own_folders import command
 
 
 def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
@@ -23,29 +22,25 @@ def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
         The absolute path to start: the file, or the bundle.
     """
     path = Path(path).absolute()
-    folders = list(dict.fromkeys([str(_ROOT), os.getcwd()]))
-    command = [sys.executable, "-m", "envs.unity.python_player", *words]
+    words = [f"env={absolute(word[4:])}" if word.startswith("env=") else word for word in words]
+    starts = command("envs.unity.python_player.__main__", *words)
     if sys.platform == "win32":
         file = path = path if path.suffix == ".bat" else path.with_name(f"{path.name}.bat")
-        text = _batch(folders, command)
+        text = _batch(starts)
     else:
         file = path / "Contents" / "MacOS" / path.stem if path.suffix == ".app" else path
-        text = _shell(folders, command)
+        text = _shell(starts)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     file.chmod(0o755)
     return path
 
 
-def _shell(folders: Sequence[str], command: Sequence[str]) -> str:
-    found = shlex.quote(os.pathsep.join(folders))
+def _shell(starts: Sequence[str]) -> str:
     # exec: the process that a client started, and may kill, is the player itself.
-    return (
-        f'#!/bin/sh\nPYTHONPATH={found}"${{PYTHONPATH:+:$PYTHONPATH}}"\nexport PYTHONPATH\n'
-        f'exec {shlex.join(command)} "$@"\n'
-    )
+    return f'#!/bin/sh\nexec {shlex.join(starts)} "$@"\n'
 
 
-def _batch(folders: Sequence[str], command: Sequence[str]) -> str:
-    line = subprocess.list2cmdline(command).replace("%", "%%")
-    return f'@echo off\nset "PYTHONPATH={os.pathsep.join(folders)};%PYTHONPATH%"\n{line} %*\n'
+def _batch(starts: Sequence[str]) -> str:
+    line = subprocess.list2cmdline(starts).replace("%", "%%")
+    return f"@echo off\n{line} %*\n"

@@ -1,4 +1,4 @@
-"""The life of a player: it connects, tells what it is, and then sends what is due and does what comes back."""
+"""The life of a player: it connects, introduces itself, and then sends what is due and does what comes back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compresse
 """What this player serves; it has no groups, analytics or observations of variable length."""
 
 
-class Player:
+class PlayerClient:
     """Speaks the protocol through `exchange`.
 
     Args:
@@ -93,7 +93,7 @@ class Player:
         return agent
 
     def _schedule(self, agent: Agent, now: float) -> None:
-        """Its events is due once what it does has lasted, from `now`."""
+        """Its next message is due once what it does has lasted, from `now`."""
         scale = self._settings.time_scale
         seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
         heapq.heappush(self._due, (now + seconds, agent.index, agent))

@@ -7,11 +7,13 @@ from algorithms.networks.mlp import Encoder
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO, Value
+from algorithms.ppo.settings import PPOSettings
 from algorithms.rewards.gail import Discriminator
+from algorithms.rewards.settings import GAILSettings
 from algorithms.sac.critic import Critic
 from algorithms.sac.sac import SAC
-from algorithms.settings import GAILSettings, NetworkSettings, PPOSettings, SACSettings
-from algorithms.validation import validate_ppo, validate_sac
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.custom_toys import NoParameters, Trunk
 from tests.algorithms.loops import make_rows
@@ -105,9 +107,9 @@ def test_a_network_without_parameters_is_one():
 def test_a_path_that_names_no_network_is_refused_with_the_settings(path, words):
     settings = NetworkSettings(custom=path)
     with pytest.raises(UserError, match=f"^algorithm.network.custom: .*{words}"):
-        validate_ppo(PPOSettings(network=settings))
+        PPOSettings(network=settings).validate()
     with pytest.raises(UserError, match=f"^behaviors.A.algorithm.network.custom: .*{words}"):
-        validate_sac(SACSettings(network=settings), "behaviors.A.algorithm")
+        SACSettings(network=settings).validate("behaviors.A.algorithm")
 
 
 @pytest.mark.parametrize(

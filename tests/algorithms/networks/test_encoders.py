@@ -1,15 +1,18 @@
 import pytest
 import torch
+from torch import nn
 
 from algorithms.networks.encoders import ImageEncoder, is_image
 from algorithms.networks.mlp import Encoder
+from algorithms.onnx.build import build_model
 from algorithms.policy import Policy
 from algorithms.rewards.gail import Discriminator
+from algorithms.rewards.settings import GAILSettings
 from algorithms.sac.critic import Critic
-from algorithms.settings import GAILSettings, Images, NetworkSettings
+from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
-SIMPLE, NATURE, IMPALA = Images["simple"], Images["nature"], Images["impala"]
+SIMPLE, NATURE, IMPALA = "simple", "nature", "impala"
 
 
 def observation(*shape, dtype="uint8", scale=1.0):
@@ -125,3 +128,45 @@ def test_critic_and_discriminator_see_the_policys_inputs(kind):
     for encoder in (policy.encoder, critic.encoder, Discriminator(spec, GAILSettings(), settings).encoder):
         assert encoder(inputs).shape == (2, encoder.features)
         assert encoder.features == policy.encoder.features
+
+
+class Tiny(nn.Module):
+    min_side = 3
+
+    def __init__(self, channels, height, width):
+        super().__init__()
+        self.layer, self.features = nn.Linear(channels * height * width, 5), 5
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+class Silent(Tiny):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.features = None
+
+
+def test_an_encoder_of_ones_own_takes_images_and_goes_into_models():
+    settings = NetworkSettings([8], encoder=f"{__name__}:Tiny")
+    spec = BehaviorSpec("b", (observation(4, 4, 3, scale=0.5), observation(2)), 2)
+    policy = Policy(spec, settings, "ppo")
+    assert policy.images == [True, False]
+    assert policy.encoder.features == 5 + 2
+    build_model(policy, channels_last=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("simpel", r"network.encoder=simpel: unknown encoder; did you mean simple\? there is simple, nature, impala"),
+        (f"{__name__}:Tinny", "has no Tinny"),
+        (f"{__name__}:observation", "must be a subclass of torch.nn.Module"),
+        (f"{__name__}:Tiny", "it needs 3 pixels a side, the smaller side has 2"),
+        (f"{__name__}:Silent", "has features=None: it must say how many it returns"),
+    ],
+)
+def test_an_encoder_that_cannot_be_is_refused(name, words):
+    side = 2 if name.endswith("Tiny") else 4
+    with pytest.raises(UserError, match=words):
+        ImageEncoder(observation(3, side, 9), name)

@@ -6,7 +6,7 @@ from onnx import TensorProto, numpy_helper
 
 from algorithms.onnx.build import build_model
 from algorithms.onnx.contract import Exported, Port
-from algorithms.settings import Cell, Images, MemorySettings
+from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import IMAGE, SPECS, VECTOR, policy_of
 
@@ -66,7 +66,7 @@ def test_a_hybrid_with_memory_has_the_names_shapes_and_types_of_the_contract():
     assert [(each.domain, each.version) for each in model.opset_import] == [("", 9)]
 
 
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])
 def test_what_a_behavior_lacks_is_neither_taken_nor_given(kind):
     model = build_model(policy_of(SPECS["continuous"], kind), channels_last=False)
     assert list(ports(model.graph.input)) == ["obs_0"]
@@ -83,7 +83,7 @@ def test_what_a_behavior_lacks_is_neither_taken_nor_given(kind):
 )
 def test_models_have_only_operators_that_unity_knows(kind, cell, encoder, joint_choices):
     spec = BehaviorSpec("b", (VECTOR, ObservationSpec("image", (40, 36, 3), "uint8", 1 / 255)), 2, (3, 4), True)
-    settings = {"memory": MemorySettings(Cell[cell], 8), "encoder": Images[encoder], "joint_choices": joint_choices}
+    settings = {"memory": MemorySettings(Cell[cell], 8), "encoder": encoder, "joint_choices": joint_choices}
     model = build_model(policy_of(spec, kind, **settings), channels_last=True)
     assert {node.op_type for node in model.graph.node} <= KNOWN
 

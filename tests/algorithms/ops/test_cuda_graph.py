@@ -10,8 +10,10 @@ import torch
 from algorithms.ops import cuda_graph as graphs
 from algorithms.ops.cuda_graph import WARM_UP, Graphed
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
-from algorithms.settings import NetworkSettings, PPOSettings, SACSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from buffers.rows import Writer
 from tests.algorithms.loops import make_rows
 from tests.algorithms.ppo.test_ppo import SMALL, SPEC, fill, filled

@@ -25,26 +25,28 @@ def test_losses_and_gradients_are_those_of_the_textbook(actions, network, more, 
     if weighted:
         batch = batch._replace(loss_mask=(torch.rand(160, generator=torch.Generator().manual_seed(1)) < 0.6).float())
     target_entropies = sac._target_entropies(batch)
-    expected = sac_losses(sac._networks, batch, target_entropies)
+    expected = sac_losses(sac.networks, batch, target_entropies)
     loss = expected.critic + expected.policy + expected.temperature
     losses, gradients = sac._accelerated(batch, target_entropies)
     for name, mine, theirs in zip(losses._fields, losses, expected, strict=True):
         torch.testing.assert_close(mine, theirs.detach(), atol=1e-5, rtol=1e-5, msg=lambda s, name=name: f"{name}: {s}")
-    for mine, theirs in zip(gradients, torch.autograd.grad(loss, sac._learned), strict=True):
+    for mine, theirs in zip(gradients, torch.autograd.grad(loss, sac.parameters["all"]), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5 if network == "MLP" else 1e-4)
 
 
 @pytest.mark.parametrize(("actions", "network", "more"), CASES)
 def test_several_updates_end_at_the_parameters_of_the_textbook(actions, network, more):
     accelerated, textbook = (filled(actions, network, accelerate=accelerate, **more) for accelerate in (True, False))
-    before = accelerated._optimizer.vector.clone()
+    before = accelerated.optimizers["all"].vector.clone()
     assert textbook._accelerated is None
     for sac in (accelerated, textbook):
         for _ in range(5):
             sac.update()
-    torch.testing.assert_close(accelerated._optimizer.vector, textbook._optimizer.vector, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(accelerated._target_vector, textbook._target_vector, atol=1e-5, rtol=1e-5)
-    assert (accelerated._optimizer.vector - before).abs().max() > 1e-3
+    torch.testing.assert_close(
+        accelerated.optimizers["all"].vector, textbook.optimizers["all"].vector, atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(accelerated.vectors["targets"], textbook.vectors["targets"], atol=1e-5, rtol=1e-5)
+    assert (accelerated.optimizers["all"].vector - before).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("network", ["image", "own", "memory"])

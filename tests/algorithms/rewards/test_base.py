@@ -1,23 +1,20 @@
 import torch
 
 from algorithms.imitation.demonstrations import Steps
-from algorithms.rewards.base import Rewards, Scores
+from algorithms.rewards.base import Rewards, RewardSignal, Scores
 
 CPU = torch.device("cpu")
 STEPS = Steps((), *torch.zeros(3, 4, 0), torch.zeros(4, dtype=torch.bool), ())
 
 
-class Constant:
+class Constant(RewardSignal):
     """A signal that pays every step and the absorbing state the same."""
 
-    def __init__(self, reward):
-        self.reward = reward
+    def __init__(self, reward, strength=1.0):
+        self.reward, self.strength = reward, torch.tensor(strength)
 
     def score(self, steps):
         return Scores(torch.full((len(steps.mask),), self.reward), torch.tensor(self.reward))
-
-    def metrics(self):
-        return {}
 
 
 def test_the_environments_reward_is_weighted_by_its_strength():
@@ -29,7 +26,7 @@ def test_the_environments_reward_is_weighted_by_its_strength():
 
 
 def test_signals_add_up_in_the_shape_of_the_rewards():
-    rewards = Rewards(2.0, {"one": Constant(0.25), "two": Constant(-1.0)}, CPU)
+    rewards = Rewards(2.0, {"one": Constant(0.5, strength=0.5), "two": Constant(-1.0)}, CPU)
     scores = rewards.score(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), STEPS)
     assert scores.rewards.tolist() == [[1.25, 3.25], [5.25, 7.25]]
     assert scores.absorbing == -0.75

@@ -6,8 +6,8 @@ import torch
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.networks.distributions import Branches
-from algorithms.rewards.curiosity import Dynamics, forward_error, inverse_loss, make_curiosity
-from algorithms.settings import CuriositySettings
+from algorithms.rewards.curiosity import Curiosity, Dynamics, forward_error, inverse_loss
+from algorithms.rewards.settings import CuriositySettings
 from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, DISCRETE, HYBRID, policy_of, steps_of
 
 
@@ -70,10 +70,10 @@ def test_losses_of_a_tiny_network_are_those_of_numpy():
     policy = policy_of(CONTINUOUS)
     dynamics, steps = Dynamics(policy, CuriositySettings(hidden=[], encoding_size=4)), steps_of(CONTINUOUS, 6)
     errors, inverse = numpy_dynamics(dynamics, policy, steps)
-    judged = dynamics.judge(policy, steps)
-    np.testing.assert_allclose(judged.errors.detach(), errors, rtol=1e-4)
-    np.testing.assert_allclose(judged.losses[0].detach(), errors, rtol=1e-4)
-    np.testing.assert_allclose(judged.losses[1].detach(), inverse, rtol=1e-4)
+    evaluated = dynamics.evaluate(policy, steps)
+    np.testing.assert_allclose(evaluated.errors.detach(), errors, rtol=1e-4)
+    np.testing.assert_allclose(evaluated.losses[0].detach(), errors, rtol=1e-4)
+    np.testing.assert_allclose(evaluated.losses[1].detach(), inverse, rtol=1e-4)
     np.testing.assert_allclose(dynamics.errors(policy, steps).detach(), errors, rtol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_the_encoder_learns_from_both_losses_in_the_papers_shares():
     policy = policy_of(CONTINUOUS)
     dynamics = Dynamics(policy, CuriositySettings(hidden=[8]))
     assert dynamics.losses == {"curiosity/loss_forward": 0.2, "curiosity/loss_inverse": 0.8}
-    for loss in dynamics.judge(policy, steps_of(CONTINUOUS, 6)).losses:
+    for loss in dynamics.evaluate(policy, steps_of(CONTINUOUS, 6)).losses:
         (gradient,) = torch.autograd.grad(loss.sum(), [dynamics.phi.head.weight], retain_graph=True)
         assert gradient.any()
 
@@ -98,7 +98,7 @@ def sequences(count, seed, noise=0.0):
 
 def test_the_encoding_does_not_collapse():
     settings = CuriositySettings(strength=1.0, hidden=[32], learning_rate=3e-3, updates_per_sample=1.0)
-    curiosity = make_curiosity(settings, policy_of(DISCRETE), seed=0)
+    curiosity = Curiosity("curiosity", settings, policy_of(DISCRETE), {}, seed=0)
     steps = sequences(512, 0)
     curiosity.learn(steps, 300)
     curiosity.metrics()
@@ -106,5 +106,5 @@ def test_the_encoding_does_not_collapse():
     # The second branch moves nothing: of it no more can be told than that there are two choices.
     assert curiosity.metrics()["curiosity/loss_inverse"] < 0.15 * math.log(3) + math.log(2)
     with torch.no_grad():
-        before, _ = curiosity._model._encode(curiosity._policy, steps)
+        before, _ = curiosity._model._encode(curiosity.policy, steps)
     assert before.std(0).mean() > 0.2

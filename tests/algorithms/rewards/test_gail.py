@@ -1,6 +1,7 @@
 """GAIL: what the discriminator sees and learns, and what it pays."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,18 +12,13 @@ from algorithms.imitation.demonstrations import Demonstrations, Steps
 from algorithms.metrics import below
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
+from algorithms.ppo.settings import PPOSettings
 from algorithms.rewards.base import Scores
 from algorithms.rewards.gail import GAIL, Discriminator, Seen, _after_ends, discriminator_loss, reward_of
+from algorithms.rewards.settings import GAILSettings, RewardType
 from algorithms.sac.sac import SAC
-from algorithms.settings import (
-    CloningSettings,
-    GAILSettings,
-    NetworkSettings,
-    PPOSettings,
-    RewardSettings,
-    RewardType,
-    SACSettings,
-)
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import CloningSettings, NetworkSettings
 from buffers.demonstrations import demonstration_rows
 from buffers.rows import Writer
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec
@@ -33,6 +29,10 @@ VECTOR = ObservationSpec("vector", (2,), "float32")
 IMAGE = ObservationSpec("image", (20, 24, 3), "uint8", 1 / 255)
 HYBRID = BehaviorSpec("b", (VECTOR,), 2, (3, 2), masked=True)
 DISCOUNT = 0.9
+
+
+def gail_of(settings, policy, rows):
+    return GAIL("gail", replace(settings, demos="x"), policy, {"x": rows}, seed=0)
 
 
 def demonstrated(spec=SPEC, steps=30, seed=0, shift=0.0, terminated=True):
@@ -108,7 +108,7 @@ def test_without_actions_it_sees_observations_alone():
 def test_penalty_counts_the_gradient_over_all_inputs():
     spec = BehaviorSpec("b", (VECTOR, IMAGE), 1, (2,))
     settings = GAILSettings(use_actions=True, hidden=[])
-    gail = GAIL(settings, policy_of(spec), demonstrated(spec), seed=0)
+    gail = gail_of(settings, policy_of(spec), demonstrated(spec))
 
     class Known(nn.Module):
         """Slopes of 2 in the vector and in the image as networks see it, 1 in actions: a gradient's norm is known."""
@@ -117,7 +117,7 @@ def test_penalty_counts_the_gradient_over_all_inputs():
             image = (seen.inputs[1] * IMAGE.scale).flatten(1)
             return 2 * seen.inputs[0].sum(-1) + 2 * image[:, 0] + seen.rest[:, :-1].sum(-1)
 
-    own, theirs = (gail._discriminator.see(gail._policy, steps_of(spec, 5, seed)) for seed in (1, 2))
+    own, theirs = (gail._discriminator.see(gail.policy, steps_of(spec, 5, seed)) for seed in (1, 2))
     gail._discriminator = Known()
     norm = math.sqrt(2 * 4 + 4 + 3)
     assert gail._penalty(theirs, own).item() == pytest.approx((norm - 1) ** 2, rel=1e-4)
@@ -135,7 +135,7 @@ def test_penalty_is_also_taken_on_the_way_to_the_absorbing_state():
 @pytest.mark.parametrize("use_actions", [False, True])
 def test_learns_to_tell_demonstrations_apart(use_actions):
     settings = GAILSettings(use_actions=use_actions, learning_rate=3e-3, updates_per_sample=1.0, strength=2.0)
-    gail = GAIL(settings, policy_of(SPEC), demonstrated(shift=1.5, steps=200), seed=0)
+    gail = gail_of(settings, policy_of(SPEC), demonstrated(shift=1.5, steps=200))
     own = steps_of(SPEC, 200, shift=-1.5)
     gail.learn(own, samples=150)
     metrics = gail.metrics()
@@ -147,29 +147,28 @@ def test_learns_to_tell_demonstrations_apart(use_actions):
 
 def test_ends_that_demonstrators_avoid_are_paid_badly():
     settings = GAILSettings(learning_rate=3e-3, updates_per_sample=1.0)
-    gail = GAIL(settings, policy_of(SPEC), demonstrated(steps=200, terminated=False), seed=0)
+    gail = gail_of(settings, policy_of(SPEC), demonstrated(steps=200, terminated=False))
     gail.learn(steps_of(SPEC, 64)._replace(terminated=torch.rand(64) < 0.3), samples=150)
     assert gail.score(steps_of(SPEC, 4)).absorbing < -0.1
 
 
 def test_gradient_steps_follow_the_samples():
-    gail = GAIL(GAILSettings(updates_per_sample=0.3), policy_of(SPEC), demonstrated(), seed=0)
+    gail = gail_of(GAILSettings(updates_per_sample=0.3), policy_of(SPEC), demonstrated())
     for _ in range(10):
         gail.learn(steps_of(SPEC, 8), samples=4)
     assert int(gail._optimizer.steps) == 12
 
 
 def test_strength_decays():
-    gail = GAIL(GAILSettings(strength=1.0, strength_end=0.0, schedule_samples=100), policy_of(SPEC), demonstrated(), 0)
-    steps = steps_of(SPEC, 4)
-    full = gail.score(steps).rewards
-    gail.set_progress(75)
-    torch.testing.assert_close(gail.score(steps).rewards, full / 4)
-    gail.set_progress(1000)
-    assert not gail.score(steps).rewards.any()
+    gail = gail_of(GAILSettings(strength=1.0, strength_end=0.0, schedule_samples=100), policy_of(SPEC), demonstrated())
+    strengths = []
+    for samples in (0, 75, 1000):
+        gail.set_progress(samples)
+        strengths.append(float(gail.strength))
+    assert strengths == [1.0, 0.25, 0.0]
 
 
-REWARDS = RewardSettings(gail=GAILSettings("x"))
+REWARDS = {"gail": GAILSettings(demos="x")}
 SMALL = NetworkSettings([16])
 
 
@@ -183,9 +182,9 @@ def made(settings, seed=3, demos=None):
 
 def pay(algorithm, monkeypatch, reward):
     """Every step pays the same, the absorbing state included."""
-    monkeypatch.setattr(algorithm._rewards, "learn", lambda *_: None)
+    monkeypatch.setattr(algorithm.rewards, "learn", lambda *_: None)
     monkeypatch.setattr(
-        algorithm._rewards,
+        algorithm.rewards,
         "score",
         lambda given, steps, loss_mask=None: Scores(torch.full_like(given, reward), torch.tensor(reward)),
     )
@@ -261,7 +260,7 @@ def test_a_share_of_each_batch_of_sac_is_demonstrated(monkeypatch):
     seen, learned = [], []
     to_device = sac._to_device
     monkeypatch.setattr(sac, "_to_device", lambda drawn: seen.append(drawn) or to_device(drawn))
-    monkeypatch.setattr(sac._rewards, "learn", lambda steps, *_: learned.append(len(steps.mask)))
+    monkeypatch.setattr(sac.rewards, "learn", lambda steps, *_: learned.append(len(steps.mask)))
     sac.update()
     (drawn,) = seen
     assert drawn.mask.shape[:2] == (40, 3), "every step is looked at, and what comes after"

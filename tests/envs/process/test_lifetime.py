@@ -43,7 +43,7 @@ def test_a_process_that_is_still_importing_ends_with_its_parent(tmp_path: Path) 
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    _, alive = psutil.wait_procs([child], timeout=30)
+    _, alive = psutil.wait_procs([child], timeout=100)
     for each in alive:
         each.kill()
     assert not alive

@@ -23,7 +23,7 @@ def launcher():
 
 def next_of(launcher, kind):
     """The next event of that kind."""
-    for _ in range(200):
+    for _ in range(1000):
         waiting = getattr(launcher, "waiting", [])
         launcher.waiting = waiting + launcher.take()
         while launcher.waiting:
@@ -36,7 +36,7 @@ def next_of(launcher, kind):
 
 def gone(pid):
     """Whether the process ends."""
-    for _ in range(400):
+    for _ in range(4000):  # so many that only one that stays is still there
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
                 return True

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from envs.unity.protocol.messages import message
 from envs.unity.python_player.options import parse
-from envs.unity.python_player.serving import Closed, Player
+from envs.unity.python_player.serving import Closed, PlayerClient
 
 Answer = Callable[[list], object]
 
@@ -102,7 +102,7 @@ class Script:
         self._seed, self._capable = seed, capable
         options = parse(words)
         try:
-            Player(options, options.fault, self._exchange).run()
+            PlayerClient(options, options.fault, self._exchange).run()
         except Closed as end:
             self.end = str(end)
 

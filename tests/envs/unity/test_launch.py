@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from envs.spec import UserError
-from envs.unity.launch import UnityEnv, find_executable
+from envs.unity.launch import UnityEnv, find_executable, registered_build
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what is refused depends on the system")
 
@@ -95,19 +95,18 @@ def test_a_registry_file_names_a_build_that_is_fetched_once(tmp_path, monkeypatc
         entry.external_attr = 0o755 << 16
         archive.writestr(entry, "#!/bin/sh\n")
     manifest = registry(tmp_path, (tmp_path / "toy.zip").as_uri())
-    env = UnityEnv.from_registry("Toy", manifest, args=("--more",), no_graphics=True)
-    assert Path(env.executable).name == "Toy.x86_64"
-    assert os.access(find_executable(env.executable), os.X_OK)
-    assert env.args == ("--level", "--more")
-    assert env.no_graphics
+    executable, arguments = registered_build("Toy", manifest)
+    assert Path(executable).name == "Toy.x86_64"
+    assert os.access(find_executable(executable), os.X_OK)
+    assert arguments == ("--level",)
 
 
 def test_what_a_registry_lacks_is_refused_by_name(tmp_path):
     manifest = registry(tmp_path, (tmp_path / "missing.zip").as_uri())
     with pytest.raises(UserError, match=r"env\.registry=Tay: there is no such entry, but Toy"):
-        UnityEnv.from_registry("Tay", manifest)
+        registered_build("Tay", manifest)
     with pytest.raises(UserError, match=r"env\.manifest=.*there is no such file"):
-        UnityEnv.from_registry("Toy", str(tmp_path / "nothing.yaml"))
+        registered_build("Toy", str(tmp_path / "nothing.yaml"))
     (tmp_path / "broken.yaml").write_text("environments: [")
     with pytest.raises(UserError, match=r"env\.manifest=.*cannot be read"):
-        UnityEnv.from_registry("Toy", str(tmp_path / "broken.yaml"))
+        registered_build("Toy", str(tmp_path / "broken.yaml"))

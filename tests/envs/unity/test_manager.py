@@ -275,13 +275,16 @@ def test_nobody_who_connects_is_an_error_with_the_usual_causes(port, tmp_path):
             manager.recv(10)
 
 
-def test_players_that_show_no_agent_are_told_of_once(port, tmp_path):
-    with UnityManager(UnityEnv(port=port, connect_timeout=1.0), 1, 0, logs=tmp_path) as manager:
+def test_players_that_show_no_agent_are_told_of_once(port, tmp_path, clock):
+    with UnityManager(UnityEnv(port=port, connect_timeout=100.0), 1, 0, logs=tmp_path) as manager:
         manager.start()
         client = Client(port, manager)
         client.introduce()
         client.ask_for_input()
+        client.say({})
+        assert manager.recv(0.1) == {}
         manager.events.clear()
+        clock.ahead += 101.0
         turns = 5
         while turns:
             client.say({})

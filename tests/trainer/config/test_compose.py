@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from algorithms.settings import PPOSettings, SACSettings, demo_paths
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from envs.config import Stepping
 from envs.games.bubbles.bot import HUMAN_BUBBLES
+from envs.gym.config import GymConfig
 from envs.spec import UserError
+from envs.unity.config import UnityConfig
 from trainer.config.compose import CONF, compose, load_config, run_command, save_config
-from trainer.config.schema import EvaluateConfig, GymConfig, Stepping, TrainConfig, UnityConfig, Which, settings_of
+from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
+from trainer.demos.load import demo_paths
 from trainer.record.__main__ import main as record_main
 from trainer.runtime.checks import check_train
 
@@ -202,7 +207,7 @@ def test_multirun_begins_nothing_when_one_of_its_runs_is_refused(capsys: pytest.
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--help"], "python -m trainer +experiment=snoopy_sac"),
+        (["--help"], "outstep train +experiment=snoopy_sac"),
         (["--cfg", "job", "+experiment=snoopy_sac"], "updates_per_sample: 0.5"),
         (["--cfg", "job"], "id: ???"),
         (["--cfg", "job", "--package", "stop", "run.dir=a=b"], "samples: null"),
@@ -287,7 +292,7 @@ def test_behaviors_inherit_what_they_do_not_give() -> None:
     assert reward == config.reward
     keeper, reward = settings_of(config, "Goal-ie")
     assert keeper == SACSettings()
-    assert reward.extrinsic.strength == 2.0
+    assert reward["extrinsic"].strength == 2.0
     assert settings_of(config, "Referee") == (config.algorithm, config.reward)
 
 

@@ -236,7 +236,7 @@ def test_a_signal_before_the_run_begins_ends_it_too(tmp_path):
     os.mkfifo(config / "hyperparameters.json")
     with started(tmp_path, "train") as process, (config / "hyperparameters.json").open("w"):  # once it is being read
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(200) == 143
     assert not (tmp_path / "output").exists()
 
 
@@ -251,7 +251,7 @@ def test_a_training_that_is_stopped_half_way_goes_on_and_is_served(tmp_path):
             if samples_in(line) > 0:
                 break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(200) == 143
     stopped = summary(run)
     assert stopped["stopped_by"] == "interrupted"
     assert stopped["samples"] > 0
@@ -261,7 +261,7 @@ def test_a_training_that_is_stopped_half_way_goes_on_and_is_served(tmp_path):
     give(tmp_path, words | {"stop.samples": str(enough)})
     with started(tmp_path, "train") as process:
         lines = process.stdout.readlines()
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
     assert samples_in(lines[0]) >= stopped["samples"]
     assert samples_in(lines[-1]) == summary(run)["samples"] >= enough
     assert float(re.search(METRICS["episode_reward_mean"], lines[-1])[1]) > 0.9
@@ -273,7 +273,7 @@ def test_a_training_that_is_stopped_half_way_goes_on_and_is_served(tmp_path):
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             assert played_by(connection) == pytest.approx(0.93)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
 
 
 def samples_in(line: str) -> int:

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import PPOSettings, SACSettings
-from algorithms.validation import validate_ppo, validate_sac
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
 from envs.spec import UserError
+from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
-from trainer.config.schema import Device, TrainConfig, UnityConfig, settings_of
+from trainer.config.schema import Device, TrainConfig, settings_of
 from trainer.convert.__main__ import convert, main
 from trainer.convert.keys import FILE, HYPERPARAMETER_DEFAULTS, Left
 
@@ -144,9 +145,9 @@ def test_converted_algorithms_are_in_range(behavior: dict[str, Any] | None) -> N
     experiment = converted(behavior)
     settings = {key: value for key, value in experiment["algorithm"].items() if key != "network"}
     if experiment["defaults"][1]["override /algorithm"] == "ppo":
-        validate_ppo(PPOSettings(**settings))
+        PPOSettings(**settings).validate()
     else:
-        validate_sac(SACSettings(**settings))
+        SACSettings(**settings).validate()
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ BAD_PARAMETERS: list[tuple[Any, str]] = [
     ({"sampler_type": "uniform"}, "environment_parameters.mass.sampler_parameters is missing"),
     ({"sampler_type": "poisson", "sampler_parameters": {}}, "sampler_type=poisson: expected one of constant, uniform"),
     ({"sampler_type": "uniform", "sampler_parameters": {"min": 1}}, "unknown key"),
-    ({"sampler_type": "uniform", "sampler_parameters": {"min_value": 2}}, "2 to 1 is no range"),
+    ({"sampler_type": "uniform", "sampler_parameters": {"min_value": 2}}, "2 to 1 is not a range"),
     ({"sampler_type": "multirangeuniform", "sampler_parameters": {"intervals": [[1, 2, 3]]}}, "not [1, 2, 3]"),
     ({"sampler_type": "multirangeuniform", "sampler_parameters": {"intervals": 3}}, "expected a list such as"),
 ]
@@ -502,13 +503,13 @@ def test_the_command_writes_an_experiment_and_tells_how_to_train(
     assert yaml.safe_load(text) == convert({"behaviors": {"Ball": PPO}}, "")[0]
     out = capsys.readouterr().out
     assert "behaviors.Ball.time_horizon = 1000\n      not needed" in out
-    assert out.endswith("python -m trainer --config-dir . +experiment=My_game env.executable=...\n")
+    assert out.endswith("outstep train --config-dir . +experiment=My_game env.executable=...\n")
 
 
 def test_a_file_whose_build_is_named_needs_no_executable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, {"behaviors": {"A": {}}, "env_settings": {"env_path": "Game"}})
     assert main([str(source), f"to={tmp_path}/experiment/mine.yaml"]) == 0
-    assert capsys.readouterr().out.endswith(f"python -m trainer --config-dir {tmp_path} +experiment=mine\n")
+    assert capsys.readouterr().out.endswith(f"outstep train --config-dir {tmp_path} +experiment=mine\n")
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -521,13 +522,13 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 BAD_COMMANDS: list[tuple[list[str], str]] = [
-    ([], "expected one YAML file of ML-Agents, not nothing: python -m trainer.convert"),
+    ([], "expected one YAML file of ML-Agents, not nothing: outstep convert"),
     (["a.yaml", "b.yaml"], "expected one YAML file of ML-Agents, not a.yaml b.yaml"),
     (["--run-id=x"], "expected one YAML file of ML-Agents, not --run-id=x"),
     (["absent.yaml"], "absent.yaml cannot be read (No such file or directory)"),
     (["."], "cannot be read"),
-    (["broken.yaml"], "broken.yaml is no valid YAML: "),
-    (["date.yaml"], "date.yaml is no valid YAML: month must be in 1..12"),
+    (["broken.yaml"], "broken.yaml is not valid YAML: "),
+    (["date.yaml"], "date.yaml is not valid YAML: month must be in 1..12"),
     (["list.yaml"], "list.yaml holds no keys, such as behaviors"),
     (["latin.yaml"], "latin.yaml is not written in UTF-8"),
     (["game.yaml", "to=mine.yaml"], "to=mine.yaml: experiments are found by name in a folder `experiment`"),
@@ -564,7 +565,7 @@ def test_the_module_runs_as_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "trainer.convert", "--help"], capture_output=True, text=True, check=True
     )
-    assert "python -m trainer.convert trainer_config.yaml [to=experiment/name.yaml]" in done.stdout
+    assert "outstep convert trainer_config.yaml [to=experiment/name.yaml]" in done.stdout
 
 
 def test_a_converted_experiment_composes_with_every_value(tmp_path: Path) -> None:
@@ -590,7 +591,7 @@ def test_a_converted_experiment_composes_with_every_value(tmp_path: Path) -> Non
     ball, reward = settings_of(config, "3DBall")
     assert isinstance(ball, PPOSettings)
     assert (ball.rollout_size, ball.clip_end, ball.network.hidden) == (12000, 0.1, [64, 64, 64])
-    assert reward.extrinsic.strength == 0.5
+    assert reward["extrinsic"].strength == 0.5
     for behavior, rate in (("My striker", 0.02), ("unnamed", 0.01)):
         settings = settings_of(config, behavior)[0]
         assert isinstance(settings, SACSettings)

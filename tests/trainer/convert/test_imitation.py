@@ -4,8 +4,11 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import CloningSettings, GAILSettings, PPOSettings, RewardType, SACSettings
-from algorithms.validation import validate_rewards
+from algorithms.ppo.settings import PPOSettings
+from algorithms.rewards.registry import validate_rewards
+from algorithms.rewards.settings import GAILSettings, RewardType
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import CloningSettings
 from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig, settings_of
@@ -214,7 +217,7 @@ def test_a_converted_experiment_with_demonstrations_composes_with_every_value(tm
     sac, reward = settings_of(config, "A")
     assert isinstance(sac, SACSettings)
     assert sac.cloning == CloningSettings("Demos/", strength=0.5, anneal_samples=150000, batch_size=512)
-    assert reward.gail == GAILSettings(
+    assert reward["gail"] == GAILSettings(
         demos="Demos/Expert.demo",
         strength=0.02,
         reward_type=RewardType["positive"],
@@ -228,4 +231,4 @@ def test_a_converted_experiment_with_demonstrations_composes_with_every_value(tm
     for name, kind in (("B", SACSettings), ("C", PPOSettings)):
         settings, reward = settings_of(config, name)
         assert isinstance(settings, kind)
-        assert (settings.cloning.demos, reward.gail.demos) == (None, None)
+        assert (settings.cloning.demos, reward["gail"].demos) == (None, None)

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import Cell, Images, MemorySettings, NetworkSettings, PPOSettings, SACSettings
-from algorithms.validation import validate_ppo, validate_sac
+from algorithms.ppo.settings import PPOSettings
+from algorithms.sac.settings import SACSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, left_of, refusal
 from tests.trainer.tiny_runs import newest
 from trainer.__main__ import main as train
@@ -166,18 +167,18 @@ def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path
     config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
     sac, _ = settings_of(config, "A")
     assert isinstance(sac, SACSettings)
-    validate_sac(sac)
+    sac.validate()
     memory = MemorySettings(Cell["lstm"], size=128, sequence_length=32, burn_in=0)
-    assert sac.network == NetworkSettings([128, 128], False, 0, memory, Images["nature"])
+    assert sac.network == NetworkSettings([128, 128], False, 0, memory, "nature")
     plain, _ = settings_of(config, "B")
     assert isinstance(plain, SACSettings)
-    validate_sac(plain)
-    assert (plain.network.memory.cell, plain.network.encoder) == (Cell["none"], Images["simple"])
+    plain.validate()
+    assert (plain.network.memory.cell, plain.network.encoder) == (Cell["none"], "simple")
     ppo, _ = settings_of(config, "C")
     assert isinstance(ppo, PPOSettings)
-    validate_ppo(ppo)
+    ppo.validate()
     memory = MemorySettings(Cell["lstm"], size=1, sequence_length=64, burn_in=0)
-    assert ppo.network == NetworkSettings([128, 128], False, 0, memory, Images["impala"])
+    assert ppo.network == NetworkSettings([128, 128], False, 0, memory, "impala")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
-from algorithms.settings import CuriositySettings, RNDSettings, SACSettings, pays
-from algorithms.validation import validate_rewards
+from algorithms.rewards.registry import validate_rewards
+from algorithms.rewards.settings import CuriositySettings, RNDSettings
+from algorithms.sac.settings import SACSettings
 from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, keys_left, left_of, refusal
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig, settings_of
@@ -134,7 +135,7 @@ def test_a_converted_experiment_with_novelty_composes_with_every_value(tmp_path:
     config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
     sac, reward = settings_of(config, "A")
     assert isinstance(sac, SACSettings)
-    assert reward.curiosity == CuriositySettings(
+    assert reward["curiosity"] == CuriositySettings(
         strength=0.02,
         hidden=[64, 64, 64],
         encoding_size=64,
@@ -143,10 +144,10 @@ def test_a_converted_experiment_with_novelty_composes_with_every_value(tmp_path:
         batch_size=128,
     )
     # Two numbers are the least that an encoding can have here.
-    assert reward.rnd == RNDSettings(
+    assert reward["rnd"] == RNDSettings(
         strength=1.0, hidden=[1, 1], encoding_size=2, learning_rate=1e-4, updates_per_sample=1.0, batch_size=128
     )
     validate_rewards(reward, sac.discount)
     _, reward = settings_of(config, "B")
-    assert not pays(reward.curiosity)
-    assert not pays(reward.rnd)
+    assert not reward["curiosity"].pays
+    assert not reward["rnd"].pays

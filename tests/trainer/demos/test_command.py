@@ -1,4 +1,4 @@
-"""`python -m trainer.demos show`."""
+"""`outstep demos show`."""
 
 import json
 

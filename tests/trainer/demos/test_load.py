@@ -43,7 +43,7 @@ def test_home_is_meant_by_a_tilde(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("none.demo", " does not exist; record it: python -m trainer.record env=... player=... to={path}"),
+        ("none.demo", " does not exist; record it: outstep record env=... player=... to={path}"),
         ("empty", ": the folder holds no .demo file; record it: "),
         ("*.dem", ": no file fits the pattern"),
         ("notes.txt", ": {path} is not a .demo file"),
@@ -151,7 +151,7 @@ def test_a_number_that_the_spec_cannot_hold_is_named(stored, value, scale, of):
     episode.observations[0][1, 1] = value
     with pytest.raises(UserError) as caught:
         load_demonstrations(stored((theirs, [episode])), KEY, mine)
-    assert f"its observation 'sight' holds {value:.6g}, which is none of the whole numbers" in str(caught.value)
+    assert f"its observation 'sight' holds {value:.6g}, which is not one of the whole numbers" in str(caught.value)
     assert f"from 0 to 255{of} that 'x' consists of" in str(caught.value)
 
 

@@ -9,23 +9,24 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-import trainer.evaluate.__main__
-import trainer.runtime.collector_host
-from envs.gym.worker_pool import InstanceEvent
+from envs.api import InstanceEvent
 from envs.spec import BehaviorSpec, Decisions, Ready, StepResults, UserError
+from envs.unity.config import UnityConfig
 from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
-from trainer.evaluate.__main__ import load_checkpoint, main, play, trained_policy
+from trainer.evaluate.__main__ import main
+from trainer.evaluate.play import play
 from trainer.runtime.start import train
+from trainer.saved_policy import load_checkpoint, trained_policy
 
 TINY = ["algorithm.network.hidden=[8]", "algorithm.buffer_memory_mib=1", "run.mode=inline", "stop.samples=100"]
 
 
 def trained(folder: Path, toy: Several, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = compose(["env=unity", "env.player=env=basic", *TINY], TrainConfig, "config")
-    monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: toy)
-    monkeypatch.setattr(trainer.evaluate.__main__, "check_env", lambda env: None)
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: toy)
+    monkeypatch.setattr(UnityConfig, "check", lambda env: None)
     save_config(config, folder)
     train(config, folder)
     return folder
@@ -37,11 +38,11 @@ def test_episodes_are_told_by_behavior_where_there_are_several(
     folder = trained(tmp_path, Several(late=0), monkeypatch)
     asked = []
 
-    def make(env, seed, logs, **_):
-        asked.append((env.instances, seed, logs))
+    def make(env, setup):
+        asked.append((env.instances, setup.seed, setup.logs))
         return Several(late=0)
 
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", make)
+    monkeypatch.setattr(UnityConfig, "make_manager", make)
     capsys.readouterr()
     assert main([f"run={folder}", "episodes=4", "env.instances=2"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -57,7 +58,7 @@ class Uneven:
     """One instance whose agent 0 ends its episodes after each step, and agent 1 after its fifth."""
 
     instances = 1
-    specs: ClassVar = {}
+    specs: ClassVar = {"Toy": None}
 
     def __init__(self) -> None:
         self.events: deque[InstanceEvent] = deque()
@@ -79,7 +80,7 @@ class Uneven:
 
 
 def test_episodes_that_begin_first_count_however_long_they_are() -> None:
-    played = play(cast(Any, Uneven()), lambda *_: (np.zeros((2, 0)), np.zeros((2, 0))), 3)
+    played = play(cast(Any, Uneven()), lambda _: lambda *_: (np.zeros((2, 0)), np.zeros((2, 0))), 3)
     assert [each.length for each in played] == [1, 1, 5]
 
 
@@ -87,7 +88,7 @@ def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = trained(tmp_path, Several(late=None), monkeypatch)
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", lambda *_, **__: Several(late=3))
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: Several(late=3))
     assert main([f"run={folder}", "episodes=4"]) == 2
     assert "holds no behavior 'Late'; it has Early" in capsys.readouterr().err
 
@@ -101,7 +102,7 @@ def test_another_env_is_checked_before_anything_starts(
     def refuse(env):
         raise UserError(f"no {env.executable}")
 
-    monkeypatch.setattr(trainer.evaluate.__main__, "check_env", refuse)
+    monkeypatch.setattr(UnityConfig, "check", refuse)
     assert main([f"run={folder}", "env=unity", "env.executable=Builds/Game"]) == 2
     assert capsys.readouterr().err == "error: no Builds/Game\n"
 

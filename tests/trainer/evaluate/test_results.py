@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import trainer.evaluate.__main__
 from envs.gym import video
+from envs.gym.config import GymConfig
+from envs.unity.config import UnityConfig
+from tests.envs.gym.decoding import decoded
 from tests.trainer.evaluate.test_evaluate import trained as trained_on_several
 from tests.trainer.several import Several
 from tests.trainer.tiny_runs import PPO, newest
@@ -63,13 +65,12 @@ def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(run, cap
     assert {"episode/reward_min", "episode/length_max", "episode/steps"} <= set(events.Tags()["scalars"])
 
 
-def test_the_video_is_of_the_episode_that_was_scored(run, monkeypatch):
-    read_frames = pytest.importorskip("imageio_ffmpeg").read_frames
+def test_the_video_is_of_the_episode_that_was_scored(run):
+    pytest.importorskip("imageio_ffmpeg")
     assert main([f"run={run}", "episodes=5", "video=true"]) == 0
     ((folder, found),) = load_evaluations(run)
     for episode in found.episodes:
-        _, *frames = read_frames(folder / episode.video)
-        assert len(frames) == episode.length + 1
+        assert len(decoded(folder / episode.video).frames) == episode.length + 1
 
 
 @pytest.mark.parametrize("deterministic", ["true", "false"])
@@ -119,7 +120,7 @@ def test_unity_cannot_be_filmed(tmp_path, monkeypatch, capsys):
 
 def test_behaviors_have_curves_of_their_own(tmp_path, monkeypatch):
     folder = trained_on_several(tmp_path, Several(late=0), monkeypatch)
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", lambda *_, **__: Several(late=0))
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: Several(late=0))
     assert main([f"run={folder}", "episodes=4"]) == 0
     events = EventAccumulator(str(folder / "evaluation" / "deterministic")).Reload()
     assert [events.Scalars(f"{name}/episode/reward")[0].value for name in ("Early", "Late")] == [5, 10]
@@ -134,6 +135,6 @@ def test_an_env_that_draws_no_pictures_is_refused_by_one_message(run, capsys):
 
 def test_a_run_where_nothing_can_be_written_is_refused_before_anything_is_played(run, capsys, monkeypatch):
     (run / "evaluation").write_text("in the way")
-    monkeypatch.setattr(trainer.evaluate.__main__, "make_manager", None)
+    monkeypatch.setattr(GymConfig, "make_manager", None)
     assert main([f"run={run}", "episodes=1"]) == 2
-    assert "what the evaluation found cannot be written to" in capsys.readouterr().err
+    assert "the results of the evaluation cannot be written to" in capsys.readouterr().err

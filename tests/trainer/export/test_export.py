@@ -11,15 +11,16 @@ import torch
 
 import algorithms.onnx.build
 from algorithms.onnx.build import build_model
-from algorithms.settings import Cell, Images, MemorySettings
+from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import IMAGE, SPECS, VECTOR, decisions, policy_of
 from tests.trainer.tiny_runs import PPO
 from trainer.__main__ import main as train
 from trainer.config.compose import compose, load_config
 from trainer.config.schema import TrainConfig, Which
-from trainer.evaluate.__main__ import load_checkpoint, trained_policy
-from trainer.export.__main__ import exported_model, main, model_file
+from trainer.export.__main__ import main
+from trainer.export.model_file import exported_model, model_file
+from trainer.saved_policy import load_checkpoint, trained_policy
 from trainer.serve.onnx_policy import Model
 
 PLANE = ObservationSpec("plane", (5, 4, 6), "float32")
@@ -68,9 +69,7 @@ def test_images_of_unity_act_as_in_torch_also_where_channels_are_many(name):
 def test_every_encoder_acts_as_in_torch(encoder, side):
     image = ObservationSpec("image", (side, side + 5, 3), "uint8", 1 / 255)
     wide = ObservationSpec("wide", (side + 1, side + 3, side + 4), "float32")
-    assert_acts_alike(
-        policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=Images[encoder]), True
-    )
+    assert_acts_alike(policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=encoder), True)
 
 
 @pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}])
@@ -81,7 +80,7 @@ def test_every_kind_of_network_acts_as_in_torch(settings):
 @pytest.mark.parametrize("name", ["images", "images alone", "channels first", "hybrid"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_network_of_ones_own_acts_as_in_torch(name, channels_last):
-    settings = {"custom": "tests.algorithms.custom_toys:Trunk", "encoder": Images["impala"]}
+    settings = {"custom": "tests.algorithms.custom_toys:Trunk", "encoder": "impala"}
     assert_acts_alike(policy_of(MANY[name], "ppo", **settings), channels_last)
 
 

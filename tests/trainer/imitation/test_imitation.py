@@ -82,7 +82,8 @@ def test_the_first_samples_are_played_as_was_demonstrated(tmp_path, demo, mode, 
     assert main([*arguments, f"stop.samples={6 * STEPS}"]) == 0
     assert len(seen) == 21
     assert not any(seen)
-    assert summary(tmp_path)["episode_reward_mean"] == pytest.approx(0.93)
+    # A drawn action is another one now and then: once in some 3,000.
+    assert summary(tmp_path)["episode_reward_mean"] == pytest.approx(0.93, abs=0.05)
 
 
 @MODES
@@ -138,7 +139,7 @@ def test_a_resumed_run_whose_demonstrations_are_gone_is_refused_and_left_alone(t
     before = files_of(run)
     capsys.readouterr()
     assert main([f"resume={run}", "stop.samples=100"]) == 2
-    how = f"record it: python -m trainer.record env=... player=... to={moved}"
+    how = f"record it: outstep record env=... player=... to={moved}"
     assert capsys.readouterr().err == f"error: reward.gail.demos={moved} does not exist; {how}\n"
     assert files_of(run) == before
     # Playing needs none.

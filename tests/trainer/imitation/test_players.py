@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import trainer.runtime.collector_host
 from algorithms.imitation.cloning import Cloning
 from envs.spec import BehaviorSpec, ObservationSpec
+from envs.unity.config import UnityConfig
 from tests.trainer.imitation.toys import family, write_demo
 from tests.trainer.several import SPECS, Several
 from tests.trainer.tiny_runs import PPO, SAC, newest, summary
@@ -99,7 +99,7 @@ def test_what_a_late_behavior_has_cloned_is_kept_by_an_interrupt(tmp_path, monke
         update(self)
 
     monkeypatch.setattr(Cloning, "update", interrupted)
-    monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: toys[len(made) > 0])
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: toys[len(made) > 0])
     file = write_demo(tmp_path / "late.demo", SPECS["Late"])
     late = [f"behaviors.Late.algorithm.cloning.demos={file}", "behaviors.Late.algorithm.cloning.updates_before=50"]
     words = ["env=unity", *PPO, "behaviors.default={}", *late, "stop.samples=100"]

@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_by_file_and_sizes(tmp_path, refused, key, 
 def test_what_is_not_there_is_refused_by_key_and_path(tmp_path, refused, key):
     gone, folder = tmp_path / "gone.demo", tmp_path / "empty"
     folder.mkdir()
-    record = "record it: python -m trainer.record env=... player=... to="
+    record = "record it: outstep record env=... player=... to="
     assert refused(*SAC, f"{key}={gone}") == f"{key}={gone} does not exist; {record}{gone}"
     lone = f"{key}={folder}: the folder holds no .demo file; {record}{folder / 'name.demo'}"
     assert refused(*SAC, f"{key}={folder}") == lone

@@ -65,7 +65,7 @@ def test_an_episode_of_basic_is_played_by_keys(demo, person, capsys):
     (episode,) = read_demo(demo).episodes
     assert episode.discrete[:, 0].tolist() == [1, 0] + [2] * 8
     assert episode.terminated
-    assert titles[0] == "episode 1 of 1 - reward 0 - down: 0, left: 1, right: 2 - Backspace: anew - Esc: end"
+    assert titles[0] == "episode 1 of 1 - reward 0 - down: 0, left: 1, right: 2 - Backspace: restart - Esc: end"
     assert titles[-1].startswith("episode 1 of 1 - reward -0.09")
     assert capsys.readouterr().out.splitlines()[0] == "episode 1 of 1  reward 0.9  length 10"
 
@@ -92,7 +92,7 @@ def test_the_cannon_is_turned_by_keys_too(demo, person):
     assert "mouse or left, right: aim" in titles[0]
 
 
-def test_backspace_starts_the_episode_anew(demo, person):
+def test_backspace_restarts_the_episode(demo, person):
     person(*[key(LEFT)] * 2, key(pygame.K_BACKSPACE), *[key(RIGHT)] * 7)
     assert main(["env=basic", "player=human", f"to={demo}"]) == 0
     (episode,) = read_demo(demo).episodes
@@ -151,7 +151,7 @@ def test_in_real_time_nothing_pressed_is_an_action_too(demo, monkeypatch):
         (["env=basic", "keys.lefft=1"], "keys.lefft=1: there is no such key; names are left, space"),
         (
             ["env=basic", "keys.left=3"],
-            "keys.left=3 is no action of the environment: the action space takes 0..2, not 3",
+            "keys.left=3 is not an action of the environment: the action space takes 0..2, not 3",
         ),
         (
             ["env=basic", "fps=20"],
@@ -161,7 +161,7 @@ def test_in_real_time_nothing_pressed_is_an_action_too(demo, monkeypatch):
             ["env=gym", "env.id=tests.toys:Mixed-v0"],
             "environment 'tests.toys:Mixed-v0' cannot be made so that it renders",
         ),
-        (["env=gym", "env.id=tests.toys:Oracle-v0"], "player=human: the environment tells of no keys to play it with"),
+        (["env=gym", "env.id=tests.toys:Oracle-v0"], "player=human: the environment has no keys to play it with"),
     ],
 )
 def test_what_a_person_cannot_play_is_refused(demo, capsys, words, message):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import trainer.record.__main__
 from envs.spec import BehaviorSpec, StepResults
+from envs.unity.config import UnityConfig
 from envs.unity.demo.reader import read_demo
 from tests.trainer.several import LENGTH, SPECS, Several
 from trainer.record.__main__ import main
@@ -98,8 +98,8 @@ def test_a_stop_keeps_what_was_whole():
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer.record.__main__, "check_env", lambda env: None)
-    monkeypatch.setattr(trainer.record.__main__, "make_manager", lambda *_: Several(late=None))
+    monkeypatch.setattr(UnityConfig, "check", lambda env: None)
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: Several(late=None))
     return tmp_path / "new.demo"
 
 
@@ -119,9 +119,9 @@ def test_an_answer_of_another_size_is_refused(demo, capsys):
 
 
 def test_a_second_behavior_is_refused_by_name_and_whole_episodes_are_kept(demo, capsys, monkeypatch):
-    monkeypatch.setattr(trainer.record.__main__, "make_manager", lambda *_: Several(late=7))
+    monkeypatch.setattr(UnityConfig, "make_manager", lambda *_: Several(late=7))
     assert main(["env=unity", "player=tests.trainer.bots:for_players", "episodes=20", f"to={demo}"]) == 2
     out, error = capsys.readouterr()
-    assert f"ended by an error after 2 of 20 episodes: {demo} holds what was played to its end" in out
+    assert f"ended by an error after 2 of 20 episodes: {demo} holds the complete episodes" in out
     assert "a .demo file holds one behavior, but 'Early' and 'Late' appeared" in error
     assert len(read_demo(demo).episodes) == 2

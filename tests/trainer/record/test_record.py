@@ -1,4 +1,4 @@
-"""`python -m trainer.record` with bots and trained runs."""
+"""`outstep record` with bots and trained runs."""
 
 import random
 import signal
@@ -14,7 +14,7 @@ from trainer.config.compose import compose, save_config
 from trainer.config.schema import TrainConfig
 from trainer.demos.load import load_demonstrations
 from trainer.record.__main__ import main
-from trainer.record.episodes import Player, Quit, StartAnew, record_gym
+from trainer.record.episodes import Demonstrator, Quit, Restart, record_gym
 from trainer.runtime.start import train
 
 
@@ -100,7 +100,10 @@ def test_masks_and_clipped_actions_are_recorded(demo):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["env=basic"], "player is missing: give player=bot (the game's own), human, package.module:Name, or the "),
+        (
+            ["env=basic"],
+            "player is missing: give player=bot (the game's own), human, package.module:Name, ./",
+        ),
         (["player=bot"], "env is missing: give it, for example env=bubble_shooter"),
         (["env=basic", "player=bott"], "player=bott is unknown: give player=bot"),
         (["env=basic", "player=bot", "episodes=0"], "episodes=0 must be at least 1"),
@@ -109,9 +112,9 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         (["env=basic", "player=bot", "env.instances=0"], "env.instances=0 must be above 0"),
         (
             ["env=basic", "player=tests.trainer.nobody:right"],
-            "player=tests.trainer.nobody:right cannot be imported (No",
+            "player: tests.trainer.nobody:right cannot be imported (ModuleNotFoundError: No",
         ),
-        (["env=basic", "player=tests.trainer.bots:left"], "player=tests.trainer.bots:left cannot be imported (module"),
+        (["env=basic", "player=tests.trainer.bots:left"], "player: tests.trainer.bots:left: module tests.trainer.bots"),
         (["env=basic", "player=tests.trainer.bots:NUMBER"], "player=tests.trainer.bots:NUMBER is int, not a function"),
         (
             ["env=basic", "player=tests.trainer.bots:no_bot"],
@@ -123,7 +126,7 @@ def test_masks_and_clipped_actions_are_recorded(demo):
         ),
         (
             ["env=basic", "player=tests.trainer.bots:wild"],
-            "the player's action is none of the environment's: the action",
+            "the player's action is not one of the environment's: the action",
         ),
         (["env=gym", "env.id=CartPole-v1", "player=bot"], "player=bot: CartPole-v1 has no bot of its own (make_bot)"),
         (["env=unity", "player=bot"], "player=bot plays Gymnasium environments. In Unity a person is recorded in the"),
@@ -181,18 +184,18 @@ def test_a_target_that_another_recording_is_writing_is_refused_before_anyone_pla
     assert aside.read_bytes() == b"another's"
 
 
-class Interrupting(Player):
+class Interrupting(Demonstrator):
     """Goes right, and is interrupted in the given step of all it plays."""
 
     def __init__(self, at, number):
         super().__init__(lambda observation: 2)
         self.at, self.number, self.acted = at, number, 0
 
-    def act(self, moment):
+    def act(self, turn):
         self.acted += 1
         if self.acted == self.at:
             signal.raise_signal(self.number)
-        return super().act(moment)
+        return super().act(turn)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -202,7 +205,7 @@ def test_an_interrupted_recording_keeps_what_is_whole(demo, capsys, monkeypatch,
     assert main(["env=basic", "player=bot", "episodes=5", f"to={demo}"]) == status
     assert signal.getsignal(number) is before
     out = capsys.readouterr().out.splitlines()
-    assert out[2] == f"interrupted after 2 of 5 episodes: {demo} holds what was played to its end"
+    assert out[2] == f"interrupted after 2 of 5 episodes: {demo} holds the complete episodes"
     assert [len(each.rewards) for each in read_demo(demo).episodes] == [7, 7]
 
 
@@ -215,8 +218,8 @@ def test_without_a_whole_episode_the_file_stays_as_it_was(demo, capsys, monkeypa
 
 def test_a_second_interrupt_leaves_a_player_that_does_not_come_back(demo, capsys, monkeypatch):
     class Stuck(Interrupting):
-        def act(self, moment):
-            action = super().act(moment)
+        def act(self, turn):
+            action = super().act(turn)
             if self.acted == self.at:
                 signal.raise_signal(self.number)
             return action
@@ -236,14 +239,14 @@ def test_an_episode_that_is_started_anew_is_the_same_and_counts_once(monkeypatch
     spec = behavior_spec(env, "BubbleShooter-v0")
     seen = []
 
-    class Unsure(Player):
-        def act(self, moment):
-            seen.append((moment.episode, moment.rows[0].tobytes()))
+    class Unsure(Demonstrator):
+        def act(self, turn):
+            seen.append((turn.episode, turn.rows[0].tobytes()))
             if len(seen) == 3:
-                raise StartAnew
-            if moment.episode == 2:
+                raise Restart
+            if turn.episode == 2:
                 raise Quit
-            return super().act(moment)
+            return super().act(turn)
 
     bot = env.unwrapped.make_bot(random.Random(0))
     episodes = list(record_gym(env, spec, Unsure(bot), 5, 0, lambda: False))
@@ -274,7 +277,7 @@ def test_a_trained_run_plays_its_own_env(run, demo, capsys):
 
 def test_single_keys_of_a_runs_env_may_be_given(run, demo, capsys):
     assert main([f"player={run}", "env.instances=0", f"to={demo}"]) == 2
-    assert capsys.readouterr().err == "error: env.instances=0 must be above 0\n"
+    assert capsys.readouterr().err == "error: env.instances=0 must be above 0 and at most 65536\n"
     assert main(["player=bot", "env.instances=4", f"to={demo}"]) == 2
     assert "env is missing" in capsys.readouterr().err
 
@@ -287,4 +290,4 @@ def test_a_run_of_another_behavior_is_refused(run, demo, capsys):
 
 def test_help_says_how(capsys):
     assert main(["--help"]) == 0
-    assert "python -m trainer.record env=bubble_shooter player=human" in capsys.readouterr().out
+    assert "outstep record env=bubble_shooter player=human" in capsys.readouterr().out

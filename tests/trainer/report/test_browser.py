@@ -41,7 +41,7 @@ onload = () => {
 </script>
 """
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = [pytest.mark.extras, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 
 
 @pytest.mark.parametrize("width", [360, 1240])

@@ -33,6 +33,14 @@ def test_what_a_resume_has_undone_is_not_shown(tmp_path):
     assert [value > 1 for value in reward.values] == 5 * [False] + 10 * [True]
 
 
+def test_tags_of_earlier_versions_go_on_under_their_new_names(tmp_path):
+    run = written_run(tmp_path / "run", curves={"time/held_back": 0.2, "run/supply_fraction": 0.9, "x": 1.0})
+    write_points(run, range(600, 1501, 100), {"time/throttled": 0.1, "run/env_utilization": 0.8, "x": 1.0}, begun=600)
+    curves = read_events(run).curves
+    assert curves.keys() == {"time/throttled", "run/env_utilization", "x"}
+    assert curves["time/throttled"].samples == curves["run/env_utilization"].samples == curves["x"].samples
+
+
 def test_a_sole_behaviors_own_curves_are_not_shown_twice(tmp_path):
     named = {f"Basic/{key}": CURVES[key] for key in ("episode/reward", "loss/policy", "update/count")}
     run = written_run(tmp_path / "run", curves={"episode/reward": 0.5, **named})

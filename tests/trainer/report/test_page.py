@@ -21,7 +21,7 @@ from trainer.report import __main__ as command
 from trainer.report import page
 from trainer.report.__main__ import main
 from trainer.report.page import page_of
-from trainer.runtime.run_lock import occupied
+from trainer.runtime.run_lock import run_lock
 
 
 class Reader(HTMLParser):
@@ -93,7 +93,7 @@ def test_the_page_says_what_ended_the_run(read, stopped_by, told):
 
 def test_a_running_run_shows_its_latest_points_and_not_an_earlier_parts_summary(tmp_path):
     run = written_run(tmp_path / "run")
-    with occupied(run):
+    with run_lock(run):
         text = Reader(page_of(run)).text
     assert "still running" in text
     assert "reward 0.5" in text

@@ -12,8 +12,9 @@ from envs.gym.replay_gif import animated_gif
 from envs.gym.video import _MP4
 from trainer.config.compose import as_dict, compose, save_config
 from trainer.config.schema import TrainConfig
-from trainer.evaluate.results import Episode, Evaluation, save_evaluation
-from trainer.telemetry.metrics import Summary, TensorBoard
+from trainer.evaluate.results import Evaluation, PlayedEpisode, save_evaluation
+from trainer.telemetry.metrics import Summary
+from trainer.telemetry.tensorboard import TensorBoard
 
 BASIC = ["+experiment=basic_ppo", "run.name=basic"]
 CURVES = {
@@ -22,7 +23,7 @@ CURVES = {
     "run/env_utilization": 0.97,
     "time/acting": 0.1,
     "time/waiting_for_games": 0.7,
-    "time/held_back": 0.0,
+    "time/throttled": 0.0,
     "time/writing": 0.1,
     "time/updating": 0.3,
     "time/waiting_for_samples": 0.6,
@@ -56,7 +57,7 @@ def write_points(folder: Path, samples: range, curves: Mapping[str, float], begu
         time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
     board = TensorBoard(folder, begun)
     for at in samples:
-        board.scalars(at, {name: value * at / samples[-1] for name, value in curves.items()})
+        board.values(at, 0.0, {name: value * at / samples[-1] for name, value in curves.items()})
     board.close()
 
 
@@ -74,7 +75,9 @@ def write_evaluation(
     """An evaluation with an episode for each reward; `video`, if given, is the file of each."""
     env = as_dict(compose(BASIC, TrainConfig, "config").env)
     name = None if video is None else "episode-{}" + suffix
-    episodes = [Episode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)]
+    episodes = [
+        PlayedEpisode("Basic-v0", each, 7, {}, name and name.format(i)) for i, each in enumerate(rewards, start=1)
+    ]
     files = {}
     for episode in episodes:
         if episode.video:

@@ -1,20 +1,20 @@
 """Where an actor acts: choosing and moving, with the CPU in place of a GPU."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import trainer.runtime.actor
-import trainer.runtime.collector_host
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import LEAST_GPU_SECONDS, PolicyActor, quickest_actor
-from trainer.runtime.collector_host import Side
+from trainer.runtime.collector_host import CollectorHost
 from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
 from trainer.runtime.start import _share
 
@@ -116,13 +116,13 @@ def test_a_pass_is_timed_over_as_many_agents_as_there_are(monkeypatch):
 )
 def test_a_gpu_may_act_where_the_run_may_use_one_and_need_not_be_the_same_again(overrides, gpu, rows, monkeypatch):
     config = compose([*overrides, "algorithm.buffer_memory_mib=4"], TrainConfig, "config")
-    monkeypatch.setattr(trainer.runtime.collector_host, "make_manager", lambda *_, **__: None)
+    monkeypatch.setattr(type(config.env), "make_manager", lambda *_: SimpleNamespace())
     asked, sent = [], []
     choose = trainer.runtime.actor.quickest_actor
     monkeypatch.setattr(
         trainer.runtime.actor, "quickest_actor", lambda *given: (asked.append(given[3:]), choose(*given))[1]
     )
-    side = Side(config, Path(), _share(config, None), lambda *message, **_: sent.append(message), bool, None)
+    side = CollectorHost(config, Path(), _share(config, None), lambda *message, **_: sent.append(message), bool, None)
     side._open_channel(BehaviorSpec("Basic-v0", SPEC.observations, 1))
     assert asked == [(rows, gpu)]
     assert sent[0] == ("acting", "Basic-v0", "numpy on the CPU")

@@ -5,7 +5,7 @@ import pytest
 from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
-from trainer.runtime.behaviors import LATE_SECONDS, Behaviors, buffer_sizes
+from trainer.runtime.behaviors import buffer_sizes, missing_behaviors
 
 MIB = 2**20
 UNITY = ["env=unity", "algorithm.buffer_memory_mib=5"]
@@ -40,21 +40,9 @@ def test_a_gymnasium_behavior_that_behaviors_leaves_out_is_refused() -> None:
         buffer_sizes(config("env.id=CartPole-v1", "behaviors.Striker={}"))
 
 
-def test_behaviors_that_stay_away_are_warned_of_once_and_at_the_end() -> None:
-    expected = Behaviors(config(*UNITY, "behaviors.A={}", "behaviors.B={}", "behaviors.default={}"))
-    assert expected.overdue(1e9) is None, "players may take any time to start"
-    expected.appeared("Other", 10.0)
-    assert expected.overdue(10.0 + LATE_SECONDS - 1) is None
-    expected.appeared("A", 20.0)
-    words = "behaviors.B did not appear within 60 s of the first behavior; the game has 'Other', 'A'"
-    assert (expected.overdue(10.0 + LATE_SECONDS) or "").startswith(words)
-    assert expected.overdue(1e9) is None
-    assert (expected.never() or "").startswith("behaviors.B did not appear in this run")
-    expected.appeared("B", 1e9)
-    assert expected.never() is None
-
-
-def test_nothing_is_said_of_behaviors_that_nobody_named() -> None:
-    expected = Behaviors(config(*UNITY))
-    expected.appeared("A", 0.0)
-    assert (expected.overdue(1e9), expected.never()) == (None, None)
+def test_configured_behaviors_that_have_not_appeared_are_named() -> None:
+    named = config(*UNITY, "behaviors.A={}", "behaviors.B={}", "behaviors.default={}")
+    warning = missing_behaviors(named, ["Other", "A"], "in this run")
+    assert warning == "behaviors.B did not appear in this run; the game has 'Other', 'A': is the name right?"
+    assert missing_behaviors(named, ["Other", "A", "B"], "in this run") is None
+    assert missing_behaviors(config(*UNITY), ["A"], "in this run") is None

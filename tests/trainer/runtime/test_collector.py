@@ -9,9 +9,10 @@ import pytest
 
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, Decisions, ObservationSpec, Ready, StepResults
-from trainer.runtime.collector import Channel, Collector, Statistics
+from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.ipc import BEFORE, COUNTERS, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
+from trainer.telemetry.statistics import Statistics
 
 SPEC = BehaviorSpec("toy", (ObservationSpec("x", (1,), "float32"),), branches=(3,))
 NOBODY = np.zeros(0, np.int64)
@@ -142,10 +143,10 @@ def test_games_are_held_only_while_the_learner_is_behind(setting) -> None:
     for _ in range(4):
         collector.turn(0)
     assert manager.sent == [[0, 1]]
-    assert collector.held
+    assert collector.throttled
     assert collector.channel("toy").may_update()
     counters[UPDATES] = rows.sampleable
-    assert not collector.held
+    assert not collector.throttled
     collector.turn(0)
     assert manager.sent == [[0, 1], [0, 1]]
 

@@ -13,16 +13,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import trainer.runtime.behaviors
 import trainer.runtime.collector_host
+import trainer.runtime.run
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
+from envs.unity.config import UnityConfig
 from tests.trainer.several import Sent, Several
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import PolicyActor
 from trainer.runtime.behaviors import buffer_sizes
-from trainer.runtime.collector_host import Side
+from trainer.runtime.collector_host import CollectorHost
 from trainer.runtime.collector_process import one_thread
 from trainer.runtime.ipc import BEFORE, SAMPLES, Shared
 from trainer.runtime.policy_store import PolicyReader, PolicyWriter, weights_bytes
@@ -49,11 +51,11 @@ class Runs:
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self, toy: Several, *overrides: str, resume: bool = False) -> dict[str, Any]:
-        def make(env, seed, logs, **rest):
-            self.asked.append({"logs": logs, **rest})
+        def make(env, setup):
+            self.asked.append(vars(setup))
             return toy
 
-        self._patch.setattr(trainer.runtime.collector_host, "make_manager", make)
+        self._patch.setattr(UnityConfig, "make_manager", make)
         config = compose([*BASE, *overrides], TrainConfig, "config")
         assert train(config, self.folder, self.folder if resume else None) == 0
         assert toy.closed
@@ -121,7 +123,7 @@ def test_a_behavior_that_nobody_configured_ends_the_run_in_words(run: Runs) -> N
 def test_a_configured_behavior_that_stays_away_is_told_of_once_and_at_the_end(
     run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.runtime.behaviors, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer.runtime.run, "LATE_SECONDS", 0.0)
     run(Several(late=None), *LATE_SAC, "stop.samples=100")
     assert run.log.count("behaviors.Late did not appear within") == 1
     assert run.log.count("behaviors.Late did not appear in this run; the game has 'Early'") == 1
@@ -178,7 +180,7 @@ def test_the_summary_tells_what_each_instance_did(run: Runs) -> None:
 def test_the_summary_and_the_log_tell_what_each_behavior_acts_with(run: Runs) -> None:
     acting = run(Several(late=30), "stop.samples=100")["acting"]
     assert acting == {"Early": "numpy on the CPU", "Late": "numpy on the CPU"}
-    assert run.log.count("behavior 'Late' acts in numpy on the CPU") == 1
+    assert run.log.count("Behavior 'Late' acts in numpy on the CPU.") == 1
 
 
 def test_a_goal_that_nothing_feeds_is_told_of_and_does_not_end_the_run(run: Runs) -> None:
@@ -212,7 +214,7 @@ def test_a_collector_that_goes_on_with_a_run_draws_other_noise_than_the_one_befo
         shared = Shared(*buffer_sizes(config), instances=1)
         shared.claim("Basic-v0")
         shared.counters("Basic-v0")[[SAMPLES, BEFORE]] = samples
-        with Side(config, tmp_path, shared, lambda *_, **__: None, lambda: False, None).open() as collector:
+        with CollectorHost(config, tmp_path, shared, lambda *_, **__: None, lambda: False, None).open() as collector:
             drawn.append(collector.channels["Basic-v0"].actor.state())
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]

@@ -16,12 +16,14 @@ import pytest
 
 from algorithms.sac import sac
 from envs.spec import UserError
+from tests.trainer.started import END_SECONDS, interrupted_once
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
-from trainer.evaluate.__main__ import evaluate, load_checkpoint
 from trainer.evaluate.__main__ import main as evaluate_main
+from trainer.evaluate.play import evaluate
+from trainer.saved_policy import load_checkpoint
 
 CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
 PENDULUM = ["env=gym", "env.id=Pendulum-v1"]
@@ -72,7 +74,7 @@ def test_asynchronous_resume_forgets_nothing_but_open_episodes(tmp_path: Path) -
     assert 600 <= after["samples"] < 606
     assert after["episodes"] > before["episodes"]
     assert after["seconds"] > before["seconds"]
-    assert resumed.state["collector"]["manager"]["episodes"] > saved.state["collector"]["manager"]["episodes"]
+    assert resumed.state["collector"]["manager"]["begun"] > saved.state["collector"]["manager"]["begun"]
     replay = resumed.replay["CartPole-v1"]
     assert int(replay.index["samples"]) == after["samples"]
     assert int(replay.index["oldest"]) == 1
@@ -144,10 +146,11 @@ def test_a_run_ends_at_its_goal_and_says_when(tmp_path: Path) -> None:
     assert 20 <= seen["goal_windows"]["20"]["samples"] <= seen["goal_samples"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_pictures_of_play_lie_in_the_runs_folder(tmp_path: Path) -> None:
     pictured = ["env=gym", "env.id=tests.toys:Oracle-v0", "run.picture_minutes=0.001"]
-    assert main([*PPO, *pictured, f"run.dir={tmp_path}", "stop.seconds=8"]) == 0
-    assert list((tmp_path / "pictures").glob("*.gif"))
+    with interrupted_once(lambda: list((tmp_path / "pictures").glob("*.gif"))):
+        assert main([*PPO, *pictured, f"run.dir={tmp_path}"]) == 130
 
 
 def test_evaluation_does_not_depend_on_how_instances_are_spread(tmp_path: Path) -> None:
@@ -191,10 +194,10 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_nothing_behind(tmp_path: P
     run, family = started(tmp_path)
     number = getattr(signal, name)
     os.killpg(run.pid, number)
-    assert run.wait(60) == 128 + number
+    assert run.wait(END_SECONDS) == 128 + number
     assert summary(tmp_path)["stopped_by"] == "interrupted"
     assert newest(tmp_path).tensors
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not psutil.wait_procs(family, timeout=END_SECONDS)[1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -202,7 +205,7 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
     run, family = started(tmp_path)
     run.kill()
     run.wait()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=END_SECONDS)
     assert not alive
 
 

@@ -12,7 +12,7 @@ import trainer.runtime.start
 def launch(config, folder, shared, resume):
     print("torch" in sys.modules)
     sys.exit()
-trainer.runtime.start.Remote = launch
+trainer.runtime.start.CollectorProcess = launch
 trainer.runtime.start.train(config, Path("."))
 """
 COLLECTOR = """
@@ -25,9 +25,9 @@ class Instances:
     def start(self):
         print("torch" in sys.modules)
         sys.exit()
-trainer.runtime.collector_host.make_manager = lambda *_, **__: Instances()
+type(config.env).make_manager = lambda *_: Instances()
 from trainer.runtime.start import _share
-with trainer.runtime.collector_host.Side(config, Path("."), _share(config, None), None, None, None).open():
+with trainer.runtime.collector_host.CollectorHost(config, Path("."), _share(config, None), None, None, None).open():
     pass
 """
 

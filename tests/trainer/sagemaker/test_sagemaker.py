@@ -112,7 +112,7 @@ def test_a_job_that_goes_on_has_no_model_to_serve(sagemaker, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "say train or deploy"),
+        ([], "give train or deploy"),
         (["train", *WHERE[1:], *BASIC], "image is missing"),
         (["train", *WHERE, "spott=true", *BASIC], "unknown key spott; did you mean spot?"),
         (["train", *WHERE, "hours=0", *BASIC], "hours=0.0 must be above 0"),

@@ -42,7 +42,7 @@ def serving(model: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], i
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
-            assert line.startswith(f"serving Toy of {model} on http://127.0.0.1:")
+            assert line.startswith(f"serving Toy from {model} on http://127.0.0.1:")
             yield server, int(line.rpartition(":")[2].partition("/")[0])
         finally:
             server.kill()
@@ -189,9 +189,9 @@ def test_what_cannot_be_served_is_one_message_and_status_2(model, tmp_path, caps
             (): "model is missing: give it, for example model=Game.onnx",
             (f"model={tmp_path / 'none.onnx'}",): "cannot be read (No such file or directory): name an .onnx file",
             (f"model={tmp_path}",): "cannot be read (Is a directory): name an .onnx file",
-            (f"model={tmp_path / 'text.onnx'}",): "is no ONNX model, or damaged (",
-            (f"model={tmp_path / 'cut.onnx'}",): "is no ONNX model, or damaged (",
-            (f"model={foreign}",): "is not a model of ours: write one with python -m trainer.export",
+            (f"model={tmp_path / 'text.onnx'}",): "is not an ONNX model, or damaged (",
+            (f"model={tmp_path / 'cut.onnx'}",): "is not an ONNX model, or damaged (",
+            (f"model={foreign}",): "is not a model of ours: write one with outstep export",
             (
                 f"model={model}",
                 f"port={port}",

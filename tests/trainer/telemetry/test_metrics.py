@@ -8,7 +8,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.gym.replay_gif import animated_gif
-from trainer.telemetry.metrics import EPISODES, EpisodeStatistics, Summary, TensorBoard
+from trainer.telemetry.metrics import EPISODES, EpisodeStatistics, Summary
+from trainer.telemetry.tensorboard import TensorBoard
 
 
 def frames(count: int, height: int = 60, width: int = 80) -> list[np.ndarray]:
@@ -44,8 +45,8 @@ def test_a_resumed_run_goes_on_with_its_statistics() -> None:
 
 def test_scalars_and_moving_pictures_stand_at_their_samples(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
-    board.scalars(100, {"episode/reward": 0.5, "loss/policy": 2.0})
-    board.scalars(200, {"episode/reward": 0.75})
+    board.values(100, 0.0, {"episode/reward": 0.5, "loss/policy": 2.0})
+    board.values(200, 0.0, {"episode/reward": 0.75})
     file = tmp_path / "play.gif"
     file.write_bytes(animated_gif(frames(5), 10))
     board.picture(200, "play", file)
@@ -61,10 +62,10 @@ def test_scalars_and_moving_pictures_stand_at_their_samples(tmp_path: Path) -> N
 def test_points_that_a_resume_has_undone_are_hidden(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     for samples in (100, 200, 300):
-        board.scalars(samples, {"x": 1.0})
+        board.values(samples, 0.0, {"x": 1.0})
     board.close()
     board = TensorBoard(tmp_path, samples=200)
-    board.scalars(250, {"x": 2.0})
+    board.values(250, 0.0, {"x": 2.0})
     board.close()
     points = EventAccumulator(str(tmp_path)).Reload().Scalars("x")
     assert [(e.step, e.value) for e in points] == [(100, 1.0), (250, 2.0)]

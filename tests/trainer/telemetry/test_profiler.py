@@ -83,7 +83,7 @@ def test_run_is_traced_from_updates_down_to_operations(tmp_path, monkeypatch):
 def test_every_turn_of_a_collector_is_one_of_its_trace():
     told = [[], [], [Message("stop", "", None)]]
     link = SimpleNamespace(receive=lambda: told.pop(0))
-    collector = SimpleNamespace(held=False, turn=lambda timeout: None, channels={})
+    collector = SimpleNamespace(throttled=False, turn=lambda timeout: None, channels={})
     turns = []
     side = SimpleNamespace(report=lambda: turns.append("reported"))
     _turns(side, collector, link, defaultdict(int), lambda: turns.append("traced"))

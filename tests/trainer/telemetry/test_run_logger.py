@@ -1,11 +1,10 @@
-"""What a run tells: where its time goes, and what it does on a disk that refuses."""
+"""What a run logs: where its time goes, and what it does on a disk that refuses."""
 
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
@@ -19,7 +18,7 @@ def run_logger(tmp_path):
     made.close()
 
 
-def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(run_logger):
+def test_learners_time_is_shown_as_updating_and_waiting_since_the_last_line(run_logger):
     learners = {"A": SimpleNamespace(seconds=3.0), "B": SimpleNamespace(seconds=1.0)}
     began, run_logger.waited = run_logger._began, 6.0
     assert run_logger._status(began + 10, 0, learners).shares == pytest.approx(
@@ -33,35 +32,6 @@ def test_learners_time_is_told_as_updating_and_waiting_since_the_last_line(run_l
 
 
 FULL = "[Errno 28] No space left on device"
-
-
-class FullDisk:
-    """What stands in for TensorBoard on a disk that refuses."""
-
-    def scalars(self, samples, values):
-        raise OSError(28, "No space left on device")
-
-    close = flush = lambda self: self.scalars(0, {})
-
-
-def test_events_go_on_once_the_disk_takes_them_again_and_both_are_told_once(run_logger, tmp_path):
-    run_logger._board.close()
-    run_logger._board = FullDisk()
-    for samples in (100, 200):
-        run_logger.finish(samples, {}, "samples")
-        refuse(tmp_path / "events.tmp")
-    refuse(tmp_path / "pictures.gif")
-    run_logger.picture(250, tmp_path / "pictures.gif")
-    for samples in (300, 400):
-        run_logger.finish(samples, {}, "samples")
-    run_logger.close()
-    told = [line for line in (tmp_path / "train.log").read_text().splitlines() if "TensorBoard" in line]
-    assert [line.split(" ", 2)[2] for line in told] == [
-        f"WARNING TensorBoard's events cannot be written: {FULL}. Later ones are tried again.",
-        "INFO TensorBoard's events are written again, from 300 samples on.",
-    ]
-    board = EventAccumulator(str(tmp_path)).Reload()
-    assert [each.step for each in board.Scalars("run/seconds")] == [300, 400]
 
 
 def refuse(file):
@@ -79,8 +49,8 @@ def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was
     assert (tmp_path / "summary.json").read_text() == "before"
     assert not (tmp_path / "summary.json.tmp").is_symlink()
     log = (tmp_path / "train.log").read_text()
-    assert f"summary.json could not be written: {FULL}. One that was there before still is." in log
-    assert "stopped by samples after 100 samples" in log
+    assert f"summary.json could not be written: {FULL}. An earlier one is kept." in log
+    assert "The run ended (samples) after 100 samples" in log
 
 
 def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, capsys):
@@ -88,23 +58,16 @@ def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, cap
     run_logger = RunLogger(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
     run_logger.finish(100, {}, "samples")
     run_logger.close()
-    assert capsys.readouterr().err.startswith("stopped by samples after 100 samples")
+    assert capsys.readouterr().err.startswith("The run ended (samples) after 100 samples")
 
 
-def test_updates_left_out_before_a_resume_are_not_told_of_again(run_logger, tmp_path):
-    run_logger._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
+def test_updates_skipped_before_a_resume_are_not_reported_again(run_logger, tmp_path):
+    run_logger._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
     state = json.loads(json.dumps(run_logger.state()))
     run_logger.close()
     later = RunLogger(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, state)
-    later._tell_of_skipped("A", {"update/skipped_non_finite": 2.0})
-    later._tell_of_skipped("A", {"update/skipped_non_finite": 5.0})
+    later._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
+    later._warn_of_skipped("A", {"update/skipped_non_finite": 5.0})
     later.close()
-    told = [line for line in (tmp_path / "train.log").read_text().splitlines() if "skipped" in line]
-    assert [line.partition("skipped: ")[2][:1] for line in told] == ["2", "3"]
-
-
-def test_events_that_cannot_be_finished_do_not_end_a_run(tmp_path):
-    run_logger = RunLogger(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
-    run_logger._board.close()
-    run_logger._board = FullDisk()
-    run_logger.close()
+    warnings = [line for line in (tmp_path / "train.log").read_text().splitlines() if "skipped" in line]
+    assert [line.partition("Behavior 'A': ")[2][:9] for line in warnings] == ["2 updates", "3 updates"]

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 
 from envs.gym.adapter import GymEnv
-from envs.gym.lockstep import LockstepManager, _joined, _without
 from envs.gym.manager import EnvManager
+from envs.process.lockstep import Round, _joined, _without
 from envs.spec import Decisions, Ready, StepResults
 from tests.envs.audit import Audit
+
+
+def in_lockstep(*args, **kwargs):
+    manager = EnvManager(*args, **kwargs)
+    manager.lockstep = True
+    return manager
 
 
 def oracles(**kwargs):
@@ -16,7 +22,7 @@ def oracles(**kwargs):
 
 @pytest.mark.parametrize("workers", [1, 3, 5])
 def test_every_recv_returns_all_instances_in_their_order(workers):
-    with LockstepManager(EnvManager(oracles(), 5, 7, workers=workers)) as manager:
+    with in_lockstep(oracles(), 5, 7, workers=workers) as manager:
         manager.start()
         audit = Audit(manager, 7)
         for turn in range(200):
@@ -27,7 +33,7 @@ def test_every_recv_returns_all_instances_in_their_order(workers):
 
 
 def test_an_instance_that_fails_is_waited_for():
-    with LockstepManager(EnvManager(GymEnv("tests.toys:Faulty-v0", {"fault": "kill"}), 3, 7, workers=3)) as manager:
+    with in_lockstep(GymEnv("tests.toys:Faulty-v0", {"fault": "kill"}), 3, 7, workers=3) as manager:
         manager.start()
         once = [1]
         audit = Audit(manager, 7, lambda agent, step: 4 if agent in once and not once.clear() else 2)
@@ -39,7 +45,7 @@ def test_an_instance_that_fails_is_waited_for():
 
 def test_an_instance_that_is_left_out_is_not_waited_for():
     env = GymEnv("tests.toys:Faulty-v0", {"fault": "kill"})
-    with LockstepManager(EnvManager(env, 3, 7, workers=3, restarts=0, min_instances=1)) as manager:
+    with in_lockstep(env, 3, 7, workers=3, restarts=0, min_instances=1) as manager:
         manager.start()
         once = [1]
         audit = Audit(manager, 7, lambda agent, step: 4 if agent in once and not once.clear() else 2)
@@ -49,7 +55,7 @@ def test_an_instance_that_is_left_out_is_not_waited_for():
 
 
 def test_time_that_runs_out_loses_nothing():
-    with LockstepManager(EnvManager(oracles(length=50), 3, 7)) as manager:
+    with in_lockstep(oracles(length=50), 3, 7) as manager:
         manager.start()
         manager.recv(10.0)
         for agent in range(3):
@@ -88,23 +94,22 @@ def test_what_a_failed_agent_said_in_this_round_goes_with_it():
     assert list(left.metrics) == [0, 1]
 
 
-def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
-    class Script:
-        instances = 3
-        retired = np.zeros(3, bool)
-        parts = iter(
-            [
-                _ready([1, 0], [False, False], going_on=[1, 0]),
-                _ready([], [], lost=[1]),
-                _ready([2], [True]),
-                _ready([1], [True]),
-            ]
-        )
+def _collected(instances, parts):
+    """What a round hands out behind the last of `parts`, and nothing before."""
+    collecting = Round(instances)
+    *before, last = [collecting.add({"toy": part}, np.zeros(instances, bool)) for part in parts]
+    assert not any(before)
+    return last["toy"]
 
-        def recv(self, timeout):
-            return {"toy": next(self.parts)}
 
-    said = LockstepManager(Script()).recv()["toy"]
+def test_an_agent_lost_within_a_round_is_in_it_once_and_again():
+    parts = [
+        _ready([1, 0], [False, False], going_on=[1, 0]),
+        _ready([], [], lost=[1]),
+        _ready([2], [True]),
+        _ready([1], [True]),
+    ]
+    said = _collected(3, parts)
     assert said.decisions.agent.tolist() == [0, 1, 2]
     assert said.results.agent.tolist() == [0, 1, 2]
     assert said.results.truncated.tolist() == [False, True, True]
@@ -114,23 +119,16 @@ def test_an_agent_lost_within_a_round_is_in_it_once_and_anew():
 def test_an_episode_that_ended_in_this_round_stays_and_its_agents_number_is_not_lost():
     """The number may have been given to another by then, which has no open step yet."""
 
-    class Script:
-        instances = 2
-        retired = np.zeros(2, bool)
-        parts = iter([_ready([1], [False]), _ready([], [], lost=[1]), _ready([0, 1], [False, False], going_on=[0, 1])])
-
-        def recv(self, timeout):
-            return {"toy": next(self.parts)}
-
-    said = LockstepManager(Script()).recv()["toy"]
+    said = _collected(
+        2, [_ready([1], [False]), _ready([], [], lost=[1]), _ready([0, 1], [False, False], going_on=[0, 1])]
+    )
     assert said.lost.tolist() == []
     assert said.results.terminated.tolist() == [False, True, False]
     assert said.decisions.agent.tolist() == [0, 1]
 
 
 def _cartpole(state=None):
-    manager = EnvManager(GymEnv("CartPole-v1"), 4, 3, workers=2, record_actions=True, resume=state)
-    return LockstepManager(manager)
+    return in_lockstep(GymEnv("CartPole-v1"), 4, 3, workers=2, record_actions=True, resume=state)
 
 
 def _play(manager, turns, rng, said=None):
@@ -151,7 +149,7 @@ def test_a_resumed_run_goes_on_bit_for_bit():
         manager.start()
         said, _ = _play(manager, 67, rng)
         state, random = json.loads(json.dumps(manager.state())), rng.bit_generator.state
-        assert max(state["episodes"]) > 0
+        assert max(state["begun"]) > 1
         assert max(len(actions[1]) for actions in state["actions"]) > 3
         _, straight = _play(manager, 60, rng, said)
     rng.bit_generator.state = random

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import trainer.runtime.exported_models
+import trainer.runtime.saver
 from envs.spec import UserError
 from tests.algorithms.test_numpy_policy import decisions
 from tests.trainer.evaluate.test_evaluate import trained
@@ -17,8 +17,8 @@ from tests.trainer.tiny_runs import PPO, SAC, same_end
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
-from trainer.evaluate.__main__ import trained_policy
-from trainer.export.__main__ import write_model
+from trainer.export.model_file import write_model
+from trainer.saved_policy import trained_policy
 from trainer.serve.onnx_policy import Model
 
 INLINE = ["env=basic", "run.mode=inline"]
@@ -75,7 +75,7 @@ def test_a_model_that_cannot_be_made_is_told_of_and_ends_nothing(
     def refuse(*_: object) -> bytes:
         raise error
 
-    monkeypatch.setattr(trainer.runtime.exported_models, "exported_model", refuse)
+    monkeypatch.setattr(trainer.runtime.saver, "exported_model", refuse)
     often = ["checkpoint.every_seconds=0.001"]
     assert main([*PPO, *INLINE, *often, "stop.samples=150", f"run.dir={tmp_path}"]) == 0
     told = capsys.readouterr().err.count("Training goes on.")
@@ -87,7 +87,7 @@ def test_models_change_nothing_of_what_a_run_learns(tmp_path: Path, monkeypatch:
     torch.manual_seed(0)
     assert main([*PPO, *INLINE, "stop.samples=200", f"run.dir={tmp_path / 'with'}"]) == 0
     state = torch.random.get_rng_state()
-    monkeypatch.setattr(trainer.runtime.exported_models.Models, "_write", lambda *_: None)
+    monkeypatch.setattr(trainer.runtime.saver.Saver, "_write_model", lambda *_: None)
     torch.manual_seed(0)
     assert main([*PPO, *INLINE, "stop.samples=200", f"run.dir={tmp_path / 'without'}"]) == 0
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -1,6 +1,6 @@
 import torch
 
-from algorithms.rewards.batches import OwnBatches
+from algorithms.rewards.learned import OwnBatches
 from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, steps_of
 
 CPU = torch.device("cpu")

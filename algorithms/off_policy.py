@@ -1,0 +1,180 @@
+"""The base of algorithms that draw batches from a replay buffer, again and again: SAC, and TD3 in docs/extending.md.
+
+With a recurrent state, a batch is sequences whose steps are replayed one after another. Its policy begins with what the
+actor remembered there.
+
+Shapes: W sequences of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
+(without a recurrent state P = 2, L = 1); R numbers of the state; A mask entries, C continuous actions, B branches as
+they are chosen.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms.base import Algorithm
+from algorithms.imitation.demonstrations import Steps
+from algorithms.ops.cuda_graph import Graphed
+from algorithms.ops.staging import Part, Staging
+from algorithms.returns import n_step_returns
+from algorithms.settings import OffPolicySettings
+from buffers.replay import Replay, ReplayBatch
+from envs.spec import Array
+
+
+class OffPolicyBatch(NamedTuple):
+    """What one update learns from, on the device."""
+
+    observations: tuple[Tensor, ...]
+    """All places, sequence by sequence (W * P, ...); without a recurrent state steps, then ends (2 * N, ...)."""
+    memory: Tensor
+    """(W, R) the policy's recurrent state before each sequence."""
+    places: Tensor | None
+    """(2 * N,) int64, with a recurrent state: of the steps to learn from, and of what lies behind the return that
+    begins at each (its end)."""
+    noise: Tensor
+    """(2 * N, C) standard normal, from which actions at steps and ends are drawn."""
+    mask: Tensor
+    """(2 * N, A) at steps, then at ends."""
+    continuous: Tensor
+    """(N, C)."""
+    discrete: Tensor
+    """(N, B) int64, as they are chosen."""
+    returns: Tensor
+    """(N,) n-step."""
+    next_discount: Tensor
+    """(N,) weight of the value behind a return, 0 where the episode terminated."""
+    loss_mask: Tensor | None
+    """(N,) float32, 0 where padded or replayed for the recurrent state alone; None if all count."""
+
+    def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the rows (N, ...) at steps and at ends, of what a network makes of the observations."""
+        rows = outputs if self.places is None else outputs[self.places]
+        at_steps, at_ends = torch.split(rows, len(self.returns))
+        return at_steps, at_ends
+
+
+class OffPolicy(Algorithm):
+    """Learns from batches of a replay buffer. An algorithm of this kind writes `build` and `learn`."""
+
+    Settings = OffPolicySettings
+    graphed = False
+    """Whether `learn` may be replayed as a CUDA graph: it branches on no number, and draws no random ones."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        settings: OffPolicySettings = self.settings
+        self.updates_per_sample = settings.updates_per_sample
+        self.start_samples = settings.start_samples
+        self.tolerance = max(TOLERANCE, 1 / settings.updates_per_sample)
+        self._replay = Replay(self.rows, settings.network.sequence_length, settings.burn_in)
+        self._discounts = settings.discount ** torch.arange(settings.n_step, device=self.device).float()
+        self._staging = Staging(self.device)
+        self._replayed = Graphed(self.learn, self.device) if self.graphed else self.learn
+        self._demos = None
+        if settings.demos is not None:
+            self._demos = Replay(self.demos[settings.demos], settings.network.sequence_length, settings.burn_in)
+
+    @abstractmethod
+    def learn(self, batch: OffPolicyBatch) -> None:
+        """Makes the gradient steps of one update; nothing waits for a result."""
+
+    def update(self) -> None:
+        """Draws a batch, lets normaliser and reward signals learn from it, and learns."""
+        settings: OffPolicySettings = self.settings
+        own = drawn = self._draw(self._replay, settings.batch_sequences - settings.demo_sequences)
+        if self._demos is not None:
+            drawn = own.followed_by(self._draw(self._demos, settings.demo_sequences))
+        learned = drawn.learned
+        if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
+            rows = [x[:, : learned.shape[1]][learned] for x in drawn.observations]
+            self.normalize(self.policy.normalized_rows(rows))
+        if self.rewards.look and own.learned.any():
+            self.rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
+        if learned.any():
+            batch = self._to_device(drawn)
+            # Cloning draws random numbers as it goes, and comes and goes itself.
+            (self.learn if self.cloning is not None and self.cloning.active else self._replayed)(batch)
+        self.updates += 1
+
+    def _draw(self, replay: Replay, sequences: int) -> ReplayBatch:
+        settings = self.settings
+        return replay.sample(self.rng, sequences, settings.n_step, settings.discount, every_step=self.rewards.look)
+
+    def _steps(self, drawn: ReplayBatch, chosen: Array) -> Steps:
+        """Returns the steps of sequences that are `chosen`, (W, any) bool of their first places."""
+        width = chosen.shape[1]
+        arrays = (drawn.mask[:, :width], drawn.continuous[:, :width], drawn.discrete[:, :width])
+        mask, continuous, discrete, terminated = (self.move(x[chosen]) for x in (*arrays, drawn.terminated[:, :width]))
+        observations = tuple(self.move(x[:, :width][chosen]) for x in drawn.observations)
+        following = tuple(self.move(x[:, 1 : width + 1][chosen]) for x in drawn.observations)
+        return Steps(observations, mask, continuous, discrete.long(), terminated, following)
+
+    def _to_device(self, drawn: ReplayBatch) -> OffPolicyBatch:
+        """Returns a batch, overwritten by the next one of the same shapes."""
+        sequences, places = drawn.mask.shape[:2]
+        length = drawn.learned.shape[1]
+        observations = [x.reshape(sequences * places, *x.shape[2:]) for x in drawn.observations]
+        first = places * np.arange(sequences)[:, None]
+        both = np.concatenate(((first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()))
+        looked_at = both if self.policy.memory is None else None
+        mask, continuous, discrete, memory, rewards, valid, next_discount, end_discount, learned, where, *seen = (
+            self._staging.move(
+                [
+                    Part(drawn.mask.reshape(sequences * places, -1), both),
+                    Part(drawn.continuous[:, :length].reshape(sequences * length, -1)),
+                    Part(drawn.discrete[:, :length].reshape(sequences * length, -1), dtype=np.int64),
+                    Part(drawn.memory),
+                    Part(drawn.rewards),
+                    Part(drawn.valid),
+                    Part(drawn.bootstrap_discount.ravel()),
+                    Part(drawn.end_discount.ravel()),
+                    Part(drawn.learned.ravel(), dtype=np.float32),
+                    Part(both),
+                    *(Part(x, looked_at) for x in observations),
+                ]
+            )
+        )
+        steps = loss_mask = None
+        if self.rewards.look:
+            steps = self._steps(drawn, np.ones_like(drawn.valid))
+            loss_mask = valid.clone()
+            loss_mask[sequences - self.settings.demo_sequences :] = False  # demonstrated
+        scores = self.rewards.score(rewards, steps, loss_mask)
+        # What the environment paid for a step that is not valid is 0 already.
+        earned = scores.rewards * valid if self.rewards.look else scores.rewards
+        returns = n_step_returns(earned, self._discounts)
+        if self.rewards.look:  # what follows an end pays for ever
+            returns += end_discount * scores.absorbing / (1 - self.settings.discount)
+        return OffPolicyBatch(
+            observations=tuple(seen),
+            memory=memory,
+            places=None if self.policy.memory is None else where,
+            noise=torch.randn(len(where), continuous.shape[1], generator=self.generator, device=self.device),
+            mask=mask,
+            continuous=continuous,
+            discrete=self.policy.branches.index(discrete),
+            returns=returns,
+            next_discount=next_discount,
+            loss_mask=None if length == 1 else learned,
+        )
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen(network: M) -> M:
+    """Returns a copy of a network that is not learned, such as a target."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+NORMALIZE_EVERY = 10
+"""Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
+TOLERANCE = 1000
+"""Samples that the learner may lag behind before games are throttled."""

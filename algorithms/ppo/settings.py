@@ -1,0 +1,74 @@
+"""What can be set about PPO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from algorithms.settings import GradientSettings
+from envs.config import setting
+from envs.spec import UserError
+
+
+@dataclass
+class PPOSettings(GradientSettings):
+    """Proximal policy optimisation (arXiv 1707.06347), decoupled for stale data (arXiv 2110.00641)."""
+
+    user_code: ClassVar[bool] = False
+
+    name: str = "ppo"
+    """Names the algorithm: always `ppo`."""
+    rollout_size: int = setting(2048, at_least=1)
+    """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
+    minibatch_size: int = setting(256, at_least=1)
+    """Samples of one gradient step. Larger: steadier and fewer steps. Usual: 64 to 1024."""
+    epochs: int = setting(4, at_least=1)
+    """Passes over each rollout. More: more learned from each sample, further from the data's policy. Usual: 3 to 20."""
+    gae_lambda: float = setting(0.95, at_least=0, at_most=1)
+    """Decay of multi-step advantages, 0 to 1. Higher: less bias, more variance. Usual: 0.9 to 0.98."""
+    clip: float = setting(0.2, above=0)
+    """How far the probability ratio may move before its gradient ends. Higher: bolder updates. Usual: 0.1 to 0.3."""
+    clip_end: float | None = setting(None, at_least=0)
+    """Clip at the end of the schedule, reached linearly; null = constant."""
+    entropy_coef: float = setting(0.01, at_least=0)
+    """Weight of the entropy bonus. Higher: explores more and longer. Usual: 0 to 0.02."""
+    entropy_coef_end: float | None = setting(None, at_least=0)
+    """Weight of the entropy bonus at the end of the schedule, reached linearly; null = constant."""
+    value_weight: float = setting(0.5, at_least=0)
+    """Weight of the value loss beside the policy's. Matters with a shared trunk."""
+    value_clip: float | None = setting(None, above=0)
+    """How far a value may move from the rollout's value, in return units; null = no limit. Lower: slower, steadier."""
+    max_gradient_norm: float | None = setting(0.5, above=0)
+    """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    shared_trunk: bool = False
+    """Whether policy and value share all hidden layers: cheaper, but their gradients interfere."""
+    vtrace: bool = True
+    """Whether value targets correct for stale data (V-trace, arXiv 1802.01561). Equal to GAE on fresh data."""
+    rho_clip: float = setting(1.0, above=0)
+    """Truncation of the stale data's importance weights. Higher: less bias, more variance. Usual: 1 to 2."""
+    max_lag: int = setting(1, at_least=0)
+    """Policy versions that a sample may be old; older ones are dropped and counted. At 1, games go on during an update
+    as long as it takes no longer than collecting a rollout. Higher: staler data. 0: collection waits for updates."""
+
+    @property
+    def algorithm(self) -> str:
+        """The import path of PPO."""
+        return "algorithms.ppo.ppo:PPO"
+
+    def min_rows(self) -> int:
+        """Returns what waits while the lag allows it, the rollout in hand, and what is still open."""
+        return 2 * (self.max_lag + 2) * self.rollout_size
+
+    def validate(self, prefix: str = "algorithm") -> None:
+        """Checks as the base does, and that a rollout holds what is cut from it; raises UserError."""
+        super().validate(prefix)
+        if self.minibatch_size > self.rollout_size:
+            raise UserError(
+                f"{prefix}.minibatch_size={self.minibatch_size} is larger than "
+                f"{prefix}.rollout_size={self.rollout_size}: a minibatch is a part of a rollout"
+            )
+        if self.network.sequence_length > self.rollout_size:
+            raise UserError(
+                f"{prefix}.network.memory.sequence_length={self.network.memory.sequence_length} is longer than "
+                f"{prefix}.rollout_size={self.rollout_size}: a sequence is a part of a rollout"
+            )

@@ -1,0 +1,96 @@
+"""The settings of Gymnasium environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from omegaconf import MISSING
+
+from envs.config import EnvConfig, setting
+from envs.spec import BehaviorSpec, UserError
+
+# Whatever imports gymnasium is imported where it is used: it takes a moment.
+if TYPE_CHECKING:
+    from envs.api import Manager, Setup
+    from envs.gym.adapter import GymEnv
+
+
+@dataclass
+class GymConfig(EnvConfig):
+    """A Gymnasium environment."""
+
+    id: str = MISSING
+    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment."""
+    wrappers: list[Any] = field(default_factory=list)
+    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
+    workers: int | None = setting(None, above=0)
+    """Processes that host the instances; null = chosen from how long a step takes."""
+
+    reproducible: ClassVar[bool] = True
+
+    def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
+        from envs.gym.manager import EnvManager
+
+        return EnvManager(
+            self.gym_env(),
+            self.instances,
+            setup.seed,
+            workers=self.workers,
+            step_timeout=self.step_timeout,
+            record_actions=setup.record_actions,
+            restarts=self.restarts,
+            min_instances=setup.min_instances,
+            begun=setup.begun,
+            resume=setup.resume,
+        )
+
+    @property
+    def label(self) -> str:  # noqa: D102
+        return self.id
+
+    @property
+    def behaviors(self) -> list[str]:  # noqa: D102
+        return [self.gym_env().behavior]
+
+    def check(self) -> None:  # noqa: D102
+        from envs.gym.probe import INSTANCES_PER_WORKER
+
+        super().check()
+        if self.workers is not None and self.workers > self.instances:
+            raise UserError(
+                f"env.workers={self.workers} is more than env.instances={self.instances}: a worker needs one"
+            )
+        if self.workers is not None and self.workers * INSTANCES_PER_WORKER < self.instances:
+            raise UserError(
+                f"env.workers={self.workers} are too few for env.instances={self.instances}: "
+                f"a worker drives at most {INSTANCES_PER_WORKER}"
+            )
+        self.gym_env().check()
+
+    def probe_specs(self, seed: int) -> list[BehaviorSpec]:
+        """Makes the environment once, in a process of its own."""
+        from envs.gym.probe import probe
+        from envs.process.restarts import START_SECONDS
+
+        return [probe(self.gym_env(), seed, self.step_timeout + START_SECONDS).spec]
+
+    def for_evaluation(self, instances: int) -> GymConfig:
+        """Returns one that does not wait, in as many workers as fit."""
+        return replace(self, instances=instances, time_scale=0, workers=None)
+
+    def filmed(self, folder: Path) -> GymConfig:  # noqa: D102
+        from envs.gym import video
+
+        wrapper: Mapping[str, Any] = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
+        kwargs = {**self.kwargs, "render_mode": "rgb_array"}
+        return replace(self, kwargs=kwargs, wrappers=[*self.wrappers, wrapper])
+
+    def gym_env(self) -> GymEnv:  # noqa: D102
+        from envs.gym.adapter import GymEnv
+
+        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale)

@@ -1,0 +1,91 @@
+"""Lock-step: what instances say is held back until all have spoken. It is reproducible, and shows what waiting costs.
+
+Shapes: N decisions, M results.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.spec import Array, Decisions, Ready, StepResults, joined
+
+
+class Round:
+    """Collects what instances say until each has said something, and hands it out in the order of instances."""
+
+    def __init__(self, instances: int) -> None:
+        self._ready: Array = np.zeros(instances, bool)
+        self._held: dict[str, list[Ready]] = {}
+
+    def add(self, arrived: dict[str, Ready], retired: Array) -> dict[str, Ready]:
+        """Takes what has arrived; returns all that came once every instance not `retired` (I,) is ready, else `{}`."""
+        for behavior, ready in arrived.items():
+            self._hold(behavior, ready)
+        if not (self._ready | retired).all():
+            return {}
+        self._ready[:] = False
+        held, self._held = self._held, {}
+        return {behavior: _joined(parts) for behavior, parts in held.items()}
+
+    def _hold(self, behavior: str, ready: Ready) -> None:
+        held = self._held.setdefault(behavior, [])
+        if len(ready.lost):  # what they said in this round goes with them
+            for part in held:
+                self._ready[part.decisions.instance[np.isin(part.decisions.agent, ready.lost)]] = False
+            before = _open_before(held, ready.lost)
+            held[:] = [_without(part, ready.lost) for part in held]
+            ready = ready._replace(lost=before)
+        held.append(ready)
+        self._ready[ready.decisions.instance] = True
+
+
+def _open_before(parts: list[Ready], lost: Array) -> Array:
+    """Those of the agents `lost` with a step from before this round; the others began in it, and never acted."""
+    begun: set[int] = set()
+    for results, decisions, *_ in parts:
+        going_on = results.agent[~(results.terminated | results.truncated)]
+        begun.update(decisions.agent[~np.isin(decisions.agent, going_on)].tolist())
+    return lost[~np.isin(lost, list(begun))]
+
+
+def _without(ready: Ready, agents: Array) -> Ready:
+    """`ready` without what these agents said; what has ended before stays."""
+    results, decisions = ready.results, ready.decisions
+    closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
+    asking = ~np.isin(decisions.agent, agents)
+    metrics = {i: metrics for i, metrics in ready.metrics.items() if i in results.instance[closed]}
+    return Ready(_results_of(results, closed.nonzero()[0]), _decisions_of(decisions, asking), ready.lost, metrics)
+
+
+def _joined(parts: list[Ready]) -> Ready:
+    """One `Ready` of several, in the order of instances."""
+    results = joined([part.results for part in parts])
+    decisions = joined([part.decisions for part in parts])
+    metrics: dict[int, dict[str, float]] = {}
+    for part in parts:
+        metrics |= part.metrics
+    return Ready(
+        _results_of(results, results.instance.argsort(kind="stable")),
+        _decisions_of(decisions, decisions.instance.argsort(kind="stable")),
+        np.sort(np.concatenate([part.lost for part in parts])),
+        dict(sorted(metrics.items())),
+    )
+
+
+def _results_of(results: StepResults, order: Array) -> StepResults:
+    cut = results.truncated.cumsum() - 1  # where in the final observations each truncated one stands
+    finals = cut[order][results.truncated[order]]
+    return StepResults(
+        results.instance[order],
+        results.agent[order],
+        results.reward[order],
+        results.terminated[order],
+        results.truncated[order],
+        tuple(field[finals] for field in results.final_observations),
+        results.final_mask[finals],
+    )
+
+
+def _decisions_of(decisions: Decisions, order: Array) -> Decisions:
+    observations = tuple(field[order] for field in decisions.observations)
+    return Decisions(decisions.instance[order], decisions.agent[order], observations, decisions.mask[order])

@@ -1,0 +1,66 @@
+"""Instances that fail: how often each may be restarted, after what wait, and what the user hears of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.spec import Array, UserError
+
+START_SECONDS = 60.0
+"""An instance that starts has so much more time than `step_timeout`: imports, and the making of an env."""
+REFILL_SECONDS = 600.0
+"""One restart comes back to an instance's budget after so long: a game that leaks may fail for days, now and then."""
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.25, 10.0
+
+
+class InstanceFailed(UserError):
+    """An instance failed more often than its budget of restarts allows."""
+
+
+class InstanceEvent(NamedTuple):
+    """Something that the user should hear of."""
+
+    kind: str
+    """`fault`, `restart`, `unexpected` (a client that is no player at a player's port), or `note`: nothing bad."""
+    instance: int
+    text: str
+
+
+class Budget:
+    """Restarts that each instance may still take: `restarts` at first, one more every `REFILL_SECONDS` up to that.
+
+    An instance that needs more is retired, as long as at least `min_instances` others live.
+    """
+
+    def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
+        self.restarts = restarts
+        self.retired: Array = np.zeros(instances, bool)
+        """(I,) instances that have failed for good."""
+        self._min_instances = min_instances
+        self._spent = np.zeros(instances)
+        self._since = np.zeros(instances)
+
+    def spend(self, instance: int, now: float) -> tuple[int, float] | None:
+        """Takes one restart: (how many are spent, seconds to wait before it), or None if none is left."""
+        refilled = self._spent[instance] - (now - self._since[instance]) / REFILL_SECONDS
+        spent = max(0.0, refilled) + 1.0
+        self._spent[instance], self._since[instance] = spent, now
+        if spent > self.restarts:
+            return None
+        number = int(np.ceil(spent))
+        return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
+
+    def retire(self, instance: int, why: str) -> InstanceEvent:
+        """Goes on without an instance whose budget is spent; returns the event that says so.
+
+        Raises:
+            InstanceFailed: too few others live.
+        """
+        self.retired[instance] = True
+        others = int(np.count_nonzero(~self.retired))
+        spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
+        if others < self._min_instances:
+            raise InstanceFailed(f"{spent}:\n{why}")
+        return InstanceEvent("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")

@@ -1,0 +1,18 @@
+"""What holds for every test, whichever ran before it and however many processes the suite has."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+# One thread for each test process and for all that it starts: the suite runs one process a core.
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Draws the same numbers from torch's own generator, whatever a process has drawn before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

@@ -1,0 +1,1 @@
+"""`outstep demos`: what demonstration files hold, and the demonstrations of a run."""

@@ -1,0 +1,129 @@
+"""Saves a run: checkpoints, the best weights, and the models of both. What cannot be written ends no run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from algorithms.policy import Policy, make_policy
+from buffers.snapshot import Snapshot
+from trainer.checkpoint import CheckpointStore
+from trainer.config.errors import one_line
+from trainer.config.schema import TrainConfig, settings_of
+from trainer.export.model_file import exported_model, model_file, write_model
+from trainer.runtime.learner import Learner
+from trainer.runtime.signals import Interrupt, Interrupted
+from trainer.telemetry.console import log
+
+Learners = Mapping[str, Learner]
+"""The learners of a run by behavior."""
+
+
+class Saver:
+    """Writes checkpoints, and models of them: `models/<checkpoint>/<behavior>.onnx`.
+
+    The best weights have a checkpoint of their own; their models are `models/<behavior>.onnx`.
+    """
+
+    def __init__(self, config: TrainConfig, store: CheckpointStore, interrupt: Interrupt, resumed: bool) -> None:
+        self._config, self._store, self._interrupt = config, store, interrupt
+        self._folder = store.folder.with_name("models")
+        self._policies: dict[str, Policy | None] = {}
+        """By behavior, a copy on the CPU; None if it cannot be exported."""
+        best = store.load_best() if resumed else None
+        self._best: float | None = best.state["mean"] if best else None
+
+    def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:
+        """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.
+
+        Returns:
+            How many samples it holds; None if none was written, because weights are not finite.
+        """
+        if not _finite(learners):
+            log.warning("No checkpoint is written, because weights are not finite. The one before is kept.")
+            return None
+        replay = {name: Snapshot(learner.rows) for name, learner in learners.items()}
+        behaviors = {name: _description(learner, replay[name]) for name, learner in learners.items()}
+        samples: int = sum(each["samples"] for each in behaviors.values())
+        tensors = {
+            f"{name}/{key}": value for name, learner in learners.items() for key, value in learner.state_dict().items()
+        }
+        whole = {"behaviors": behaviors, **state()}
+        try:
+            self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
+        except OSError as error:
+            log.warning(f"The checkpoint could not be written: {error}. The one before is kept.")
+        else:
+            self._write_newest_models(learners)
+        return samples
+
+    def keep_best(self, learners: Learners, reward: float | None) -> None:
+        """Writes the weights if their mean `reward` is the best so far."""
+        if reward is None or (self._best is not None and reward <= self._best) or not _finite(learners):
+            return
+        weights = {
+            f"{name}/{key}": value
+            for name, learner in learners.items()
+            for key, value in learner.algorithm.weights().items()
+        }
+        behaviors = {name: _description(learner) for name, learner in learners.items()}
+        try:
+            self._store.save_best(weights, {"behaviors": behaviors, "mean": reward})
+        except OSError as error:
+            log.warning(f"The best weights could not be written: {error}. Those before are kept.")
+        else:
+            self._best = reward
+            self._write_models(learners, self._folder)
+
+    def _write_newest_models(self, learners: Learners) -> None:
+        """Writes the models of the newest checkpoint, which stand in for the best until there is one.
+
+        Those of checkpoints that are gone are removed.
+        """
+        kept = [path.name for path in self._store.all()]
+        self._write_models(learners, self._folder / kept[-1])
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        if self._store.best() is None:
+            self._write_models(learners, self._folder)
+
+    def _write_models(self, learners: Learners, folder: Path) -> None:
+        """Writes the models of all behaviors, unless a signal ends that: a user's own network may take long."""
+        if not self._interrupt.late:
+            with suppress(Interrupted), self._interrupt.breakable():
+                for name, learner in learners.items():
+                    self._write_model(name, learner, folder / model_file(name))
+
+    def _write_model(self, name: str, learner: Learner, file: Path) -> None:
+        try:
+            policy = self._copy(name, learner)
+            if policy is not None:
+                write_model(file, exported_model(policy, self._config))
+        except OSError as error:
+            log.warning(f"The model of {name!r} could not be written: {error}. Training goes on.")
+        except Exception as error:  # no run ends because of its models
+            self._policies[name] = None
+            log.warning(f"No models of {name!r} are written: {one_line(error)}. Training goes on.")
+
+    def _copy(self, name: str, learner: Learner) -> Policy | None:
+        if name not in self._policies:
+            with torch.random.fork_rng(devices=[]):  # what the run draws may not depend on what it writes
+                self._policies[name] = make_policy(learner.spec, settings_of(self._config, name)[0])
+        policy = self._policies[name]
+        if policy is not None:
+            policy.flat.copy_(learner.algorithm.policy.flat)
+        return policy
+
+
+def _finite(learners: Learners) -> bool:
+    return all(learner.finite for learner in learners.values())
+
+
+def _description(learner: Learner, snapshot: Snapshot | None = None) -> dict[str, Any]:
+    return {"spec": learner.spec.to_dict(), "samples": learner.samples(snapshot), "demos": learner.demos}

@@ -1,0 +1,64 @@
+"""Loads what a run has saved: its checkpoints, and the policies in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envs.spec import BehaviorSpec, UserError
+from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.config.schema import TrainConfig, Which, settings_of
+
+if TYPE_CHECKING:
+    from algorithms.policy import Policy
+
+
+def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
+    """Returns the policy of a behavior, from a run's configuration and checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of another spec, or of networks that these settings do not make.
+    """
+    check_spec(spec, checkpoint)
+    import torch  # takes seconds
+
+    from algorithms.policy import make_policy
+
+    policy = make_policy(spec, settings_of(config, spec.name)[0])
+    saved = torch.from_numpy(checkpoint.tensors[f"{spec.name}/weights/policy"])
+    if saved.shape != policy.flat.shape:
+        raise UserError(
+            f"{checkpoint.path}: its policy of {spec.name!r} has {saved.numel():,} numbers, by the run's settings it "
+            f"would have {policy.flat.numel():,}: it was saved by another version"
+        )
+    policy.flat.copy_(saved)
+    return policy
+
+
+def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
+    """Raises UserError if `saved` is of a behavior with another name or spec."""
+    behaviors = saved.state.get("behaviors")
+    if not isinstance(behaviors, dict):
+        raise UserError(f"{saved.path} says nothing of behaviors: it was saved by another version")
+    if spec.name not in behaviors:
+        raise UserError(f"{saved.path} holds no behavior {spec.name!r}; it has {', '.join(sorted(behaviors))}")
+    try:
+        known = BehaviorSpec.from_dict(behaviors[spec.name]["spec"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
+    difference = spec.difference(known)
+    if difference:
+        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
+
+
+def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
+    """Returns the best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
+
+    Damaged ones are named in the log and passed over.
+
+    Raises:
+        UserError: there is none that can be loaded.
+    """
+    store = CheckpointStore(Path(folder) / "checkpoints")
+    best = store.load_best() if which is Which["best"] else None
+    return best or store.load_latest()

@@ -1,0 +1,66 @@
+"""Writes a run's figures as TensorBoard's events, beside the run's other files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.telemetry.metrics import write_or_remove
+from trainer.telemetry.writers import MetricWriter
+
+_ROOM = 2**16
+"""Bytes without which it is not worth while to begin a file of events: the points of some minutes."""
+
+
+class TensorBoard(MetricWriter):
+    """Writes events, each at its number of samples."""
+
+    def __init__(self, folder: Path, samples: int = 0) -> None:
+        """Hides points beyond `samples`, which an earlier part of the run has left and a resume has undone.
+
+        Raises:
+            OSError: the disk is full. Every other method may raise it too, and then nothing more can be written.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
+        # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
+        folder.mkdir(parents=True, exist_ok=True)
+        write_or_remove(folder / "events.tmp", bytes(_ROOM))
+        (folder / "events.tmp").unlink()
+        self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
+
+    def values(self, samples: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Writes a scalar for each of `values`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, samples)
+        self._writer.flush()
+
+    def histograms(self, samples: int, histograms: Mapping[str, Sequence[float]]) -> None:
+        """Writes a histogram for each of `histograms`."""
+        for name, values in histograms.items():
+            with suppress(ValueError):  # all of them lie beyond its bins
+                self._writer.add_histogram(name, np.array(values), samples)
+        self._writer.flush()
+
+    def picture(self, samples: int, name: str, file: Path) -> None:
+        """Writes a moving picture."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # add_video needs moviepy, and without it prints a line and writes nothing.
+        with Image.open(file) as gif:
+            width, height = gif.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), samples)
+
+    def text(self, samples: int, name: str, text: str) -> None:
+        """Writes a text, shown as it stands."""
+        self._writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()), samples)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()
