@@ -67,11 +67,6 @@ class Cloning:
         """() to be added to the algorithm's own while `active`."""
         return self._unweighted() * self._weight
 
-    def gradients(self) -> list[Tensor]:
-        """Of `loss`, of the policy's parameters; also where no gradient is recorded."""
-        with torch.enable_grad():
-            return self._gradients(self.loss())
-
     def set_progress(self, samples: int) -> None:
         """Moves the weight to what it is after `samples` samples."""
         horizon = self.settings.anneal_samples

@@ -63,12 +63,12 @@ def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tens
 
     # The critics learn the n-step return and the soft value behind it.
     with torch.no_grad():
-        next_q = target_critic(features_at(target_critic, ends, batch, 1), next_action.continuous)
+        next_q = target_critic(features_at(target_critic, ends, batch, ENDS), next_action.continuous)
         target_q = torch.addcmul(batch.returns, batch.next_discount, min_soft_value(next_q, next_action, alpha))
-    features = features_at(critic, steps, batch, 0)
+    features = features_at(critic, steps, batch, STEPS)
     q = critic(features, batch.continuous)
 
-    # The policy learns what they value. Its continuous actions go into them; its choices are heads that are there.
+    # The policy learns to do what they value. Its continuous actions go into them; its choices are among their heads.
     has_continuous = action.continuous.shape[1] > 0
     policy_q = fixed_critic(features.detach(), action.continuous) if has_continuous else q.detach()
 
@@ -86,7 +86,7 @@ def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tens
 
 
 def policy_inputs(policy: Policy, batch: OffPolicyBatch) -> tuple[Inputs, Inputs]:
-    """What networks take in at steps, and at their ends: with a memory all places, as they go through all of them."""
+    """Inputs of networks at steps, and at their ends; with a memory both are those of all places, replayed in order."""
     inputs = policy.prepare(batch.observations)
     if batch.places is not None:
         return inputs, inputs
@@ -118,7 +118,11 @@ def sample(policy: Policy, features: Tensor, mask: Tensor, noise: Tensor) -> Sam
     return SampledAction(noise, noise.sum(-1), discrete)
 
 
+STEPS, ENDS = 0, 1
+"""The halves of what a batch has twice: at the steps to learn from, and at the ends of their returns."""
+
+
 def features_at(critic: Critic, inputs: Inputs, batch: OffPolicyBatch, half: int) -> Tensor:
-    """(N, F) of a critic at steps (`half` 0) or their ends (1)."""
+    """(N, F) of a critic at one half of the places."""
     features, _ = critic.features(inputs, batch.memory)
     return features if batch.places is None else features[batch.places.chunk(2)[half]]

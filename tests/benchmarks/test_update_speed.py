@@ -75,9 +75,9 @@ def test_every_ppo_update_finds_a_whole_fresh_rollout():
     assert ours._ppo.dropped == 0
     # Fresh data: as likely as when it was acted.
     ours.refill()
-    drain = ours._ppo._rollout.drain(ours._ppo.updates + 1, 1)
-    batch = ours._ppo._evaluate(drain)
-    newest = drain.versions == ours._ppo.updates + 1
+    rollout = ours._ppo._reader.take(ours._ppo.updates + 1, 1)
+    batch = ours._ppo._evaluate(rollout)
+    newest = rollout.versions == ours._ppo.updates + 1
     assert newest.sum() >= 32 - AGENTS
     np.testing.assert_allclose(batch.weights[torch.from_numpy(newest)], 1, rtol=1e-5)
 

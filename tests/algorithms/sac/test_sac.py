@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,6 +74,20 @@ def test_what_follows_the_policy_at_ends_sends_it_no_gradient(accelerate, monkey
     for before, after in zip(first[:policy], second[:policy]):
         torch.testing.assert_close(before, after)
     assert not torch.equal(first[policy], second[policy])
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_cloning_adds_its_loss_to_the_policys_while_it_is_active(accelerate, monkeypatch):
+    sac, _, _ = filled(replace(SMALL, accelerate=accelerate))
+    batch = sac._to_device(sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99))
+    recorder, parameters = Recorder(monkeypatch, sac), list(sac.policy.parameters())
+    cloning = SimpleNamespace(active=False, loss=lambda: 3 * torch.stack([p.sum() for p in parameters]).sum())
+    sac.cloning = cloning
+    sac.learn(batch)
+    cloning.active = True
+    sac.learn(batch)
+    for i, (without, beside) in enumerate(zip(*recorder.steps)):
+        torch.testing.assert_close(beside, without + 3 * (i < len(parameters)), atol=1e-5, rtol=1e-5)
 
 
 def test_targets_follow_the_critics_by_their_rate():
