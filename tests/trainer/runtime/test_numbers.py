@@ -36,7 +36,7 @@ def test_weights_that_are_none_reach_neither_actors_nor_checkpoints(
     assert main([*INLINE, "stop.samples=5000", f"run.dir={tmp_path}"]) == 2
     assert "behavior 'Oracle-v0': weight 3 of its policy is nan after " in capsys.readouterr().err
     log = (tmp_path / "train.log").read_text()
-    assert "No checkpoint is written, as weights are not finite. The one before is still there." in log
+    assert "No checkpoint is written, because weights are not finite. The one before is kept." in log
     assert summary(tmp_path)["stopped_by"] == "error"
     saved = newest(tmp_path).tensors
     assert all(np.isfinite(tensor).all() for tensor in saved.values())

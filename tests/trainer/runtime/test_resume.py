@@ -184,7 +184,7 @@ def test_a_disk_that_refuses_checkpoints_is_reported_and_ends_nothing(tmp_path, 
     lines = [line for line in (tmp_path / "train.log").read_text().splitlines() if "could not be written" in line]
     assert len(lines) == 3
     assert all(os.strerror(number) in line and " WARNING " in line for line in lines)
-    assert all("The one before is still there" in line for line in lines)
+    assert all("The one before is kept" in line for line in lines)
     assert summary(tmp_path)["samples"] == newest(tmp_path).state["behaviors"]["Basic-v0"]["samples"] == 30
 
 
