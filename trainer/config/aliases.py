@@ -24,6 +24,7 @@ OLD_FIGURES = {
     "supply_fraction": "env_utilization",
     "run/supply_fraction": "run/env_utilization",
     "time/held_back": "time/throttled",
+    "held_back": "throttled",
 }
 """Today's names of figures in `summary.json` and of curves in TensorBoard, by those of earlier versions."""
 OTHER_LIBRARIES = {
