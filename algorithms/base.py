@@ -5,7 +5,6 @@ Shapes: P numbers of a network's parameters.
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,11 +28,10 @@ from algorithms.metrics import (
 from algorithms.networks.normalizer import Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
-from algorithms.registry import ALGORITHMS
+from algorithms.registry import algorithm_class
 from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
 from algorithms.settings import AlgorithmSettings, GradientSettings, scheduled
 from buffers.rows import Rows
-from envs.imports import imported
 from envs.spec import Array, BehaviorSpec, UserError
 
 Network = nn.Module | nn.Parameter
@@ -249,7 +247,7 @@ def make_algorithm(
         UserError: a user's own cannot be made, or would wait for what the buffer cannot hold.
     """
     about = f"algorithm.path: {settings.algorithm}"
-    kind = algorithm_class(settings, "algorithm.path")
+    kind: type[Algorithm] = algorithm_class(settings, "algorithm.path")
     try:
         made = kind(spec, settings.own(), rows, device, seed, rewards, demos)
     except Exception as error:
@@ -258,26 +256,6 @@ def make_algorithm(
         raise UserError(f"{about} cannot be made for behavior {spec.name!r} ({words_of(error)})") from error
     _check_pace(made, rows, about)
     return made
-
-
-def algorithm_class(settings: AlgorithmSettings, key: str) -> type[Algorithm]:
-    """Returns the class that learns by `settings`; `key` of the configuration names it.
-
-    Raises:
-        UserError: there is none, or it lacks something.
-    """
-    path = settings.algorithm
-    found = ALGORITHMS.find(path, key) if path in ALGORITHMS.names() else imported(path, key)
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
-        raise UserError(f"{key}: {path} must be a class that derives from algorithms.base.Algorithm, or OffPolicy")
-    if found.__abstractmethods__:
-        raise UserError(f"{key}: {path} lacks {', '.join(sorted(found.__abstractmethods__))}")
-    given = list(inspect.signature(make_algorithm).parameters)
-    try:
-        inspect.signature(found).bind(*given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{key}: {path} cannot be called with ({', '.join(given)}): {error}") from error
-    return found
 
 
 def _check_pace(made: Algorithm, rows: Rows, about: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
@@ -30,6 +31,27 @@ PolicyClass = Enum("PolicyClass", ["ppo", "sac", "deterministic"])
 def algorithm_settings(name: str, key: str = "algorithm.name") -> type[AlgorithmSettings]:
     """Returns the settings class of the algorithm of that name; UserError if there is none."""
     return settings_class(ALGORITHMS.find(name, key), AlgorithmSettings, f"{key}={name}")
+
+
+def algorithm_class(settings: AlgorithmSettings, key: str) -> Any:
+    """Returns the class that learns by `settings`; `key` of the configuration names it.
+
+    Raises:
+        UserError: there is none, or it lacks something.
+    """
+    path = settings.algorithm
+    base, make = (imported(f"algorithms.base:{name}", key) for name in ("Algorithm", "make_algorithm"))  # import torch
+    found: Any = ALGORITHMS.find(path, key) if path in ALGORITHMS.names() else imported(path, key)
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"{key}: {path} must be a class that derives from algorithms.base.Algorithm, or OffPolicy")
+    if missing := ", ".join(sorted(vars(found)["__abstractmethods__"])):
+        raise UserError(f"{key}: {path} lacks {missing}")
+    given = list(inspect.signature(make).parameters)
+    try:
+        inspect.signature(found).bind(*given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key}: {path} cannot be called with ({', '.join(given)}): {error}") from error
+    return found
 
 
 @dataclass
@@ -76,8 +98,6 @@ class CustomSettings(AlgorithmSettings):
         """Checks that the path names an algorithm, and its settings as the class does; raises UserError."""
         if self.path is None:
             raise UserError(f"{prefix}.path is missing: name your class, {prefix}.path=my_package.learn:MyAlgorithm")
-        from algorithms.base import algorithm_class  # imports torch, as the user's module does
-
         algorithm_class(self, f"{prefix}.path")
         own = self.own(prefix)
         if self.policy_class is not None and self.policy_class.name != own.kind:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.config import check_ranges, path_field, setting
-from envs.imports import Registry
+from envs.imports import Registry, imported
 from envs.spec import UserError
 
 PolicyKind = Literal["ppo", "sac", "deterministic"]
@@ -114,9 +114,8 @@ class NetworkSettings:
         """Checks that a user's own network and encoder exist; raises UserError if not."""
         ENCODERS.check(self.encoder, f"{prefix}.encoder")
         if self.custom is not None:
-            from algorithms.networks.custom import network_class  # imports torch, as the user's module does
-
-            network_class(self.custom, f"{prefix}.custom")
+            check = imported("algorithms.networks.custom:network_class", f"{prefix}.custom")  # imports torch
+            check(self.custom, f"{prefix}.custom")
 
 
 @dataclass

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from algorithms.rewards.settings import CustomSignalSettings, SignalSettings
-from algorithms.settings import settings_class
+from algorithms.rewards.settings import SignalSettings
+from algorithms.settings import settings_class, typed
+from envs.config import path_field
 from envs.imports import Registry, imported
 from envs.spec import UserError
 
@@ -32,6 +34,35 @@ EXTRINSIC = "extrinsic"
 
 RewardSettings = Mapping[str, SignalSettings]
 """The settings of each signal, by its name. The weighted sum of the signals is learned from."""
+
+
+@dataclass
+class CustomSignalSettings(SignalSettings):
+    """A reward signal of the user's own by its import path (docs/extending.md)."""
+
+    path: str | None = path_field()
+    """Its class, `package.module:Class`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Whatever else its class can be set, by the names of its `Settings`; they may also stand beside `path`."""
+
+    def own(self, prefix: str) -> SignalSettings:
+        """Returns the settings that the class is made with: those of its own, and the strength."""
+        kind = settings_class(imported(str(self.path), f"{prefix}.path"), SignalSettings, f"{prefix}.path={self.path}")
+        return typed(kind, {"strength": self.strength}, self.settings, prefix)
+
+    def validate(self, prefix: str) -> None:
+        """Checks that the path names a reward signal, and its settings as the class does; raises UserError."""
+        super().validate(prefix)
+        signal_class("", self, prefix)
+        self.own(prefix).validate(prefix)
+
+    @staticmethod
+    def gathered(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what was given with all keys that are the class's own below `settings`."""
+        known = {each.name for each in fields(CustomSignalSettings)}
+        others = {key: value for key, value in given.items() if key not in known}
+        rest = {key: value for key, value in given.items() if key in known}
+        return {**rest, "settings": {**(rest.get("settings") or {}), **others}}
 
 
 def default_rewards() -> dict[str, SignalSettings]:

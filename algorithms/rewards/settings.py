@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from algorithms.settings import check_schedules, settings_class, typed
+from algorithms.settings import check_schedules
 from envs.config import check_ranges, path_field, setting
-from envs.imports import imported
 
 RewardType = Enum("RewardType", ["signed", "positive", "negative"])
 """What GAIL pays, of the discriminator's D: `signed` log D - log(1 - D), `positive` -log(1 - D), `negative` log D."""
@@ -135,34 +133,3 @@ class RNDSettings(IntrinsicSettings):
     """RND (arXiv 1810.12894): pays for observations for which a fixed random network's output is predicted wrongly."""
 
     signal: ClassVar[str] = "algorithms.rewards.rnd:RND"
-
-
-@dataclass
-class CustomSignalSettings(SignalSettings):
-    """A reward signal of the user's own by its import path (docs/extending.md)."""
-
-    path: str | None = path_field()
-    """Its class, `package.module:Class`."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Whatever else its class can be set, by the names of its `Settings`; they may also stand beside `path`."""
-
-    def own(self, prefix: str) -> SignalSettings:
-        """Returns the settings that the class is made with: those of its own, and the strength."""
-        kind = settings_class(imported(str(self.path), f"{prefix}.path"), SignalSettings, f"{prefix}.path={self.path}")
-        return typed(kind, {"strength": self.strength}, self.settings, prefix)
-
-    def validate(self, prefix: str) -> None:
-        """Checks that the path names a reward signal, and its settings as the class does; raises UserError."""
-        from algorithms.rewards.registry import signal_class  # imports torch, as the user's module does
-
-        super().validate(prefix)
-        signal_class("", self, prefix)
-        self.own(prefix).validate(prefix)
-
-    @staticmethod
-    def gathered(given: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what was given with all keys that are the class's own below `settings`."""
-        known = {each.name for each in fields(CustomSignalSettings)}
-        others = {key: value for key, value in given.items() if key not in known}
-        rest = {key: value for key, value in given.items() if key in known}
-        return {**rest, "settings": {**(rest.get("settings") or {}), **others}}

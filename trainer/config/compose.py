@@ -23,8 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.registry import ALGORITHMS, algorithm_settings
-from algorithms.rewards.registry import REWARDS, default_rewards, signal_settings
-from algorithms.rewards.settings import CustomSignalSettings
+from algorithms.rewards.registry import REWARDS, CustomSignalSettings, default_rewards, signal_settings
 from envs.config import EnvConfig, check_ranges
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
