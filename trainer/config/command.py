@@ -5,27 +5,19 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from envs.spec import UserError
-from trainer.config.compose import (
-    CONF,
-    compose,
-    compose_node,
-    is_hydras,
-    is_search_path,
-    readable,
-    register,
-    store_kind,
-)
-from trainer.config.errors import misused
-from trainer.config.multirun import grid, hydra_settings, launch
+from trainer.config.compose import CONF, compose, compose_node, readable, register, store_kind
+from trainer.config.errors import REFUSED, misused, refusal
 from trainer.config.schema import RecordConfig, ReportConfig, TrainConfig
 
 _WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",)}
@@ -43,7 +35,8 @@ def run_command(
     """Composes and checks every run that `argv` asks for, and only then makes them, one after another.
 
     Hydra's own flags work: `--help`, `--cfg job`, `--info` and the like show something and run nothing; `--multirun`
-    makes one run for each combination of comma-separated values (`trainer.config.multirun`).
+    makes one run for each combination of comma-separated values. Hydra's own settings are refused: no launcher or
+    sweeper of Hydra's takes part.
 
     Returns:
         The exit status: 2 for bad input, with one message on stderr and nothing begun; else the first of `run` that is
@@ -61,28 +54,18 @@ def run_command(
             return 0
         if flags.cfg or flags.help or flags.hydra_help or flags.info or flags.version or flags.shell_completion:
             return _show(argv, schema, name)
-        settings = hydra_settings(overrides, schema, name, config_name)
-        if settings is not None:
-            settings.check(flags.multirun)
-            overrides = [*(readable(each, schema) for each in settings.params), *overrides]
-        jobs = grid(overrides) if flags.multirun else [overrides]
-        configs = [compose([o for o in job if not is_hydras(o) or is_search_path(o)], schema, name) for job in jobs]
-        launched = settings if settings is not None and settings.need_launcher else None
-        if launched is not None:
-            folders = [launched.folder(job, number) for number, job in enumerate(jobs)]
-            configs = [_placed(config, folder) for config, folder in zip(configs, folders)]
+        jobs = _grid(overrides) if flags.multirun else [overrides]
+        configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
             check(config)
         _refuse_shared(configs, _WRITTEN.get(schema, ()))
-        if launched is not None:
-            return launch(launched, jobs, configs, run)
         return next((status for config in configs if (status := run(config))), 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before a run answers signals itself, or in a command that does not
         return 130
-    except SystemExit as end:  # of Hydra's flags, or of a run that a launcher made
+    except SystemExit as end:  # of Hydra's flags
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
@@ -110,11 +93,27 @@ def _search_path(folder: str | None) -> list[str]:
     return [f"hydra.searchpath=['file://{Path(folder).resolve()}']"]
 
 
-def _placed(config: C, folder: str) -> C:
-    """Returns the configuration of a training run, if it names no folder itself, with `folder`; any other as it is."""
-    if not isinstance(config, TrainConfig) or config.resume is not None or config.run.dir is not None:
-        return config
-    return replace(config, run=replace(config.run, dir=folder))
+def _grid(overrides: Sequence[str]) -> list[list[str]]:
+    """Returns the overrides of each run: all combinations of the values in `overrides`, the last key changing fastest.
+
+    Raises:
+        UserError: an override cannot be read, or holds values without end (`interval`).
+    """
+    values: dict[str, list[str]] = {}
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) looks for choices
+            for override in parser.parse_overrides(list(overrides)):
+                key = override.get_key_element()
+                if override.is_discrete_sweep():
+                    values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                elif override.is_sweep_override():
+                    raise UserError(f"{override.input_line}: -m takes single values, such as algorithm.clip=0.1,0.2")
+                else:
+                    values[key] = [str(override.input_line)]
+    except REFUSED as error:
+        raise refusal(error, overrides) from error
+    return [list(combination) for combination in product(*values.values())]
 
 
 def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,16 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """The key by which a command is given a run, whose env it uses unless it is given another."""
 
+_NO_EFFECT = (
+    "has no effect here: of Hydra's own settings only hydra.searchpath is taken. Give run.dir= for a run's folder, and "
+    "-m seed=1,2 for several runs, which are made one after another"
+)
+_SHOWN = (
+    *("hydra.runtime.", "hydra.overrides.", "hydra.job.name", "hydra.job.config_name", "hydra.job.override_dirname"),
+    *("hydra.searchpath", "hydra.help.", "hydra.hydra_help."),
+)
+"""Beginnings of Hydra's keys that it fills in, or that only concern what its own flags show."""
+
 C = TypeVar("C")
 
 
@@ -57,8 +67,6 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
             that holds no run.
     """
     overrides = [readable(override, schema) for override in overrides]
-    if ignored := next((each for each in overrides if is_hydras(each) and not is_search_path(each)), None):
-        raise UserError(f"{ignored} has no effect here: settings of Hydra's are those of a command line")
     node = compose_node(overrides, schema, config_name)
     try:
         config = OmegaConf.to_object(node)
@@ -94,6 +102,9 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def compose_node(overrides: Sequence[str], schema: type, config_name: str) -> DictConfig:
     """Does what `compose` does, and returns OmegaConf's typed node, in which values may be missing."""
+    for override in overrides:
+        if override.lstrip("+~").startswith(("hydra.", "hydra/")) and not override.startswith("hydra.searchpath="):
+            raise UserError(f"{override} {_NO_EFFECT}")
     try:
         return _compose(overrides, schema, config_name)
     except UnknownKey as error:
@@ -118,6 +129,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         try:
             with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
                 node = hydra.compose(config_name, composed, return_hydra_config=True)
+                _refuse_hydras_settings(node.hydra)
         except MissingConfigException as error:
             if not register_kind(error):
                 raise
@@ -147,6 +159,27 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
     except REFUSED as error:
         raise refusal(error, overrides) from error
     return node
+
+
+def _refuse_hydras_settings(node: DictConfig) -> None:
+    """Refuses what a YAML file sets of Hydra's own configuration, within Hydra's context."""
+    for key, value in _leaves(node, "hydra"):
+        if _hydras_defaults().get(key, ...) != value and not key.startswith(_SHOWN):
+            raise UserError(f"{key}={value} {_NO_EFFECT}")
+
+
+@cache
+def _hydras_defaults() -> dict[str, Any]:
+    return dict(_leaves(hydra.compose(return_hydra_config=True).hydra, "hydra"))
+
+
+def _leaves(node: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
+    """Yields the values below a node, by their dotted keys."""
+    for name, value in node.items_ex(resolve=False):
+        if isinstance(value, DictConfig) and value:
+            yield from _leaves(value, f"{key}.{name!s}")
+        else:
+            yield f"{key}.{name!s}", value
 
 
 def _changes_of_the_runs_env(overrides: list[Override]) -> list[Override]:
@@ -306,16 +339,6 @@ def _open(node: DictConfig, to_any_key: bool = False) -> DictConfig:
         if not OmegaConf.is_missing(node, key) and isinstance(child := node[key], DictConfig):
             _open(child, to_any_key)
     return node
-
-
-def is_hydras(override: str) -> bool:
-    """Returns whether an override is one of Hydra's own configuration."""
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
-
-
-def is_search_path(override: str) -> bool:
-    """Returns whether an override says where YAML files are found, the one of Hydra's that `compose` takes."""
-    return override.startswith("hydra.searchpath=")
 
 
 def readable(argument: str, schema: type) -> str:
