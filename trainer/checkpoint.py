@@ -268,10 +268,7 @@ def _remove(path: Path) -> None:
 def _write_parts(aside: Path, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     text = json.dumps(state, default=lambda scalar: scalar.item())
-    return {
-        _TENSORS: _write(aside / _TENSORS, safetensors.save(arrays)),
-        _STATE: _write(aside / _STATE, text.encode()),
-    }
+    return {_TENSORS: _write(aside / _TENSORS, safetensors.save(arrays)), _STATE: _write(aside / _STATE, text.encode())}
 
 
 def _array(tensor: Any) -> Array:
@@ -378,16 +375,7 @@ def _reading(file: Path) -> Iterator[None]:
         raise DamagedCheckpoint(f"checkpoint {file.parent} is damaged: {file.name}: {why}") from error
 
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    OverflowError,
-    SafetensorError,
-)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, SafetensorError)
 
 
 def _number(path: Path) -> int:

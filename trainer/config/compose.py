@@ -31,12 +31,7 @@ from trainer.config.aliases import is_old, rename_old_keys, without_behavior
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
 from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
-from trainer.config.schema import (
-    BehaviorConfig,
-    EvaluateConfig,
-    RecordConfig,
-    TrainConfig,
-)
+from trainer.config.schema import BehaviorConfig, EvaluateConfig, RecordConfig, TrainConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """The folder of our YAML files."""

@@ -13,16 +13,7 @@ from envs.process.ram import reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import load_config
-from trainer.config.schema import (
-    DEFAULT_BEHAVIOR,
-    Device,
-    GoalConfig,
-    Mode,
-    RunConfig,
-    TrainConfig,
-    Which,
-    settings_of,
-)
+from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.runtime.behaviors import buffer_sizes, divide_arena
 from trainer.runtime.device import gpu_trouble

@@ -44,12 +44,7 @@ class Channel:
     """One behavior's way from decisions to rows."""
 
     def __init__(
-        self,
-        spec: BehaviorSpec,
-        actor: Actor,
-        writer: Writer,
-        counters: Array,
-        total: Callable[[], int] | None = None,
+        self, spec: BehaviorSpec, actor: Actor, writer: Writer, counters: Array, total: Callable[[], int] | None = None
     ) -> None:
         """`total` tells the samples of all behaviors, where there are others."""
         self.spec = spec

@@ -24,17 +24,7 @@ from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
 from trainer.runtime.collector import Collector
 from trainer.runtime.collector_host import REPORT_SECONDS, CollectorHost
-from trainer.runtime.ipc import (
-    LEARNER_WAITS,
-    SPAWN,
-    THROTTLED,
-    TO_COLLECTOR,
-    TURNS,
-    Link,
-    Message,
-    Shared,
-    link_pair,
-)
+from trainer.runtime.ipc import LEARNER_WAITS, SPAWN, THROTTLED, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.statistics import Statistics
 
