@@ -288,8 +288,7 @@ def _write(path: Path, data: bytes) -> dict[str, Any]:
 def _link(source: Path, path: Path) -> None:
     try:
         os.link(source, path)
-    except OSError:
-        # Not every file system has hard links.
+    except OSError:  # not every file system has hard links
         _write(path, source.read_bytes())
 
 

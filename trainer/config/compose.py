@@ -126,7 +126,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
                 node = hydra.compose(config_name, composed, return_hydra_config=True)
                 _refuse_hydras_settings(node.hydra)
         except MissingConfigException as error:
-            if not register_kind(error):
+            if not _register_kind(error):
                 raise
             return _compose([readable(override, schema) for override in overrides], schema, config_name, old_keys)
         choices = {str(k): v for k, v in node.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
@@ -305,15 +305,8 @@ def register(schema: type, config_name: str, old_keys: bool = False) -> None:
     store.store(group="reward", name="extrinsic", node=_open(OmegaConf.create(default_rewards()), old_keys))
 
 
-def register_kind(error: MissingConfigException) -> bool:
-    """Makes the kind of environment that was asked for, and for which no file is there, a choice of the group `env`.
-
-    Returns:
-        Whether that is what was missing.
-
-    Raises:
-        UserError: it cannot be imported, or is no kind of environment.
-    """
+def _register_kind(error: MissingConfigException) -> bool:
+    """Makes a kind of environment without a YAML file a choice of `env`, and returns whether that was missing."""
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group != "env" or (":" not in name and name not in ENVS.names()):
         return False
@@ -322,7 +315,7 @@ def register_kind(error: MissingConfigException) -> bool:
 
 
 def store_kind(name: str) -> None:
-    """Makes a kind of environment a choice of the group `env`."""
+    """Makes a kind of environment a choice of the group `env`. UserError if the name stands for none."""
     ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
 
 

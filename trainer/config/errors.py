@@ -59,7 +59,7 @@ def missing(key: str) -> UserError:
 
 def misused(message: str) -> NoReturn:
     """Stands in for `ArgumentParser.error`, which would print the usage and exit."""
-    raise UserError(f"{message}; --help lists what there is")
+    raise UserError(f"{message}; see --help")
 
 
 def one_line(error: BaseException) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.imitation import cloning, gail, read_cloning, read_gail
+from trainer.convert.imitation import cloning, gail, read_cloning
 from trainer.convert.keys import Left, mapping, read
 from trainer.convert.networks import network, read_network, read_policy_network, sequence_length
-from trainer.convert.signals import NOVELTY, novelty, read_novelty
+from trainer.convert.signals import NOVELTY, novelty, read_learned
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
         if reward := {key: value for key, value in rewards[behavior].items() if value != rewards[first][key]}:
             changes["reward"] = reward
         experiment["behaviors"][behavior] = changes
-    _tell_of_sums(entries, left)
+    _note_sums(entries, left)
     return experiment
 
 
@@ -106,11 +106,9 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
         network_where = f"{where}.extrinsic.network_settings"
         read_network(own.pop("network_settings", None), network_where, keys.NETWORK_DEFAULTS, [])
         found["extrinsic"] = {**found.get("extrinsic", keys.SIGNAL_DEFAULTS["extrinsic"]), **own}
-    if "gail" in signals:
-        found["gail"] = read_gail(signals["gail"], f"{where}.gail", found.get("gail"), left)
-    for name in NOVELTY:
+    for name in ("gail", *NOVELTY):
         if name in signals:
-            found[name] = read_novelty(name, signals[name], f"{where}.{name}", found.get(name), left)
+            found[name] = read_learned(name, signals[name], f"{where}.{name}", found.get(name), left)
     if not found:
         raise UserError(f"{where} holds nothing: give one of {', '.join(keys.SIGNALS)}")
     return found
@@ -209,8 +207,8 @@ def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
-def _tell_of_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
-    """Merges what ML-Agents has for each behavior and Outstep for all of them together."""
+def _note_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
+    """Appends to `left` what ML-Agents has for each behavior, and Outstep for all of them together."""
     steps = {behavior: entry["max_steps"] for behavior, entry in entries.items()}
     if len(steps) > 1:
         remedy = (

@@ -8,32 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envs.spec import UserError
 from trainer.convert import keys
 from trainer.convert.keys import Left, read
-from trainer.convert.signals import learned, read_learned
-
-
-def read_gail(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """Returns GAIL's values, on top of those of `default_settings`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
-    """
-    values = read_learned("gail", data, where, default, left)
-    _need_demos(values, where)
-    left.append(Left(where, data, _ABSORBING))
-    return values
+from trainer.convert.signals import learned, need_demos
 
 
 def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
     """Returns values of `behavioral_cloning`, on top of those of `default_settings`.
 
     Raises:
-        UserError: as `read_gail`.
+        UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
     """
     values = {**(default or keys.CLONING_DEFAULTS), **read(data, where, keys.CLONING, left)}
-    _need_demos(values, where)
+    need_demos(values, where)
     left.append(Left(where, data, _STRENGTH))
     if values["steps"] == 0:
         left.append(
@@ -75,17 +62,8 @@ def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _need_demos(values: Mapping[str, Any], where: str) -> None:
-    if "demo_path" not in values:
-        raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
-
-
 FOR_EVER = 10**12
 """More samples than any run has: over them, a weight that falls to 0 hardly falls."""
-_ABSORBING = (
-    "what follows the end of an episode is judged like any other step, so that surviving earns nothing by itself; "
-    "reward/gail and gail/* in TensorBoard show its progress"
-)
 _STRENGTH = (
     "strength is the weight of the cloning loss beside the algorithm's, not the learning rate of an optimizer of its "
     "own: see cloning/loss in TensorBoard, and change it if need be"

@@ -95,8 +95,7 @@ def number(value: object, where: str) -> float:
 def unknown(key: str, known: list[str]) -> UserError:
     """Returns the error for a dotted `key` that ML-Agents does not have; `known` are those that it may be."""
     parent, dot, last = key.rpartition(".")
-    close = difflib.get_close_matches(last, known, n=1)
-    if close:
+    if close := difflib.get_close_matches(last, known, n=1):
         return UserError(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?")
     return UserError(f"unknown key {key}; {parent or 'the file'} may hold {', '.join(known)}")
 
@@ -153,13 +152,8 @@ def _left(kind: Kind, remedy: str, moot: Any = False) -> Key:
     return Key(kind, left=remedy, moot=moot)
 
 
-_COUNT, _NUMBER, _SWITCH, _TEXT, _GROUP = (
-    Key(Kind.count),
-    Key(Kind.number),
-    Key(Kind.switch),
-    Key(Kind.text),
-    Key(Kind.group),
-)
+_COUNT, _NUMBER, _SWITCH = Key(Kind.count), Key(Kind.number), Key(Kind.switch)
+_TEXT, _GROUP = Key(Kind.text), Key(Kind.group)
 _POSITIVE_COUNT, _NOT_NEGATIVE = Key(Kind.count, least=1), Key(Kind.number, least=0)
 _POSITIVE = Key(Kind.number, above=0)
 _SCHEDULE = Key(Kind.text, choices=("linear", "constant"))
@@ -168,14 +162,9 @@ _SHARE = Key(Kind.number, least=0, most=1)
 _UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts from the beginning"
 _RESTARTS = "a player that keeps failing is restarted after longer and longer waits: nothing to do"
 
+_GROUPS = "behaviors default_settings env_settings engine_settings environment_parameters checkpoint_settings"
 FILE: dict[str, Key] = {
-    "behaviors": _GROUP,
-    "default_settings": _GROUP,
-    "env_settings": _GROUP,
-    "engine_settings": _GROUP,
-    "environment_parameters": _GROUP,
-    "checkpoint_settings": _GROUP,
-    "torch_settings": _GROUP,
+    **dict.fromkeys((*_GROUPS.split(), "torch_settings"), _GROUP),
     "debug": _left(Kind.switch, "there is no more to log: nothing to do"),
 }
 BEHAVIOR: dict[str, Key] = {

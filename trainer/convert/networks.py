@@ -27,10 +27,9 @@ def read_policy_network(data: object, where: str, default: Mapping[str, Any], le
 
 def read_signal_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns the same of a reward signal, which has no memory. UserError as of `read_network`."""
-    values, given = read_network(data, where, default, left), mapping(data, where)
-    if given.get("memory") is not None:
-        left.append(Left(f"{where}.memory", given["memory"], _NO_MEMORY))
-    return values
+    if (memory := mapping(data, where).get("memory")) is not None:
+        left.append(Left(f"{where}.memory", memory, _NO_MEMORY))
+    return read_network(data, where, default, left)
 
 
 def read_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:

@@ -17,26 +17,30 @@ NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
 
 
-def read_novelty(
-    name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
-) -> dict[str, Any]:
-    """Returns values of curiosity or RND, on top of those of `default_settings`. UserError as of `read`."""
-    values = read_learned(name, data, where, default, left)
-    left.append(Left(where, data, _SCALED))
-    return values
-
-
 def read_learned(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Returns values of a signal with networks of its own, on top of `default_settings`. UserError as of `read`."""
+    """Returns values of a signal with networks of its own, on top of those of `default_settings`.
+
+    Raises:
+        UserError: what `trainer.convert.keys.read` raises, or GAIL has no `demo_path`.
+    """
     own = read(data, where, keys.SIGNALS[name], left)
     base = default or keys.SIGNAL_DEFAULTS[name]
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
     network = read_signal_network(given, network_where, base["network_settings"], left)
     if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
+    if name == "gail":
+        need_demos({**base, **own}, where)
+    left.append(Left(where, data, _SCALED if name in NOVELTY else _ABSORBING))
     return {**base, **own, "network_settings": network}
+
+
+def need_demos(values: Mapping[str, Any], where: str) -> None:
+    """Raises UserError if there is no `demo_path` among the values."""
+    if "demo_path" not in values:
+        raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
 
 
 def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
@@ -89,6 +93,10 @@ def _updates_per_sample(entry: Mapping[str, Any]) -> float:
     return 1 / float(steps)
 
 
+_ABSORBING = (
+    "what follows the end of an episode is judged like any other step, so that surviving earns nothing by itself; "
+    "reward/gail and gail/* in TensorBoard show its progress"
+)
 _SCALED = (
     "what is paid is scaled by its root mean square over the run, so a strength may weigh more or less here: compare "
     "reward/curiosity or reward/rnd with reward/extrinsic in TensorBoard, and see docs/curiosity.md"

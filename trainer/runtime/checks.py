@@ -1,4 +1,4 @@
-"""What makes sense: checks of a training run's configuration, which leave no process and no file behind."""
+"""Checks of a training run's configuration as a whole, which leave no process and no file behind."""
 
 from __future__ import annotations
 
@@ -52,12 +52,10 @@ def check_train(config: TrainConfig) -> None:
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
-    """The buffers that are claimed at the start, or with the first behavior."""
+    """Returns the buffers that are claimed at the start, or with the first behavior, by what messages call them."""
     named, _, spare = buffer_sizes(config)
-    if not named:
-        return [("the buffer (algorithm.buffer_memory_mib)", spare)]
-    if not config.behaviors:
-        return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()))]
+    if not named or not config.behaviors:
+        return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()) or spare)]
     return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
 
 
@@ -87,7 +85,7 @@ def _check_demos(config: TrainConfig) -> None:
 
 
 def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
-    """Fits to a behavior whatever has to fit."""
+    """Refuses checkpoints, demonstrations and networks that do not fit a behavior."""
     settings, rewards = settings_of(config, spec.name)
     for key in ("resume", "init"):
         if folder := getattr(config, key):
@@ -139,10 +137,10 @@ def _check_folders(config: TrainConfig) -> None:
 
 
 def _saved(folder: str, key: str) -> Checkpoint:
-    """What a run resumes or begins with."""
+    """Returns what a run resumes or begins with."""
     store = CheckpointStore(Path(folder) / "checkpoints")
     if store.latest() is None and (key == "resume" or store.best() is None):
-        raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it anew, or name another")
+        raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it again, or name another")
     return load_checkpoint(folder, Which["last" if key == "resume" else "best"])
 
 

@@ -46,7 +46,7 @@ class Channel:
     def __init__(
         self, spec: BehaviorSpec, actor: Actor, writer: Writer, counters: Array, total: Callable[[], int] | None = None
     ) -> None:
-        """`total` tells the samples of all behaviors, where there are others."""
+        """`total` returns the samples of all behaviors, where there are others."""
         self.spec = spec
         self.actor = actor
         self.rate_limiter: RateLimiter | None = None
@@ -75,13 +75,13 @@ class Channel:
         return int(self._counters[SAMPLES])
 
     def may_act(self) -> bool:
-        """Whether the learner keeps up well enough for games to go on."""
+        """Returns whether the learner keeps up well enough for games to go on."""
         return self.rate_limiter is not None and self.rate_limiter.may_write(
             self._usable(), int(self._counters[UPDATES])
         )
 
     def may_update(self) -> bool:
-        """Whether an update is due: the learner, if it waits, is worth waking."""
+        """Returns whether an update is due: the learner, if it waits, should be woken."""
         return self.rate_limiter is not None and self.rate_limiter.may_update(
             self._usable(), int(self._counters[UPDATES])
         )
@@ -96,7 +96,7 @@ class Channel:
             self._pending.append(ready.decisions)
 
     def act(self) -> tuple[Array, Array, Array]:
-        """One forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
+        """Makes one forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
         decisions = joined(self._pending)
         self._pending.clear()
         agents = decisions.agent
@@ -128,7 +128,7 @@ class Channel:
         return agents, continuous, discrete
 
     def state(self) -> dict[str, Any]:
-        """What inline mode resumes from, between `take` and `act`: then no row is open."""
+        """Returns what inline mode resumes from, between `take` and `act`: then no row is open."""
         return {
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
@@ -161,7 +161,7 @@ class Channel:
         return self._writer.rows.sampleable - int(self._counters[DROPPED])
 
     def _count(self) -> None:
-        """Not counted on from before: that may be behind the rows, where an earlier collector died."""
+        """Counts all rows again: the counter may be behind them, where an earlier collector died."""
         self._counters[SAMPLES] = self._counters[BEFORE] + self._writer.rows.samples
 
     def _close(self, results: StepResults, metrics: dict[int, dict[str, float]]) -> None:
@@ -199,10 +199,8 @@ class Channel:
         self._writer.forget(lost)
         known = lost[lost < len(self._open["reward"])]
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
-        self._open["acting"][known] = False
-        self._open["reward"][known] = 0
-        self._open["length"][known] = 0
-        self._open["memory_after"][known] = 0
+        for name in ("acting", "reward", "length", "memory_after"):
+            self._open[name][known] = 0
         still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
         self._pending = [decisions for decisions in still if len(decisions.agent)]
 
@@ -276,13 +274,13 @@ class Collector:
         return any(channel.pending and not self._may_act(channel) for channel in self.channels.values())
 
     def channel(self, name: str) -> Channel:
-        """The behavior's channel, opened when it is first asked for."""
+        """Returns the behavior's channel, opened on the first call."""
         if name not in self.channels:
             self.channels[name] = self._open_channel(self.manager.specs[name])
         return self.channels[name]
 
     def statistics(self) -> Statistics:
-        """The figures so far."""
+        """Returns the figures so far."""
         seen = self._first > 0
         return Statistics(
             (self.manager.samples - 1) * seen,

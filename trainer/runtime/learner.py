@@ -54,7 +54,7 @@ class Learner:
 
     @property
     def usable_samples(self) -> int:
-        """Returns the rows that could be drawn since the start, less those that were dropped as too old."""
+        """The rows that could be drawn since the start, less those that were dropped as too old."""
         return self.rows.sampleable - self.algorithm.dropped
 
     def prepare(self) -> bool:
@@ -142,7 +142,7 @@ class Learner:
 
     @property
     def achieved_ratio(self) -> float:
-        """Returns the share of updates made of those that the samples so far asked for; 1 before any is."""
+        """The share of updates made of those that the samples so far asked for; 1 before any is."""
         origin = self.rate_limiter.origin_updates
         due = self.rate_limiter.due_updates(self.usable_samples) - origin
         return (self.algorithm.updates - origin) / due if due > 0 else 1.0
@@ -203,9 +203,5 @@ def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, folder: str) -> None
 
 
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, Tensor]:
-    prefix = f"{behavior}/"
-    return {
-        key[len(prefix) :]: torch.from_numpy(value)
-        for key, value in checkpoint.tensors.items()
-        if key.startswith(prefix)
-    }
+    tensors, prefix = checkpoint.tensors, f"{behavior}/"
+    return {key.removeprefix(prefix): torch.from_numpy(tensors[key]) for key in tensors if key.startswith(prefix)}

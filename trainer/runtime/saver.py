@@ -50,9 +50,7 @@ class Saver:
         replay = {name: Snapshot(learner.rows) for name, learner in learners.items()}
         behaviors = {name: _description(learner, replay[name]) for name, learner in learners.items()}
         samples: int = sum(each["samples"] for each in behaviors.values())
-        tensors = {
-            f"{name}/{key}": value for name, learner in learners.items() for key, value in learner.state_dict().items()
-        }
+        tensors = _by_behavior({name: learner.state_dict() for name, learner in learners.items()})
         whole = {"behaviors": behaviors, **state()}
         try:
             self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
@@ -66,11 +64,7 @@ class Saver:
         """Writes the weights if their mean `reward` is the best so far."""
         if reward is None or (self._best is not None and reward <= self._best) or not _finite(learners):
             return
-        weights = {
-            f"{name}/{key}": value
-            for name, learner in learners.items()
-            for key, value in learner.algorithm.weights().items()
-        }
+        weights = _by_behavior({name: learner.algorithm.weights() for name, learner in learners.items()})
         behaviors = {name: _description(learner) for name, learner in learners.items()}
         try:
             self._store.save_best(weights, {"behaviors": behaviors, "mean": reward})
@@ -119,6 +113,10 @@ class Saver:
         if policy is not None:
             policy.flat.copy_(learner.algorithm.policy.flat)
         return policy
+
+
+def _by_behavior(tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{name}/{key}": value for name, each in tensors.items() for key, value in each.items()}
 
 
 def _finite(learners: Learners) -> bool:
