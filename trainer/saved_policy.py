@@ -46,8 +46,7 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
         known = BehaviorSpec.from_dict(behaviors[spec.name]["spec"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
-    difference = spec.difference(known)
-    if difference:
+    if difference := spec.difference(known):
         raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
 
 

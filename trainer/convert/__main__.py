@@ -85,8 +85,7 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         env["max_lifetime_restarts"] = _UNLIMITED_RESTARTS
     settings: dict[str, Any] = {"env": {_ENV_WORDS.get(key, key): value for key, value in env.items()}}
     settings["env"].update(read(file.get("engine_settings"), "engine_settings", keys.ENGINE, left))
-    parameters = file.get("environment_parameters", {})
-    if parameters:
+    if parameters := file.get("environment_parameters"):
         settings["env"]["parameters"] = {
             name: _parameter(value, f"environment_parameters.{name}", left) for name, value in parameters.items()
         }
@@ -154,7 +153,7 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
 
 
 def _refuse_old_format(data: Mapping[str, Any]) -> None:
-    """Before release 3, a behavior's keys lay flat, at first with no `behaviors` around them."""
+    """Refuses files of before release 3: a behavior's keys lay flat, at first with no `behaviors` around them."""
     groups = data["behaviors"] if isinstance(data.get("behaviors"), Mapping) else data
     old = [name for name in ("parameter_randomization", "curriculum") if name in data]
     old += [str(name) for name, group in groups.items() if isinstance(group, Mapping) and "trainer" in group]
@@ -234,18 +233,15 @@ def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -
     if left:
         lines += ["", "what has no exact counterpart, and what to do:"]
         lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
-    command = f"outstep train --config-dir {_quoted(target.parent.parent)} +experiment={target.stem}"
+    folder = str(target.parent.parent)
+    folder = f'"{folder}"' if " " in folder else folder
+    command = f"outstep train --config-dir {folder} +experiment={target.stem}"
     if "executable" not in experiment.get("env", {}):
         lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
         command += " env.executable=..."
     else:
         lines += ["", "to train:"]
     return "\n".join([*lines, f"  {command}"])
-
-
-def _quoted(folder: Path) -> str:
-    text = str(folder)
-    return f'"{text}"' if " " in text else text
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]
         **learned("gail", entry, where, discount, left),
         "reward_type": "positive",
         "use_actions": values["use_actions"],
-        # ML-Agents has no keys for these, but constants: the largest reward is -log(1e-7).
+        # ML-Agents has constants in place of keys for these: the largest reward is -log(1e-7).
         "gradient_penalty": 10.0,
         "bound": 16.1,
     }

@@ -66,12 +66,12 @@ def network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def encoder_of(entry: Mapping[str, Any]) -> str:
-    """Our name of the encoder of a behavior's images."""
+    """Returns our name of the encoder of a behavior's images."""
     return keys.ENCODERS.get(entry["network_settings"]["vis_encode_type"], "simple")
 
 
 def sequence_length(entry: Mapping[str, Any]) -> int:
-    """Steps that are learned from together: 1 without memory, else 2 or more."""
+    """Returns the steps that are learned from together: 1 without memory, else 2 or more."""
     memory = entry["network_settings"]["memory"]
     return 1 if memory is None else max(2, memory["sequence_length"])
 

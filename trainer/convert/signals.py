@@ -81,20 +81,17 @@ def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, le
 
 
 def _updates_per_sample(entry: Mapping[str, Any]) -> float:
-    """Gradient steps of ML-Agents' signals: with PPO one beside each of the policy's."""
+    """Returns the gradient steps of ML-Agents' signals for each sample: with PPO one beside each of the policy's."""
     values: Mapping[str, Any] = entry["hyperparameters"]
     if entry["trainer_type"] == "ppo":
         minibatches = values["buffer_size"] // values["batch_size"]
-        updates: float = values["num_epoch"] * minibatches / values["buffer_size"]
-        return updates
-    steps = values["steps_per_update"]
-    for name in keys.REWARD_SIGNAL_STEPS:
-        steps = values.get(name, steps)
-    return 1 / float(steps)
+        return float(values["num_epoch"] * minibatches / values["buffer_size"])
+    own = [values[name] for name in keys.REWARD_SIGNAL_STEPS if name in values]
+    return 1 / float([values["steps_per_update"], *own][-1])
 
 
 _ABSORBING = (
-    "what follows the end of an episode is judged like any other step, so that surviving earns nothing by itself; "
+    "what follows the end of an episode is rewarded like any other step, so that surviving earns nothing by itself; "
     "reward/gail and gail/* in TensorBoard show its progress"
 )
 _SCALED = (

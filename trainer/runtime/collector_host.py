@@ -114,7 +114,7 @@ class CollectorHost:
         if due and (sent := self.instances.take_statistics()):
             # Before the episodes: what a goal looks for may be among them.
             self._send("game", content=[tuple(each) for each in sent])
-        if due or self._inline:  # inline, an episode is told at once: the same run always stops at the same sample
+        if due or self._inline:  # inline, an episode is sent at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
                     self._send("episodes", name, channel.episodes)

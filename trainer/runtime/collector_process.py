@@ -77,7 +77,7 @@ class CollectorProcess:
         return messages
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:  # noqa: D102
-        if self._link is not None:  # a new collector is sent what it has to know once it asks
+        if self._link is not None:  # a new collector is sent rate limiters once it has sent its specs
             with contextlib.suppress(OSError):  # it has ended; its last message is on its way
                 self._link.send(kind, behavior, content)
 
@@ -209,7 +209,7 @@ def one_thread() -> Iterator[None]:
 
 
 def collect(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Connection, socket]) -> None:
-    """Is the main function of the collector's process: collects until the learner sends `stop`."""
+    """Collects until the learner sends `stop`: the main function of the collector's process."""
     link = Link(*ends, shared, TO_COLLECTOR)
     host = None
     try:
