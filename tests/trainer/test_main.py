@@ -20,12 +20,12 @@ class Trained:
     """Stands in for the training, and tells what it was asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[TrainConfig, Path, Path | None]] = []
+        self.calls: list[tuple[TrainConfig, Path]] = []
         self.status = 0
         monkeypatch.setattr("trainer.runtime.start.train", self)
 
-    def __call__(self, config: TrainConfig, folder: Path, resume_from: Path | None) -> int:
-        self.calls.append((config, folder, resume_from))
+    def __call__(self, config: TrainConfig, folder: Path) -> int:
+        self.calls.append((config, folder))
         return self.status
 
 
@@ -69,11 +69,11 @@ def test_runs_lie_by_experiment_and_time_under_names_that_every_system_bears(
 ) -> None:
     assert command.main(argv) == 0
     assert command.main(argv) == 0
-    (config, first, resume_from), (_, second, _) = trained.calls
+    (config, first), (_, second) = trained.calls
     assert first.parent == second.parent == Path(parent)
     assert first != second
     assert not set("=: ") & set(str(first))
-    assert resume_from is None
+    assert config.resume is None
     assert load_config(first) == config
 
 
@@ -110,8 +110,8 @@ def test_resume_goes_on_in_the_runs_folder(trained: Trained, capsys: pytest.Capt
     CheckpointStore(Path("a/checkpoints")).save("1", {}, LEARNED)
     before = Path("a/config.yaml").read_text()
     assert command.main(["resume=a", "stop.samples=9"]) == 0
-    config, folder, resume_from = trained.calls[-1]
-    assert (folder, resume_from, config.stop.samples, config.env.id) == (Path("a"), Path("a"), 9, "CartPole-v1")
+    config, folder = trained.calls[-1]
+    assert (folder, config.resume, config.stop.samples, config.env.id) == (Path("a"), "a", 9, "CartPole-v1")
     assert Path("a/config.yaml").read_text() == before
 
 

@@ -27,12 +27,12 @@ from trainer.runtime.signals import Interrupt, Interrupted
 def start(config: TrainConfig) -> int:
     """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status."""
     if config.resume is not None:
-        folder, resume_from = Path(config.resume), Path(config.resume)
+        folder = Path(config.resume)
     else:
         config = replace(config, run=replace(config.run, name=_name(config)))
-        folder, resume_from = _new_folder(config), None
+        folder = _new_folder(config)
     with run_lock(folder):
-        return train(config, folder, resume_from)
+        return train(config, folder)
 
 
 def _name(config: TrainConfig) -> str:
@@ -59,19 +59,18 @@ def _new_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def train(config: TrainConfig, folder: Path, resume_from: Path | None = None) -> int:
+def train(config: TrainConfig, folder: Path) -> int:
     """Trains until something ends the run. Returns the exit status: 0, or 128 + the signal that interrupted it.
 
     Args:
         config: composed and checked.
         folder: the run's folder; it exists and holds `config.yaml`.
-        resume_from: the same folder if the run is resumed, None if it is new.
 
     Raises:
         UserError: something failed that the user can mend; what was learned is saved.
     """
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
-    checkpoint = store.load_latest() if resume_from else None
+    checkpoint = store.load_latest() if config.resume else None
     inline = config.run.mode is Mode["inline"]
     with Interrupt() as interrupt, suppress(Interrupted), ExitStack() as ends:
         shared = _share(config, checkpoint)

@@ -40,7 +40,7 @@ def trained(monkeypatch):
     """What `trainer.runtime.start.train` was asked for, in its place."""
     asked = SimpleNamespace(configs=[], does=lambda folder: None)
 
-    def train(config, folder, resume_from):
+    def train(config, folder):
         asked.configs.append(config)
         asked.does(folder)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_what_a_late_behavior_has_cloned_is_kept_by_an_interrupt(tmp_path, monke
     assert 25 <= len(made) < 50
     assert set(newest(run).state["behaviors"]) == {"Early", "Late"}
     assert int(newest(run).tensors["Late/cloning/updates_left"]) == 50 - len(made)
-    assert train(config, run, run) == 0
+    assert train(replace(config, resume=str(run)), run) == 0
     assert len(made) == 50
     # Games stood still meanwhile, at the step in which it first appeared.
     assert {tuple(steps) for steps in made} == {(4, 0), (4, 4)}

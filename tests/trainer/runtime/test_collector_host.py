@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Runs:
 
         self._patch.setattr(UnityConfig, "make_manager", make)
         config = compose([*BASE, *overrides], TrainConfig, "config")
-        assert train(config, self.folder, self.folder if resume else None) == 0
+        assert train(replace(config, resume=str(self.folder) if resume else None), self.folder) == 0
         assert toy.closed
         summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
         return summary
