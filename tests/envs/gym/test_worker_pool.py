@@ -74,7 +74,7 @@ def test_answers_that_nobody_read_for_long_are_not_overdue(clock):
         manager.start()
         audit = Audit(manager, 7)
         audit.until(lambda: min(audit.counts.values()) > 0)
-        for link in manager._fleet._links:
+        for link in manager._pool._links:
             assert select.select([link.signals], [], [], 100)[0]
         clock.ahead += 1000.0
         audit.until(lambda: min(audit.counts.values()) >= 20)

@@ -91,18 +91,18 @@ GAIL = [
     ("learning_rate=0", "learning_rate=0.0 must be above 0"),
     ("gradient_penalty=-1", "gradient_penalty=-1.0 must be at least 0"),
     ("bound=0", "bound=0.0 must be above 0"),
-    ("hidden=[8,0]", "hidden=[8, 0]: every layer needs at least 1 unit"),
-    ("form=sgned", "form=sgned: expected one of signed, positive, negative"),
+    ("hidden=[8,0]", "hidden[1]=0 must be at least 1"),
+    ("reward_type=sgned", "reward_type=sgned: expected one of signed, positive, negative"),
     ("strength=much", "strength=much: expected a number, not 'much'"),
     ("hidden=8", "hidden=8: expected a list, such as [1,2]"),
 ]
 CLONING = [
-    ("samples=-1", "samples=-1 must be at least 0"),
+    ("anneal_samples=-1", "anneal_samples=-1 must be at least 0"),
     ("updates_before=-1", "updates_before=-1 must be at least 0"),
     ("strength=-0.5", "strength=-0.5 must be at least 0"),
     ("batch_size=0", "batch_size=0 must be at least 1"),
     ("learning_rate=0", "learning_rate=0.0 must be above 0"),
-    ("samples=1.5", "samples=1.5: expected an integer, not '1.5'"),
+    ("anneal_samples=1.5", "anneal_samples=1.5: expected an integer, not '1.5'"),
 ]
 BAD = [(PPO, f"reward.gail.{given}", f"reward.gail.{message}") for given, message in GAIL]
 BAD += [(each, f"algorithm.cloning.{given}", f"algorithm.cloning.{m}") for given, m in CLONING for each in (PPO, SAC)]
@@ -148,7 +148,7 @@ def test_paths_need_no_quotes(tmp_path, monkeypatch, prefix, name):
     assert run_command([*SAC, *words], TrainConfig, "config", check_train, keep) == 0
     (config,) = made
     (chosen,) = config.behaviors.values() if prefix else [config]
-    assert [chosen.reward.gail.demos, chosen.algorithm.cloning.demos, chosen.algorithm.demos] == [name] * 3
+    assert [chosen.reward["gail"].demos, chosen.algorithm.cloning.demos, chosen.algorithm.demos] == [name] * 3
 
 
 def test_a_behaviors_path_may_be_quoted_or_null():
@@ -158,8 +158,8 @@ def test_a_behaviors_path_may_be_quoted_or_null():
         "behaviors.B.reward.gail.demos=null",
     ]
     behaviors = compose([*SAC, *given], TrainConfig, "config").behaviors
-    assert behaviors["A"].reward.gail.demos == "a=b.demo"
-    assert behaviors["B"].reward.gail.demos is None
+    assert behaviors["A"].reward["gail"].demos == "a=b.demo"
+    assert behaviors["B"].reward["gail"].demos is None
 
 
 def test_a_mistyped_key_of_a_behavior_is_named():
