@@ -119,6 +119,11 @@ class Policy(nn.Module):
         """Where in `flat` the normaliser's statistics and the noise end and the parameters begin."""
         return 2 * self.normalized_size + self.noise.numel()
 
+    @property
+    def vector_order(self) -> list[int]:
+        """The places of the observations in a network's input: those that are normalised come first."""
+        return sorted(range(len(self.normalized)), key=lambda i: not self.normalized[i])
+
     def move_to(self, vector: Tensor) -> None:
         """Makes everything published a view of `vector` (P,), on its device; values are kept."""
         self.branches.to(vector.device)

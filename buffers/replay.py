@@ -113,11 +113,6 @@ class Replay:
         # The absorbing row links to itself, so sequences into it run on; its rows are no steps.
         return RowSequences(numbers, alive & (numbers[:, :steps] > 0))
 
-    def gather(self, numbers: Array, names: tuple[str, ...] | None = None) -> dict[str, Array]:
-        """Copies of the named fields (all if None) at `numbers` (...), each (..., *shape)."""
-        names = tuple(self.rows.fields) if names is None else names
-        return dict(zip(names, self.rows.gather(numbers, names)))
-
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
     ) -> ReplayBatch:

@@ -80,12 +80,7 @@ class Layout:
         return _HEADER_BYTES + sum(_aligned((capacity + 1) * field.row_bytes) for field in self.fields)
 
     def capacity(self, memory_bytes: int) -> int:
-        """Rows that a block of `memory_bytes` holds.
-
-        Raises:
-            UserError: the block is too small for any.
-
-        """
+        """Returns the rows that a block of `memory_bytes` holds; UserError if it is too small for any."""
         rows = (memory_bytes - _HEADER_BYTES - _ALIGNMENT * len(self.fields)) // self.row_bytes - 1
         if rows < _LEAST_CAPACITY:
             least = (self.memory_bytes(_LEAST_CAPACITY) + _ALIGNMENT * len(self.fields)) / 2**20

@@ -69,14 +69,10 @@ class PPOBatch(NamedTuple):
         length = len(played.mask) // len(played.memory)
         if length > 1:
             rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
-        taken = Transitions(
-            tuple(x.index_select(0, rows) for x in played.inputs),
-            played.mask.index_select(0, rows),
-            played.continuous.index_select(0, rows),
-            played.discrete.index_select(0, rows),
-            played.memory.index_select(0, sequences),
-            None if played.loss_mask is None else played.loss_mask.index_select(0, rows),
-        )
+        mask, continuous, discrete = (x.index_select(0, rows) for x in played[1:4])
+        inputs = tuple(x.index_select(0, rows) for x in played.inputs)
+        loss_mask = None if played.loss_mask is None else played.loss_mask.index_select(0, rows)
+        taken = Transitions(inputs, mask, continuous, discrete, played.memory.index_select(0, sequences), loss_mask)
         return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
 

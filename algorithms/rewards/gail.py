@@ -21,7 +21,6 @@ from algorithms.imitation.demonstrations import Demonstrations, Steps
 from algorithms.metrics import Averages, load_torch_state, seeded
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.mlp import MLP, Encoder
-from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.base import Scores
@@ -87,18 +86,16 @@ class Discriminator(nn.Module):
 class GAIL(LearnedSignal):
     """Pays agents for what is taken for demonstrated. All randomness follows from `seed`."""
 
+    vector_name = "discriminator"
+
     def __init__(self, name: str, settings: GAILSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> None:
         super().__init__(name, settings, policy, demos, seed)
         self._demonstrations = Demonstrations(demos[str(settings.demos)], self.device, seed)
         self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, self.device, seed + 1)
         self._generator = Generator(self.device).manual_seed(seed + 2)
         self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(self.device)
-        self._parameters = list(self._discriminator.parameters())
-        self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=self.device)
-        place(self._parameters, self._vector)
-        self._optimizer = FlatAdam(self._vector, settings.learning_rate, None)
-        images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
-        self._scales = [1.0, *images]
+        self._place(self._discriminator)
+        self._scales = [1.0, *(o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder))]
         self._averages = Averages(METRICS, self.device)
 
     @torch.no_grad()
@@ -112,7 +109,6 @@ class GAIL(LearnedSignal):
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""
         return {
-            "discriminator": self._vector.cpu().clone(),
             "random/demonstrations": self._demonstrations.generator.get_state().clone(),
             "random/lines": self._generator.get_state().clone(),
             **super().state_dict(),
@@ -121,7 +117,6 @@ class GAIL(LearnedSignal):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         super().load_state_dict(state)
-        self._vector.copy_(state["discriminator"])
         load_torch_state(self._demonstrations.generator, state["random/demonstrations"])
         load_torch_state(self._generator, state["random/lines"])
 
@@ -148,9 +143,7 @@ class GAIL(LearnedSignal):
         """() mean squared difference from 1 of the gradient's norm over all inputs, on lines between steps."""
         tensors = list(zip((*theirs.inputs, theirs.rest), (*own.inputs, own.rest)))
         share = torch.rand(len(own.rest), generator=self._generator, device=self._vector.device)
-        mixed = [
-            torch.lerp(one, other, share.view(-1, *[1] * (one.dim() - 1))).requires_grad_() for one, other in tensors
-        ]
+        mixed = [torch.lerp(one, other, _beside(share, one)).requires_grad_() for one, other in tensors]
         logits = self._discriminator(Seen(tuple(mixed[:-1]), mixed[-1]))
         gradients = torch.autograd.grad(logits.sum(), mixed, create_graph=True)
         # Images are raw here: their gradient counts as that of what the network makes of them.
@@ -184,7 +177,12 @@ def _after_ends(seen: Seen, terminated: Tensor) -> Seen:
     going = (~terminated).float()
     rest = seen.rest * going[:, None]
     rest[:, -1] = 1 - going
-    return Seen(tuple(part * going.view(-1, *[1] * (part.dim() - 1)) for part in seen.inputs), rest)
+    return Seen(tuple(part * _beside(going, part) for part in seen.inputs), rest)
+
+
+def _beside(numbers: Tensor, part: Tensor) -> Tensor:
+    """Returns numbers (N,) in a shape that is multiplied with (N, ...)."""
+    return numbers.view(-1, *[1] * (part.dim() - 1))
 
 
 def _join(one: Seen, other: Seen) -> Seen:

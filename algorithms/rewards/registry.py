@@ -71,11 +71,7 @@ def default_rewards() -> dict[str, SignalSettings]:
 
 
 def signal_settings(name: str, given: Mapping[str, Any], key: str) -> type[SignalSettings]:
-    """Returns the settings class of the signal of that name, for what was given below `key`.
-
-    Raises:
-        UserError: there is none of that name, and no path of one.
-    """
+    """Returns a signal's settings class, for what was `given` below `key`; UserError if there is none, and no path."""
     if "path" in given:
         return CustomSignalSettings
     known = REWARDS.names()

@@ -65,14 +65,14 @@ def check(rollout, segments, players):
     assert np.array_equal(rollout.rewards, oracle.reward(episode, step))
     assert np.array_equal(rollout.log_prob, -rollout.rewards)
     assert rollout.terminated.tolist() == [s.terminated for s in flat]
-    assert rollout.truncated.tolist() == [s.next is not None and s.next.final for s in flat]
+    (truncated,) = players.rows.gather(rollout.numbers, ("truncated",))
+    assert truncated.tolist() == [s.next is not None and s.next.final for s in flat]
     lasts = [segment[-1] for segment in segments]
     assert rollout.bootstrapped.tolist() == [not s.terminated for s in lasts]
     after = [s.next for s in lasts if s.next]
     episode, step = np.array([s.episode for s in after]), np.array([s.step for s in after])
     assert np.array_equal(rollout.bootstrap_observations[0][rollout.bootstrapped], oracle.vector(episode, step))
     assert np.array_equal(rollout.bootstrap_observations[1][rollout.bootstrapped], oracle.image(episode, step))
-    assert np.array_equal(rollout.bootstrap_mask[rollout.bootstrapped], oracle.mask(episode, step))
     assert not rollout.bootstrap_observations[0][~rollout.bootstrapped].any()
 
 

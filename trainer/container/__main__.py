@@ -36,10 +36,7 @@ METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "sa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains or serves as a managed container does, after SageMaker's contract.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
+    """Trains or serves as a managed container does, after SageMaker's contract."""
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
@@ -58,11 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_hyperparameters(names: Iterable[str]) -> None:
-    """Refuses hyperparameters that the container sets itself.
-
-    Raises:
-        UserError: the name of one that may not be given.
-    """
+    """Refuses hyperparameters that the container sets itself, by a UserError."""
     for name in names:
         if name.lstrip("+") in ("resume", "run.dir"):
             raise UserError(

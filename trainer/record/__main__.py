@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,8 @@ from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Records the play of a bot, a person or a trained policy as demonstrations.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
+    """Records the play of a bot, a person or a trained policy as demonstrations."""
+    return run_command(argv, RecordConfig, "record", _check, _record)
 
 
 def _check(config: RecordConfig) -> None:
@@ -73,9 +70,8 @@ def _check(config: RecordConfig) -> None:
 def _record(config: RecordConfig) -> int:
     to = _check_target(config)  # again: of several recordings, an earlier one may have written it
     figures: dict[str, list[float]] = {"reward": [], "length": []}
-    interrupt = _Interrupt()
     try:
-        with interrupt, _episodes(config, lambda: interrupt.signal is not None) as episodes, ExitStack() as stack:
+        with _signals() as caught, _episodes(config, lambda: bool(caught)) as episodes, ExitStack() as stack:
             writer = None
             for recorded in episodes:
                 if writer is None:
@@ -86,8 +82,8 @@ def _record(config: RecordConfig) -> int:
         if figures["reward"]:
             _print_summary(config, figures, "ended by an error")
         raise
-    _print_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
-    return 0 if interrupt.signal is None else 128 + interrupt.signal
+    _print_summary(config, figures, "interrupted" if caught else "ended by the player")
+    return 128 + caught[0] if caught else 0
 
 
 def _print_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
@@ -275,25 +271,23 @@ def _check_target(config: RecordConfig) -> Path:
     return to
 
 
-class _Interrupt:
+@contextmanager
+def _signals() -> Iterator[list[int]]:
     """Catches Ctrl+C or SIGTERM: complete episodes are kept. A second Ctrl+C does not wait for the player."""
+    caught: list[int] = []
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __enter__(self) -> _Interrupt:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        return kind is KeyboardInterrupt
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+    def note(number: int, _: FrameType | None) -> None:
+        if caught:
             raise KeyboardInterrupt
-        self.signal = number
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(KeyboardInterrupt):
+            yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 _OWN = ("bot", "human")

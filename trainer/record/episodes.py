@@ -79,10 +79,38 @@ def record_gym(
         UserError: an action is not one of the environment's.
     """
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
+
+    def play() -> Recorded:
+        observation, info = env.reset(seed=episode_seed(seed, 0, episode))
+        trace, reward, over, terminated = _Trace(0), 0.0, False, False
+        while True:
+            rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
+            mask = np.ones(spec.mask_size, bool)
+            adapter.observe(observation, rows)
+            if spec.masked:
+                adapter.mask(info, mask)
+            moment = Moment(observation, rows, mask, episode, reward)
+            if over:
+                player.ended(moment)
+                kept = not terminated
+                finals = tuple(row[None][:kept] for row in rows)
+                return Recorded(spec, trace.closed(terminated, finals, mask[None][:kept]), scalar_metrics(info))
+            if stopped():
+                raise Quit
+            action = player.act(moment)
+            try:
+                actions = codec.encode(action)
+            except ValueError as error:
+                raise UserError(f"the player's action is not one of the environment's: {error}") from error
+            trace.decided(rows, mask, *actions)
+            observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
+            trace.rewards.append(float(earned))
+            reward, over = reward + float(earned), terminated or truncated
+
     episode = 1
     while episode <= episodes:
         try:
-            recorded = _play_gym(env, spec, adapter, codec, player, episode, seed, stopped)
+            recorded = play()
         except Restart:
             continue
         except Quit:
@@ -139,43 +167,6 @@ def record_players(
 
 
 _EVENT_SECONDS = 1.0
-
-
-def _play_gym(
-    env: Env,
-    spec: BehaviorSpec,
-    adapter: GymAdapter,
-    codec: ActionCodec,
-    player: Demonstrator,
-    episode: int,
-    seed: int,
-    stopped: Callable[[], bool],
-) -> Recorded:
-    observation, info = env.reset(seed=episode_seed(seed, 0, episode))
-    trace, reward, over, terminated = _Trace(0), 0.0, False, False
-    while True:
-        rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
-        mask = np.ones(spec.mask_size, bool)
-        adapter.observe(observation, rows)
-        if spec.masked:
-            adapter.mask(info, mask)
-        moment = Moment(observation, rows, mask, episode, reward)
-        if over:
-            player.ended(moment)
-            kept = not terminated
-            finals = tuple(row[None][:kept] for row in rows)
-            return Recorded(spec, trace.closed(terminated, finals, mask[None][:kept]), scalar_metrics(info))
-        if stopped():
-            raise Quit
-        action = player.act(moment)
-        try:
-            actions = codec.encode(action)
-        except ValueError as error:
-            raise UserError(f"the player's action is not one of the environment's: {error}") from error
-        trace.decided(rows, mask, *actions)
-        observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
-        trace.rewards.append(float(earned))
-        reward, over = reward + float(earned), terminated or truncated
 
 
 def _close(results: StepResults, traces: dict[int, _Trace | None]) -> Iterator[tuple[Demonstration, int]]:

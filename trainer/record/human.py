@@ -182,7 +182,9 @@ class Person(Demonstrator):
         get = getattr(self._env.unwrapped, "get_keys_to_action", None)
         own = {} if get is None else get()
         return {
-            frozenset(ord(key) if isinstance(key, str) else int(key) for key in _several(keys)): action
+            frozenset(
+                ord(key) if isinstance(key, str) else int(key) for key in ((keys,) if isinstance(keys, int) else keys)
+            ): action
             for keys, action in own.items()
         }
 
@@ -202,9 +204,8 @@ class Person(Demonstrator):
             try:
                 codec.encode(action)
             except ValueError as error:
-                raise UserError(
-                    f"keys.{self._name(keys)}={action} is not an action of the environment: {error}"
-                ) from error
+                key = f"keys.{self._name(keys)}={action}"
+                raise UserError(f"{key} is not an action of the environment: {error}") from error
 
 
 def _open_pygame() -> Any:
@@ -224,10 +225,6 @@ def _open_pygame() -> Any:
 
 def _no_screen(error: Exception) -> UserError:
     return UserError(f"player=human needs a screen, and none can be opened: {one_line(error)}")
-
-
-def _several(keys: Any) -> Any:
-    return (keys,) if isinstance(keys, int) else keys
 
 
 def _picture(rendered: Any) -> Any:

@@ -21,25 +21,17 @@ INPUTS = "inputs"
 
 
 def answer(model: Model, body: bytes) -> bytes:
-    """Returns the reply to a request.
-
-    Raises:
-        UserError: the request cannot be answered: which field, what was seen, and what would be right.
-    """
+    """Returns the reply to a request; UserError (which field, what was seen, what would be right) if there is none."""
     try:
         sent = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f'the body is not JSON ({error}): send {{"observations": ...}}') from error
-    return json.dumps(_answer(model, sent)).encode()
-
-
-def _answer(model: Model, sent: Any) -> dict[str, Any]:
     if not isinstance(sent, dict):
         raise UserError(f'the body is {_kind(sent)}, not an object: send {{"observations": ...}}')
     wrapped = INPUTS in sent
     chosen = model.act(*_read(model, _inputs(sent) if wrapped else sent))
     spec = model.exported.spec
-    return {"outputs": _outputs(spec, chosen)} if wrapped else _named(spec, chosen)
+    return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(spec, chosen)).encode()
 
 
 class Request(NamedTuple):
@@ -172,7 +164,8 @@ def _same_rows(array: Array, field: str, rows: int) -> Array:
 def _refuse_values(array: Array, wrong: Array, field: str, right: str) -> None:
     if wrong.any():
         place = np.argwhere(wrong)[0].tolist()
-        raise UserError(f"{field}{_place(place)} is {array[tuple(place)]}: only {right} will do")
+        at = "".join(f"[{i}]" for i in place)
+        raise UserError(f"{field}{at} is {array[tuple(place)]}: only {right} will do")
 
 
 def _no_number(sent: Any, field: str) -> str | None:
@@ -202,10 +195,8 @@ def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
     """Returns actions in RLlib's form: a number if there is one choice, else a list of numbers."""
     discrete = chosen.discrete[:, 0] if len(spec.branches) == 1 else chosen.discrete
     parts = {"continuous": chosen.continuous.tolist(), "discrete": discrete.tolist()}
-    if not spec.branches or not spec.continuous_size:
-        outputs = {"actions": parts["discrete" if spec.branches else "continuous"]}
-    else:
-        outputs = {"actions": parts}
+    both = spec.branches and spec.continuous_size
+    outputs = {"actions": parts if both else parts["discrete" if spec.branches else "continuous"]}
     return outputs | ({"memory": chosen.memory.tolist()} if chosen.memory.shape[1] else {})
 
 
@@ -218,10 +209,6 @@ def _wanted(spec: BehaviorSpec) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, ('N', *shape)))}]"
-
-
-def _place(place: list[int]) -> str:
-    return "".join(f"[{i}]" for i in place)
 
 
 def _kind(value: Any) -> str:

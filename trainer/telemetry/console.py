@@ -79,7 +79,8 @@ class Progress:
 
     def line(self, status: Status) -> None:
         """Logs the status in one line: to `train.log`, and to the stream where there is no live display."""
-        log.info("%s", _line(status), extra={"status": status, "shown": self._live is not None})
+        line = "  ".join(f"{name} {value}" for name, value in _figures(status))
+        log.info("%s", line, extra={"status": status, "shown": self._live is not None})
 
 
 def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_second: float) -> float | None:
@@ -123,10 +124,6 @@ class _ConsoleHandler(logging.Handler):
             style = "yellow" if record.levelno >= logging.WARNING else ""
             with contextlib.suppress(OSError):  # it may be a file on a disk that is full: no reason to end the run
                 self._console.print(Text(record.getMessage(), style=style))
-
-
-def _line(status: Status) -> str:
-    return "  ".join(f"{name} {value}" for name, value in _figures(status))
 
 
 def _figures(status: Status) -> list[tuple[str, str]]:

@@ -38,11 +38,7 @@ class Goal:
         self._missed = 0
 
     def add(self, samples: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Adds an episode that ended when the run had made `samples` samples in `seconds`.
-
-        Raises:
-            UserError: the first `PATIENCE` episodes all ended without the metric.
-        """
+        """Adds an episode that ended at `samples` samples; UserError if the first `PATIENCE` all lacked the metric."""
         value = metrics.get(self.metric)
         if value is None:
             self._missed += 1

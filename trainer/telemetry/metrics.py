@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
@@ -119,15 +120,16 @@ class Summary:
         """Writes `summary.json` into the run's folder. A reader never sees half of it."""
         values = asdict(self)
         values |= values.pop("extra")
-        aside = folder / "summary.json.tmp"
-        write_or_remove(aside, f"{json.dumps(values, indent=2)}\n".encode())
-        aside.replace(folder / "summary.json")
+        write_whole(folder / "summary.json", f"{json.dumps(values, indent=2)}\n".encode())
 
 
-def write_or_remove(file: Path, data: bytes) -> None:
-    """Writes a file, and removes it if the disk refuses."""
+def write_whole(file: Path, data: bytes) -> None:
+    """Writes a file that is whole or not there, or as it was, if the disk refuses by an OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".aside-{file.name}")
     try:
-        file.write_bytes(data)
+        aside.write_bytes(data)
     except OSError:
-        file.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
+    os.replace(aside, file)

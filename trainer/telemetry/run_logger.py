@@ -20,6 +20,7 @@ from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers
 
 _SHOW_SECONDS = 0.5
+_LEARNERS_FIGURES = {"updates": "count", "updates_achieved": "achieved", "dropped": "dropped_samples"}
 _SHARES_SHOWN = 64
 """Up to so many instances, the share of samples of each is a metric of its own."""
 
@@ -156,16 +157,13 @@ class RunLogger:
             goal_seconds=reached.seconds if reached else None,
             goal_windows={str(n): moment._asdict() if moment else None for n, moment in moments.items()},
             extra={
-                "updates": {name: each["update/count"] for name, each in metrics.items()},
-                "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
-                "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
+                **{
+                    key: {name: each[f"update/{figure}"] for name, each in metrics.items()}
+                    for key, figure in _LEARNERS_FIGURES.items()
+                },
                 "acting": self._acting,
                 "layout": self._statistics.layout,
-                "instances": {
-                    "samples": self._statistics.samples.tolist(),
-                    "spans": self._statistics.spans.tolist(),
-                    "busy": self._statistics.busy.tolist(),
-                },
+                "instances": {key: getattr(self._statistics, key).tolist() for key in ("samples", "spans", "busy")},
             },
         )
         try:
@@ -264,10 +262,7 @@ class RunLogger:
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
         """Returns how the learner has spent its time so far; the rest went to logs and checkpoints."""
-        return {
-            "updating": sum(learner.seconds for learner in learners.values()),
-            "waiting for samples": self.waited,
-        }
+        return {"updating": sum(each.seconds for each in learners.values()), "waiting for samples": self.waited}
 
     def _scalars(self, status: Status, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         scalars = {

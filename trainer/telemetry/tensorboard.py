@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.telemetry.metrics import write_or_remove
+from trainer.telemetry.metrics import write_whole
 from trainer.telemetry.writers import MetricWriter
 
 _ROOM = 2**16
-"""Bytes without which it is not worth while to begin a file of events: the points of some minutes."""
+"""Bytes without which it is not useful to begin a file of events: the points of some minutes."""
 
 
 class TensorBoard(MetricWriter):
@@ -28,8 +28,7 @@ class TensorBoard(MetricWriter):
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
         # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
-        folder.mkdir(parents=True, exist_ok=True)
-        write_or_remove(folder / "events.tmp", bytes(_ROOM))
+        write_whole(folder / "events.tmp", bytes(_ROOM))
         (folder / "events.tmp").unlink()
         self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
 

@@ -43,11 +43,11 @@ def refuse(file):
 
 def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was_there(run_logger, tmp_path):
     (tmp_path / "summary.json").write_text("before")
-    refuse(tmp_path / "summary.json.tmp")
+    refuse(tmp_path / ".aside-summary.json")
     run_logger.finish(100, {}, "samples")
     run_logger.close()
     assert (tmp_path / "summary.json").read_text() == "before"
-    assert not (tmp_path / "summary.json.tmp").is_symlink()
+    assert not (tmp_path / ".aside-summary.json").is_symlink()
     log = (tmp_path / "train.log").read_text()
     assert f"summary.json could not be written: {FULL}. An earlier one is kept." in log
     assert "The run ended (samples) after 100 samples" in log
