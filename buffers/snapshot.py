@@ -46,14 +46,8 @@ class Snapshot:
         oldest = min(max(0, self.rows.overwritten), self.head) + 1  # all may be overwritten meanwhile
         links = links[oldest - first :]
         links[links > self.head] = -1
-        counters = {
-            "head": self.head,
-            "oldest": oldest,
-            "drawable": self.sampleable,
-            "samples": self.samples,
-            "chunk_rows": self.chunk_rows,
-        }
-        return {"next": links, **{name: np.array(value, np.int64) for name, value in counters.items()}}
+        values = (self.head, oldest, self.sampleable, self.samples, self.chunk_rows)
+        return {"next": links, **{name: np.array(value, np.int64) for name, value in zip(_COUNTERS, values)}}
 
 
 def restore(rows: Rows, index: Mapping[str, Array], chunks: Iterable[tuple[int, Mapping[str, Array]]]) -> None:

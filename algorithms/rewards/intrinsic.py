@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +33,6 @@ from buffers.rows import Rows
 from envs.spec import BehaviorSpec
 
 
-class Evaluation(NamedTuple):
-    """A model's errors and losses on N steps; on those that terminated they mean nothing."""
-
-    errors: Tensor
-    """(N,): how new each step is."""
-    losses: tuple[Tensor, ...]
-    """L times (N,): what it learns from, each step's."""
-
-
 class Model(ABC, nn.Module):
     """Knows what it has seen. Parameters that need no gradient stay as they are."""
 
@@ -51,11 +41,11 @@ class Model(ABC, nn.Module):
 
     @abstractmethod
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
-        """(N,): how new each step is to it."""
+        """Returns how new each of N steps is to it, (N,)."""
 
     @abstractmethod
-    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
-        """The same, and what to learn from the steps."""
+    def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns the same, and L losses (N,) of the steps; those of steps that terminated mean nothing."""
 
 
 class Intrinsic(LearnedSignal):
@@ -96,13 +86,13 @@ class Intrinsic(LearnedSignal):
 
     def _update(self, steps: Steps) -> None:
         """One gradient step on what went on after these steps: nothing waits for it."""
-        evaluated = self._model.evaluate(self.policy, steps)
+        errors, all_losses = self._model.evaluate(self.policy, steps)
         going = ~steps.terminated
         count = going.sum().clamp(min=1)
-        losses = [torch.where(going, loss, 0.0).sum() / count for loss in evaluated.losses]
+        losses = [torch.where(going, loss, 0.0).sum() / count for loss in all_losses]
         total = torch.stack([weight * loss for weight, loss in zip(self._model.losses.values(), losses)]).sum()
         finite = self._optimizer.step(torch.autograd.grad(total, self._parameters))
-        self._scale.merge(evaluated.errors.detach(), going, finite)
+        self._scale.merge(errors.detach(), going, finite)
         self._averages.add(torch.stack([*losses, self._scale.root(), self._scale.mean()]), finite)
 
 

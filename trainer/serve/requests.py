@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -34,18 +34,6 @@ def answer(model: Model, body: bytes) -> bytes:
     return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(spec, chosen)).encode()
 
 
-class Request(NamedTuple):
-    """What `Model.act` takes."""
-
-    observations: list[Array]
-    """For each observation (N, *shape), float32 or uint8 as in the spec."""
-    mask: Array
-    """(N, A) bool."""
-    memory: Array
-    """(N, R) float32."""
-    deterministic: bool
-
-
 _IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
 """Fields that clients of RLlib's policies send along in `inputs`."""
 
@@ -59,7 +47,8 @@ def _inputs(sent: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sent[INPUTS].items() if key not in _IGNORED}
 
 
-def _read(model: Model, fields: Mapping[str, Any]) -> Request:
+def _read(model: Model, fields: Mapping[str, Any]) -> tuple[list[Array], Array, Array, bool]:
+    """Returns what `Model.act` takes: observations, mask (N, A) bool, memory (N, R) float32, and `deterministic`."""
     spec, memory_size = model.exported.spec, model.exported.memory_size
     for key in fields:
         if key not in FIELDS:
@@ -83,7 +72,7 @@ def _read(model: Model, fields: Mapping[str, Any]) -> Request:
         if not memory_size:
             raise UserError("memory was sent, but the model has none: leave it out")
         memory = _same_rows(_floats(fields["memory"], "memory", (memory_size,)), "memory", rows)
-    return Request(observations, mask, memory, deterministic)
+    return observations, mask, memory, deterministic
 
 
 def _observations(spec: BehaviorSpec, sent: Any) -> list[Array]:

@@ -1,12 +1,10 @@
-"""A run's metrics: statistics of episodes, what games send, and `summary.json`."""
+"""A run's metrics: statistics of episodes, and what games send."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,37 +88,6 @@ class GameStatistics:
             else:
                 scalars[f"game/{key}"] = sum(values) / len(values)
         return scalars, histograms
-
-
-@dataclass
-class Summary:
-    """What `summary.json` holds."""
-
-    samples: int
-    """Samples in all. This and all that follows includes earlier parts of a resumed run."""
-    seconds: float
-    """Seconds of training, the start of workers included."""
-    samples_per_second: float
-    env_utilization: float | None
-    """Samples over what the instances could have delivered: an estimate from their busy times."""
-    episodes: int
-    episode_reward_mean: float | None
-    """Of the last 100 episodes."""
-    stopped_by: str
-    """`goal`, `samples`, `seconds`, `reward`, `interrupted` or `error`."""
-    goal_samples: int | None = None
-    """When the goal was reached over its window; null = never, or no goal."""
-    goal_seconds: float | None = None
-    goal_windows: dict[str, dict[str, float] | None] = field(default_factory=dict)
-    """For each window of samples, when the goal was first reached over it: `samples` and `seconds`."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further figures, by name; they stand beside the others."""
-
-    def write(self, folder: Path) -> None:
-        """Writes `summary.json` into the run's folder. A reader never sees half of it."""
-        values = asdict(self)
-        values |= values.pop("extra")
-        write_whole(folder / "summary.json", f"{json.dumps(values, indent=2)}\n".encode())
 
 
 def write_whole(file: Path, data: bytes) -> None:
