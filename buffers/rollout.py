@@ -47,8 +47,6 @@ class Rollout:
 
     numbers: Array
     """(N,) int64."""
-    agent: Array
-    """(N,) int64."""
     observations: tuple[Array, ...]
     """For each observation (N, *shape)."""
     mask: Array
@@ -94,7 +92,7 @@ class RolloutReader:
         self._settled = 0  # sampleable rows delivered or dropped
         self._seen = observation_names(rows.layout.spec)
         self._bootstrap = (*self._seen, "memory") if rows.layout.memory else self._seen
-        usual = ("agent", "version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
+        usual = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
         self._names = (*usual, *self._bootstrap)
 
     @property
@@ -181,7 +179,6 @@ class RolloutReader:
         following = dict(zip(self._bootstrap, rows.gather(bootstrap, self._bootstrap)))
         return Rollout(
             numbers=numbers,
-            agent=gathered["agent"],
             observations=tuple(gathered[name] for name in self._seen),
             mask=gathered["mask"],
             continuous=gathered["continuous"],

@@ -47,7 +47,12 @@ class ImageEncoder(nn.Module):
         channels, height, width = _channels_first(observation.shape)
         kind, side = encoder_class(encoder), min(height, width)
         if side < _min_side(kind):
-            raise UserError(_too_small(observation, encoder, side))
+            others = "impala or simple, which fit" if side >= ImpalaResNet.min_side else "simple, which fits"
+            raise UserError(
+                f"network.encoder={encoder} does not fit observation {observation.name!r} of shape "
+                f"{observation.shape}: it needs {_min_side(kind)} pixels a side, the smaller side has {side}; "
+                f"choose network.encoder={others}"
+            )
         self.permutes = (channels, height, width) != observation.shape
         """Whether images come as (H, W, C)."""
         self.shape = (channels, height, width)
@@ -145,15 +150,6 @@ def _with_relu(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def _min_side(kind: Any) -> int:
     return getattr(kind, "min_side", 1)
-
-
-def _too_small(observation: ObservationSpec, encoder: str, side: int) -> str:
-    others = "impala or simple, which fit" if side >= ImpalaResNet.min_side else "simple, which fits"
-    return (
-        f"network.encoder={encoder} does not fit observation {observation.name!r} of shape {observation.shape}: "
-        f"it needs {_min_side(encoder_class(encoder))} pixels a side, the smaller side has {side}; "
-        f"choose network.encoder={others}"
-    )
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:

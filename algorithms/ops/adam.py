@@ -29,7 +29,7 @@ class FlatAdam:
     """Adam (arXiv 1412.6980) over one flat vector, with gradient clipping by global norm.
 
     A step whose gradient is not finite leaves parameters and moments as they were. That is decided on the device, so
-    nothing waits for the answer; `skipped` tells the count.
+    nothing waits for the answer; `skipped` returns the count.
     """
 
     def __init__(self, vector: Tensor, learning_rate: float, max_gradient_norm: float | None) -> None:
@@ -89,6 +89,8 @@ class FlatAdam:
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+_CONSTANTS = {"beta1": BETAS[0], "beta2": BETAS[1], "eps": EPSILON, "weight_decay": 0.0, "grad_scale": None}
+_CONSTANTS |= {"amsgrad": False, "maximize": False}
 
 
 def _fused_step(
@@ -96,21 +98,7 @@ def _fused_step(
 ) -> None:
     """One step by torch's own kernel, which reads and writes each number once: a quarter of the plain step's time."""
     torch.ops.aten._fused_adam_.tensor_lr(
-        [vector],
-        [gradient],
-        [mean],
-        [square],
-        [],
-        [steps],
-        lr=learning_rate,
-        beta1=BETAS[0],
-        beta2=BETAS[1],
-        weight_decay=0.0,
-        eps=EPSILON,
-        amsgrad=False,
-        maximize=False,
-        grad_scale=None,
-        found_inf=skip,
+        [vector], [gradient], [mean], [square], [], [steps], lr=learning_rate, found_inf=skip, **_CONSTANTS
     )
 
 

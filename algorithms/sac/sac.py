@@ -4,12 +4,10 @@ Continuous actions go into the critics; each discrete branch comes out of them a
 the choices taken, and expectations over branches are exact. Without branches there is one head of width 1. Few branches
 are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of how the choices of two go together.
 
-With a memory, a batch is sequences whose steps are replayed one after another; policy and critics each remember. The
-policy begins with what the actor remembered there, critics with nothing.
+With a recurrent state, policy and critics each remember; critics begin each sequence with nothing.
 
-Shapes: W sequences of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
-(without memory P = 2, L = 1); R numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches
-as they are chosen, K choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
+Shapes: as in `off_policy.py`; S = 2 critics, K choices of the largest branch, T = (C > 0) + B action blocks, each with
+a temperature.
 """
 
 from __future__ import annotations

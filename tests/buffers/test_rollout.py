@@ -54,7 +54,6 @@ def test_rollouts_equal_a_plain_reference_and_deliver_every_row_once(agents, siz
 def check(rollout, segments, players):
     flat = [step for segment in segments for step in segment]
     assert rollout.numbers.tolist() == [s.number for s in flat]
-    assert rollout.agent.tolist() == [s.agent for s in flat]
     assert rollout.ends.tolist() == (np.cumsum([len(s) for s in segments]) - 1).tolist()
     episode, step = np.array([s.episode for s in flat]), np.array([s.step for s in flat])
     assert np.array_equal(rollout.observations[0], oracle.vector(episode, step))
@@ -65,7 +64,8 @@ def check(rollout, segments, players):
     assert np.array_equal(rollout.rewards, oracle.reward(episode, step))
     assert np.array_equal(rollout.log_prob, -rollout.rewards)
     assert rollout.terminated.tolist() == [s.terminated for s in flat]
-    (truncated,) = players.rows.gather(rollout.numbers, ("truncated",))
+    agent, truncated = players.rows.gather(rollout.numbers, ("agent", "truncated"))
+    assert agent.tolist() == [s.agent for s in flat]
     assert truncated.tolist() == [s.next is not None and s.next.final for s in flat]
     lasts = [segment[-1] for segment in segments]
     assert rollout.bootstrapped.tolist() == [not s.terminated for s in lasts]

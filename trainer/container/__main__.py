@@ -80,7 +80,9 @@ def _train(root: Path) -> int:
 
 
 def _run(root: Path) -> int:
-    _check_hosts(root)
+    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
+    if len(hosts) > 1:
+        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
     run = root / "checkpoints" / "run"
     config = _configuration(root, run, _channels(root))
     check_train(config)
@@ -140,12 +142,6 @@ def _channels(root: Path) -> dict[str, Path]:
     found |= {name: Path(place) for name, place in os.environ.items() if name.startswith("SM_CHANNEL_")}
     os.environ.update({name: str(folder) for name, folder in found.items()})
     return found
-
-
-def _check_hosts(root: Path) -> None:
-    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
-    if len(hosts) > 1:
-        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
 
 
 def _json(file: Path) -> dict[str, Any]:

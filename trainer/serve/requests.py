@@ -31,7 +31,7 @@ def answer(model: Model, body: bytes) -> bytes:
     wrapped = INPUTS in sent
     chosen = model.act(*_read(model, _inputs(sent) if wrapped else sent))
     spec = model.exported.spec
-    return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(spec, chosen)).encode()
+    return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(chosen)).encode()
 
 
 _IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
@@ -169,15 +169,9 @@ def _no_number(sent: Any, field: str) -> str | None:
     return None
 
 
-def _named(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
-    reply = {}
-    if spec.continuous_size:
-        reply["continuous_actions"] = chosen.continuous.tolist()
-    if spec.branches:
-        reply["discrete_actions"] = chosen.discrete.tolist()
-    if chosen.memory.shape[1]:
-        reply["memory"] = chosen.memory.tolist()
-    return reply
+def _named(chosen: Chosen) -> dict[str, Any]:
+    arrays = {"continuous_actions": chosen.continuous, "discrete_actions": chosen.discrete, "memory": chosen.memory}
+    return {name: array.tolist() for name, array in arrays.items() if array.shape[1]}
 
 
 def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
