@@ -6,7 +6,6 @@ steps of a sequence, P places looked at, A mask entries, C continuous actions, D
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +27,7 @@ class RowSequences(NamedTuple):
     """(B, S) bool: which of them were steps. The first always is."""
 
 
-@dataclass
-class ReplayBatch:
+class ReplayBatch(NamedTuple):
     """What an off-policy update needs of B sequences. The arrays belong to the receiver.
 
     Places are those of a sequence's rows that are looked at: all S + 1 where `every_step` or T > 1, else the first and
@@ -69,7 +67,7 @@ class ReplayBatch:
 
     def followed_by(self, other: ReplayBatch) -> ReplayBatch:
         """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
-        return ReplayBatch(*(_concatenated(getattr(self, f.name), getattr(other, f.name)) for f in fields(ReplayBatch)))
+        return ReplayBatch(*map(_concatenated, self, other))
 
 
 class Replay:
@@ -137,8 +135,8 @@ class Replay:
         while unfit.size:
             again = self._attempt(rng, unfit.size, steps, discount, every_step)
             attempts += 1
-            for field in fields(ReplayBatch):
-                _overwrite(getattr(result, field.name), unfit, getattr(again, field.name))
+            for mine, theirs in zip(result, again):
+                _overwrite(mine, unfit, theirs)
             unfit = unfit[self._unfit(again, attempts < _REJECTIONS)]
         return result
 

@@ -38,6 +38,7 @@ class FlatAdam:
         self.mean = torch.zeros_like(vector)
         self.square = torch.zeros_like(vector)
         self.steps, self.skips = torch.zeros((), device=device), torch.zeros((), device=device)
+        self._state = {"mean": self.mean, "square": self.square, "steps": self.steps, "skips": self.skips}
         self.learning_rate = torch.tensor(learning_rate, device=device)
         self._max_gradient_norm = max_gradient_norm
         self._apply = _fused_step if _can_fuse(device) else _plain_step
@@ -71,20 +72,14 @@ class FlatAdam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and step counts, read back by `load_state_dict`."""
-        return {
-            "mean": self.mean.cpu().clone(),
-            "square": self.square.cpu().clone(),
-            "steps": self.steps.cpu().clone(),
-            "skips": self.skips.cpu().clone(),
-        }
+        return {name: tensor.cpu().clone() for name, tensor in self._state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
-        self.mean.copy_(state["mean"])
-        self.square.copy_(state["square"])
-        self.steps.copy_(state["steps"])
-        # An earlier version saved the steps tried instead.
-        self.skips.copy_(state["skips"] if "skips" in state else state["attempts"] - state["steps"])
+        if "skips" not in state:  # an earlier version saved the steps tried instead
+            state = {**state, "skips": state["attempts"] - state["steps"]}
+        for name, tensor in self._state.items():
+            tensor.copy_(state[name])
 
 
 BETAS = (0.9, 0.999)

@@ -92,10 +92,11 @@ def test_open_rows_are_the_first_of_their_agents_next_segment():
     play(players, 4, 0)
     reader.size = reader.waiting
     second = reader.take(0, 0)
+    (agents,) = players.rows.gather(second.numbers, ("agent",))
     for agent, row in open_rows.items():
         if row.sampleable:
             assert row.number not in first.numbers
-            assert second.numbers[second.agent == agent][0] == row.number
+            assert second.numbers[agents == agent][0] == row.number
     assert any(row.sampleable for row in open_rows.values())
 
 

@@ -44,19 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(file: Path, demo: Demo) -> dict[str, Any]:
     """Returns what is in a file, ready for JSON. Figures of episodes are None where there is none."""
-    lengths = [len(each.rewards) for each in demo.episodes]
+    spec, lengths = demo.spec, [len(each.rewards) for each in demo.episodes]
+    choices = np.concatenate([np.zeros((0, len(spec.branches)), int), *(each.discrete for each in demo.episodes)])
+    actions = np.concatenate([np.zeros((0, spec.continuous_size)), *(each.continuous for each in demo.episodes)])
     whole = sum(each.terminated for each in demo.episodes)
     return {
         "file": str(file),
         "name": demo.name,
         "behavior": demo.behavior,
         "api_version": demo.api_version,
-        "observations": [
-            {"name": each.name, "shape": list(each.shape), "dtype": each.dtype} for each in demo.spec.observations
-        ],
-        "continuous_size": demo.spec.continuous_size,
-        "branches": list(demo.spec.branches),
-        "masked": demo.spec.masked,
+        "observations": [{"name": o.name, "shape": list(o.shape), "dtype": o.dtype} for o in spec.observations],
+        "continuous_size": spec.continuous_size,
+        "branches": list(spec.branches),
+        "masked": spec.masked,
         "episodes": len(demo.episodes),
         "whole": whole,
         "cut_off": len(lengths) - whole,
@@ -64,30 +64,14 @@ def describe(file: Path, demo: Demo) -> dict[str, Any]:
         "forbidden_steps": demo.forbidden,
         "reward": _figures([float(each.rewards.sum()) for each in demo.episodes]),
         "length": _figures(lengths),
-        "choices": _choices(demo),
-        "continuous": _continuous(demo),
+        # For each discrete branch, how often each choice was taken.
+        "choices": [np.bincount(choices[:, i], minlength=size).tolist() for i, size in enumerate(spec.branches)],
+        "continuous": [{"mean": float(x.mean()), "std": float(x.std())} for x in actions.T if len(x)],
     }
 
 
 def _figures(values: Sequence[float]) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)), "min": min(values), "max": max(values)} if values else None
-
-
-def _choices(demo: Demo) -> list[list[int]]:
-    """For each discrete branch, how often each choice was taken."""
-    return [
-        sum((np.bincount(each.discrete[:, i], minlength=size) for each in demo.episodes), np.zeros(size, int)).tolist()
-        for i, size in enumerate(demo.spec.branches)
-    ]
-
-
-def _continuous(demo: Demo) -> list[dict[str, float]]:
-    """Returns mean and standard deviation of each continuous action."""
-    taken = [each.continuous for each in demo.episodes]
-    if not taken:
-        return []
-    actions = np.concatenate(taken).astype(np.float64)
-    return [{"mean": float(mean), "std": float(std)} for mean, std in zip(actions.mean(0), actions.std(0))]
 
 
 def _lines(about: dict[str, Any]) -> list[str]:

@@ -179,8 +179,7 @@ class Person(Demonstrator):
         return held
 
     def _own_keys(self) -> dict[frozenset[int], Any]:
-        get = getattr(self._env.unwrapped, "get_keys_to_action", None)
-        own = {} if get is None else get()
+        own = getattr(self._env.unwrapped, "get_keys_to_action", dict[Any, Any])()
         return {
             frozenset(
                 ord(key) if isinstance(key, str) else int(key) for key in ((keys,) if isinstance(keys, int) else keys)

@@ -215,7 +215,7 @@ def test_an_endpoint_serves_one_model(root, capsys, names):
 @pytest.mark.parametrize("words", [[], ["deploy"], ["train", "env=basic"]])
 def test_other_words_are_refused(root, capsys, words):
     assert main(words) == 2
-    assert "say train or serve" in capsys.readouterr().err
+    assert "give train or serve" in capsys.readouterr().err
 
 
 @contextmanager
