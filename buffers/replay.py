@@ -92,7 +92,7 @@ class Replay:
         Where a sequence's first number is beyond `rows.overwritten` after a gather, it and the gathered rows are whole.
 
         Raises:
-            ValueError: no row is sampleable; look at `rows.drawable_now` first.
+            ValueError: no row is sampleable; look at `rows.sampleable_now` first.
 
         """
         links = self.rows.fields["next"]
@@ -127,7 +127,7 @@ class Replay:
             every_step: whether every place is looked at.
 
         Raises:
-            ValueError: no row is sampleable; look at `rows.drawable_now` first.
+            ValueError: no row is sampleable; look at `rows.sampleable_now` first.
 
         """
         result = self._attempt(rng, batch, steps, discount, every_step)

@@ -74,8 +74,8 @@ def restore(rows: Rows, index: Mapping[str, Array], chunks: Iterable[tuple[int, 
     missing = rows.slots(np.arange(max(1, head - rows.capacity + 1), first, dtype=np.int64))
     rows.fields["next"][missing] = -1
     rows.fields["final"][missing] = True
-    drawable_now = int(np.count_nonzero(links >= 0))
-    rows.restore_counters(head, int(index["drawable"]), drawable_now, int(index["samples"]))
+    sampleable_now = int(np.count_nonzero(links >= 0))
+    rows.restore_counters(head, int(index["drawable"]), sampleable_now, int(index["samples"]))
 
 
 def _check_index(index: Mapping[str, Array]) -> tuple[int, int]:

@@ -11,7 +11,6 @@ Shapes: N steps, F features, X numbers of an action.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -46,13 +45,9 @@ def reward_of(logits: Tensor, reward_type: RewardType, bound: float) -> Tensor:
     return F.softplus(logits) if reward_type is RewardType["positive"] else -F.softplus(-logits)
 
 
-class Seen(NamedTuple):
-    """What the discriminator sees of N steps."""
-
-    inputs: tuple[Tensor, ...]
-    """As of the policy: a vector (N, D), then images, in float32."""
-    rest: Tensor
-    """(N, X + 1): actions, then 1 in the absorbing state."""
+Seen = tuple[Tensor, ...]
+"""What the discriminator sees of N steps, in float32: the policy's inputs (a vector (N, D), images), then (N, X + 1)
+actions and 1 in the absorbing state."""
 
 
 class Discriminator(nn.Module):
@@ -70,7 +65,7 @@ class Discriminator(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """(N,) logits: positive where steps look demonstrated."""
-        features = torch.cat([self.encoder(seen.inputs), seen.rest], dim=-1)
+        features = torch.cat([self.encoder(seen[:-1]), seen[-1]], dim=-1)
         logits: Tensor = self.head(self.trunk(features))
         return logits[:, 0]
 
@@ -80,7 +75,7 @@ class Discriminator(nn.Module):
         rest = vector.new_zeros(len(vector), 1)
         if self.actions is not None:
             rest = torch.cat([self.actions(steps), rest], dim=-1)
-        return Seen((vector, *(image.float() for image in images)), rest)
+        return (vector, *(image.float() for image in images), rest)
 
 
 class GAIL(LearnedSignal):
@@ -141,10 +136,9 @@ class GAIL(LearnedSignal):
 
     def _penalty(self, theirs: Seen, own: Seen) -> Tensor:
         """() mean squared difference from 1 of the gradient's norm over all inputs, on lines between steps."""
-        tensors = list(zip((*theirs.inputs, theirs.rest), (*own.inputs, own.rest)))
-        share = torch.rand(len(own.rest), generator=self._generator, device=self._vector.device)
-        mixed = [torch.lerp(one, other, _beside(share, one)).requires_grad_() for one, other in tensors]
-        logits = self._discriminator(Seen(tuple(mixed[:-1]), mixed[-1]))
+        share = torch.rand(len(own[-1]), generator=self._generator, device=self._vector.device)
+        mixed = [torch.lerp(one, other, _beside(share, one)).requires_grad_() for one, other in zip(theirs, own)]
+        logits = self._discriminator(tuple(mixed))
         gradients = torch.autograd.grad(logits.sum(), mixed, create_graph=True)
         # Images are raw here: their gradient counts as that of what the network makes of them.
         scaled = (part / scale for part, scale in zip(gradients, (*self._scales, 1.0)))
@@ -166,18 +160,18 @@ EPSILON = 1e-12
 
 
 def _absorbing(like: Seen) -> Seen:
-    """The absorbing state: zeros, and the mark that it is it."""
-    rest = torch.zeros_like(like.rest[:1])
-    rest[:, -1] = 1
-    return Seen(tuple(torch.zeros_like(part[:1]) for part in like.inputs), rest)
+    """Returns the absorbing state: zeros, and its mark."""
+    state = tuple(torch.zeros_like(part[:1]) for part in like)
+    state[-1][:, -1] = 1
+    return state
 
 
 def _after_ends(seen: Seen, terminated: Tensor) -> Seen:
     """The steps, but the absorbing state in place of those that ended their episode, (N,) bool."""
     going = (~terminated).float()
-    rest = seen.rest * going[:, None]
-    rest[:, -1] = 1 - going
-    return Seen(tuple(part * _beside(going, part) for part in seen.inputs), rest)
+    after = tuple(part * _beside(going, part) for part in seen)
+    after[-1][:, -1] = 1 - going
+    return after
 
 
 def _beside(numbers: Tensor, part: Tensor) -> Tensor:
@@ -186,5 +180,4 @@ def _beside(numbers: Tensor, part: Tensor) -> Tensor:
 
 
 def _join(one: Seen, other: Seen) -> Seen:
-    inputs = tuple(torch.cat(parts) for parts in zip(one.inputs, other.inputs))
-    return Seen(inputs, torch.cat([one.rest, other.rest]))
+    return tuple(torch.cat(parts) for parts in zip(one, other))

@@ -156,7 +156,7 @@ def test_drawing_from_nothing_drawable_is_an_error():
     with pytest.raises(ValueError, match="empty"):
         replay.sample(rng, 4, 1, 0.9)
     players.append()
-    assert players.rows.drawable_now == 0
+    assert players.rows.sampleable_now == 0
     with pytest.raises(ValueError, match="none of rows 1 to 1"):
         replay.sample(rng, 4, 1, 0.9)
 

@@ -102,7 +102,7 @@ def record_gym(
                 actions = codec.encode(action)
             except ValueError as error:
                 raise UserError(f"the player's action is not one of the environment's: {error}") from error
-            trace.decided(rows, mask, *actions)
+            trace.steps.append((rows, mask, *actions))
             observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
             trace.rewards.append(float(earned))
             reward, over = reward + float(earned), terminated or truncated
@@ -162,7 +162,7 @@ def record_players(
                 trace = traces[agent]
                 if trace is not None:
                     rows = tuple(each[i] for each in decisions.observations)
-                    trace.decided(rows, decisions.mask[i], np.clip(continuous[i], -1, 1), discrete[i])
+                    trace.steps.append((rows, decisions.mask[i], np.clip(continuous[i], -1, 1), discrete[i]))
             manager.send(behavior, decisions.agent, continuous, discrete)
 
 
@@ -191,13 +191,10 @@ class _Trace:
     def __init__(self, instance: int) -> None:
         self.instance = instance
         self.rewards: list[float] = []
-        self._steps: list[tuple[tuple[Array, ...], Array, Array, Array]] = []
-
-    def decided(self, rows: tuple[Array, ...], mask: Array, continuous: Array, discrete: Array) -> None:
-        self._steps.append((rows, mask, continuous, discrete))
+        self.steps: list[tuple[tuple[Array, ...], Array, Array, Array]] = []
 
     def closed(self, terminated: bool, final_observations: tuple[Array, ...], final_mask: Array) -> Demonstration:
-        observations, masks, continuous, discrete = zip(*self._steps)
+        observations, masks, continuous, discrete = zip(*self.steps)
         return Demonstration(
             tuple(np.stack(each) for each in zip(*observations)),
             np.stack(masks),
