@@ -237,8 +237,7 @@ def make_algorithm(
 ) -> Algorithm:
     """Returns the algorithm that is set, to learn from `rows`; `demos` holds, by path, what the settings name.
 
-    Raises:
-        UserError: a user's own cannot be made, or would wait for what the buffer cannot hold.
+    Raises UserError if a user's own cannot be made, or would wait for what the buffer cannot hold.
     """
     about = f"algorithm.path: {settings.algorithm}"
     kind: type[Algorithm] = algorithm_class(settings, "algorithm.path")

@@ -75,9 +75,8 @@ class CustomSettings(AlgorithmSettings):
 
     def own(self, prefix: str = "algorithm") -> AlgorithmSettings:
         """Returns the settings that the class is made with: those of its own, and the above."""
-        kind = settings_class(
-            imported(self.algorithm, f"{prefix}.path"), AlgorithmSettings, f"{prefix}.path={self.path}"
-        )
+        found = imported(self.algorithm, f"{prefix}.path")
+        kind = settings_class(found, AlgorithmSettings, f"{prefix}.path={self.path}")
         shared = {each.name: getattr(self, each.name) for each in fields(AlgorithmSettings)}
         return typed(kind, shared, self.settings, f"{prefix}.settings")
 

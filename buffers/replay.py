@@ -90,10 +90,7 @@ class Replay:
         """Follows the links of `batch` sampleable rows, drawn uniformly with replacement, for `steps`.
 
         Where a sequence's first number is beyond `rows.overwritten` after a gather, it and the gathered rows are whole.
-
-        Raises:
-            ValueError: no row is sampleable; look at `rows.sampleable_now` first.
-
+        Raises ValueError if no row is sampleable; look at `rows.sampleable_now` first.
         """
         links = self.rows.fields["next"]
         current = self._starts(rng, batch)
@@ -114,7 +111,7 @@ class Replay:
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
     ) -> ReplayBatch:
-        """Draw `batch` sequences with their n-step returns.
+        """Returns `batch` sequences with their n-step returns.
 
         Those whose rows were overwritten meanwhile are drawn again; so are, a few times, those that nothing is learned
         from, as the sequence before it took all that was left of its episode.
@@ -128,7 +125,6 @@ class Replay:
 
         Raises:
             ValueError: no row is sampleable; look at `rows.sampleable_now` first.
-
         """
         result = self._attempt(rng, batch, steps, discount, every_step)
         attempts, unfit = 1, self._unfit(result, True)

@@ -154,9 +154,8 @@ class RolloutReader:
         links, final, version = rows.gather(numbers, ("next", "final", "version"))
         held = numbers > rows.overwritten
         if not held.all():
-            numbers, carried, links, final, version = (
-                array[held] for array in (numbers, carried, links, final, version)
-            )
+            arrays = numbers, carried, links, final, version
+            numbers, carried, links, final, version = (array[held] for array in arrays)
         found = links >= 0
         lost = max(0, sampleable - self._settled - int(np.count_nonzero(found)))
         return _Survey(head, numbers, links, version, found, ~(found | final), carried, lost)

@@ -219,7 +219,6 @@ class Writer:
             memory: (M, R) float32, before the step, if the layout has memory; else it and the next two are left out.
             position: (M,) steps of its episode that came before.
             final_memory: (K, R) float32, of the truncated after their last step.
-
         """
         rows, count, head = self.rows, len(agent), self.rows.head
         if not count:

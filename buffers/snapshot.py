@@ -54,9 +54,7 @@ def restore(rows: Rows, index: Mapping[str, Array], chunks: Iterable[tuple[int, 
     """Fill empty `rows` with a snapshot. They may hold fewer than it has, which keeps the newest, or more.
 
     A row that linked beyond the snapshot is not linked; after `Writer.load_state` of that moment, its agent links it.
-
-    Raises:
-        UserError: it is no snapshot of such rows.
+    Raises UserError if it is no snapshot of such rows.
     """
     head, oldest = _check_index(index)
     first, held = max(oldest, head - rows.capacity + 1), 0

@@ -18,8 +18,7 @@ from envs.spec import UserError
 def check_module(network: nn.Module, inputs: Callable[[int], Any], about: str) -> int:
     """Returns the number of features F of a network, whose inputs for N rows `inputs(N)` makes.
 
-    Raises:
-        UserError: it does not say its `features`, fails, or would fail later; `about` names it.
+    Raises UserError if it does not say its `features`, fails, or would fail later; `about` names it.
     """
     features = getattr(network, "features", None)
     if type(features) is not int or features < 1:

@@ -97,9 +97,8 @@ class _Graph:
 
     def model(self, exported: Exported) -> onnx.ModelProto:
         """All of it as a model."""
-        graph = helper.make_graph(
-            self.nodes, "policy", _infos(exported.inputs), _infos(exported.outputs), self.constants
-        )
+        inputs, outputs = _infos(exported.inputs), _infos(exported.outputs)
+        graph = helper.make_graph(self.nodes, "policy", inputs, outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="outstep")
         model.ir_version = 4  # that of opset 9, which Unity's importers are used to
         helper.set_model_props(model, {METADATA: exported.to_metadata()})

@@ -78,9 +78,8 @@ def signal_settings(name: str, given: Mapping[str, Any], key: str) -> type[Signa
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         meant = f"did you mean {key[: -len(name)]}{close[0]}? " if close else ""
-        raise UserError(
-            f"unknown key {key}; {meant}there is {', '.join(known)}, and {key}.path=package.module:Class adds one"
-        )
+        adds = f"{key}.path=package.module:Class adds one"
+        raise UserError(f"unknown key {key}; {meant}there is {', '.join(known)}, and {adds}")
     return settings_class(REWARDS.find(name, key), SignalSettings, key)
 
 

@@ -123,10 +123,8 @@ def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonst
     Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
     the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale;
     continuous actions are clipped to [-1, 1]. Where the spec has a mask and a file has none, all is allowed; a mask
-    that the spec has not is dropped.
-
-    Raises:
-        UserError: there is no such file or it is damaged, it does not fit `spec`, or no file holds a step.
+    that the spec has not is dropped. Raises UserError if there is no such file or it is damaged, it does not fit
+    `spec`, or no file holds a step.
     """
     return _fit(read_demos(path, key), spec)
 

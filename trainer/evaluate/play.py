@@ -33,9 +33,7 @@ def evaluate(
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
     Environments that are reproducible go in lock-step: one seed then always draws the same.
-
-    Raises:
-        UserError: the environment does not fit the checkpoint, or fails.
+    Raises UserError if the environment does not fit the checkpoint, or fails.
     """
     env = config.env.for_evaluation(min(episodes, config.env.instances))
     with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:

@@ -25,8 +25,7 @@ that is above 1, because float32 rounds."""
 def exported_model(policy: Policy, config: TrainConfig) -> bytes:
     """Returns the ONNX model of a policy on the CPU; if onnxruntime is installed, how it acts is checked.
 
-    Raises:
-        UserError: it cannot be exported, or the model does not act as the policy does.
+    Raises UserError if it cannot be exported, or the model does not act as the policy does.
     """
     from algorithms.onnx.build import build_model  # imports torch, which takes seconds
 

@@ -74,9 +74,7 @@ def record_gym(
     """Plays `episodes` episodes, or fewer if the demonstrator quits or `stopped` becomes true.
 
     What is recorded is what was done: the environment gets the recorded action, whose continuous parts are clipped.
-
-    Raises:
-        UserError: an action is not one of the environment's.
+    Raises UserError if an action is not one of the environment's.
     """
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
 
@@ -125,9 +123,7 @@ def record_players(
     """Plays `episodes` episodes with a started manager's agents, or fewer if `stopped` becomes true.
 
     Each instance takes its share, the first that begin in it, so that short episodes are not over-represented.
-
-    Raises:
-        UserError: agents of several behaviors appear, or the instances fail.
+    Raises UserError if agents of several behaviors appear, or the instances fail.
     """
     share, more = divmod(episodes, manager.instances)
     left = [share + (instance < more) for instance in range(manager.instances)]

@@ -247,7 +247,7 @@ class RunLogger:
         for word, seconds in self._learner_seconds(learners).items():
             shares[word] = (seconds - learning.get(word, 0.0)) / interval
         goal = None
-        if self._goal is not None and self._goal.target is not None:
+        if self._goal is not None:
             goal = self._goal.metric, self._goal.means[self._goal.window_samples], self._goal.target
         return Status(
             samples=samples,

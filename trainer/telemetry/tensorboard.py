@@ -22,8 +22,7 @@ class TensorBoard(MetricWriter):
     def __init__(self, folder: Path, samples: int = 0) -> None:
         """Hides points beyond `samples`, which an earlier part of the run has left and a resume has undone.
 
-        Raises:
-            OSError: the disk is full. Every other method may raise it too, and then nothing more can be written.
+        Raises OSError if the disk is full. Every other method may raise it too: then nothing more can be written.
         """
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
