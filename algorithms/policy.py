@@ -92,14 +92,12 @@ class Policy(nn.Module):
             settings.normalize and observation.dtype == "float32" and not image
             for observation, image in zip(spec.observations, self.images)
         ]
-        self.normalized_size = sum(
-            math.prod(o.shape) for o, normalized in zip(spec.observations, self.normalized) if normalized
-        )
+        sizes = [math.prod(observation.shape) for observation in spec.observations]
+        self.normalized_size = sum(size for size, normalized in zip(sizes, self.normalized) if normalized)
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
-        self.register_buffer(
-            "noise", torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1), persistent=False
-        )
+        noise = torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1)
+        self.register_buffer("noise", noise, persistent=False)
         self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)

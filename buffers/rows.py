@@ -52,9 +52,8 @@ class Layout:
     def fields(self) -> tuple[Field, ...]:
         """All fields."""
         spec = self.spec
-        observations = (Field(f"observation_{i}", o.shape, o.dtype) for i, o in enumerate(spec.observations))
         return (
-            *observations,
+            *(Field(f"observation_{i}", o.shape, o.dtype) for i, o in enumerate(spec.observations)),
             Field("mask", (spec.mask_size,), "bool"),
             Field("continuous", (spec.continuous_size,), "float32"),
             Field("discrete", (len(spec.branches),), "int32"),

@@ -46,7 +46,6 @@ def check_module(network: nn.Module, inputs: Callable[[int], Any], about: str) -
         gradients = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
         idle = [name for name, gradient in zip(named, gradients) if gradient is None]
     if idle:
-        raise UserError(
-            f"{about} has the parameter {idle[0]!r}, which is frozen or has no part in the features: leave it out"
-        )
+        why = "which is frozen or has no part in the features"
+        raise UserError(f"{about} has the parameter {idle[0]!r}, {why}: leave it out")
     return features

@@ -49,18 +49,16 @@ class SAC(OffPolicy):
         critic = Critic(spec, settings.network, settings.dueling)
         blocks = ["continuous"] * (spec.continuous_size > 0)
         blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
-        log_temperatures = nn.Parameter(
-            torch.full((len(blocks),), math.log(settings.temperature)), settings.learn_temperature
-        )
+        initial = torch.full((len(blocks),), math.log(settings.temperature))
+        log_temperatures = nn.Parameter(initial, settings.learn_temperature)
         self.networks = Networks(self.policy, critic, frozen(critic).to(self.device), frozen(critic), log_temperatures)
         self._names = (
             *("loss/critic", "loss/policy", "sac/value"),
             *(f"policy/entropy_{block}" for block in blocks),
             *(f"sac/temperature_{block}" for block in blocks),
         )
-        self._continuous_target = torch.full(
-            (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
-        )
+        size = spec.continuous_size
+        self._continuous_target = torch.full((int(size > 0),), settings.continuous_entropy * size, device=self.device)
         # Critics were `weights/critic` and `weights/target` while their last layer lay the other way round.
         return {"critics": critic, "temperatures": log_temperatures, "targets": self.networks.target_critic}
 

@@ -57,9 +57,8 @@ def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
     if to.is_dir():
         raise UserError(f"to={config.to} is a folder: name a file, or a folder without {SUFFIX}")
     if len(behaviors) > 1:
-        raise UserError(
-            f"to={config.to} is one file, but the run has the behaviors {', '.join(behaviors)}: name a folder"
-        )
+        several = ", ".join(behaviors)
+        raise UserError(f"to={config.to} is one file, but the run has the behaviors {several}: name a folder")
     return {behaviors[0]: to}
 
 

@@ -191,7 +191,7 @@ class Person(Demonstrator):
         if not (any(self._held) or self._press or self._pointer):
             raise UserError(
                 "player=human: the environment has no keys to play it with; give them, for example "
-                " keys.left=0 keys.right=1"
+                "keys.left=0 keys.right=1"
             )
         if self._fps is not None and frozenset() not in self._held:
             raise UserError(

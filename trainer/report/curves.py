@@ -42,9 +42,8 @@ class Events(NamedTuple):
     @property
     def behaviors(self) -> list[str]:
         """Behaviors with curves of their own; only `""` if the curves of the sole one bear no name."""
-        return sorted(
-            name.removesuffix(_COUNT).rstrip("/") for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")
-        )
+        counts = [name for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")]
+        return sorted(name.removesuffix(_COUNT).rstrip("/") for name in counts)
 
     def last(self, name: str) -> float | None:
         """Returns a curve's latest value."""

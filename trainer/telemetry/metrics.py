@@ -79,14 +79,13 @@ class GameStatistics:
         taken, self._values = self._values, defaultdict(list)
         scalars, histograms = {}, {}
         for key, values in taken.items():
-            if self._kinds[key] == "histogram":
+            kind = self._kinds[key]
+            if kind == "histogram":
                 histograms[f"game/{key}"] = values
-            elif self._kinds[key] == "sum":
-                scalars[f"game/{key}"] = sum(values)
-            elif self._kinds[key] == "most_recent":
+            elif kind == "most_recent":
                 scalars[f"game/{key}"] = values[-1]
             else:
-                scalars[f"game/{key}"] = sum(values) / len(values)
+                scalars[f"game/{key}"] = sum(values) / (1 if kind == "sum" else len(values))
         return scalars, histograms
 
 

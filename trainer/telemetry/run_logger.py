@@ -21,7 +21,6 @@ from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers
 
 _SHOW_SECONDS = 0.5
-_LEARNERS_FIGURES = {"updates": "count", "updates_achieved": "achieved", "dropped": "dropped_samples"}
 _SHARES_SHOWN = 64
 """Up to so many instances, the share of samples of each is a metric of its own."""
 
@@ -158,10 +157,9 @@ class RunLogger:
             "goal_samples": reached.samples if reached else None,
             "goal_seconds": reached.seconds if reached else None,
             "goal_windows": {str(n): moment._asdict() if moment else None for n, moment in moments.items()},
-            **{
-                key: {name: each[f"update/{figure}"] for name, each in metrics.items()}
-                for key, figure in _LEARNERS_FIGURES.items()
-            },
+            "updates": {name: each["update/count"] for name, each in metrics.items()},
+            "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
+            "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
             "acting": self._acting,
             "layout": self.statistics.layout,
             "instances": {key: getattr(self.statistics, key).tolist() for key in ("samples", "spans", "busy")},
