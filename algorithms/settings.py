@@ -64,7 +64,7 @@ class MemorySettings:
     size: int = setting(64, at_least=1)
     """Units of the recurrent layer. More: remembers more, slower. Usual: 32 to 256."""
     sequence_length: int = setting(32, at_least=2)
-    """Steps that are learned from together: how far back an update can tell what should have been remembered."""
+    """Steps that are learned from together: how far back an update can see what should have been remembered."""
     burn_in: int = setting(8, at_least=0)
     """Steps before a sequence that SAC and cloning only pass through, to bring an old recurrent state up to date."""
 

@@ -55,7 +55,7 @@ class ReplayBatch(NamedTuple):
     bootstrap_discount: Array
     """(B, T) float32: discount ** steps of that return, or 0 if the episode terminated with it."""
     end_discount: Array
-    """(B, T) float32: discount ** steps of it if terminated, else 0: weight of what the absorbing state is worth."""
+    """(B, T) float32: discount ** steps of it if terminated, else 0: weight of the value of the absorbing state."""
     memory: Array
     """(B, R) float32: what the actor remembered before the sequences' first steps; R is 0 without memory."""
 
@@ -152,11 +152,11 @@ class Replay:
         discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
         # Where the return that begins at each step ends: n steps on, or where the sequence does.
         if learning == 1:
-            ends, worth, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
+            ends, weight, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
         else:
             begins = np.arange(learning)
             ends = np.minimum(begins + steps, np.maximum(taken, begins))
-            worth, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
+            weight, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
         slots = looked_at = self.rows.slots(numbers)
         if learning == 1 and not every_step:
             looked_at, ends = slots[:, ::steps], np.ones((batch, 1), np.int64)  # the first and the last
@@ -179,8 +179,8 @@ class Replay:
             discrete=discrete,
             rewards=rewards,
             bootstrap=ends,
-            bootstrap_discount=worth * ~terminated,
-            end_discount=worth * terminated,
+            bootstrap_discount=weight * ~terminated,
+            end_discount=weight * terminated,
             memory=memory,
         )
 

@@ -93,7 +93,7 @@ def validate_rewards(rewards: RewardSettings, discount: float, prefix: str = "")
     paid = [name for name, settings in rewards.items() if name != EXTRINSIC and settings.pays]
     if paid and discount >= 1:
         raise UserError(
-            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: what comes after an end is worth "
+            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: after an end the value is "
             "reward / (1 - discount), so the discount has to be below 1"
         )
 
