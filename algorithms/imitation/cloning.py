@@ -103,7 +103,7 @@ class Cloning:
         count, generator = -(-self.settings.batch_size // length), self._demonstrations.generator
         chosen = torch.randint(sequences, (count,), generator=generator, device=generator.device)
         steps = self._demonstrations.steps.take(self._places[chosen].flatten())
-        # What an actor would remember is not known where a sequence does not begin its episode: its first steps show it.
+        # What an actor would remember is unknown where a sequence does not begin its episode: its first steps show it.
         memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
         distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
         loss_mask = None if length == 1 else self._counted[chosen].flatten()
