@@ -15,16 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.imitation.cloning import make_cloning
-from algorithms.metrics import (
-    Averages,
-    below,
-    load_numpy_state,
-    load_torch_state,
-    numpy_state,
-    seeded,
-    words_of,
-)
+from algorithms.imitation.cloning import Cloning
+from algorithms.metrics import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded, words_of
 from algorithms.networks.normalizer import Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
@@ -78,9 +70,11 @@ class Algorithm(ABC):
         self._place(networks)
         self.normalizer = Normalizer(self.policy.normalized_size)
         self.rewards = make_rewards(default_rewards() if rewards is None else rewards, self.policy, demos, seed)
-        self.cloning = make_cloning(settings.cloning, self.policy, demos, seed)
-        if self.cloning is not None and self.policy.normalized_size:
-            self.normalize(self.cloning.normalized_rows)
+        self.cloning: Cloning | None = None
+        if (path := settings.cloning.demos) is not None:
+            self.cloning = Cloning(settings.cloning, demos[path], self.policy, seed)
+            if self.policy.normalized_size:
+                self.normalize(self.cloning.normalized_rows)
         self.demos = demos
         self._averages: dict[tuple[str, ...], Averages] = {}
         self.set_progress(0)
@@ -243,8 +237,7 @@ def make_algorithm(
 ) -> Algorithm:
     """Returns the algorithm that is set, to learn from `rows`; `demos` holds, by path, what the settings name.
 
-    Raises:
-        UserError: a user's own cannot be made, or would wait for what the buffer cannot hold.
+    Raises UserError if a user's own cannot be made, or would wait for what the buffer cannot hold.
     """
     about = f"algorithm.path: {settings.algorithm}"
     kind: type[Algorithm] = algorithm_class(settings, "algorithm.path")

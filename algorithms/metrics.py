@@ -49,7 +49,7 @@ class Averages:
 
 NOT_FINITE = "not_finite/"
 SKIPPED = "skipped_non_finite"
-"""Last word of the names under which optimisers tell how many steps they have left out."""
+"""Last word of the names under which optimisers report how many steps they have left out."""
 
 
 def mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -214,23 +213,13 @@ LEAST_ACTION = np.array(-1, np.float32)
 FORBIDDEN_LOGIT = np.array(FORBIDDEN, np.float32)
 
 
-class _Part(NamedTuple):
-    """An observation's place in the network's input."""
-
-    observation: int
-    start: int
-    end: int
-    scale: np.float32 | None
-    """None where it is normalised."""
-
-
-def _parts(policy: Policy) -> list[_Part]:
-    """The order of `Policy.prepare`: what is normalised comes first."""
+def _parts(policy: Policy) -> list[tuple[int, int, int, np.float32 | None]]:
+    """Returns observations, where in the network's input they begin and end, and their scales, None if normalised."""
     parts, start = [], 0
-    for index in sorted(range(len(policy.normalized)), key=lambda index: not policy.normalized[index]):
+    for index in policy.vector_order:
         observation = policy.spec.observations[index]
         end = start + math.prod(observation.shape)
-        parts.append(_Part(index, start, end, None if policy.normalized[index] else np.float32(observation.scale)))
+        parts.append((index, start, end, None if policy.normalized[index] else np.float32(observation.scale)))
         start = end
     return parts
 

@@ -92,14 +92,12 @@ class Policy(nn.Module):
             settings.normalize and observation.dtype == "float32" and not image
             for observation, image in zip(spec.observations, self.images)
         ]
-        self.normalized_size = sum(
-            math.prod(o.shape) for o, normalized in zip(spec.observations, self.normalized) if normalized
-        )
+        sizes = [math.prod(observation.shape) for observation in spec.observations]
+        self.normalized_size = sum(size for size, normalized in zip(sizes, self.normalized) if normalized)
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
-        self.register_buffer(
-            "noise", torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1), persistent=False
-        )
+        noise = torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1)
+        self.register_buffer("noise", noise, persistent=False)
         self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
@@ -118,6 +116,11 @@ class Policy(nn.Module):
     def parameter_start(self) -> int:
         """Where in `flat` the normaliser's statistics and the noise end and the parameters begin."""
         return 2 * self.normalized_size + self.noise.numel()
+
+    @property
+    def vector_order(self) -> list[int]:
+        """The places of the observations in a network's input: those that are normalised come first."""
+        return sorted(range(len(self.normalized)), key=lambda i: not self.normalized[i])
 
     def move_to(self, vector: Tensor) -> None:
         """Makes everything published a view of `vector` (P,), on its device; values are kept."""

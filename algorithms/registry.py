@@ -34,11 +34,7 @@ def algorithm_settings(name: str, key: str = "algorithm.name") -> type[Algorithm
 
 
 def algorithm_class(settings: AlgorithmSettings, key: str) -> Any:
-    """Returns the class that learns by `settings`; `key` of the configuration names it.
-
-    Raises:
-        UserError: there is none, or it lacks something.
-    """
+    """Returns the class that learns by `settings`; UserError if there is none by `key`, or it lacks something."""
     path = settings.algorithm
     base, make = (imported(f"algorithms.base:{name}", key) for name in ("Algorithm", "make_algorithm"))  # import torch
     found: Any = ALGORITHMS.find(path, key) if path in ALGORITHMS.names() else imported(path, key)
@@ -79,9 +75,8 @@ class CustomSettings(AlgorithmSettings):
 
     def own(self, prefix: str = "algorithm") -> AlgorithmSettings:
         """Returns the settings that the class is made with: those of its own, and the above."""
-        kind = settings_class(
-            imported(self.algorithm, f"{prefix}.path"), AlgorithmSettings, f"{prefix}.path={self.path}"
-        )
+        found = imported(self.algorithm, f"{prefix}.path")
+        kind = settings_class(found, AlgorithmSettings, f"{prefix}.path={self.path}")
         shared = {each.name: getattr(self, each.name) for each in fields(AlgorithmSettings)}
         return typed(kind, shared, self.settings, f"{prefix}.settings")
 

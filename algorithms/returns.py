@@ -5,19 +5,8 @@ Shapes: N rows, agent by agent, each agent's rows in the order of time.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-
-
-class Returns(NamedTuple):
-    """What a rollout is learned from."""
-
-    advantages: Tensor
-    """(N,) for the policy."""
-    targets: Tensor
-    """(N,) for the value."""
 
 
 def estimate_returns(
@@ -28,8 +17,10 @@ def estimate_returns(
     weights: Tensor,
     discount: float,
     gae_lambda: float,
-) -> Returns:
-    """V-trace targets (arXiv 1802.01561) with lambda; with weights of 1 exactly GAE's (arXiv 1506.02438).
+) -> tuple[Tensor, Tensor]:
+    """Returns advantages (N,) for the policy and targets (N,) for the value.
+
+    They are V-trace's (arXiv 1802.01561) with lambda; with weights of 1 exactly GAE's (arXiv 1506.02438).
 
     Args:
         rewards: (N,) what each row's action earned.
@@ -37,15 +28,14 @@ def estimate_returns(
         next_values: (N,) of what followed each row, 0 where the episode terminated.
         linked: (N,) bool, whether row i + 1 follows row i in the same episode; False for the last row.
         weights: (N,) truncated importance weights of the policy learned over the policy that acted.
-        discount: Weight of a reward one step later.
-        gae_lambda: Decay of multi-step corrections.
-
+        discount: weight of a reward one step later.
+        gae_lambda: decay of multi-step corrections.
     """
     deltas = rewards + discount * next_values - values
     decay = discount * gae_lambda * linked.to(values.dtype)
     corrections = accumulate_backward(weights * deltas, decay * weights)
     following = torch.cat([corrections[1:], corrections.new_zeros(1)])
-    return Returns(deltas + decay * following, values + corrections)
+    return deltas + decay * following, values + corrections
 
 
 def accumulate_backward(values: Tensor, decay: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class MemorySettings:
     size: int = setting(64, at_least=1)
     """Units of the recurrent layer. More: remembers more, slower. Usual: 32 to 256."""
     sequence_length: int = setting(32, at_least=2)
-    """Steps that are learned from together: how far back an update can tell what should have been remembered."""
+    """Steps that are learned from together: how far back an update can see what should have been remembered."""
     burn_in: int = setting(8, at_least=0)
     """Steps before a sequence that SAC and cloning only pass through, to bring an old recurrent state up to date."""
 
@@ -165,8 +165,7 @@ class AlgorithmSettings:
     def validate(self, prefix: str = "algorithm") -> None:
         """Checks ranges and what has to go together; `prefix` is where the settings stand in the configuration.
 
-        Raises:
-            UserError: something is wrong; the message names its key.
+        Raises UserError if something is wrong; the message names its key.
         """
         check_ranges(self, prefix)
         self.network.validate(f"{prefix}.network")
@@ -285,8 +284,7 @@ S = TypeVar("S")
 def settings_class(found: Any, base: type[S], about: str) -> type[S]:
     """Returns the settings class that a registry or an import path leads to: `found` itself, or its `Settings`.
 
-    Raises:
-        UserError: that is no dataclass derived from `base`; `about` says what it is.
+    Raises UserError if that is no dataclass derived from `base`; `about` says what it is.
     """
     kind = found if isinstance(found, type) and issubclass(found, base) else getattr(found, "Settings", base)
     if not (isinstance(kind, type) and issubclass(kind, base) and "__dataclass_fields__" in vars(kind)):
@@ -299,8 +297,7 @@ def settings_class(found: Any, base: type[S], about: str) -> type[S]:
 def typed(kind: type[S], values: Mapping[str, Any], given: Mapping[str, Any], key: str) -> S:
     """Returns settings of a class from `values`, and from what was `given` below `key` of the configuration.
 
-    Raises:
-        UserError: an unknown key or a value of the wrong type is among those given.
+    Raises UserError if an unknown key or a value of the wrong type is among those given.
     """
     known = [each.name for each in fields(cast(Any, kind)) if each.name not in values]
     for name in given:

@@ -1,4 +1,4 @@
-"""Demonstrations as rows: drawn, walked and scored like those of any agent."""
+"""Demonstrations as rows: drawn, followed and scored like those of any agent."""
 
 from __future__ import annotations
 
@@ -25,22 +25,11 @@ def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstratio
         last = len(each.rewards) - 1
         for step in range(last + 1):
             ended = np.array([step == last])
-            kept = slice(None) if step == last else slice(0, 0)
-            writer.append(
-                agent,
-                tuple(observation[step : step + 1] for observation in each.observations),
-                each.mask[step : step + 1],
-                each.continuous[step : step + 1],
-                each.discrete[step : step + 1],
-                np.zeros(1, np.float32),
-                0,
-                each.rewards[step : step + 1],
-                ended & each.terminated,
-                ended & (not each.terminated),
-                tuple(final[kept] for final in each.final_observations),
-                each.final_mask[kept],
-                unknown,
-                np.array([step]),
-                unknown[kept],
-            )
+            part, kept = slice(step, step + 1), slice(None) if step == last else slice(0, 0)
+            seen = tuple(observation[part] for observation in each.observations)
+            acted = each.continuous[part], each.discrete[part], np.zeros(1, np.float32), 0
+            result = each.rewards[part], ended & each.terminated, ended & (not each.terminated)
+            final = tuple(observation[kept] for observation in each.final_observations), each.final_mask[kept]
+            remembered = unknown, np.array([step]), unknown[kept]
+            writer.append(agent, seen, each.mask[part], *acted, *result, *final, *remembered)
     return rows

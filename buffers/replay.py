@@ -6,7 +6,6 @@ steps of a sequence, P places looked at, A mask entries, C continuous actions, D
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +27,7 @@ class RowSequences(NamedTuple):
     """(B, S) bool: which of them were steps. The first always is."""
 
 
-@dataclass
-class ReplayBatch:
+class ReplayBatch(NamedTuple):
     """What an off-policy update needs of B sequences. The arrays belong to the receiver.
 
     Places are those of a sequence's rows that are looked at: all S + 1 where `every_step` or T > 1, else the first and
@@ -57,7 +55,7 @@ class ReplayBatch:
     bootstrap_discount: Array
     """(B, T) float32: discount ** steps of that return, or 0 if the episode terminated with it."""
     end_discount: Array
-    """(B, T) float32: discount ** steps of it if terminated, else 0: weight of what the absorbing state is worth."""
+    """(B, T) float32: discount ** steps of it if terminated, else 0: weight of the value of the absorbing state."""
     memory: Array
     """(B, R) float32: what the actor remembered before the sequences' first steps; R is 0 without memory."""
 
@@ -69,7 +67,7 @@ class ReplayBatch:
 
     def followed_by(self, other: ReplayBatch) -> ReplayBatch:
         """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
-        return ReplayBatch(*(_concatenated(getattr(self, f.name), getattr(other, f.name)) for f in fields(ReplayBatch)))
+        return ReplayBatch(*map(_concatenated, self, other))
 
 
 class Replay:
@@ -92,10 +90,7 @@ class Replay:
         """Follows the links of `batch` sampleable rows, drawn uniformly with replacement, for `steps`.
 
         Where a sequence's first number is beyond `rows.overwritten` after a gather, it and the gathered rows are whole.
-
-        Raises:
-            ValueError: no row is sampleable; look at `rows.drawable_now` first.
-
+        Raises ValueError if no row is sampleable; look at `rows.sampleable_now` first.
         """
         links = self.rows.fields["next"]
         current = self._starts(rng, batch)
@@ -113,15 +108,10 @@ class Replay:
         # The absorbing row links to itself, so sequences into it run on; its rows are no steps.
         return RowSequences(numbers, alive & (numbers[:, :steps] > 0))
 
-    def gather(self, numbers: Array, names: tuple[str, ...] | None = None) -> dict[str, Array]:
-        """Copies of the named fields (all if None) at `numbers` (...), each (..., *shape)."""
-        names = tuple(self.rows.fields) if names is None else names
-        return dict(zip(names, self.rows.gather(numbers, names)))
-
     def sample(
         self, rng: np.random.Generator, batch: int, steps: int, discount: float, every_step: bool = False
     ) -> ReplayBatch:
-        """Draw `batch` sequences with their n-step returns.
+        """Returns `batch` sequences with their n-step returns.
 
         Those whose rows were overwritten meanwhile are drawn again; so are, a few times, those that nothing is learned
         from, as the sequence before it took all that was left of its episode.
@@ -134,16 +124,15 @@ class Replay:
             every_step: whether every place is looked at.
 
         Raises:
-            ValueError: no row is sampleable; look at `rows.drawable_now` first.
-
+            ValueError: no row is sampleable; look at `rows.sampleable_now` first.
         """
         result = self._attempt(rng, batch, steps, discount, every_step)
         attempts, unfit = 1, self._unfit(result, True)
         while unfit.size:
             again = self._attempt(rng, unfit.size, steps, discount, every_step)
             attempts += 1
-            for field in fields(ReplayBatch):
-                _overwrite(getattr(result, field.name), unfit, getattr(again, field.name))
+            for mine, theirs in zip(result, again):
+                _overwrite(mine, unfit, theirs)
             unfit = unfit[self._unfit(again, attempts < _REJECTIONS)]
         return result
 
@@ -163,11 +152,11 @@ class Replay:
         discounts = np.power(discount, np.arange(steps + 1), dtype=np.float32)
         # Where the return that begins at each step ends: n steps on, or where the sequence does.
         if learning == 1:
-            ends, worth, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
+            ends, weight, terminated = taken, discounts.take(taken), numbers[:, -1:] == 0
         else:
             begins = np.arange(learning)
             ends = np.minimum(begins + steps, np.maximum(taken, begins))
-            worth, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
+            weight, terminated = discounts[ends - begins], np.take_along_axis(numbers, ends, axis=1) == 0
         slots = looked_at = self.rows.slots(numbers)
         if learning == 1 and not every_step:
             looked_at, ends = slots[:, ::steps], np.ones((batch, 1), np.int64)  # the first and the last
@@ -190,8 +179,8 @@ class Replay:
             discrete=discrete,
             rewards=rewards,
             bootstrap=ends,
-            bootstrap_discount=worth * ~terminated,
-            end_discount=worth * terminated,
+            bootstrap_discount=weight * ~terminated,
+            end_discount=weight * terminated,
             memory=memory,
         )
 

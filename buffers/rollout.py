@@ -47,8 +47,6 @@ class Rollout:
 
     numbers: Array
     """(N,) int64."""
-    agent: Array
-    """(N,) int64."""
     observations: tuple[Array, ...]
     """For each observation (N, *shape)."""
     mask: Array
@@ -65,8 +63,6 @@ class Rollout:
     """(N,) float32."""
     terminated: Array
     """(N,) bool."""
-    truncated: Array
-    """(N,) bool."""
     memory: Array
     """(N, R) float32: what the actor remembered before each step; R is 0 without memory."""
     ends: Array
@@ -75,8 +71,6 @@ class Rollout:
     """(S,) bool: False where a segment ends with its episode terminated."""
     bootstrap_observations: tuple[Array, ...]
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
-    bootstrap_mask: Array
-    """(S, A) bool; nothing allowed if terminated."""
     bootstrap_memory: Array
     """(S, R) float32: before the step that followed the segment; zeros if terminated."""
 
@@ -96,11 +90,9 @@ class RolloutReader:
         self._pending = np.zeros(0, np.int64)  # numbers up to the cursor that are open, or left over
         self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was taken
         self._settled = 0  # sampleable rows delivered or dropped
-        observations = observation_names(rows.layout.spec)
-        self._seen = (*observations, "mask")
-        memory = ("memory",) if rows.layout.memory else ()
-        usual = ("agent", "version", "log_prob", "reward", "terminated", "truncated", "continuous", "discrete")
-        self._bootstrap = (*self._seen, *memory)
+        self._seen = observation_names(rows.layout.spec)
+        self._bootstrap = (*self._seen, "memory") if rows.layout.memory else self._seen
+        usual = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
         self._names = (*usual, *self._bootstrap)
 
     @property
@@ -162,9 +154,8 @@ class RolloutReader:
         links, final, version = rows.gather(numbers, ("next", "final", "version"))
         held = numbers > rows.overwritten
         if not held.all():
-            numbers, carried, links, final, version = (
-                array[held] for array in (numbers, carried, links, final, version)
-            )
+            arrays = numbers, carried, links, final, version
+            numbers, carried, links, final, version = (array[held] for array in arrays)
         found = links >= 0
         lost = max(0, sampleable - self._settled - int(np.count_nonzero(found)))
         return _Survey(head, numbers, links, version, found, ~(found | final), carried, lost)
@@ -187,8 +178,7 @@ class RolloutReader:
         following = dict(zip(self._bootstrap, rows.gather(bootstrap, self._bootstrap)))
         return Rollout(
             numbers=numbers,
-            agent=gathered["agent"],
-            observations=tuple(gathered[name] for name in self._seen[:-1]),
+            observations=tuple(gathered[name] for name in self._seen),
             mask=gathered["mask"],
             continuous=gathered["continuous"],
             discrete=gathered["discrete"],
@@ -196,12 +186,10 @@ class RolloutReader:
             versions=gathered["version"],
             rewards=gathered["reward"],
             terminated=gathered["terminated"],
-            truncated=gathered["truncated"],
             memory=gathered.get("memory", np.zeros((len(numbers), 0), np.float32)),
             ends=ends,
             bootstrapped=bootstrap > 0,
-            bootstrap_observations=tuple(following[name] for name in self._seen[:-1]),
-            bootstrap_mask=following["mask"],
+            bootstrap_observations=tuple(following[name] for name in self._seen),
             bootstrap_memory=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
         )
 

@@ -52,9 +52,8 @@ class Layout:
     def fields(self) -> tuple[Field, ...]:
         """All fields."""
         spec = self.spec
-        observations = (Field(f"observation_{i}", o.shape, o.dtype) for i, o in enumerate(spec.observations))
         return (
-            *observations,
+            *(Field(f"observation_{i}", o.shape, o.dtype) for i, o in enumerate(spec.observations)),
             Field("mask", (spec.mask_size,), "bool"),
             Field("continuous", (spec.continuous_size,), "float32"),
             Field("discrete", (len(spec.branches),), "int32"),
@@ -80,12 +79,7 @@ class Layout:
         return _HEADER_BYTES + sum(_aligned((capacity + 1) * field.row_bytes) for field in self.fields)
 
     def capacity(self, memory_bytes: int) -> int:
-        """Rows that a block of `memory_bytes` holds.
-
-        Raises:
-            UserError: the block is too small for any.
-
-        """
+        """Returns the rows that a block of `memory_bytes` holds; UserError if it is too small for any."""
         rows = (memory_bytes - _HEADER_BYTES - _ALIGNMENT * len(self.fields)) // self.row_bytes - 1
         if rows < _LEAST_CAPACITY:
             least = (self.memory_bytes(_LEAST_CAPACITY) + _ALIGNMENT * len(self.fields)) / 2**20
@@ -135,7 +129,7 @@ class Rows:
     @property
     def sampleable(self) -> int:
         """How many rows ever became sampleable: terminated, truncated, or linked to the agent's next row."""
-        return int(self.header.item(_DRAWABLE))
+        return int(self.header.item(_SAMPLEABLE))
 
     @property
     def samples(self) -> int:
@@ -143,7 +137,7 @@ class Rows:
         return int(self.header.item(_SAMPLES))
 
     @property
-    def drawable_now(self) -> int:
+    def sampleable_now(self) -> int:
         """How many rows are sampleable and not overwritten."""
         return max(0, self.sampleable - int(self.header.item(_EVICTED)))
 
@@ -166,9 +160,9 @@ class Rows:
         """The same of `slots` (...)."""
         return [self.fields[name].take(slots, axis=0, mode="clip") for name in names]
 
-    def restore_counters(self, head: int, sampleable: int, drawable_now: int, samples: int) -> None:
+    def restore_counters(self, head: int, sampleable: int, sampleable_now: int, samples: int) -> None:
         """Set the counters of rows whose fields have been restored."""
-        self.header[:] = (head, head, sampleable, sampleable - drawable_now, samples, sampleable, samples)
+        self.header[:] = (head, head, sampleable, sampleable - sampleable_now, samples, sampleable, samples)
 
 
 class Writer:
@@ -224,7 +218,6 @@ class Writer:
             memory: (M, R) float32, before the step, if the layout has memory; else it and the next two are left out.
             position: (M,) steps of its episode that came before.
             final_memory: (K, R) float32, of the truncated after their last step.
-
         """
         rows, count, head = self.rows, len(agent), self.rows.head
         if not count:
@@ -260,11 +253,11 @@ class Writer:
             self._last[agent[terminated | truncated]] = 0
 
         header = rows.header
-        samples, sampleable = header[_SAMPLES] + count, header[_DRAWABLE] + linked + ending + cut
-        header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE] = samples, sampleable
+        samples, sampleable = header[_SAMPLES] + count, header[_SAMPLEABLE] + linked + ending + cut
+        header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE] = samples, sampleable
         header[_HEAD] = newest  # from here on the append counts, even if the writer dies
         header[_SAMPLES] = samples
-        header[_DRAWABLE] = sampleable  # after `head`: a row that is counted can be found
+        header[_SAMPLEABLE] = sampleable  # after `head`: a row that is counted can be found
 
     def forget(self, agents: Array) -> None:
         """Leave the last rows of `agents` unlinked for ever, because their instance failed."""
@@ -287,12 +280,12 @@ class Writer:
             links[unfinished] = -1
             rows.fields["final"][unfinished] = True  # neither drawn nor waited for
             # Links to them were set last, so what these lead to is whole: sequences end there as at a last observation.
-            header[_NEXT_DRAWABLE] = header[_DRAWABLE] + np.count_nonzero(links > head)
+            header[_NEXT_SAMPLEABLE] = header[_SAMPLEABLE] + np.count_nonzero(links > head)
             header[_NEXT_SAMPLES] = header[_SAMPLES]
             header[_HEAD] = reserved
-        header[_SAMPLES], header[_DRAWABLE] = header[_NEXT_SAMPLES], header[_NEXT_DRAWABLE]
+        header[_SAMPLES], header[_SAMPLEABLE] = header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE]
         held = rows.slots(np.arange(max(0, rows.overwritten) + 1, reserved + 1, dtype=np.int64))
-        header[_EVICTED] = header[_DRAWABLE] - np.count_nonzero(links[held] >= 0)
+        header[_EVICTED] = header[_SAMPLEABLE] - np.count_nonzero(links[held] >= 0)
 
     def _reserve(self, head: int, newest: int) -> None:
         """Announce that slots up to that of `newest` are overwritten, and count the sampleable rows lost thereby."""
@@ -355,7 +348,7 @@ _ALIGNMENT = 64
 _HEADER_BYTES = 64
 _LEAST_CAPACITY = 16
 _COUNTERS = 7
-_HEAD, _RESERVED, _DRAWABLE, _EVICTED, _SAMPLES, _NEXT_DRAWABLE, _NEXT_SAMPLES = range(_COUNTERS)
+_HEAD, _RESERVED, _SAMPLEABLE, _EVICTED, _SAMPLES, _NEXT_SAMPLEABLE, _NEXT_SAMPLES = range(_COUNTERS)
 """The last two: what `sampleable` and `samples` are once `head` is that of the append under way."""
 
 

@@ -46,23 +46,15 @@ class Snapshot:
         oldest = min(max(0, self.rows.overwritten), self.head) + 1  # all may be overwritten meanwhile
         links = links[oldest - first :]
         links[links > self.head] = -1
-        counters = {
-            "head": self.head,
-            "oldest": oldest,
-            "drawable": self.sampleable,
-            "samples": self.samples,
-            "chunk_rows": self.chunk_rows,
-        }
-        return {"next": links, **{name: np.array(value, np.int64) for name, value in counters.items()}}
+        values = (self.head, oldest, self.sampleable, self.samples, self.chunk_rows)
+        return {"next": links, **{name: np.array(value, np.int64) for name, value in zip(_COUNTERS, values)}}
 
 
 def restore(rows: Rows, index: Mapping[str, Array], chunks: Iterable[tuple[int, Mapping[str, Array]]]) -> None:
     """Fill empty `rows` with a snapshot. They may hold fewer than it has, which keeps the newest, or more.
 
     A row that linked beyond the snapshot is not linked; after `Writer.load_state` of that moment, its agent links it.
-
-    Raises:
-        UserError: it is no snapshot of such rows.
+    Raises UserError if it is no snapshot of such rows.
     """
     head, oldest = _check_index(index)
     first, held = max(oldest, head - rows.capacity + 1), 0
@@ -80,8 +72,8 @@ def restore(rows: Rows, index: Mapping[str, Array], chunks: Iterable[tuple[int, 
     missing = rows.slots(np.arange(max(1, head - rows.capacity + 1), first, dtype=np.int64))
     rows.fields["next"][missing] = -1
     rows.fields["final"][missing] = True
-    drawable_now = int(np.count_nonzero(links >= 0))
-    rows.restore_counters(head, int(index["drawable"]), drawable_now, int(index["samples"]))
+    sampleable_now = int(np.count_nonzero(links >= 0))
+    rows.restore_counters(head, int(index["drawable"]), sampleable_now, int(index["samples"]))
 
 
 def _check_index(index: Mapping[str, Array]) -> tuple[int, int]:

@@ -60,7 +60,8 @@ class Cloning:
 
     def update(self) -> None:
         """One gradient step of the policy on demonstrations alone."""
-        self._optimizer.step(self._gradients(self._unweighted()))
+        gradients = torch.autograd.grad(self._unweighted(), self._parameters, allow_unused=True)
+        self._optimizer.step([torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)])
         self.updates_left -= 1
 
     def loss(self) -> Tensor:
@@ -70,8 +71,7 @@ class Cloning:
     def set_progress(self, samples: int) -> None:
         """Moves the weight to what it is after `samples` samples."""
         horizon = self.settings.anneal_samples
-        weight = self.settings.strength * max(0.0, 1 - samples / horizon) if horizon else 0.0
-        self._set_weight(weight)
+        self._set_weight(self.settings.strength * max(0.0, 1 - samples / horizon) if horizon else 0.0)
 
     def metrics(self) -> dict[str, float]:
         """The latest loss, unweighted, and its weight. Waits for the device."""
@@ -98,31 +98,18 @@ class Cloning:
         self.active = weight > 0
         self._weight.fill_(weight)
 
-    def _gradients(self, loss: Tensor) -> list[Tensor]:
-        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)]
-
     def _unweighted(self) -> Tensor:
         sequences, length = self._places.shape
-        chosen = torch.randint(
-            sequences,
-            (-(-self.settings.batch_size // length),),
-            generator=self._demonstrations.generator,
-            device=self._places.device,
-        )
+        count, generator = -(-self.settings.batch_size // length), self._demonstrations.generator
+        chosen = torch.randint(sequences, (count,), generator=generator, device=generator.device)
         steps = self._demonstrations.steps.take(self._places[chosen].flatten())
-        # What an actor would remember is not known where a sequence does not begin its episode: its first steps tell.
+        # What an actor would remember is unknown where a sequence does not begin its episode: its first steps show it.
         memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
         distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
         loss_mask = None if length == 1 else self._counted[chosen].flatten()
         loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), loss_mask)
         self._loss = loss.detach()
         return loss
-
-
-def make_cloning(settings: CloningSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> Cloning | None:
-    """Returns the cloning that is set, if it is; `demos` holds its demonstrations by path."""
-    return None if settings.demos is None else Cloning(settings, demos[settings.demos], policy, seed)
 
 
 IMPOSSIBLE = -1e8

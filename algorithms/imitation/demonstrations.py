@@ -5,6 +5,7 @@ Shapes: N steps drawn, Q sequences of L steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -32,23 +33,17 @@ class Steps(NamedTuple):
     """For each observation (N, *shape): what was seen next, zeros if terminated. None of demonstrated steps."""
 
     def part(self, first: int, end: int) -> Steps:
-        """The steps from `first` on, before `end`."""
-        part = slice(first, end)
-        observations, following = (tuple(x[part] for x in seen) for seen in (self.observations, self.following))
-        return Steps(
-            observations, self.mask[part], self.continuous[part], self.discrete[part], self.terminated[part], following
-        )
+        """Returns the steps from `first` on, before `end`."""
+        return self._each(lambda x: x[first:end])
 
     def take(self, places: Tensor) -> Steps:
-        """The steps at (M,) places."""
-        return Steps(
-            tuple(x.index_select(0, places) for x in self.observations),
-            self.mask.index_select(0, places),
-            self.continuous.index_select(0, places),
-            self.discrete.index_select(0, places),
-            self.terminated.index_select(0, places),
-            tuple(x.index_select(0, places) for x in self.following),
-        )
+        """Returns the steps at (M,) places."""
+        return self._each(lambda x: x.index_select(0, places))
+
+    def _each(self, chosen: Callable[[Tensor], Tensor]) -> Steps:
+        observations, following = (tuple(map(chosen, x)) for x in (self.observations, self.following))
+        mask, continuous, discrete, terminated = map(chosen, self[1:5])
+        return Steps(observations, mask, continuous, discrete, terminated, following)
 
 
 class Demonstrations:

@@ -32,11 +32,7 @@ def make_encoder(spec: BehaviorSpec, settings: NetworkSettings) -> Encoder | Cus
 
 
 def network_class(path: str, key: str) -> type[nn.Module]:
-    """The class at an import path, which `key` of the configuration names.
-
-    Raises:
-        UserError: the path does not resolve, or what it names is no network that can be made of (spec, settings).
-    """
+    """Returns the network's class at the path that `key` gives; UserError unless it is made of (spec, settings)."""
     found = imported(path, key)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"{key}: {path} must be a subclass of torch.nn.Module")

@@ -47,7 +47,12 @@ class ImageEncoder(nn.Module):
         channels, height, width = _channels_first(observation.shape)
         kind, side = encoder_class(encoder), min(height, width)
         if side < _min_side(kind):
-            raise UserError(_too_small(observation, encoder, side))
+            others = "impala or simple, which fit" if side >= ImpalaResNet.min_side else "simple, which fits"
+            raise UserError(
+                f"network.encoder={encoder} does not fit observation {observation.name!r} of shape "
+                f"{observation.shape}: it needs {_min_side(kind)} pixels a side, the smaller side has {side}; "
+                f"choose network.encoder={others}"
+            )
         self.permutes = (channels, height, width) != observation.shape
         """Whether images come as (H, W, C)."""
         self.shape = (channels, height, width)
@@ -56,9 +61,7 @@ class ImageEncoder(nn.Module):
         try:
             self.network = kind(channels, height, width)
         except Exception as error:
-            raise UserError(
-                f"{about} cannot be made for images of {channels, height, width} ({words_of(error)})"
-            ) from error
+            raise UserError(f"{about} cannot be made for images of {self.shape} ({words_of(error)})") from error
         if encoder not in ENCODERS.built_in():
             check_module(self.network, lambda rows: torch.zeros(rows, channels, height, width), about)
         self.features: int = self.network.features
@@ -78,7 +81,8 @@ class SimpleCNN(nn.Sequential):
     flattens_small = True
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        super().__init__(*_convolution(channels, 16, 8, 4), *_convolution(16, 32, 4, 2), nn.Flatten())
+        layers = (*_with_relu(nn.Conv2d(channels, 16, 8, 4)), *_with_relu(nn.Conv2d(16, 32, 4, 2)))
+        super().__init__(*layers, nn.Flatten())
         self.features = 32 * math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 for side in (height, width))
 
 
@@ -89,13 +93,9 @@ class NatureCNN(nn.Sequential):
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         pixels = math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 - 2 for side in (height, width))
-        super().__init__(
-            *_convolution(channels, 32, 8, 4),
-            *_convolution(32, 64, 4, 2),
-            *_convolution(64, 64, 3, 1),
-            nn.Flatten(),
-            *_linear(64 * pixels, 512),
-        )
+        sizes = ((channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1))
+        layers = [layer for each in sizes for layer in _with_relu(nn.Conv2d(*each))]
+        super().__init__(*layers, nn.Flatten(), *_with_relu(nn.Linear(64 * pixels, 512)))
         self.features = 512
 
 
@@ -113,7 +113,7 @@ class ImpalaResNet(nn.Sequential):
             pooling = nn.MaxPool2d(3, stride=2, padding=1)
             layers += [convolution, pooling, ResidualBlock(outputs), ResidualBlock(outputs)]
             channels, height, width = outputs, (height + 1) // 2, (width + 1) // 2
-        super().__init__(*layers, nn.ReLU(), nn.Flatten(), *_linear(channels * height * width, 256))
+        super().__init__(*layers, nn.ReLU(), nn.Flatten(), *_with_relu(nn.Linear(channels * height * width, 256)))
         self.features = 256
 
 
@@ -143,32 +143,13 @@ def initialize(layer: nn.Module, gain: float) -> None:
             nn.init.zeros_(parameter)
 
 
-def _convolution(channels: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    layer = nn.Conv2d(channels, outputs, kernel, stride)
-    initialize(layer, math.sqrt(2))
-    return layer, nn.ReLU()
-
-
-def _linear(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
-    layer = nn.Linear(inputs, outputs)
+def _with_relu(layer: nn.Module) -> tuple[nn.Module, nn.Module]:
     initialize(layer, math.sqrt(2))
     return layer, nn.ReLU()
 
 
 def _min_side(kind: Any) -> int:
     return getattr(kind, "min_side", 1)
-
-
-def _too_small(observation: ObservationSpec, encoder: str, side: int) -> str:
-    others = (
-        "network.encoder=impala or simple, which fit"
-        if side >= ImpalaResNet.min_side
-        else "network.encoder=simple, which fits"
-    )
-    return (
-        f"network.encoder={encoder} does not fit observation {observation.name!r} of shape {observation.shape}: "
-        f"it needs {_min_side(encoder_class(encoder))} pixels a side, the smaller side has {side}; choose {others}"
-    )
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:

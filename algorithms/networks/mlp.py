@@ -65,9 +65,8 @@ class StackedMLP(nn.Module):
         self.weights = nn.ParameterList(
             torch.empty(copies, *shape).uniform_(-1, 1) / math.sqrt(ahead) for shape, ahead in zip(shapes, sizes)
         )
-        self.biases = nn.ParameterList(
-            torch.zeros(copies, *shape) for shape in [(1, n) for n in hidden] + [(outputs, 1)]
-        )
+        shapes = [*((1, units) for units in hidden), (outputs, 1)]
+        self.biases = nn.ParameterList(torch.zeros(copies, *shape) for shape in shapes)
         self.layers = list(zip(self.weights, self.biases))
         """The same layer by layer: going through the lists above takes a quarter of a pass at 2 x 64."""
         # Scale and shift of layer norms: learned by nobody, but torch's kernel takes half the time if they are there.

@@ -49,11 +49,8 @@ class Normalizer:
 
     def load_state(self, state: Tensor) -> None:
         """Takes over what `state` gave."""
-        numbers = state.numpy().astype(np.float64)
-        size = len(self.mean)
-        self.count = float(numbers[0])
-        self.mean = numbers[1 : 1 + size].copy()
-        self.squares = numbers[1 + size :].copy()
+        self.count = float(state[0])
+        self.mean, self.squares = np.split(state[1:].numpy().astype(np.float64), 2)
 
 
 EPSILON = 1e-6

@@ -38,11 +38,7 @@ OPSET = 9
 
 
 def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
-    """The model of a policy, checked against ONNX and the contract; `channels_last` as in `Exported`.
-
-    Raises:
-        UserError: it has a network of the user's own that torch cannot export.
-    """
+    """Returns the model of a policy, checked by ONNX; UserError if torch cannot export a network of the user's own."""
     exported = Exported(policy.spec, policy.memory_size, channels_last)
     graph = _Graph()
     for name, values in exported.constants.items():
@@ -59,8 +55,6 @@ def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
         _discrete(graph, policy, features, weight[start:], bias[start:])
     model = graph.model(exported)
     onnx.checker.check_model(model, full_check=True)
-    if difference := exported.difference(_ports(model.graph.input), _ports(model.graph.output)):
-        raise AssertionError(f"the model has {difference}")
     return model
 
 
@@ -103,9 +97,8 @@ class _Graph:
 
     def model(self, exported: Exported) -> onnx.ModelProto:
         """All of it as a model."""
-        graph = helper.make_graph(
-            self.nodes, "policy", _infos(exported.inputs), _infos(exported.outputs), self.constants
-        )
+        inputs, outputs = _infos(exported.inputs), _infos(exported.outputs)
+        graph = helper.make_graph(self.nodes, "policy", inputs, outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="outstep")
         model.ir_version = 4  # that of opset 9, which Unity's importers are used to
         helper.set_model_props(model, {METADATA: exported.to_metadata()})
@@ -116,7 +109,7 @@ def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
     """(N, F) of the observations: what `prepare`, encoder and trunk make of them."""
     observations = policy.spec.observations
     vectors, images, start = [], [], 0
-    for i in sorted(range(len(observations)), key=lambda i: not policy.normalized[i]):
+    for i in policy.vector_order:
         observation, x = observations[i], f"obs_{i}"
         if policy.images[i]:
             images.append((x, observation))
@@ -378,15 +371,3 @@ def _numpy(values: Tensor | Array) -> Array:
 def _infos(ports: Sequence[Port]) -> list[onnx.ValueInfoProto]:
     kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
     return [helper.make_tensor_value_info(port.name, kinds[port.dtype], port.shape) for port in ports]
-
-
-def _ports(infos: Any) -> list[Port]:
-    kinds = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
-    return [
-        Port(
-            info.name,
-            tuple(axis.dim_param or axis.dim_value for axis in info.type.tensor_type.shape.dim),
-            kinds.get(info.type.tensor_type.elem_type, "another type"),
-        )
-        for info in infos
-    ]

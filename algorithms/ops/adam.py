@@ -29,7 +29,7 @@ class FlatAdam:
     """Adam (arXiv 1412.6980) over one flat vector, with gradient clipping by global norm.
 
     A step whose gradient is not finite leaves parameters and moments as they were. That is decided on the device, so
-    nothing waits for the answer; `skipped` tells the count.
+    nothing waits for the answer; `skipped` returns the count.
     """
 
     def __init__(self, vector: Tensor, learning_rate: float, max_gradient_norm: float | None) -> None:
@@ -38,6 +38,7 @@ class FlatAdam:
         self.mean = torch.zeros_like(vector)
         self.square = torch.zeros_like(vector)
         self.steps, self.skips = torch.zeros((), device=device), torch.zeros((), device=device)
+        self._state = {"mean": self.mean, "square": self.square, "steps": self.steps, "skips": self.skips}
         self.learning_rate = torch.tensor(learning_rate, device=device)
         self._max_gradient_norm = max_gradient_norm
         self._apply = _fused_step if _can_fuse(device) else _plain_step
@@ -71,24 +72,20 @@ class FlatAdam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and step counts, read back by `load_state_dict`."""
-        return {
-            "mean": self.mean.cpu().clone(),
-            "square": self.square.cpu().clone(),
-            "steps": self.steps.cpu().clone(),
-            "skips": self.skips.cpu().clone(),
-        }
+        return {name: tensor.cpu().clone() for name, tensor in self._state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
-        self.mean.copy_(state["mean"])
-        self.square.copy_(state["square"])
-        self.steps.copy_(state["steps"])
-        # An earlier version saved the steps tried instead.
-        self.skips.copy_(state["skips"] if "skips" in state else state["attempts"] - state["steps"])
+        if "skips" not in state:  # an earlier version saved the steps tried instead
+            state = {**state, "skips": state["attempts"] - state["steps"]}
+        for name, tensor in self._state.items():
+            tensor.copy_(state[name])
 
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+_CONSTANTS = {"beta1": BETAS[0], "beta2": BETAS[1], "eps": EPSILON, "weight_decay": 0.0, "grad_scale": None}
+_CONSTANTS |= {"amsgrad": False, "maximize": False}
 
 
 def _fused_step(
@@ -96,21 +93,7 @@ def _fused_step(
 ) -> None:
     """One step by torch's own kernel, which reads and writes each number once: a quarter of the plain step's time."""
     torch.ops.aten._fused_adam_.tensor_lr(
-        [vector],
-        [gradient],
-        [mean],
-        [square],
-        [],
-        [steps],
-        lr=learning_rate,
-        beta1=BETAS[0],
-        beta2=BETAS[1],
-        weight_decay=0.0,
-        eps=EPSILON,
-        amsgrad=False,
-        maximize=False,
-        grad_scale=None,
-        found_inf=skip,
+        [vector], [gradient], [mean], [square], [], [steps], lr=learning_rate, found_inf=skip, **_CONSTANTS
     )
 
 

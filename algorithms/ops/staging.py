@@ -63,7 +63,8 @@ class Staging:
         for _ in range(2 if on_gpu else 1):
             memory = torch.empty(size, dtype=torch.uint8, pin_memory=on_gpu)
             views = [memory.numpy()[i : i + f.bytes].view(f.dtype).reshape(f.shape) for i, f in zip(starts, forms)]
-            self._blocks.append((memory, views, _event() if on_gpu else None))
+            read = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
+            self._blocks.append((memory, views, read))
         self._moved = torch.empty(size, dtype=torch.uint8, device=self._device) if on_gpu else memory
         self._tensors = [
             self._moved[start : start + form.bytes].view(torch.from_numpy(view).dtype).view(form.shape)
@@ -84,10 +85,6 @@ def _form(part: Part) -> _Form:
     array, places, dtype = part
     shape = array.shape if places is None else (len(places), *array.shape[1:])
     return _Form(shape, array.dtype if dtype is None else np.dtype(dtype))
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
 
 ALIGNMENT = 64

@@ -29,7 +29,6 @@ from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import Policy
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.returns import estimate_returns
-from algorithms.rewards.base import Scores
 from algorithms.settings import scheduled
 from buffers.rollout import Rollout, RolloutReader, cut
 
@@ -69,14 +68,10 @@ class PPOBatch(NamedTuple):
         length = len(played.mask) // len(played.memory)
         if length > 1:
             rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
-        taken = Transitions(
-            tuple(x.index_select(0, rows) for x in played.inputs),
-            played.mask.index_select(0, rows),
-            played.continuous.index_select(0, rows),
-            played.discrete.index_select(0, rows),
-            played.memory.index_select(0, sequences),
-            None if played.loss_mask is None else played.loss_mask.index_select(0, rows),
-        )
+        mask, continuous, discrete = (x.index_select(0, rows) for x in played[1:4])
+        inputs = tuple(x.index_select(0, rows) for x in played.inputs)
+        loss_mask = None if played.loss_mask is None else played.loss_mask.index_select(0, rows)
+        taken = Transitions(inputs, mask, continuous, discrete, played.memory.index_select(0, sequences), loss_mask)
         return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
 
@@ -196,7 +191,13 @@ class PPO(Algorithm):
         log_prob, values = self._evaluate_sequences(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
-        scores = self._score(rollout, Steps(observations, mask, continuous, discrete.long(), *self._after(rollout)))
+        steps = None
+        if self.rewards.look:
+            terminated, following = self.move(rollout.terminated), self._following(rollout)
+            steps = Steps(observations, mask, continuous, discrete.long(), terminated, following)
+            with torch.enable_grad():
+                self.rewards.learn(steps, settings.rollout_size)
+        scores = self.rewards.score(self.move(rollout.rewards), steps)
         next_value, linked = self._next_values(rollout, value, scores.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         advantages, targets = estimate_returns(
@@ -218,23 +219,14 @@ class PPO(Algorithm):
             values.append(self.value(inputs, features))
         return torch.cat(log_probs), torch.cat(values)
 
-    def _after(self, rollout: Rollout) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(N,) whether each step ended its episode, and what was seen next if any signal looks at it."""
+    def _following(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        """Returns what was seen after each step, (N, *shape) for each observation."""
         following = []
-        if self.rewards.look:
-            for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
-                after = np.roll(seen, -1, axis=0)
-                after[rollout.ends] = at_ends
-                following.append(self.move(after))
-        return self.move(rollout.terminated), tuple(following)
-
-    def _score(self, rollout: Rollout, steps: Steps) -> Scores:
-        """What the rollout's rows earn, once the signals have learned from them."""
-        look = self.rewards.look
-        if look:
-            with torch.enable_grad():
-                self.rewards.learn(steps, self.settings.rollout_size)
-        return self.rewards.score(self.move(rollout.rewards), steps if look else None)
+        for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
+            after = np.roll(seen, -1, axis=0)
+            after[rollout.ends] = at_ends
+            following.append(self.move(after))
+        return tuple(following)
 
     def _next_values(self, rollout: Rollout, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) value of what followed each row, and (N,) whether that is the next row here.

@@ -140,12 +140,9 @@ class Rewards:
         return {**self._averages.read(), **{key: value for metrics in own for key, value in metrics.items()}}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What an exact continuation needs."""
-        return {
-            f"{name}/{key}": value
-            for name, signal in self._signals.items()
-            for key, value in signal.state_dict().items()
-        }
+        """Returns what an exact continuation needs."""
+        states = {name: signal.state_dict() for name, signal in self._signals.items()}
+        return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""

@@ -25,7 +25,7 @@ from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import MLP
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
-from algorithms.rewards.intrinsic import Encoding, Evaluation, Intrinsic, Model
+from algorithms.rewards.intrinsic import Encoding, Intrinsic, Model
 from algorithms.rewards.settings import CuriositySettings
 
 
@@ -71,25 +71,20 @@ class Dynamics(Model):
 
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
         """(N,) forward errors."""
-        before, after = self._encode(policy, steps)
-        return self._forward_error(before, after, steps)
+        return self._encode(policy, steps)[0]
 
-    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
-        """Forward errors, which are also a loss beside the inverse model's."""
-        before, after = self._encode(policy, steps)
-        errors = self._forward_error(before, after, steps)
-        outputs = self.inverse(torch.cat([before, after], dim=-1))
-        return Evaluation(errors, (errors, inverse_loss(outputs, policy.branches, steps)))
+    def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns forward errors, and as losses these and the inverse model's."""
+        errors, encodings = self._encode(policy, steps)
+        return errors, (errors, inverse_loss(self.inverse(encodings), policy.branches, steps))
 
     def _encode(self, policy: Policy, steps: Steps) -> tuple[Tensor, Tensor]:
-        """phi(s) and phi(s'), (N, E) each, in one pass."""
+        """Returns forward errors (N,), and phi(s) beside phi(s') (N, 2 * E), encoded in one pass."""
         both = [torch.cat(pair) for pair in zip(steps.observations, steps.following)]
         encodings = self.phi(policy.prepare(both))
         before, after = F.layer_norm(encodings, encodings.shape[-1:]).chunk(2)
-        return before, after
-
-    def _forward_error(self, before: Tensor, after: Tensor, steps: Steps) -> Tensor:
-        return forward_error(self.forward_model(torch.cat([before, self.actions(steps)], dim=-1)), after)
+        predicted = self.forward_model(torch.cat([before, self.actions(steps)], dim=-1))
+        return forward_error(predicted, after), torch.cat([before, after], dim=-1)
 
 
 def _model(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:

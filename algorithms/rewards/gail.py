@@ -11,7 +11,6 @@ Shapes: N steps, F features, X numbers of an action.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,7 +20,6 @@ from algorithms.imitation.demonstrations import Demonstrations, Steps
 from algorithms.metrics import Averages, load_torch_state, seeded
 from algorithms.networks.encoders import initialize, is_image
 from algorithms.networks.mlp import MLP, Encoder
-from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.base import Scores
@@ -47,13 +45,9 @@ def reward_of(logits: Tensor, reward_type: RewardType, bound: float) -> Tensor:
     return F.softplus(logits) if reward_type is RewardType["positive"] else -F.softplus(-logits)
 
 
-class Seen(NamedTuple):
-    """What the discriminator sees of N steps."""
-
-    inputs: tuple[Tensor, ...]
-    """As of the policy: a vector (N, D), then images, in float32."""
-    rest: Tensor
-    """(N, X + 1): actions, then 1 in the absorbing state."""
+Seen = tuple[Tensor, ...]
+"""What the discriminator sees of N steps, in float32: the policy's inputs (a vector (N, D), images), then (N, X + 1)
+actions and 1 in the absorbing state."""
 
 
 class Discriminator(nn.Module):
@@ -71,7 +65,7 @@ class Discriminator(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """(N,) logits: positive where steps look demonstrated."""
-        features = torch.cat([self.encoder(seen.inputs), seen.rest], dim=-1)
+        features = torch.cat([self.encoder(seen[:-1]), seen[-1]], dim=-1)
         logits: Tensor = self.head(self.trunk(features))
         return logits[:, 0]
 
@@ -81,11 +75,13 @@ class Discriminator(nn.Module):
         rest = vector.new_zeros(len(vector), 1)
         if self.actions is not None:
             rest = torch.cat([self.actions(steps), rest], dim=-1)
-        return Seen((vector, *(image.float() for image in images)), rest)
+        return (vector, *(image.float() for image in images), rest)
 
 
 class GAIL(LearnedSignal):
     """Pays agents for what is taken for demonstrated. All randomness follows from `seed`."""
+
+    vector_name = "discriminator"
 
     def __init__(self, name: str, settings: GAILSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> None:
         super().__init__(name, settings, policy, demos, seed)
@@ -93,12 +89,8 @@ class GAIL(LearnedSignal):
         self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, self.device, seed + 1)
         self._generator = Generator(self.device).manual_seed(seed + 2)
         self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(self.device)
-        self._parameters = list(self._discriminator.parameters())
-        self._vector = torch.empty(sum(p.numel() for p in self._parameters), device=self.device)
-        place(self._parameters, self._vector)
-        self._optimizer = FlatAdam(self._vector, settings.learning_rate, None)
-        images = [o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder)]
-        self._scales = [1.0, *images]
+        self._place(self._discriminator)
+        self._scales = [1.0, *(o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder))]
         self._averages = Averages(METRICS, self.device)
 
     @torch.no_grad()
@@ -112,7 +104,6 @@ class GAIL(LearnedSignal):
     def state_dict(self) -> dict[str, Tensor]:
         """What an exact continuation needs."""
         return {
-            "discriminator": self._vector.cpu().clone(),
             "random/demonstrations": self._demonstrations.generator.get_state().clone(),
             "random/lines": self._generator.get_state().clone(),
             **super().state_dict(),
@@ -121,7 +112,6 @@ class GAIL(LearnedSignal):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         super().load_state_dict(state)
-        self._vector.copy_(state["discriminator"])
         load_torch_state(self._demonstrations.generator, state["random/demonstrations"])
         load_torch_state(self._generator, state["random/lines"])
 
@@ -146,12 +136,9 @@ class GAIL(LearnedSignal):
 
     def _penalty(self, theirs: Seen, own: Seen) -> Tensor:
         """() mean squared difference from 1 of the gradient's norm over all inputs, on lines between steps."""
-        tensors = list(zip((*theirs.inputs, theirs.rest), (*own.inputs, own.rest)))
-        share = torch.rand(len(own.rest), generator=self._generator, device=self._vector.device)
-        mixed = [
-            torch.lerp(one, other, share.view(-1, *[1] * (one.dim() - 1))).requires_grad_() for one, other in tensors
-        ]
-        logits = self._discriminator(Seen(tuple(mixed[:-1]), mixed[-1]))
+        share = torch.rand(len(own[-1]), generator=self._generator, device=self._vector.device)
+        mixed = [torch.lerp(one, other, _beside(share, one)).requires_grad_() for one, other in zip(theirs, own)]
+        logits = self._discriminator(tuple(mixed))
         gradients = torch.autograd.grad(logits.sum(), mixed, create_graph=True)
         # Images are raw here: their gradient counts as that of what the network makes of them.
         scaled = (part / scale for part, scale in zip(gradients, (*self._scales, 1.0)))
@@ -173,20 +160,24 @@ EPSILON = 1e-12
 
 
 def _absorbing(like: Seen) -> Seen:
-    """The absorbing state: zeros, and the mark that it is it."""
-    rest = torch.zeros_like(like.rest[:1])
-    rest[:, -1] = 1
-    return Seen(tuple(torch.zeros_like(part[:1]) for part in like.inputs), rest)
+    """Returns the absorbing state: zeros, and its mark."""
+    state = tuple(torch.zeros_like(part[:1]) for part in like)
+    state[-1][:, -1] = 1
+    return state
 
 
 def _after_ends(seen: Seen, terminated: Tensor) -> Seen:
     """The steps, but the absorbing state in place of those that ended their episode, (N,) bool."""
     going = (~terminated).float()
-    rest = seen.rest * going[:, None]
-    rest[:, -1] = 1 - going
-    return Seen(tuple(part * going.view(-1, *[1] * (part.dim() - 1)) for part in seen.inputs), rest)
+    after = tuple(part * _beside(going, part) for part in seen)
+    after[-1][:, -1] = 1 - going
+    return after
+
+
+def _beside(numbers: Tensor, part: Tensor) -> Tensor:
+    """Returns numbers (N,) in a shape that is multiplied with (N, ...)."""
+    return numbers.view(-1, *[1] * (part.dim() - 1))
 
 
 def _join(one: Seen, other: Seen) -> Seen:
-    inputs = tuple(torch.cat(parts) for parts in zip(one.inputs, other.inputs))
-    return Seen(inputs, torch.cat([one.rest, other.rest]))
+    return tuple(torch.cat(parts) for parts in zip(one, other))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import Averages, seeded
 from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import MLP, Encoder
-from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.rewards.base import Scores
 from algorithms.rewards.learned import LearnedSignal, OwnBatches
@@ -33,15 +31,6 @@ from algorithms.rewards.settings import IntrinsicSettings
 from algorithms.settings import NetworkSettings
 from buffers.rows import Rows
 from envs.spec import BehaviorSpec
-
-
-class Evaluation(NamedTuple):
-    """A model's errors and losses on N steps; on those that terminated they mean nothing."""
-
-    errors: Tensor
-    """(N,): how new each step is."""
-    losses: tuple[Tensor, ...]
-    """L times (N,): what it learns from, each step's."""
 
 
 class Model(ABC, nn.Module):
@@ -52,28 +41,24 @@ class Model(ABC, nn.Module):
 
     @abstractmethod
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
-        """(N,): how new each step is to it."""
+        """Returns how new each of N steps is to it, (N,)."""
 
     @abstractmethod
-    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
-        """The same, and what to learn from the steps."""
+    def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns the same, and L losses (N,) of the steps; those of steps that terminated mean nothing."""
 
 
 class Intrinsic(LearnedSignal):
     """Pays agents for what a model is wrong about. All randomness follows from `seed`."""
+
+    vector_name = "model"
 
     def __init__(
         self, name: str, settings: IntrinsicSettings, policy: Policy, demos: Mapping[str, Rows], seed: int
     ) -> None:
         super().__init__(name, settings, policy, demos, seed)
         self._model = seeded(self.make_model, seed).to(self.device)
-        parameters = list(self._model.parameters())
-        self._learned = [parameter for parameter in parameters if parameter.requires_grad]
-        fixed = [parameter for parameter in parameters if not parameter.requires_grad]
-        self._vector = torch.empty(sum(parameter.numel() for parameter in parameters), device=self.device)
-        place((*self._learned, *fixed), self._vector)
-        learned = sum(parameter.numel() for parameter in self._learned)
-        self._optimizer = FlatAdam(self._vector[:learned], settings.learning_rate, None)
+        self._place(self._model)
         self._batches = OwnBatches(settings.updates_per_sample, settings.batch_size, self.device, seed)
         self._scale = Scale(settings.bound, 1 / max(1.0, MEAN_SAMPLES * settings.updates_per_sample), self.device)
         names = (*self._model.losses, f"{name}/error_scale", f"{name}/reward_mean")
@@ -92,27 +77,22 @@ class Intrinsic(LearnedSignal):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns what an exact continuation needs."""
-        return {
-            **super().state_dict(),
-            "model": self._vector.cpu().clone(),
-            "scale": self._scale.numbers.cpu().clone(),
-        }
+        return {**super().state_dict(), "scale": self._scale.numbers.cpu().clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         super().load_state_dict(state)
-        self._vector.copy_(state["model"])
         self._scale.numbers.copy_(state["scale"])
 
     def _update(self, steps: Steps) -> None:
         """One gradient step on what went on after these steps: nothing waits for it."""
-        evaluated = self._model.evaluate(self.policy, steps)
+        errors, all_losses = self._model.evaluate(self.policy, steps)
         going = ~steps.terminated
         count = going.sum().clamp(min=1)
-        losses = [torch.where(going, loss, 0.0).sum() / count for loss in evaluated.losses]
+        losses = [torch.where(going, loss, 0.0).sum() / count for loss in all_losses]
         total = torch.stack([weight * loss for weight, loss in zip(self._model.losses.values(), losses)]).sum()
-        finite = self._optimizer.step(torch.autograd.grad(total, self._learned))
-        self._scale.merge(evaluated.errors.detach(), going, finite)
+        finite = self._optimizer.step(torch.autograd.grad(total, self._parameters))
+        self._scale.merge(errors.detach(), going, finite)
         self._averages.add(torch.stack([*losses, self._scale.root(), self._scale.mean()]), finite)
 
 

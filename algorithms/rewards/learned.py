@@ -6,21 +6,31 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import SKIPPED, Averages, below, load_torch_state
-from algorithms.ops.adam import FlatAdam
+from algorithms.ops.adam import FlatAdam, place
 from algorithms.rewards.base import RewardSignal
 from algorithms.settings import scheduled
 
 
 class LearnedSignal(RewardSignal):
-    """A signal with an optimiser, batches and a strength that may follow a schedule."""
+    """A signal with a network, an optimiser, batches, and a strength that may follow a schedule."""
 
-    _optimizer: FlatAdam
+    vector_name: str
+    """Under which the network's parameters are saved."""
     _batches: OwnBatches
     _averages: Averages
+
+    def _place(self, network: nn.Module) -> None:
+        """Lays the network's parameters into one vector, those that are learned first, and makes the optimiser."""
+        parameters = sorted(network.parameters(), key=lambda parameter: not parameter.requires_grad)
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._vector = torch.empty(sum(parameter.numel() for parameter in parameters), device=self.device)
+        place(parameters, self._vector)
+        learned = sum(parameter.numel() for parameter in self._parameters)
+        self._optimizer = FlatAdam(self._vector[:learned], self.settings.learning_rate, None)
 
     @abstractmethod
     def _update(self, steps: Steps) -> None:
@@ -44,6 +54,7 @@ class LearnedSignal(RewardSignal):
         """Returns what an exact continuation needs of these."""
         return {
             **super().state_dict(),
+            self.vector_name: self._vector.cpu().clone(),
             **{f"optimizer/{key}": value for key, value in self._optimizer.state_dict().items()},
             **self._batches.state_dict(),
         }
@@ -51,6 +62,7 @@ class LearnedSignal(RewardSignal):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         super().load_state_dict(state)
+        self._vector.copy_(state[self.vector_name])
         self._optimizer.load_state_dict(below(state, "optimizer/"))
         self._batches.load_state_dict(state)
 

@@ -71,20 +71,15 @@ def default_rewards() -> dict[str, SignalSettings]:
 
 
 def signal_settings(name: str, given: Mapping[str, Any], key: str) -> type[SignalSettings]:
-    """Returns the settings class of the signal of that name, for what was given below `key`.
-
-    Raises:
-        UserError: there is none of that name, and no path of one.
-    """
+    """Returns a signal's settings class, for what was `given` below `key`; UserError if there is none, and no path."""
     if "path" in given:
         return CustomSignalSettings
     known = REWARDS.names()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         meant = f"did you mean {key[: -len(name)]}{close[0]}? " if close else ""
-        raise UserError(
-            f"unknown key {key}; {meant}there is {', '.join(known)}, and {key}.path=package.module:Class adds one"
-        )
+        adds = f"{key}.path=package.module:Class adds one"
+        raise UserError(f"unknown key {key}; {meant}there is {', '.join(known)}, and {adds}")
     return settings_class(REWARDS.find(name, key), SignalSettings, key)
 
 
@@ -98,7 +93,7 @@ def validate_rewards(rewards: RewardSettings, discount: float, prefix: str = "")
     paid = [name for name, settings in rewards.items() if name != EXTRINSIC and settings.pays]
     if paid and discount >= 1:
         raise UserError(
-            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: what comes after an end is worth "
+            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: after an end the value is "
             "reward / (1 - discount), so the discount has to be below 1"
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from algorithms.imitation.demonstrations import Steps
 from algorithms.policy import Policy
-from algorithms.rewards.intrinsic import Encoding, Evaluation, Intrinsic, Model
+from algorithms.rewards.intrinsic import Encoding, Intrinsic, Model
 from algorithms.rewards.settings import RNDSettings
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
@@ -44,10 +44,10 @@ class Distillation(Model):
         errors: Tensor = (self.predictor(inputs) - self.target(inputs)).square().mean(-1)
         return errors
 
-    def evaluate(self, policy: Policy, steps: Steps) -> Evaluation:
-        """The errors, which are the loss as well."""
+    def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns the errors, which are the loss as well."""
         errors = self.errors(policy, steps)
-        return Evaluation(errors, (errors,))
+        return errors, (errors,)
 
 
 LARGEST_INPUT = 5.0

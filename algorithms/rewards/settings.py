@@ -39,8 +39,7 @@ class SignalSettings:
     def validate(self, prefix: str) -> None:
         """Checks ranges and what has to go together; `prefix` is where the settings stand in the configuration.
 
-        Raises:
-            UserError: something is wrong; the message names its key.
+        Raises UserError if something is wrong; the message names its key.
         """
         check_ranges(self, prefix)
         check_schedules(self, prefix)

@@ -22,7 +22,7 @@ class Critic(nn.Module):
     """Twin critics in one batched pass over one encoder, and a memory of their own if the policy has one."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, dueling: bool = False) -> None:
-        """`dueling` tells a branch's choices apart by their advantages; see `SACSettings.dueling`."""
+        """`dueling` separates a branch's choices by their advantages; see `SACSettings.dueling`."""
         super().__init__()
         self.encoder = make_encoder(spec, settings)
         self.memory = make_memory(self.encoder.features, settings.memory)

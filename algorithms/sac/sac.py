@@ -4,12 +4,10 @@ Continuous actions go into the critics; each discrete branch comes out of them a
 the choices taken, and expectations over branches are exact. Without branches there is one head of width 1. Few branches
 are chosen as one (`network.joint_choices`), as a sum of heads knows nothing of how the choices of two go together.
 
-With a memory, a batch is sequences whose steps are replayed one after another; policy and critics each remember. The
-policy begins with what the actor remembered there, critics with nothing.
+With a recurrent state, policy and critics each remember; critics begin each sequence with nothing.
 
-Shapes: W sequences of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
-(without memory P = 2, L = 1); R numbers of memory; n steps of a return; S = 2 critics, C continuous actions, B branches
-as they are chosen, K choices of the largest, T = (C > 0) + B action blocks, each with a temperature.
+Shapes: as in `off_policy.py`; S = 2 critics, K choices of the largest branch, T = (C > 0) + B action blocks, each with
+a temperature.
 """
 
 from __future__ import annotations
@@ -51,18 +49,16 @@ class SAC(OffPolicy):
         critic = Critic(spec, settings.network, settings.dueling)
         blocks = ["continuous"] * (spec.continuous_size > 0)
         blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
-        log_temperatures = nn.Parameter(
-            torch.full((len(blocks),), math.log(settings.temperature)), settings.learn_temperature
-        )
+        initial = torch.full((len(blocks),), math.log(settings.temperature))
+        log_temperatures = nn.Parameter(initial, settings.learn_temperature)
         self.networks = Networks(self.policy, critic, frozen(critic).to(self.device), frozen(critic), log_temperatures)
         self._names = (
             *("loss/critic", "loss/policy", "sac/value"),
             *(f"policy/entropy_{block}" for block in blocks),
             *(f"sac/temperature_{block}" for block in blocks),
         )
-        self._continuous_target = torch.full(
-            (int(spec.continuous_size > 0),), settings.continuous_entropy * spec.continuous_size, device=self.device
-        )
+        size = spec.continuous_size
+        self._continuous_target = torch.full((int(size > 0),), settings.continuous_entropy * size, device=self.device)
         # Critics were `weights/critic` and `weights/target` while their last layer lay the other way round.
         return {"critics": critic, "temperatures": log_temperatures, "targets": self.networks.target_critic}
 

@@ -54,7 +54,7 @@ def test_counters_count_samples_and_drawable_rows(capacity):
     for _ in range(400):
         players.append()
         assert rows.samples == sum(not s.final for s in players.steps)
-        assert rows.drawable_now == sum(s.sampleable for s in players.held())
+        assert rows.sampleable_now == sum(s.sampleable for s in players.held())
     unlinked_before_overwritten = sum(s.sampleable for s in players.steps) - rows.sampleable
     if capacity == 5000:
         assert unlinked_before_overwritten == 0
@@ -63,7 +63,7 @@ def test_counters_count_samples_and_drawable_rows(capacity):
 
 def test_empty_memory_is_an_empty_buffer_whose_row_0_absorbs():
     rows = make_rows(20)
-    assert (rows.head, rows.sampleable, rows.drawable_now, rows.samples) == (0, 0, 0, 0)
+    assert (rows.head, rows.sampleable, rows.sampleable_now, rows.samples) == (0, 0, 0, 0)
     players = Players(rows, agents=3)
     for _ in range(60):
         players.append()
@@ -181,7 +181,7 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
         heir = Players(rows, agents=12, seed=line)
         links, final = rows.gather(held(rows), ("next", "final"))
         assert rows.head == rows.reserved
-        assert rows.drawable_now == np.count_nonzero(links >= 0)
+        assert rows.sampleable_now == np.count_nonzero(links >= 0)
         if capacity > rows.head:
             assert rows.sampleable == np.count_nonzero(links >= 0)
             assert rows.samples == np.count_nonzero(~final)
@@ -191,7 +191,7 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
         assert len(set(taken + numbers)) == len(taken + numbers)
         assert reader.waiting < 20
         (links,) = rows.gather(held(rows), ("next",))
-        assert rows.drawable_now == np.count_nonzero(links >= 0)
+        assert rows.sampleable_now == np.count_nonzero(links >= 0)
     assert places > 40
 
 

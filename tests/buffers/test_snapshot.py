@@ -46,7 +46,7 @@ def test_restored_rows_are_the_same_and_training_goes_on_the_same(capacity, appe
         np.array([getattr(players.steps[n - 1], k) for n in batch.numbers[:, 0]]) for k in ("episode", "step")
     )
     assert np.array_equal(batch.observations[0][:, 0], oracle.vector(episode, step))
-    assert other.drawable_now == sum(s.sampleable for s in players.held())
+    assert other.sampleable_now == sum(s.sampleable for s in players.held())
 
 
 def test_only_changed_chunks_need_be_written_again():
@@ -88,7 +88,7 @@ def test_rows_overwritten_while_saving_are_left_out_and_links_beyond_the_snapsho
     assert np.array_equal(vector, oracle.vector(episode, step))
     wanted = [0 if s.terminated else s.next.number if s.next and s.next.number <= saved.head else -1 for s in steps]
     assert links.tolist() == wanted
-    assert other.drawable_now == sum(link >= 0 for link in wanted)
+    assert other.sampleable_now == sum(link >= 0 for link in wanted)
     starts = Replay(other).draw(np.random.default_rng(0), 500, 2).numbers[:, 0]
     assert starts.min() >= oldest
 
@@ -104,7 +104,7 @@ def test_a_snapshot_of_which_all_was_overwritten_while_saving_restores_no_row():
     other = make_rows(150)
     restore(other, index, chunks)
     assert other.head == saved.head
-    assert other.drawable_now == 0
+    assert other.sampleable_now == 0
 
 
 def test_links_read_from_rows_that_were_just_overwritten_are_left_out(monkeypatch):
@@ -137,12 +137,12 @@ def test_a_snapshot_fits_a_buffer_of_another_size(capacity):
     vector, links = other.gather(np.array([s.number for s in kept]), ("observation_0", "next"))
     episode, step = np.array([s.episode for s in kept]), np.array([s.step for s in kept])
     assert np.array_equal(vector, oracle.vector(episode, step))
-    assert other.drawable_now == sum(s.sampleable for s in kept) == (links >= 0).sum()
+    assert other.sampleable_now == sum(s.sampleable for s in kept) == (links >= 0).sum()
     Writer(other)
     players.rows, players.writer = other, Writer(other)
     for _ in range(300):
         players.append()
-    assert other.drawable_now == (other.fields["next"][1:] >= 0).sum() - max(0, capacity - other.head)
+    assert other.sampleable_now == (other.fields["next"][1:] >= 0).sum() - max(0, capacity - other.head)
 
 
 @pytest.mark.parametrize("later", ["rows", "rollout"])

@@ -92,7 +92,6 @@ def test_rollouts_deliver_each_row_once_whole_and_in_order_of_time(rows):
         assert np.array_equal(rollout.log_prob, -rollout.rewards)
         last = step == oracle.length(episode) - 1
         assert np.array_equal(rollout.terminated, last & (oracle.end(episode) == oracle.TERMINATED))
-        assert np.array_equal(rollout.truncated, last & (oracle.end(episode) == oracle.TRUNCATED))
         starts = np.concatenate(([0], rollout.ends[:-1] + 1))
         inner = np.setdiff1d(np.arange(60), starts)
         assert np.array_equal(episode[inner], episode[inner - 1])

@@ -391,6 +391,6 @@ def test_format_1_written_by_hand_is_read(store: CheckpointStore) -> None:
     assert loaded.state == {"behaviors": {"Toy/v0": {"samples": 345}}}
     rows = some_rows(0)
     restore(rows, loaded.replay["Toy/v0"].index, loaded.replay["Toy/v0"].chunks())
-    assert (rows.head, rows.samples, rows.drawable_now) == (4, 4, 3)
+    assert (rows.head, rows.samples, rows.sampleable_now) == (4, 4, 3)
     assert rows.fields["reward"][1:5].tolist() == [0, 1, 2, 3]
     assert rows.fields["next"][1:5].tolist() == [2, 3, -1, 0]

@@ -30,10 +30,11 @@ C = TypeVar("C")
 
 
 def run_command(
-    argv: Sequence[str], schema: type[C], config_name: str, check: Callable[[C], None], run: Callable[[C], int]
+    argv: Sequence[str] | None, schema: type[C], config_name: str, check: Callable[[C], None], run: Callable[[C], int]
 ) -> int:
-    """Composes and checks every run that `argv` asks for, and only then makes them, one after another.
+    """Composes and checks every run that a command's words ask for, and only then makes them, one after another.
 
+    The words `argv` stand without the program's name; None = those of this process.
     Hydra's own flags work: `--help`, `--cfg job`, `--info` and the like show something and run nothing; `--multirun`
     makes one run for each combination of comma-separated values. Hydra's own settings are refused: no launcher or
     sweeper of Hydra's takes part.
@@ -42,7 +43,7 @@ def run_command(
         The exit status: 2 for bad input, with one message on stderr and nothing begun; else the first of `run` that is
         not 0, or 0.
     """
-    argv = [readable(argument, schema) for argument in argv]
+    argv = [readable(argument, schema) for argument in (sys.argv[1:] if argv is None else argv)]
     try:
         flags = _parser().parse_intermixed_args(argv)
         name = flags.config_name or config_name

@@ -36,10 +36,7 @@ METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "sa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains or serves as a managed container does, after SageMaker's contract.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
+    """Trains or serves as a managed container does, after SageMaker's contract."""
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
@@ -58,11 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_hyperparameters(names: Iterable[str]) -> None:
-    """Refuses hyperparameters that the container sets itself.
-
-    Raises:
-        UserError: the name of one that may not be given.
-    """
+    """Refuses hyperparameters that the container sets itself, by a UserError."""
     for name in names:
         if name.lstrip("+") in ("resume", "run.dir"):
             raise UserError(
@@ -87,7 +80,9 @@ def _train(root: Path) -> int:
 
 
 def _run(root: Path) -> int:
-    _check_hosts(root)
+    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
+    if len(hosts) > 1:
+        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
     run = root / "checkpoints" / "run"
     config = _configuration(root, run, _channels(root))
     check_train(config)
@@ -147,12 +142,6 @@ def _channels(root: Path) -> dict[str, Path]:
     found |= {name: Path(place) for name, place in os.environ.items() if name.startswith("SM_CHANNEL_")}
     os.environ.update({name: str(folder) for name, folder in found.items()})
     return found
-
-
-def _check_hosts(root: Path) -> None:
-    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
-    if len(hosts) > 1:
-        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -18,10 +18,7 @@ from trainer.demos.load import find_demos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Shows what demonstration files (.demo) hold.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
-    """
+    """Shows what demonstration files (.demo) hold."""
     parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")
@@ -47,49 +44,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(file: Path, demo: Demo) -> dict[str, Any]:
     """Returns what is in a file, ready for JSON. Figures of episodes are None where there is none."""
-    lengths = [len(each.rewards) for each in demo.episodes]
+    spec, lengths = demo.spec, [len(each.rewards) for each in demo.episodes]
+    choices = np.concatenate([np.zeros((0, len(spec.branches)), int), *(each.discrete for each in demo.episodes)])
+    actions = np.concatenate([np.zeros((0, spec.continuous_size)), *(each.continuous for each in demo.episodes)])
+    whole = sum(each.terminated for each in demo.episodes)
     return {
         "file": str(file),
         "name": demo.name,
         "behavior": demo.behavior,
         "api_version": demo.api_version,
-        "observations": [
-            {"name": each.name, "shape": list(each.shape), "dtype": each.dtype} for each in demo.spec.observations
-        ],
-        "continuous_size": demo.spec.continuous_size,
-        "branches": list(demo.spec.branches),
-        "masked": demo.spec.masked,
+        "observations": [{"name": o.name, "shape": list(o.shape), "dtype": o.dtype} for o in spec.observations],
+        "continuous_size": spec.continuous_size,
+        "branches": list(spec.branches),
+        "masked": spec.masked,
         "episodes": len(demo.episodes),
-        "whole": sum(each.terminated for each in demo.episodes),
-        "cut_off": sum(not each.terminated for each in demo.episodes),
+        "whole": whole,
+        "cut_off": len(lengths) - whole,
         "steps": sum(lengths),
         "forbidden_steps": demo.forbidden,
         "reward": _figures([float(each.rewards.sum()) for each in demo.episodes]),
         "length": _figures(lengths),
-        "choices": _choices(demo),
-        "continuous": _continuous(demo),
+        # For each discrete branch, how often each choice was taken.
+        "choices": [np.bincount(choices[:, i], minlength=size).tolist() for i, size in enumerate(spec.branches)],
+        "continuous": [{"mean": float(x.mean()), "std": float(x.std())} for x in actions.T if len(x)],
     }
 
 
 def _figures(values: Sequence[float]) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)), "min": min(values), "max": max(values)} if values else None
-
-
-def _choices(demo: Demo) -> list[list[int]]:
-    """For each discrete branch, how often each choice was taken."""
-    return [
-        sum((np.bincount(each.discrete[:, i], minlength=size) for each in demo.episodes), np.zeros(size, int)).tolist()
-        for i, size in enumerate(demo.spec.branches)
-    ]
-
-
-def _continuous(demo: Demo) -> list[dict[str, float]]:
-    """Returns mean and standard deviation of each continuous action."""
-    taken = [each.continuous for each in demo.episodes]
-    if not taken:
-        return []
-    actions = np.concatenate(taken).astype(np.float64)
-    return [{"mean": float(mean), "std": float(std)} for mean, std in zip(actions.mean(0), actions.std(0))]
 
 
 def _lines(about: dict[str, Any]) -> list[str]:
@@ -98,38 +80,27 @@ def _lines(about: dict[str, Any]) -> list[str]:
     actions = [f"{about['continuous_size']} continuous"] if about["continuous_size"] else []
     if about["branches"]:
         actions.append(f"discrete branches {about['branches']}{', masked' if about['masked'] else ''}")
-    lines = [
-        about["file"],
-        _line("name", about["name"]),
-        _line("behavior", f"{about['behavior']} (API version {about['api_version']})"),
-        _line("observations", ", ".join(kinds)),
-        _line("actions", "; ".join(actions)),
-        _line("episodes", f"{about['episodes']}: {about['whole']} whole, {about['cut_off']} cut off"),
-        _line("steps", f"{about['steps']}, in {about['forbidden_steps']} the choice is one that the mask forbids"),
-    ]
-    lines += [
-        _line(name, "  ".join(f"{key} {value:.4g}" for key, value in about[name].items()))
-        for name in ("reward", "length")
-        if about[name]
-    ]
-    lines += [
-        _line(f"branch {i}", "  ".join(f"{choice}: {count}" for choice, count in enumerate(counts)))
-        for i, counts in enumerate(about["choices"])
-    ]
-    lines += [
-        _line(f"action {i}", f"mean {each['mean']:.4g}  deviation {each['std']:.4g}")
-        for i, each in enumerate(about["continuous"])
-    ]
-    return lines
+    named = {
+        "name": about["name"],
+        "behavior": f"{about['behavior']} (API version {about['api_version']})",
+        "observations": ", ".join(kinds),
+        "actions": "; ".join(actions),
+        "episodes": f"{about['episodes']}: {about['whole']} whole, {about['cut_off']} cut off",
+        "steps": f"{about['steps']}, in {about['forbidden_steps']} the choice is one that the mask forbids",
+    }
+    for name in ("reward", "length"):
+        if about[name]:
+            named[name] = "  ".join(f"{key} {value:.4g}" for key, value in about[name].items())
+    for i, counts in enumerate(about["choices"]):
+        named[f"branch {i}"] = "  ".join(f"{choice}: {count}" for choice, count in enumerate(counts))
+    for i, each in enumerate(about["continuous"]):
+        named[f"action {i}"] = f"mean {each['mean']:.4g}  deviation {each['std']:.4g}"
+    return [about["file"], *(f"  {name:<12}  {text}" for name, text in named.items())]
 
 
 def _shown(line: str) -> str:
     """`line` with escapes for what is not printable: names in a file are anybody's, and a terminal obeys some."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
-
-
-def _line(name: str, text: str) -> str:
-    return f"  {name:<12}  {text}"
 
 
 if __name__ == "__main__":

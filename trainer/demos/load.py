@@ -35,11 +35,7 @@ def demo_paths(algorithm: AlgorithmSettings, rewards: RewardSettings) -> dict[st
 
 
 def load_demos(config: TrainConfig, spec: BehaviorSpec) -> tuple[dict[str, Rows], Digests]:
-    """Returns the demonstrations for the behavior of `spec`, as rows by path, and the digests of their files.
-
-    Raises:
-        UserError: files are missing or damaged, or do not fit.
-    """
+    """Returns a behavior's demonstrations as rows by path, and their files' digests; UserError if they do not fit."""
     rows: dict[str, Rows] = {}
     files: dict[str, list[list[str]]] = {}
     settings, _ = settings_of(config, spec.name)
@@ -71,11 +67,7 @@ def changed_demos(before: Digests, now: Digests) -> str | None:
 
 
 def demos_of(config: TrainConfig, behavior: str) -> dict[str, str]:
-    """Returns the paths of `behavior`'s demonstrations, each with the first key that names it.
-
-    Raises:
-        UserError: `behaviors` names others only.
-    """
+    """Returns the paths of a behavior's demonstrations, each with its first key; UserError if only others are named."""
     entry = behavior if behavior in config.behaviors else DEFAULT_BEHAVIOR
     prefix = f"behaviors.{entry}." if config.behaviors else ""
     keys: dict[str, str] = {}
@@ -117,11 +109,7 @@ def find_demos(path: str, key: str) -> list[Path]:
 
 
 def read_demos(path: str, key: str) -> list[tuple[Path, Demo]]:
-    """Returns the files of `path` (see `find_demos`), with what they hold.
-
-    Raises:
-        UserError: there is none, one is damaged, or none holds a step.
-    """
+    """Returns the files of `path` and what they hold; UserError if there is none, one is damaged or none has a step."""
     demos = [(file, read_demo(file)) for file in find_demos(path, key)]
     if not any(demo.episodes for _, demo in demos):
         which = f"{demos[0][0]} holds" if len(demos) == 1 else f"the {len(demos)} files hold"
@@ -135,10 +123,8 @@ def load_demonstrations(path: str, key: str, spec: BehaviorSpec) -> list[Demonst
     Observations are taken in their order, whatever they are called, and so is the behavior: names in Unity's files are
     the user's. Images may have their channels first or last. Numbers are converted to the spec's type and scale;
     continuous actions are clipped to [-1, 1]. Where the spec has a mask and a file has none, all is allowed; a mask
-    that the spec has not is dropped.
-
-    Raises:
-        UserError: there is no such file or it is damaged, it does not fit `spec`, or no file holds a step.
+    that the spec has not is dropped. Raises UserError if there is no such file or it is damaged, it does not fit
+    `spec`, or no file holds a step.
     """
     return _fit(read_demos(path, key), spec)
 

@@ -27,11 +27,8 @@ from trainer.telemetry.tensorboard import TensorBoard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays episodes with a trained policy and reports what it scores, with videos if wanted.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, EvaluateConfig, "evaluate", _check, _evaluate)
+    """Plays episodes with a trained policy and reports what it scores, with videos if wanted."""
+    return run_command(argv, EvaluateConfig, "evaluate", _check, _evaluate)
 
 
 def _check(config: EvaluateConfig) -> None:

@@ -33,19 +33,17 @@ def evaluate(
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
     Environments that are reproducible go in lock-step: one seed then always draws the same.
-
-    Raises:
-        UserError: the environment does not fit the checkpoint, or fails.
+    Raises UserError if the environment does not fit the checkpoint, or fails.
     """
     env = config.env.for_evaluation(min(episodes, config.env.instances))
+
+    def make_act(spec: BehaviorSpec) -> Act:
+        return PolicyAgent(trained_policy(config, checkpoint, spec), seed, deterministic).play
+
     with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
         manager.lockstep = env.reproducible
         manager.start()
-        return play(
-            manager,
-            lambda spec: PolicyAgent(trained_policy(config, checkpoint, spec), seed, deterministic).play,
-            episodes,
-        )
+        return play(manager, make_act, episodes)
 
 
 def play(manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int) -> list[PlayedEpisode]:

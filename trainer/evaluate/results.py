@@ -85,11 +85,9 @@ def save_evaluation(evaluation: Evaluation, run: Path, videos: Mapping[str, Path
     aside.mkdir(parents=True)
     for name, file in videos.items():
         file.replace(aside / name)
-    content = asdict(evaluation)
-    content["figures"] = {
-        behavior: {name: figure._asdict() for name, figure in each.items()}
-        for behavior, each in evaluation.figures.items()
-    }
+    by_behavior = evaluation.figures.items()
+    figures = {behavior: {name: each._asdict() for name, each in found.items()} for behavior, found in by_behavior}
+    content = {**asdict(evaluation), "figures": figures}
     (aside / RESULTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)

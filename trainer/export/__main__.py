@@ -16,16 +16,14 @@ from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
 from trainer.config.compose import load_config
 from trainer.config.schema import ExportConfig
-from trainer.export.model_file import SUFFIX, exported_model, model_file, write_model
+from trainer.export.model_file import SUFFIX, exported_model, model_file
 from trainer.saved_policy import load_checkpoint, trained_policy
+from trainer.telemetry.metrics import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes a trained policy as an ONNX model, which Unity opens.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, ExportConfig, "export", _check, _export)
+    """Writes a trained policy as an ONNX model, which Unity opens."""
+    return run_command(argv, ExportConfig, "export", _check, _export)
 
 
 def _check(config: ExportConfig) -> None:
@@ -39,7 +37,7 @@ def _export(config: ExportConfig) -> int:
         spec = BehaviorSpec.from_dict(checkpoint.state["behaviors"][behavior]["spec"])
         content = exported_model(trained_policy(saved, checkpoint, spec), saved)
         try:
-            write_model(path, content)
+            write_whole(path, content)
         except OSError as error:
             raise UserError(f"to={config.to}: {path} cannot be written ({error.strerror}): name another") from error
         print(f"{path}: {behavior} of {checkpoint.path}")
@@ -59,9 +57,8 @@ def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
     if to.is_dir():
         raise UserError(f"to={config.to} is a folder: name a file, or a folder without {SUFFIX}")
     if len(behaviors) > 1:
-        raise UserError(
-            f"to={config.to} is one file, but the run has the behaviors {', '.join(behaviors)}: name a folder"
-        )
+        several = ", ".join(behaviors)
+        raise UserError(f"to={config.to} is one file, but the run has the behaviors {several}: name a folder")
     return {behaviors[0]: to}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -27,8 +25,7 @@ that is above 1, because float32 rounds."""
 def exported_model(policy: Policy, config: TrainConfig) -> bytes:
     """Returns the ONNX model of a policy on the CPU; if onnxruntime is installed, how it acts is checked.
 
-    Raises:
-        UserError: it cannot be exported, or the model does not act as the policy does.
+    Raises UserError if it cannot be exported, or the model does not act as the policy does.
     """
     from algorithms.onnx.build import build_model  # imports torch, which takes seconds
 
@@ -41,14 +38,6 @@ def exported_model(policy: Policy, config: TrainConfig) -> bytes:
 def model_file(behavior: str) -> str:
     """Returns the name of a behavior's file; no two behaviors share one."""
     return quote(behavior, safe=" +()") + SUFFIX
-
-
-def write_model(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".aside-{path.name}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
 
 
 def _check_acts_alike(model: Model, policy: Policy) -> None:

@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,8 @@ from trainer.saved_policy import load_checkpoint, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Records the play of a bot, a person or a trained policy as demonstrations.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, RecordConfig, "record", _check, _record)
+    """Records the play of a bot, a person or a trained policy as demonstrations."""
+    return run_command(argv, RecordConfig, "record", _check, _record)
 
 
 def _check(config: RecordConfig) -> None:
@@ -73,9 +70,8 @@ def _check(config: RecordConfig) -> None:
 def _record(config: RecordConfig) -> int:
     to = _check_target(config)  # again: of several recordings, an earlier one may have written it
     figures: dict[str, list[float]] = {"reward": [], "length": []}
-    interrupt = _Interrupt()
     try:
-        with interrupt, _episodes(config, lambda: interrupt.signal is not None) as episodes, ExitStack() as stack:
+        with _signals() as caught, _episodes(config, lambda: bool(caught)) as episodes, ExitStack() as stack:
             writer = None
             for recorded in episodes:
                 if writer is None:
@@ -86,8 +82,8 @@ def _record(config: RecordConfig) -> int:
         if figures["reward"]:
             _print_summary(config, figures, "ended by an error")
         raise
-    _print_summary(config, figures, "ended by the player" if interrupt.signal is None else "interrupted")
-    return 0 if interrupt.signal is None else 128 + interrupt.signal
+    _print_summary(config, figures, "interrupted" if caught else "ended by the player")
+    return 128 + caught[0] if caught else 0
 
 
 def _print_episode(config: RecordConfig, recorded: Recorded, figures: dict[str, list[float]]) -> None:
@@ -113,22 +109,20 @@ def _print_summary(config: RecordConfig, figures: dict[str, list[float]], why: s
 @contextmanager
 def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Iterator[Recorded]]:
     """Yields the episodes as they are played; nothing begins before the first is asked for."""
-    env, player = _env_of(config), str(config.player)
-    saved, rng = _run_of(player), random.Random(config.seed)
+    env = _env_of(config)
     gym = env.gym_env()
     if gym is not None:
         with ExitStack() as stack:
             made, spec = _make_gym(gym, config, stack)
-            who = _gym_player(config, made, spec, saved, rng, stopped)
+            who = _gym_player(config, made, spec, stopped)
             stack.callback(who.close)
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
-    logs = Path(player if saved else "runs") / "players" / "recording"
-    with env.make_manager(Setup(config.seed, logs)) as manager:
+    run = Path(str(config.player)) if _run_of(config.player) else Path("runs")
+    with env.make_manager(Setup(config.seed, run / "players" / "recording")) as manager:
         manager.start()
-        make_act = partial(_act_function, config, saved, rng)
-        yield record_players(manager, make_act, config.episodes, stopped)
+        yield record_players(manager, partial(_act_function, config), config.episodes, stopped)
 
 
 def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env, BehaviorSpec]:
@@ -151,28 +145,20 @@ def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env,
     return env, behavior_spec(env, gym.behavior, "action_mask" in info)
 
 
-def _gym_player(
-    config: RecordConfig,
-    env: Env,
-    spec: BehaviorSpec,
-    saved: TrainConfig | None,
-    rng: random.Random,
-    stopped: Callable[[], bool],
-) -> Demonstrator:
-    player = str(config.player)
-    if saved is not None:
-        return _Trained(ActionCodec(env.action_space), _trained(config, saved, spec))
-    if player == "human":
+def _gym_player(config: RecordConfig, env: Env, spec: BehaviorSpec, stopped: Callable[[], bool]) -> Demonstrator:
+    if (trained := _trained(config, spec)) is not None:
+        return _Trained(ActionCodec(env.action_space), trained)
+    if config.player == "human":
         return Person(env, config.keys, config.fps, config.episodes, stopped)
-    if player != "bot":
-        return Demonstrator(_made(player, env, rng))
+    if config.player != "bot":
+        return Demonstrator(_made(config, env))
     make_bot = getattr(env.unwrapped, "make_bot", None)
     if make_bot is None:
         raise UserError(
             f"player=bot: {spec.name} has no bot of its own (make_bot); give player=package.module:Name, which is "
             "called with (env, rng) and returns a function from an observation to an action"
         )
-    return Demonstrator(make_bot(rng))
+    return Demonstrator(make_bot(random.Random(config.seed)))
 
 
 class _Trained(Demonstrator):
@@ -190,11 +176,11 @@ class _Trained(Demonstrator):
         return self._codec.decode(continuous[0], discrete[0])
 
 
-def _act_function(config: RecordConfig, saved: TrainConfig | None, rng: random.Random, spec: BehaviorSpec) -> Act:
+def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
     """Returns what plays Unity's agents: a run's policy, or one bot for all, made from the behavior's spec."""
-    if saved is not None:
-        return _trained(config, saved, spec).play
-    bot = _made(str(config.player), spec, rng)
+    if (trained := _trained(config, spec)) is not None:
+        return trained.play
+    bot = _made(config, spec)
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
         agents = len(decisions.agent)
@@ -214,14 +200,17 @@ def _act_function(config: RecordConfig, saved: TrainConfig | None, rng: random.R
     return act
 
 
-def _trained(config: RecordConfig, saved: TrainConfig, spec: BehaviorSpec) -> PolicyAgent:
-    """Plays with the run's best policy."""
+def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | None:
+    """Returns what plays with the run's best policy; None if no run plays."""
+    if (saved := _run_of(config.player)) is None:
+        return None
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
     return PolicyAgent(policy, config.seed, config.deterministic)
 
 
-def _made(path: str, env: Any, rng: random.Random) -> Callable[..., Any]:
-    """Returns the bot that the factory at the import path `path` makes."""
+def _made(config: RecordConfig, env: Any) -> Callable[..., Any]:
+    """Returns the bot that the factory at the player's import path makes of an environment, or a behavior's spec."""
+    path, rng = str(config.player), random.Random(config.seed)
     factory = _factory(path)
     try:
         inspect.signature(factory).bind(env, rng)
@@ -275,25 +264,23 @@ def _check_target(config: RecordConfig) -> Path:
     return to
 
 
-class _Interrupt:
+@contextmanager
+def _signals() -> Iterator[list[int]]:
     """Catches Ctrl+C or SIGTERM: complete episodes are kept. A second Ctrl+C does not wait for the player."""
+    caught: list[int] = []
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __enter__(self) -> _Interrupt:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        return kind is KeyboardInterrupt
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+    def note(number: int, _: FrameType | None) -> None:
+        if caught:
             raise KeyboardInterrupt
-        self.signal = number
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(KeyboardInterrupt):
+            yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 _OWN = ("bot", "human")

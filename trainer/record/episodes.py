@@ -74,15 +74,41 @@ def record_gym(
     """Plays `episodes` episodes, or fewer if the demonstrator quits or `stopped` becomes true.
 
     What is recorded is what was done: the environment gets the recorded action, whose continuous parts are clipped.
-
-    Raises:
-        UserError: an action is not one of the environment's.
+    Raises UserError if an action is not one of the environment's.
     """
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
+
+    def play() -> Recorded:
+        observation, info = env.reset(seed=episode_seed(seed, 0, episode))
+        trace, reward, over, terminated = _Trace(0), 0.0, False, False
+        while True:
+            rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
+            mask = np.ones(spec.mask_size, bool)
+            adapter.observe(observation, rows)
+            if spec.masked:
+                adapter.mask(info, mask)
+            moment = Moment(observation, rows, mask, episode, reward)
+            if over:
+                player.ended(moment)
+                kept = not terminated
+                finals = tuple(row[None][:kept] for row in rows)
+                return Recorded(spec, trace.closed(terminated, finals, mask[None][:kept]), scalar_metrics(info))
+            if stopped():
+                raise Quit
+            action = player.act(moment)
+            try:
+                actions = codec.encode(action)
+            except ValueError as error:
+                raise UserError(f"the player's action is not one of the environment's: {error}") from error
+            trace.steps.append((rows, mask, *actions))
+            observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
+            trace.rewards.append(float(earned))
+            reward, over = reward + float(earned), terminated or truncated
+
     episode = 1
     while episode <= episodes:
         try:
-            recorded = _play_gym(env, spec, adapter, codec, player, episode, seed, stopped)
+            recorded = play()
         except Restart:
             continue
         except Quit:
@@ -97,9 +123,7 @@ def record_players(
     """Plays `episodes` episodes with a started manager's agents, or fewer if `stopped` becomes true.
 
     Each instance takes its share, the first that begin in it, so that short episodes are not over-represented.
-
-    Raises:
-        UserError: agents of several behaviors appear, or the instances fail.
+    Raises UserError if agents of several behaviors appear, or the instances fail.
     """
     share, more = divmod(episodes, manager.instances)
     left = [share + (instance < more) for instance in range(manager.instances)]
@@ -134,48 +158,11 @@ def record_players(
                 trace = traces[agent]
                 if trace is not None:
                     rows = tuple(each[i] for each in decisions.observations)
-                    trace.decided(rows, decisions.mask[i], np.clip(continuous[i], -1, 1), discrete[i])
+                    trace.steps.append((rows, decisions.mask[i], np.clip(continuous[i], -1, 1), discrete[i]))
             manager.send(behavior, decisions.agent, continuous, discrete)
 
 
 _EVENT_SECONDS = 1.0
-
-
-def _play_gym(
-    env: Env,
-    spec: BehaviorSpec,
-    adapter: GymAdapter,
-    codec: ActionCodec,
-    player: Demonstrator,
-    episode: int,
-    seed: int,
-    stopped: Callable[[], bool],
-) -> Recorded:
-    observation, info = env.reset(seed=episode_seed(seed, 0, episode))
-    trace, reward, over, terminated = _Trace(0), 0.0, False, False
-    while True:
-        rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
-        mask = np.ones(spec.mask_size, bool)
-        adapter.observe(observation, rows)
-        if spec.masked:
-            adapter.mask(info, mask)
-        moment = Moment(observation, rows, mask, episode, reward)
-        if over:
-            player.ended(moment)
-            kept = not terminated
-            finals = tuple(row[None][:kept] for row in rows)
-            return Recorded(spec, trace.closed(terminated, finals, mask[None][:kept]), scalar_metrics(info))
-        if stopped():
-            raise Quit
-        action = player.act(moment)
-        try:
-            actions = codec.encode(action)
-        except ValueError as error:
-            raise UserError(f"the player's action is not one of the environment's: {error}") from error
-        trace.decided(rows, mask, *actions)
-        observation, earned, terminated, truncated, info = env.step(codec.decode(*actions))
-        trace.rewards.append(float(earned))
-        reward, over = reward + float(earned), terminated or truncated
 
 
 def _close(results: StepResults, traces: dict[int, _Trace | None]) -> Iterator[tuple[Demonstration, int]]:
@@ -200,13 +187,10 @@ class _Trace:
     def __init__(self, instance: int) -> None:
         self.instance = instance
         self.rewards: list[float] = []
-        self._steps: list[tuple[tuple[Array, ...], Array, Array, Array]] = []
-
-    def decided(self, rows: tuple[Array, ...], mask: Array, continuous: Array, discrete: Array) -> None:
-        self._steps.append((rows, mask, continuous, discrete))
+        self.steps: list[tuple[tuple[Array, ...], Array, Array, Array]] = []
 
     def closed(self, terminated: bool, final_observations: tuple[Array, ...], final_mask: Array) -> Demonstration:
-        observations, masks, continuous, discrete = zip(*self._steps)
+        observations, masks, continuous, discrete = zip(*self.steps)
         return Demonstration(
             tuple(np.stack(each) for each in zip(*observations)),
             np.stack(masks),

@@ -179,10 +179,11 @@ class Person(Demonstrator):
         return held
 
     def _own_keys(self) -> dict[frozenset[int], Any]:
-        get = getattr(self._env.unwrapped, "get_keys_to_action", None)
-        own = {} if get is None else get()
+        own = getattr(self._env.unwrapped, "get_keys_to_action", dict[Any, Any])()
         return {
-            frozenset(ord(key) if isinstance(key, str) else int(key) for key in _several(keys)): action
+            frozenset(
+                ord(key) if isinstance(key, str) else int(key) for key in ((keys,) if isinstance(keys, int) else keys)
+            ): action
             for keys, action in own.items()
         }
 
@@ -190,7 +191,7 @@ class Person(Demonstrator):
         if not (any(self._held) or self._press or self._pointer):
             raise UserError(
                 "player=human: the environment has no keys to play it with; give them, for example "
-                " keys.left=0 keys.right=1"
+                "keys.left=0 keys.right=1"
             )
         if self._fps is not None and frozenset() not in self._held:
             raise UserError(
@@ -202,9 +203,8 @@ class Person(Demonstrator):
             try:
                 codec.encode(action)
             except ValueError as error:
-                raise UserError(
-                    f"keys.{self._name(keys)}={action} is not an action of the environment: {error}"
-                ) from error
+                key = f"keys.{self._name(keys)}={action}"
+                raise UserError(f"{key} is not an action of the environment: {error}") from error
 
 
 def _open_pygame() -> Any:
@@ -224,10 +224,6 @@ def _open_pygame() -> Any:
 
 def _no_screen(error: Exception) -> UserError:
     return UserError(f"player=human needs a screen, and none can be opened: {one_line(error)}")
-
-
-def _several(keys: Any) -> Any:
-    return (keys,) if isinstance(keys, int) else keys
 
 
 def _picture(rendered: Any) -> Any:

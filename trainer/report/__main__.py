@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,14 +11,12 @@ from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.compose import load_config
 from trainer.config.schema import ReportConfig
+from trainer.telemetry.metrics import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes one HTML page that shows a run.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, ReportConfig, "report", _check, _report)
+    """Writes one HTML page that shows a run."""
+    return run_command(argv, ReportConfig, "report", _check, _report)
 
 
 def _check(config: ReportConfig) -> None:
@@ -36,11 +33,8 @@ def _report(config: ReportConfig) -> int:
     from trainer.report.page import page_of  # jinja2 is of an extra
 
     to, page = _file(config), page_of(Path(config.run))
-    aside = to.with_name(f".aside-{to.name}")
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page, encoding="utf-8")
-        os.replace(aside, to)
+        write_whole(to, page.encode())
     except OSError as error:
         raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
     print(f"{to}: {len(page) / 2**20:.1f} MiB")

@@ -42,9 +42,8 @@ class Events(NamedTuple):
     @property
     def behaviors(self) -> list[str]:
         """Behaviors with curves of their own; only `""` if the curves of the sole one bear no name."""
-        return sorted(
-            name.removesuffix(_COUNT).rstrip("/") for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")
-        )
+        counts = [name for name in self.curves if f"/{name}".endswith(f"/{_COUNT}")]
+        return sorted(name.removesuffix(_COUNT).rstrip("/") for name in counts)
 
     def last(self, name: str) -> float | None:
         """Returns a curve's latest value."""
@@ -116,7 +115,8 @@ def sections(events: Events, goal: GoalConfig) -> list[Section]:
         """Returns charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
         keys = [_without_behavior(name, behaviors) for name in left]
         chosen = sorted({key for key in keys if key.startswith(prefixes)})
-        return [chart for key in chosen for chart in take(key, _title(key), _NOTES.get(key, ""))]
+        titles = {key: _TITLES.get(key, key.removeprefix("episode/").removeprefix("game/")) for key in chosen}
+        return [chart for key in chosen for chart in take(key, titles[key], _NOTES.get(key, ""))]
 
     last = f"mean of the last {EPISODES} episodes"
     learning = take("episode/reward", "Reward", last)
@@ -151,10 +151,6 @@ def _shares(title: str, words: Sequence[str], left: dict[str, Curve]) -> Chart |
 
 def _without_behavior(name: str, behaviors: Sequence[str]) -> str:
     return next((name.removeprefix(f"{each}/") for each in behaviors if each and name.startswith(f"{each}/")), name)
-
-
-def _title(key: str) -> str:
-    return _TITLES.get(key, key.removeprefix("episode/").removeprefix("game/"))
 
 
 _COUNT = "update/count"

@@ -27,7 +27,10 @@ def draw(chart: Chart, name: str) -> str:
         axes = figure.subplots()
         curves = chart.curves
         if chart.stacked:
-            _stack(axes, curves)
+            # One upon another; each value holds from the point before.
+            values = [curve.values for curve in curves.values()]
+            colours = [colour(place) for place in range(len(values))]
+            axes.stackplot(next(iter(curves.values())).samples, *values, colors=colours, linewidth=0, step="pre")
         else:
             curves = {label: _finite(curve) for label, curve in curves.items()}
             for place, curve in enumerate(curves.values()):
@@ -38,9 +41,8 @@ def draw(chart: Chart, name: str) -> str:
             axes.axhline(chart.target, color=_INK, linestyle=(0, (4, 3)), linewidth=1)
         _set_axes(axes, chart, curves)
         content = io.StringIO()
-        figure.savefig(
-            content, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        left_out = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(content, format="svg", transparent=True, metadata=left_out)
     return _embedded(content.getvalue(), name)
 
 
@@ -53,15 +55,6 @@ def _finite(curve: Curve) -> Curve:
     """Returns the curve without NaN and infinite values, which cannot be drawn."""
     kept = [(samples, value) for samples, value in zip(*curve) if math.isfinite(value)]
     return Curve([samples for samples, _ in kept], [value for _, value in kept])
-
-
-def _stack(axes: Axes, curves: Mapping[str, Curve]) -> None:
-    """Draws curves of the same samples one upon another; each value holds from the point before."""
-    first = next(iter(curves.values()))
-    values = [curve.values for curve in curves.values()]
-    axes.stackplot(
-        first.samples, *values, colors=[colour(place) for place in range(len(values))], linewidth=0, step="pre"
-    )
 
 
 def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -17,7 +17,7 @@ from envs.config import Stepping
 from trainer.config.aliases import current_figure
 from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import TrainConfig
-from trainer.evaluate.results import Evaluation, Figure, load_evaluations
+from trainer.evaluate.results import Evaluation, load_evaluations
 from trainer.report.curves import Events, read_events, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
@@ -29,40 +29,8 @@ EMBEDDED_BYTES = 24 * 2**20
 """How large all moving pictures on a page may be; further ones are only named."""
 
 
-class Card(NamedTuple):
-    """A figure at the top of the page."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-class EvaluationTable(NamedTuple):
-    """An evaluation as a table."""
-
-    title: str
-    note: str
-    rows: list[tuple[str, Figure]]
-
-
-class Film(NamedTuple):
-    """A moving picture."""
-
-    caption: str
-    file: str
-    """Where it lies in the run's folder."""
-    kind: str
-    """Its MIME type."""
-    source: str
-    """A data URL; empty if there is no room for it."""
-
-
 def page_of(run: Path) -> str:
-    """Returns the page of the run in a folder, as HTML.
-
-    Raises:
-        UserError: the folder is no run's.
-    """
+    """Returns the page of the run in a folder, as HTML; UserError if it is no run's."""
     config, events, evaluations = load_config(run), read_events(run), load_evaluations(run)
     running = is_occupied(run)
     summary = None if running else _summary(run, events)
@@ -132,39 +100,34 @@ def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
     return facts
 
 
-def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[Card]:
-    """Returns the figures of `summary.json`, or without one the latest of the curves."""
-    if summary is None:
-        values = {
-            "samples": events.samples,
-            "seconds": events.last("run/seconds"),
-            "samples_per_second": events.last("run/samples_per_second"),
-            "env_utilization": events.last("run/env_utilization"),
-            "episode_reward_mean": events.last("episode/reward"),
-        }
-    else:
-        values = dict(summary)
-    cards = [Card("reward", number(values["episode_reward_mean"]), f"mean of the last {EPISODES} episodes")]
-    if config.goal.metric is not None:
-        cards.append(_goal_card(config, events, summary))
-    cards.append(Card("samples", number(values["samples"])))
-    if values["seconds"] is not None:
-        cards.append(Card("time", clock(values["seconds"])))
-    cards.append(Card("samples a second", number(values["samples_per_second"])))
-    fraction = "-" if values["env_utilization"] is None else percent(values["env_utilization"])
-    cards.append(Card("env utilization", fraction, "of what the games could deliver"))
-    if "episodes" in values:
-        cards.append(Card("episodes", number(values["episodes"])))
-    return cards
+def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Returns names, values and notes: the figures of `summary.json`, or without one the latest of the curves."""
+    latest = {
+        "samples": events.samples,
+        "episode_reward_mean": events.last("episode/reward"),
+        **{name: events.last(f"run/{name}") for name in ("seconds", "samples_per_second", "env_utilization")},
+    }
+    values = latest if summary is None else summary
+    utilization = "-" if values["env_utilization"] is None else percent(values["env_utilization"])
+    cards = [
+        ("reward", number(values["episode_reward_mean"]), f"mean of the last {EPISODES} episodes"),
+        _goal_card(config, events, summary) if config.goal.metric is not None else None,
+        ("samples", number(values["samples"]), ""),
+        ("time", clock(values["seconds"]), "") if values["seconds"] is not None else None,
+        ("samples a second", number(values["samples_per_second"]), ""),
+        ("env utilization", utilization, "of what the games could deliver"),
+        ("episodes", number(values["episodes"]), "") if "episodes" in values else None,
+    ]
+    return [card for card in cards if card is not None]
 
 
-def _goal_card(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> Card:
+def _goal_card(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
     goal = config.goal
     wanted = f"at most {goal.at_most:g}" if goal.at_least is None else f"at least {goal.at_least:g}"
     note = f"goal: {wanted} over {goal.window_samples:,} samples"
     if summary is not None and summary["goal_samples"] is not None:
         note += f"; reached after {summary['goal_samples']:,} samples and {clock(summary['goal_seconds'])}"
-    return Card(str(goal.metric), number(events.last(f"goal/{goal.metric}")), note)
+    return str(goal.metric), number(events.last(f"goal/{goal.metric}")), note
 
 
 def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float | None, int]]:
@@ -176,9 +139,8 @@ def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float 
     ]
 
 
-def _table(evaluation: Evaluation, config: TrainConfig) -> EvaluationTable:
-    best = evaluation.checkpoint.startswith("best")
-    title = f"{'The best' if best else 'The'} checkpoint after {evaluation.samples:,} samples"
+def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:
+    best = "best " if evaluation.checkpoint.startswith("best") else ""
     chosen = "the likeliest actions" if evaluation.deterministic else "actions drawn from the policy"
     count = len(evaluation.episodes)
     notes = [f"{count} episode{'s' * (count != 1)}", chosen, f"seed {evaluation.seed:,}"]
@@ -189,11 +151,16 @@ def _table(evaluation: Evaluation, config: TrainConfig) -> EvaluationTable:
         for behavior, figures in evaluation.figures.items()
         for name, figure in figures.items()
     ]
-    return EvaluationTable(title, ", ".join(notes), rows)
+    title = f"The {best}checkpoint after {evaluation.samples:,} samples"
+    return {"title": title, "note": ", ".join(notes), "rows": rows}
 
 
-def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[Film]:
-    """Returns the newest evaluation's videos, and the first and the last picture of play from training."""
+def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[dict[str, str]]:
+    """Returns the newest evaluation's videos, and the first and the last picture of play from training.
+
+    Each has its `caption`, its `file` in the run's folder, its MIME type `kind`, and as `source` a data URL, empty if
+    there is no room for it.
+    """
     films, room = [], EMBEDDED_BYTES
     for caption, file in _moving_pictures(run, evaluations):
         try:
@@ -203,7 +170,7 @@ def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[Fi
         except OSError:
             continue
         room -= size if source else 0
-        films.append(Film(caption, str(file.relative_to(run)), kind, source))
+        films.append({"caption": caption, "file": str(file.relative_to(run)), "kind": kind, "source": source})
     return films
 
 

@@ -183,7 +183,7 @@ class Run:
         elif message.kind == "acting":
             logger.add_actor(message.behavior, content)
         elif message.kind == "statistics":
-            logger.set_statistics(content)
+            logger.statistics = content
         elif message.kind == "picture":
             logger.add_picture(self._shared.samples, content)
         elif message.kind == "lost":

@@ -15,10 +15,11 @@ from buffers.snapshot import Snapshot
 from trainer.checkpoint import CheckpointStore
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
-from trainer.export.model_file import exported_model, model_file, write_model
+from trainer.export.model_file import exported_model, model_file
 from trainer.runtime.learner import Learner
 from trainer.runtime.signals import Interrupt, Interrupted
 from trainer.telemetry.console import log
+from trainer.telemetry.metrics import write_whole
 
 Learners = Mapping[str, Learner]
 """The learners of a run by behavior."""
@@ -98,7 +99,7 @@ class Saver:
         try:
             policy = self._copy(name, learner)
             if policy is not None:
-                write_model(file, exported_model(policy, self._config))
+                write_whole(file, exported_model(policy, self._config))
         except OSError as error:
             log.warning(f"The model of {name!r} could not be written: {error}. Training goes on.")
         except Exception as error:  # no run ends because of its models

@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from envs.spec import UserError
@@ -24,29 +25,21 @@ from trainer.container.__main__ import METRICS, check_hyperparameters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Starts a training job on SageMaker, or an endpoint with what it trained.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input.
-    """
+    """Starts a training job on SageMaker, or an endpoint with what it trained."""
     words = list(sys.argv[1:] if argv is None else argv)
     command, own = words[:1], words[1:]
     if command == ["train"]:
         end = own.index("--") if "--" in own else len(own)
         training = own[end + 1 :]
-        return run_command(
-            own[:end],
-            LaunchConfig,
-            "sagemaker_train",
-            lambda config: _check(config, training),
-            lambda config: _launch(config, training),
-        )
+        check, launch = partial(_check, training), partial(_launch, training)
+        return run_command(own[:end], LaunchConfig, "sagemaker_train", check, launch)
     if command == ["deploy"]:
         return run_command(own, DeployConfig, "sagemaker_deploy", lambda config: None, _deploy)
     print("error: give train or deploy; train --help lists the settings", file=sys.stderr)
     return 2
 
 
-def _check(config: LaunchConfig, training: Sequence[str]) -> None:
+def _check(training: Sequence[str], config: LaunchConfig) -> None:
     places = {"output": config.output, "checkpoints": config.checkpoints}
     places |= {f"channels.{name}": place for name, place in config.channels.items()}
     for key, place in places.items():
@@ -61,7 +54,7 @@ def _hyperparameters(training: Sequence[str]) -> dict[str, str]:
     return {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in training)}
 
 
-def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
+def _launch(training: Sequence[str], config: LaunchConfig) -> int:
     name = config.name or f"outstep-{datetime.now():%Y-%m-%d-%H-%M-%S}"
     output = config.output.rstrip("/")
     checkpoints = config.checkpoints or f"{output}/{name}/checkpoints"
@@ -79,11 +72,7 @@ def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
         },
         "HyperParameters": _hyperparameters(training),
         "OutputDataConfig": {"S3OutputPath": output},
-        "ResourceConfig": {
-            "InstanceType": config.instance,
-            "InstanceCount": 1,
-            "VolumeSizeInGB": config.volume_gib,
-        },
+        "ResourceConfig": {"InstanceType": config.instance, "InstanceCount": 1, "VolumeSizeInGB": config.volume_gib},
         "StoppingCondition": stop,
         "EnableManagedSpotTraining": config.spot,
         "CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": "/opt/ml/checkpoints"},
@@ -97,12 +86,8 @@ def _launch(config: LaunchConfig, training: Sequence[str]) -> int:
 
 
 def _channel(name: str, place: str) -> dict[str, Any]:
-    return {
-        "ChannelName": name,
-        "DataSource": {
-            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": place, "S3DataDistributionType": "FullyReplicated"}
-        },
-    }
+    source = {"S3DataType": "S3Prefix", "S3Uri": place, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def _deploy(config: DeployConfig) -> int:
@@ -139,11 +124,7 @@ def _deploy(config: DeployConfig) -> int:
 
 
 def _ask(region: str | None, ask: Callable[[Any], object]) -> None:
-    """Lets `ask` talk to SageMaker.
-
-    Raises:
-        UserError: boto3 is missing, or SageMaker cannot be reached or refuses.
-    """
+    """Lets `ask` talk to SageMaker; UserError if boto3 is missing, or SageMaker cannot be reached or refuses."""
     try:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError

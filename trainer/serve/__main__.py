@@ -23,11 +23,8 @@ _KEEP_ALIVE_SECONDS = 60
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answers over HTTP with the actions of an exported policy.
-
-    Runs the command line `argv` (without the program's name) and returns the exit status.
-    """
-    return run_command(sys.argv[1:] if argv is None else argv, ServeConfig, "serve", lambda config: None, _serve)
+    """Answers over HTTP with the actions of an exported policy."""
+    return run_command(argv, ServeConfig, "serve", lambda config: None, _serve)
 
 
 def _serve(config: ServeConfig) -> int:
@@ -58,11 +55,7 @@ def _serve(config: ServeConfig) -> int:
 
 
 def _listen(config: ServeConfig) -> socket.socket:
-    """Returns a listening socket that no other process shares.
-
-    Raises:
-        UserError: the port is taken, or the address is not this machine's.
-    """
+    """Returns a listening socket that no other process shares; UserError if the port or the address cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)

@@ -36,7 +36,7 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
         except asyncio.TimeoutError:
             reason = f"the request took more than {config.request_seconds:g} s to arrive: send it faster"
             return _refusal(408, reason)
-        except _TooLarge as error:
+        except UserError as error:
             return _refusal(413, str(error))
         except ClientDisconnect:
             return Response(status_code=400)  # the client is gone
@@ -48,16 +48,13 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
     return app
 
 
-class _TooLarge(Exception):
-    """A body above the limit."""
-
-
 async def _body(request: Request, largest: int) -> bytes:
+    """Returns the body; UserError if it is above the limit."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > largest:
-            raise _TooLarge(f"the body is larger than {largest:,} bytes: send fewer rows, or raise max_body_mib")
+            raise UserError(f"the body is larger than {largest:,} bytes: send fewer rows, or raise max_body_mib")
         parts.append(part)
     return b"".join(parts)
 

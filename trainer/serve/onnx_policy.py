@@ -65,11 +65,7 @@ class Model:
 
     @staticmethod
     def load(path: str) -> Model:
-        """Returns the model in a file.
-
-        Raises:
-            UserError: it cannot be read, or used.
-        """
+        """Returns the model in a file; UserError if it cannot be read, or used."""
         try:
             content = Path(path).read_bytes()
         except OSError as error:

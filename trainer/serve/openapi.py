@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from algorithms.onnx.contract import Exported
-from envs.spec import ObservationSpec
 
 _LARGEST_EXAMPLE = 2000
 """How many numbers an example may have; of larger requests, as of images, only the shape is described."""
@@ -45,7 +44,8 @@ def invocation_docs(exported: Exported) -> dict[str, Any]:
 def _request(exported: Exported) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Returns the schema of a request, and an example unless that is too large."""
     spec = exported.spec
-    each = {o.name: _rows(o.shape, _item(o)) for o in spec.observations}
+    byte = {"type": "integer", "minimum": 0, "maximum": 255}
+    each = {o.name: _rows(o.shape, byte if o.dtype == "uint8" else {"type": "number"}) for o in spec.observations}
     zeros = {o.name: np.zeros((1, *o.shape), o.dtype) for o in spec.observations}
     single = len(each) == 1
     choices = sum(spec.branches)
@@ -67,18 +67,13 @@ def _request(exported: Exported) -> tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def _reply(exported: Exported) -> dict[str, Any]:
-    spec, fields = exported.spec, {}
-    if spec.continuous_size:
-        fields["continuous_actions"] = _rows((spec.continuous_size,), {"type": "number", "minimum": -1, "maximum": 1})
-    if spec.branches:
-        fields["discrete_actions"] = _rows((len(spec.branches),), {"type": "integer", "minimum": 0})
-    if exported.memory_size:
-        fields["memory"] = _rows((exported.memory_size,), {"type": "number"})
+    parts: dict[str, tuple[int, dict[str, Any]]] = {
+        "continuous_actions": (exported.spec.continuous_size, {"type": "number", "minimum": -1, "maximum": 1}),
+        "discrete_actions": (len(exported.spec.branches), {"type": "integer", "minimum": 0}),
+        "memory": (exported.memory_size, {"type": "number"}),
+    }
+    fields = {name: _rows((size,), item) for name, (size, item) in parts.items() if size}
     return _object(fields, list(fields))
-
-
-def _item(observation: ObservationSpec) -> dict[str, Any]:
-    return {"type": "number"} if observation.dtype == "float32" else {"type": "integer", "minimum": 0, "maximum": 255}
 
 
 def _rows(shape: tuple[int, ...], item: dict[str, Any]) -> dict[str, Any]:

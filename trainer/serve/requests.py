@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,37 +21,17 @@ INPUTS = "inputs"
 
 
 def answer(model: Model, body: bytes) -> bytes:
-    """Returns the reply to a request.
-
-    Raises:
-        UserError: the request cannot be answered: which field, what was seen, and what would be right.
-    """
+    """Returns the reply to a request; UserError (which field, what was seen, what would be right) if there is none."""
     try:
         sent = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f'the body is not JSON ({error}): send {{"observations": ...}}') from error
-    return json.dumps(_answer(model, sent)).encode()
-
-
-def _answer(model: Model, sent: Any) -> dict[str, Any]:
     if not isinstance(sent, dict):
         raise UserError(f'the body is {_kind(sent)}, not an object: send {{"observations": ...}}')
     wrapped = INPUTS in sent
     chosen = model.act(*_read(model, _inputs(sent) if wrapped else sent))
     spec = model.exported.spec
-    return {"outputs": _outputs(spec, chosen)} if wrapped else _named(spec, chosen)
-
-
-class Request(NamedTuple):
-    """What `Model.act` takes."""
-
-    observations: list[Array]
-    """For each observation (N, *shape), float32 or uint8 as in the spec."""
-    mask: Array
-    """(N, A) bool."""
-    memory: Array
-    """(N, R) float32."""
-    deterministic: bool
+    return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(chosen)).encode()
 
 
 _IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
@@ -67,7 +47,8 @@ def _inputs(sent: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sent[INPUTS].items() if key not in _IGNORED}
 
 
-def _read(model: Model, fields: Mapping[str, Any]) -> Request:
+def _read(model: Model, fields: Mapping[str, Any]) -> tuple[list[Array], Array, Array, bool]:
+    """Returns what `Model.act` takes: observations, mask (N, A) bool, memory (N, R) float32, and `deterministic`."""
     spec, memory_size = model.exported.spec, model.exported.memory_size
     for key in fields:
         if key not in FIELDS:
@@ -91,7 +72,7 @@ def _read(model: Model, fields: Mapping[str, Any]) -> Request:
         if not memory_size:
             raise UserError("memory was sent, but the model has none: leave it out")
         memory = _same_rows(_floats(fields["memory"], "memory", (memory_size,)), "memory", rows)
-    return Request(observations, mask, memory, deterministic)
+    return observations, mask, memory, deterministic
 
 
 def _observations(spec: BehaviorSpec, sent: Any) -> list[Array]:
@@ -172,7 +153,8 @@ def _same_rows(array: Array, field: str, rows: int) -> Array:
 def _refuse_values(array: Array, wrong: Array, field: str, right: str) -> None:
     if wrong.any():
         place = np.argwhere(wrong)[0].tolist()
-        raise UserError(f"{field}{_place(place)} is {array[tuple(place)]}: only {right} will do")
+        at = "".join(f"[{i}]" for i in place)
+        raise UserError(f"{field}{at} is {array[tuple(place)]}: only {right} will do")
 
 
 def _no_number(sent: Any, field: str) -> str | None:
@@ -187,25 +169,17 @@ def _no_number(sent: Any, field: str) -> str | None:
     return None
 
 
-def _named(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
-    reply = {}
-    if spec.continuous_size:
-        reply["continuous_actions"] = chosen.continuous.tolist()
-    if spec.branches:
-        reply["discrete_actions"] = chosen.discrete.tolist()
-    if chosen.memory.shape[1]:
-        reply["memory"] = chosen.memory.tolist()
-    return reply
+def _named(chosen: Chosen) -> dict[str, Any]:
+    arrays = {"continuous_actions": chosen.continuous, "discrete_actions": chosen.discrete, "memory": chosen.memory}
+    return {name: array.tolist() for name, array in arrays.items() if array.shape[1]}
 
 
 def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
     """Returns actions in RLlib's form: a number if there is one choice, else a list of numbers."""
     discrete = chosen.discrete[:, 0] if len(spec.branches) == 1 else chosen.discrete
     parts = {"continuous": chosen.continuous.tolist(), "discrete": discrete.tolist()}
-    if not spec.branches or not spec.continuous_size:
-        outputs = {"actions": parts["discrete" if spec.branches else "continuous"]}
-    else:
-        outputs = {"actions": parts}
+    both = spec.branches and spec.continuous_size
+    outputs = {"actions": parts if both else parts["discrete" if spec.branches else "continuous"]}
     return outputs | ({"memory": chosen.memory.tolist()} if chosen.memory.shape[1] else {})
 
 
@@ -218,10 +192,6 @@ def _wanted(spec: BehaviorSpec) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, ('N', *shape)))}]"
-
-
-def _place(place: list[int]) -> str:
-    return "".join(f"[{i}]" for i in place)
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -62,9 +61,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
         for handler in self._handlers:
@@ -79,7 +76,8 @@ class Progress:
 
     def line(self, status: Status) -> None:
         """Logs the status in one line: to `train.log`, and to the stream where there is no live display."""
-        log.info("%s", _line(status), extra={"status": status, "shown": self._live is not None})
+        line = "  ".join(f"{name} {value}" for name, value in _figures(status))
+        log.info("%s", line, extra={"status": status, "shown": self._live is not None})
 
 
 def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_second: float) -> float | None:
@@ -123,10 +121,6 @@ class _ConsoleHandler(logging.Handler):
             style = "yellow" if record.levelno >= logging.WARNING else ""
             with contextlib.suppress(OSError):  # it may be a file on a disk that is full: no reason to end the run
                 self._console.print(Text(record.getMessage(), style=style))
-
-
-def _line(status: Status) -> str:
-    return "  ".join(f"{name} {value}" for name, value in _figures(status))
 
 
 def _figures(status: Status) -> list[tuple[str, str]]:

@@ -28,21 +28,17 @@ class Goal:
     """
 
     def __init__(self, config: GoalConfig) -> None:
-        if config.metric is None or (config.at_most is None) == (config.at_least is None):
+        targets = [target for target in (config.at_most, config.at_least) if target is not None]
+        if config.metric is None or len(targets) != 1:
             raise ValueError("a goal needs a metric and one of at_most and at_least")
-        self.metric = config.metric
-        self.target = config.at_least if config.at_most is None else config.at_most
+        self.metric, self.target = config.metric, targets[0]
         self.window_samples = config.window_samples
         self._downwards = config.at_most is not None
         self._windows = {n: _Window(n) for n in sorted({config.window_samples, *config.also_window_samples})}
         self._missed = 0
 
     def add(self, samples: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Adds an episode that ended when the run had made `samples` samples in `seconds`.
-
-        Raises:
-            UserError: the first `PATIENCE` episodes all ended without the metric.
-        """
+        """Adds an episode that ended at `samples` samples; UserError if the first `PATIENCE` all lacked the metric."""
         value = metrics.get(self.metric)
         if value is None:
             self._missed += 1
@@ -92,9 +88,7 @@ class Goal:
             window.moment = Moment(*saved["moment"]) if saved["moment"] else None
 
     def _reaches(self, mean: float | None) -> bool:
-        if mean is None or self.target is None:
-            return False
-        return mean <= self.target if self._downwards else mean >= self.target
+        return mean is not None and (mean <= self.target if self._downwards else mean >= self.target)
 
 
 @dataclass

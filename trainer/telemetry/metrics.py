@@ -1,11 +1,10 @@
-"""A run's metrics: statistics of episodes, what games send, and `summary.json`."""
+"""A run's metrics: statistics of episodes, and what games send."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,54 +79,23 @@ class GameStatistics:
         taken, self._values = self._values, defaultdict(list)
         scalars, histograms = {}, {}
         for key, values in taken.items():
-            if self._kinds[key] == "histogram":
+            kind = self._kinds[key]
+            if kind == "histogram":
                 histograms[f"game/{key}"] = values
-            elif self._kinds[key] == "sum":
-                scalars[f"game/{key}"] = sum(values)
-            elif self._kinds[key] == "most_recent":
+            elif kind == "most_recent":
                 scalars[f"game/{key}"] = values[-1]
             else:
-                scalars[f"game/{key}"] = sum(values) / len(values)
+                scalars[f"game/{key}"] = sum(values) / (1 if kind == "sum" else len(values))
         return scalars, histograms
 
 
-@dataclass
-class Summary:
-    """What `summary.json` holds."""
-
-    samples: int
-    """Samples in all. This and all that follows includes earlier parts of a resumed run."""
-    seconds: float
-    """Seconds of training, the start of workers included."""
-    samples_per_second: float
-    env_utilization: float | None
-    """Samples over what the instances could have delivered: an estimate from their busy times."""
-    episodes: int
-    episode_reward_mean: float | None
-    """Of the last 100 episodes."""
-    stopped_by: str
-    """`goal`, `samples`, `seconds`, `reward`, `interrupted` or `error`."""
-    goal_samples: int | None = None
-    """When the goal was reached over its window; null = never, or no goal."""
-    goal_seconds: float | None = None
-    goal_windows: dict[str, dict[str, float] | None] = field(default_factory=dict)
-    """For each window of samples, when the goal was first reached over it: `samples` and `seconds`."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further figures, by name; they stand beside the others."""
-
-    def write(self, folder: Path) -> None:
-        """Writes `summary.json` into the run's folder. A reader never sees half of it."""
-        values = asdict(self)
-        values |= values.pop("extra")
-        aside = folder / "summary.json.tmp"
-        write_or_remove(aside, f"{json.dumps(values, indent=2)}\n".encode())
-        aside.replace(folder / "summary.json")
-
-
-def write_or_remove(file: Path, data: bytes) -> None:
-    """Writes a file, and removes it if the disk refuses."""
+def write_whole(file: Path, data: bytes) -> None:
+    """Writes a file that is whole or not there, or as it was, if the disk refuses by an OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".aside-{file.name}")
     try:
-        file.write_bytes(data)
+        aside.write_bytes(data)
     except OSError:
-        file.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
+    os.replace(aside, file)

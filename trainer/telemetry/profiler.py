@@ -20,11 +20,7 @@ def tracer(config: RunConfig, folder: Path, process: str) -> Callable[[], None]:
     The trace begins with the first turn that ends 5 s after the first of all, and ends after 100 turns or after 1 s,
     whichever comes first. It is written to `<folder>/profile/<process>.pt.trace.json.gz`, and nothing is traced after.
     """
-    return _Tracer(folder / "profile" / f"{process}.pt.trace.json.gz").turned if config.profile else _nothing
-
-
-def _nothing() -> None:
-    pass
+    return _Tracer(folder / "profile" / f"{process}.pt.trace.json.gz").turned if config.profile else lambda: None
 
 
 class _Tracer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from trainer.config.compose import as_dict
 from trainer.config.schema import TrainConfig
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.goal import PATIENCE, Goal
-from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, Summary
+from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, write_whole
 from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers
 
@@ -57,7 +58,8 @@ class RunLogger:
         self._acting: dict[str, str] = {}
         self._samples_before = samples
         self._began = time.monotonic()
-        self._statistics = Statistics.none()
+        self.statistics = Statistics.none()
+        """The collector's latest figures."""
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
@@ -67,7 +69,7 @@ class RunLogger:
         self._writers = Writers(config.run.loggers, folder)
         as_yaml = yaml.safe_dump(as_dict(config), sort_keys=False)
         self._writers.write(samples, lambda writer: writer.text(samples, "config", as_yaml))
-        self._logged = self._began, samples, self._statistics, dict[str, float]()
+        self._logged = self._began, samples, self.statistics, dict[str, float]()
         self._log_at = self._show_at = self._began + config.run.log_seconds
 
     @property
@@ -111,10 +113,6 @@ class RunLogger:
             if self._goal is not None and self._goal.metric == key and aggregation in ("average", "most_recent"):
                 self._add_to_goal(self._goal, samples, {key: value})
 
-    def set_statistics(self, statistics: Statistics) -> None:
-        """Takes the collector's latest figures."""
-        self._statistics = statistics
-
     def add_picture(self, samples: int, file: Path) -> None:
         """Writes a moving picture of an episode."""
         self._writers.write(samples, lambda writer: writer.picture(samples, "play", file))
@@ -132,44 +130,42 @@ class RunLogger:
             self._log_at = now + self._config.run.log_seconds
             self._progress.line(status)
             self._write(samples, status, learners)
-            self._logged = now, samples, self._statistics, self._learner_seconds(learners)
+            self._logged = now, samples, self.statistics, self._learner_seconds(learners)
         return logs
 
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
-        """Writes the last points and `summary.json`."""
+        """Writes the last points and `summary.json`, whose figures include earlier parts of a resumed run.
+
+        `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `interrupted` or `error`.
+        """
         now = time.monotonic()
         status = self._status(now, samples, learners)
         metrics = self._write(samples, status, learners)
-        acting = self._statistics.elapsed
+        acting = self.statistics.elapsed
         moments = self._goal.moments if self._goal else {}
         reached = self._goal.reached if self._goal else None
         counted, supply = self._supply()
-        summary = Summary(
-            samples=samples,
-            seconds=self.seconds,
-            samples_per_second=(samples - self._samples_before) / acting if acting else 0.0,
-            env_utilization=counted / supply if supply else None,
-            episodes=self._episodes.episodes,
-            episode_reward_mean=self._episodes.mean("reward"),
-            stopped_by=stopped_by,
-            goal_samples=reached.samples if reached else None,
-            goal_seconds=reached.seconds if reached else None,
-            goal_windows={str(n): moment._asdict() if moment else None for n, moment in moments.items()},
-            extra={
-                "updates": {name: each["update/count"] for name, each in metrics.items()},
-                "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
-                "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
-                "acting": self._acting,
-                "layout": self._statistics.layout,
-                "instances": {
-                    "samples": self._statistics.samples.tolist(),
-                    "spans": self._statistics.spans.tolist(),
-                    "busy": self._statistics.busy.tolist(),
-                },
-            },
-        )
+        summary = {
+            "samples": samples,
+            "seconds": self.seconds,  # of training, the start of workers included
+            "samples_per_second": (samples - self._samples_before) / acting if acting else 0.0,
+            "env_utilization": counted / supply if supply else None,  # an estimate from the instances' busy times
+            "episodes": self._episodes.episodes,
+            "episode_reward_mean": self._episodes.mean("reward"),
+            "stopped_by": stopped_by,
+            # When the goal was reached over its window, and over each; null = never, or no goal.
+            "goal_samples": reached.samples if reached else None,
+            "goal_seconds": reached.seconds if reached else None,
+            "goal_windows": {str(n): moment._asdict() if moment else None for n, moment in moments.items()},
+            "updates": {name: each["update/count"] for name, each in metrics.items()},
+            "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
+            "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
+            "acting": self._acting,
+            "layout": self.statistics.layout,
+            "instances": {key: getattr(self.statistics, key).tolist() for key in ("samples", "spans", "busy")},
+        }
         try:
-            summary.write(self._folder)
+            write_whole(self._folder / "summary.json", f"{json.dumps(summary, indent=2)}\n".encode())
         except OSError as error:
             log.warning(f"summary.json could not be written: {error}. An earlier one is kept.")
         after = f"{samples:,} samples and {self.seconds:.0f} s"
@@ -236,20 +232,20 @@ class RunLogger:
 
     def _supply(self) -> tuple[float, float]:
         """Returns the samples, and how many could have been delivered meanwhile, over all parts of the run."""
-        counted, supply = self._statistics.supply()
+        counted, supply = self.statistics.supply()
         return self._supply_before[0] + counted, self._supply_before[1] + supply
 
     def _status(self, now: float, samples: int, learners: Mapping[str, Learner]) -> Status:
         then, samples_then, statistics, learning = self._logged
         interval = max(now - then, 1e-9)
         rate = (samples - samples_then) / interval
-        recent = self._statistics.since(statistics)
+        recent = self.statistics.since(statistics)
         counted, supply = recent.supply()
         shares = {word: seconds / max(recent.elapsed, 1e-9) for word, seconds in recent.seconds.items()}
         for word, seconds in self._learner_seconds(learners).items():
             shares[word] = (seconds - learning.get(word, 0.0)) / interval
         goal = None
-        if self._goal is not None and self._goal.target is not None:
+        if self._goal is not None:
             goal = self._goal.metric, self._goal.means[self._goal.window_samples], self._goal.target
         return Status(
             samples=samples,
@@ -264,10 +260,7 @@ class RunLogger:
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
         """Returns how the learner has spent its time so far; the rest went to logs and checkpoints."""
-        return {
-            "updating": sum(learner.seconds for learner in learners.values()),
-            "waiting for samples": self.waited,
-        }
+        return {"updating": sum(each.seconds for each in learners.values()), "waiting for samples": self.waited}
 
     def _scalars(self, status: Status, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         scalars = {
@@ -280,7 +273,7 @@ class RunLogger:
             scalars["run/env_utilization"] = status.env_utilization
         if status.goal is not None and status.goal[1] is not None:
             scalars[f"goal/{status.goal[0]}"] = status.goal[1]
-        shares = self._statistics.samples / max(1, self._statistics.samples.sum())
+        shares = self.statistics.samples / max(1, self.statistics.samples.sum())
         if len(shares):
             scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
         if len(shares) <= _SHARES_SHOWN:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.telemetry.metrics import write_or_remove
+from trainer.telemetry.metrics import write_whole
 from trainer.telemetry.writers import MetricWriter
 
 _ROOM = 2**16
-"""Bytes without which it is not worth while to begin a file of events: the points of some minutes."""
+"""Bytes without which it is not useful to begin a file of events: the points of some minutes."""
 
 
 class TensorBoard(MetricWriter):
@@ -22,14 +22,12 @@ class TensorBoard(MetricWriter):
     def __init__(self, folder: Path, samples: int = 0) -> None:
         """Hides points beyond `samples`, which an earlier part of the run has left and a resume has undone.
 
-        Raises:
-            OSError: the disk is full. Every other method may raise it too, and then nothing more can be written.
+        Raises OSError if the disk is full. Every other method may raise it too: then nothing more can be written.
         """
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
         # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
-        folder.mkdir(parents=True, exist_ok=True)
-        write_or_remove(folder / "events.tmp", bytes(_ROOM))
+        write_whole(folder / "events.tmp", bytes(_ROOM))
         (folder / "events.tmp").unlink()
         self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
 

@@ -97,11 +97,7 @@ class Writers:
 
 
 def find_writers(names: Sequence[str], key: str = "run.loggers") -> dict[str, type[MetricWriter]]:
-    """Returns the classes of writers by the names under which `key` lists them.
-
-    Raises:
-        UserError: a name is unknown or given twice, or what it names is not a metric writer.
-    """
+    """Returns writers' classes by the names that `key` lists; UserError if one is unknown, given twice or no writer."""
     found: dict[str, type[MetricWriter]] = {}
     for name in names:
         if name in found:

@@ -97,12 +97,12 @@ def test_discriminator_sees_actions_as_the_game_took_them():
     )
     seen = discriminator.see(policy, steps)
     # Continuous, clipped; three choices and two; not absorbing. The first row's first choice was forbidden.
-    assert seen.rest.tolist() == [[0.5, 1, 0, 0, 0, 1, 0, 0], [0, -1, 0, 0, 1, 0, 1, 0]]
+    assert seen[-1].tolist() == [[0.5, 1, 0, 0, 0, 1, 0, 0], [0, -1, 0, 0, 1, 0, 1, 0]]
 
 
 def test_without_actions_it_sees_observations_alone():
     seen = Discriminator(HYBRID, GAILSettings(), NetworkSettings()).see(policy_of(HYBRID), steps_of(HYBRID, 4))
-    assert seen.rest.tolist() == [[0]] * 4
+    assert seen[-1].tolist() == [[0]] * 4
 
 
 def test_penalty_counts_the_gradient_over_all_inputs():
@@ -114,8 +114,8 @@ def test_penalty_counts_the_gradient_over_all_inputs():
         """Slopes of 2 in the vector and in the image as networks see it, 1 in actions: a gradient's norm is known."""
 
         def forward(self, seen: Seen):
-            image = (seen.inputs[1] * IMAGE.scale).flatten(1)
-            return 2 * seen.inputs[0].sum(-1) + 2 * image[:, 0] + seen.rest[:, :-1].sum(-1)
+            image = (seen[1] * IMAGE.scale).flatten(1)
+            return 2 * seen[0].sum(-1) + 2 * image[:, 0] + seen[-1][:, :-1].sum(-1)
 
     own, theirs = (gail._discriminator.see(gail.policy, steps_of(spec, 5, seed)) for seed in (1, 2))
     gail._discriminator = Known()
@@ -124,10 +124,10 @@ def test_penalty_counts_the_gradient_over_all_inputs():
 
 
 def test_penalty_is_also_taken_on_the_way_to_the_absorbing_state():
-    seen = Seen((torch.ones(2, 3), torch.ones(2, 4, 4, 3)), torch.tensor([[0.5, 0], [0.5, 0]]))
+    seen = (torch.ones(2, 3), torch.ones(2, 4, 4, 3), torch.tensor([[0.5, 0], [0.5, 0]]))
     after = _after_ends(seen, torch.tensor([False, True]))
-    assert after.rest.tolist() == [[0.5, 0], [0, 1]]
-    for part, original in zip(after.inputs, seen.inputs):
+    assert after[-1].tolist() == [[0.5, 0], [0, 1]]
+    for part, original in zip(after[:-1], seen[:-1]):
         assert torch.equal(part[0], original[0])
         assert not part[1].any()
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from algorithms.policy import Policy
 from algorithms.rewards.curiosity import Curiosity
-from algorithms.rewards.intrinsic import Evaluation, Intrinsic, Model, Scale
+from algorithms.rewards.intrinsic import Intrinsic, Model, Scale
 from algorithms.rewards.registry import make_rewards
 from algorithms.rewards.rnd import RND
 from algorithms.rewards.settings import CuriositySettings, IntrinsicSettings, RNDSettings
@@ -47,7 +47,7 @@ class Known(Model):
 
     def evaluate(self, policy, steps):
         errors = self.errors(policy, steps)
-        return Evaluation(errors, (errors,))
+        return errors, (errors,)
 
 
 class KnownSignal(Intrinsic):

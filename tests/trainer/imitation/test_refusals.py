@@ -127,7 +127,7 @@ def test_what_follows_an_end_has_to_be_worth_less_with_time(tmp_path, refused):
     demo = write_demo(tmp_path / "right.demo")
     for env in (PPO, SAC):
         assert refused(*env, "algorithm.discount=1", f"reward.gail.demos={demo}") == (
-            "algorithm.discount=1.0 with reward.gail: what comes after an end is worth reward / (1 - discount), so the "
+            "algorithm.discount=1.0 with reward.gail: after an end the value is reward / (1 - discount), so the "
             "discount has to be below 1"
         )
     check_train(compose([*PPO, "algorithm.discount=1"], TrainConfig, "config"))

@@ -17,9 +17,9 @@ from tests.trainer.tiny_runs import PPO, SAC, same_end
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
-from trainer.export.model_file import write_model
 from trainer.saved_policy import trained_policy
 from trainer.serve.onnx_policy import Model
+from trainer.telemetry.metrics import write_whole
 
 INLINE = ["env=basic", "run.mode=inline"]
 
@@ -97,13 +97,13 @@ def test_models_change_nothing_of_what_a_run_learns(tmp_path: Path, monkeypatch:
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "models" / "a.onnx"
-    write_model(file, b"first")
+    write_whole(file, b"first")
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.replace", die)
     with pytest.raises(KeyboardInterrupt):
-        write_model(file, b"second")
+        write_whole(file, b"second")
     assert file.read_bytes() == b"first"
     assert [path.name for path in file.parent.glob("*.onnx") if not path.name.startswith(".")] == ["a.onnx"]

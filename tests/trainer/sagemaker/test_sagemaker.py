@@ -49,7 +49,7 @@ def test_a_job_is_asked_for_with_hyperparameters_by_dotted_names(sagemaker, caps
     sagemaker.add_response("create_training_job", {"TrainingJobArn": arn("training-job")}, JOB)
     words = ["--", "+experiment=snoopy_sac", "algorithm.learning_rate=5e-4"]
     assert main(["train", *WHERE, "name=snoopy", "hours=1.5", *words]) == 0
-    assert "trainer.sagemaker deploy job=snoopy" in capsys.readouterr().out
+    assert "outstep sagemaker deploy job=snoopy" in capsys.readouterr().out
 
 
 def test_a_job_on_spare_machines_may_wait_and_takes_channels_and_earlier_checkpoints(sagemaker):

@@ -8,7 +8,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from envs.gym.replay_gif import animated_gif
-from trainer.telemetry.metrics import EPISODES, EpisodeStatistics, Summary
+from trainer.telemetry.metrics import EPISODES, EpisodeStatistics
 from trainer.telemetry.tensorboard import TensorBoard
 
 
@@ -76,23 +76,3 @@ def test_gifs_hold_every_frame_at_its_pace_and_shrink_large_ones() -> None:
     image = Image.open(io.BytesIO(gif))
     assert image.size == (320, 200)
     assert (image.n_frames, image.info["duration"], image.info["loop"]) == (4, 50, 0)
-
-
-def test_the_summary_has_the_keys_that_users_count_on(tmp_path: Path) -> None:
-    windows = {"1000": {"samples": 900.0, "seconds": 3.0}, "5000": None}
-    summary = Summary(1000, 4.0, 250.0, 0.98, 12, 0.5, "samples", goal_windows=windows, extra={"updates": 7})
-    summary.write(tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text()) == {
-        "samples": 1000,
-        "seconds": 4.0,
-        "samples_per_second": 250.0,
-        "env_utilization": 0.98,
-        "episodes": 12,
-        "episode_reward_mean": 0.5,
-        "stopped_by": "samples",
-        "goal_samples": None,
-        "goal_seconds": None,
-        "goal_windows": windows,
-        "updates": 7,
-    }
-    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]

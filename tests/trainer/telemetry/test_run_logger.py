@@ -9,6 +9,7 @@ import pytest
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.telemetry.run_logger import RunLogger
+from trainer.telemetry.statistics import Episode
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_learners_time_is_shown_as_updating_and_waiting_since_the_last_line(run_
     assert run_logger._status(began + 10, 0, learners).shares == pytest.approx(
         {"updating": 0.4, "waiting for samples": 0.6}, rel=1e-3
     )
-    run_logger._logged = began + 10, 0, run_logger._statistics, run_logger._learner_seconds(learners)
+    run_logger._logged = began + 10, 0, run_logger.statistics, run_logger._learner_seconds(learners)
     learners["A"].seconds, run_logger.waited = 4.0, 7.5
     assert run_logger._status(began + 15, 0, learners).shares == pytest.approx(
         {"updating": 0.2, "waiting for samples": 0.3}, rel=1e-3
@@ -43,14 +44,40 @@ def refuse(file):
 
 def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was_there(run_logger, tmp_path):
     (tmp_path / "summary.json").write_text("before")
-    refuse(tmp_path / "summary.json.tmp")
+    refuse(tmp_path / ".aside-summary.json")
     run_logger.finish(100, {}, "samples")
     run_logger.close()
     assert (tmp_path / "summary.json").read_text() == "before"
-    assert not (tmp_path / "summary.json.tmp").is_symlink()
+    assert not (tmp_path / ".aside-summary.json").is_symlink()
     log = (tmp_path / "train.log").read_text()
     assert f"summary.json could not be written: {FULL}. An earlier one is kept." in log
     assert "The run ended (samples) after 100 samples" in log
+
+
+def test_the_summary_has_the_keys_that_users_count_on(run_logger, tmp_path):
+    figures = {"update/count": 7, "update/achieved": 0.5, "update/dropped_samples": 3}
+    run_logger.add_episodes("A", [Episode(0, 90, 0.5, 9, {})])
+    run_logger.finish(100, {"A": SimpleNamespace(seconds=1.0, metrics=lambda: figures)}, "samples")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "samples": 100,
+        "samples_per_second": 0.0,
+        "env_utilization": None,
+        "episodes": 1,
+        "episode_reward_mean": 0.5,
+        "stopped_by": "samples",
+        "goal_samples": None,
+        "goal_seconds": None,
+        "goal_windows": {},
+        "updates": {"A": 7},
+        "updates_achieved": {"A": 0.5},
+        "dropped": {"A": 3},
+        "acting": {},
+        "layout": "",
+        "instances": {"samples": [], "spans": [], "busy": []},
+    }
+    assert not list(tmp_path.glob(".aside*"))
 
 
 def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, capsys):

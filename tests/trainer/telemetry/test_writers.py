@@ -96,7 +96,7 @@ def test_tensorboards_events_go_on_once_the_disk_has_room(tmp_path, caplog):
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is full")
     writers = Writers(["tensorboard"], tmp_path)
-    (tmp_path / "events.tmp").symlink_to("/dev/full")
+    (tmp_path / ".aside-events.tmp").symlink_to("/dev/full")
     writers.write(100, values(100))  # which removes it
     for samples in (200, 300):
         writers.write(samples, values(samples))
