@@ -56,9 +56,8 @@ class Manager(ABC):
 
     Args:
         instances: how many.
-        seed: of the episodes.
+        setup: what the run asks for.
         restarts: failures of one instance that are forgiven; one more every ten minutes.
-        min_instances, begun, resume: as in `Setup`.
     """
 
     lockstep = False
@@ -66,17 +65,8 @@ class Manager(ABC):
     picture: Path | None = None
     """File of the moving picture that `request_picture` asked for, once it is there."""
 
-    def __init__(
-        self,
-        instances: int,
-        seed: int,
-        *,
-        restarts: int = 10,
-        min_instances: int | None = None,
-        begun: Array | None = None,
-        resume: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.instances, self.seed = instances, seed
+    def __init__(self, instances: int, setup: Setup, restarts: int = 10) -> None:
+        self.instances, self.seed = instances, setup.seed
         self.specs: dict[str, BehaviorSpec] = {}
         """By behavior. Known after `start`, or grown as behaviors appear."""
         self.spread = f"{instances} instance{'s' * (instances > 1)}"
@@ -85,19 +75,20 @@ class Manager(ABC):
         """(I,) int64: results delivered, by instance."""
         self.busy_seconds: Array = np.zeros(instances)
         """(I,) float64: how long steps and resets have taken since the start."""
-        self.begun: Array = np.zeros(instances, np.int64) if begun is None else begun
+        self.begun: Array = np.zeros(instances, np.int64) if setup.begun is None else setup.begun
         """(I,) int64: episodes that each instance has begun, or its starts where episodes are the game's own affair."""
         self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
         """What the user should hear of, the oldest first; empty it now and then."""
-        self.budget = Budget(restarts, instances, instances if min_instances is None else min_instances)
+        least = instances if setup.min_instances is None else setup.min_instances
+        self.budget = Budget(restarts, instances, least)
         self.retired = self.budget.retired
         """(I,) bool: instances that have failed for good."""
         self.selector = selectors.DefaultSelector()
         """Sockets that `poll` waits for; the data of every key is a function to call when it is readable."""
         self._round = Round(instances)
         self._watched = False
-        if resume:
-            known = begun_counts(resume)[:instances]
+        if setup.resume:
+            known = begun_counts(setup.resume)[:instances]
             self.begun[: len(known)] = known
 
     def __enter__(self) -> Self:

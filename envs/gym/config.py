@@ -36,18 +36,7 @@ class GymConfig(EnvConfig):
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
         from envs.gym.manager import EnvManager
 
-        return EnvManager(
-            self.gym_env(),
-            self.instances,
-            setup.seed,
-            workers=self.workers,
-            step_timeout=self.step_timeout,
-            record_actions=setup.record_actions,
-            restarts=self.restarts,
-            min_instances=setup.min_instances,
-            begun=setup.begun,
-            resume=setup.resume,
-        )
+        return EnvManager(self, setup)
 
     @property
     def label(self) -> str:  # noqa: D102

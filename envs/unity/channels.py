@@ -6,7 +6,6 @@ import math
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,6 +15,7 @@ import numpy as np
 import envs.unity.protocol.messages  # noqa: F401 - before anything of mlagents_envs
 from envs.imports import imported
 from envs.spec import UserError
+from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, SideChannel  # isort: skip
@@ -25,36 +25,9 @@ from mlagents_envs.side_channel.side_channel_manager import SideChannelManager  
 from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # isort: skip
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What the player's engine is set to; None leaves the player's own. UserError where it cannot be."""
-
-    time_scale: float = 20.0
-    """Game seconds a second."""
-    width: int | None = 84
-    """Pixels of the window."""
-    height: int | None = 84
-    quality_level: int | None = 5
-    """Index into the project's list of quality levels."""
-    target_frame_rate: int | None = -1
-    """Frames a second; -1 for as many as there can be."""
-    capture_frame_rate: int | None = 60
-    """Frames a game second, whatever the clock says."""
-
-    def __post_init__(self) -> None:
-        if not _is_number(self.time_scale) or self.time_scale <= 0:
-            raise UserError(f"env.time_scale={self.time_scale} must be a number above 0")
-        if (self.width is None) != (self.height is None):
-            raise UserError(f"env.width={self.width} and env.height={self.height}: give both, or neither (null)")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or not least <= value < 2**31):
-                raise UserError(f"env.{name}={value} must be a whole number, {least} or more, or null")
-
-
 _MOST_WARNINGS = 16
 """Of unknown channels, for a player that makes up ever new ones."""
-_LEAST = {"width": 1, "height": 1, "quality_level": 0, "target_frame_rate": -1, "capture_frame_rate": 0}
+_ENGINE = ("width", "height", "quality_level", "time_scale", "target_frame_rate", "capture_frame_rate")
 
 
 class Statistic(NamedTuple):
@@ -70,20 +43,18 @@ class Channels:
     """The side channels of one player. What it needs from the start is queued at once.
 
     Args:
-        engine: settings of the engine.
-        parameters: environment parameters, as `check_parameters` lets them pass.
-        own: import paths of the user's channels, as `check_channels` lets them pass.
+        config: engine settings, parameters and the user's channels, which `UnityConfig.check` has let pass.
         seed: of the samplers, together with their names.
     """
 
-    def __init__(self, engine: Engine, parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
+    def __init__(self, config: UnityConfig, seed: int) -> None:
         self._statistics = _Statistics()
         settings = EngineConfigurationChannel()
-        settings.set_configuration_parameters(**asdict(engine))
+        settings.set_configuration_parameters(**{name: getattr(config, name) for name in _ENGINE})
         values = EnvironmentParametersChannel()
-        for name, value in parameters.items():
+        for name, value in config.parameters.items():
             _set_parameter(values, name, value, seed)
-        channels = [settings, values, self._statistics, *(_class(path)() for path in own)]
+        channels = [settings, values, self._statistics, *(_class(path)() for path in config.channels)]
         self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
         self._manager = SideChannelManager(channels)
         self._unknown: set[UUID] = set()

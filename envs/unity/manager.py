@@ -8,57 +8,38 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from envs.api import InstanceEvent, Manager
+from envs.api import InstanceEvent, Manager, Setup
 from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
 from envs.unity.agent_ids import AgentIds, Said
 from envs.unity.channels import Statistic
-from envs.unity.launch import UnityEnv
+from envs.unity.config import UnityConfig
 from envs.unity.player_pool import Player, PlayerPool
 from envs.unity.protocol.decoding import PlayerFault, behavior_name, encode_reply
 from envs.unity.protocol.server import Arrived
 
 
 class UnityManager(Manager):
-    """Unity players as instances. What is counted as begun is a player's starts: each has a seed of its own.
+    """Unity players as instances. What is counted as begun is a player's starts: each has a seed of its own."""
 
-    Args:
-        env: how a player is started.
-        instances: how many.
-        seed: the run's.
-        logs: folder for the players' logs.
-        step_timeout: seconds after which a player that does not answer counts as failed.
-        **more: as `Manager` takes.
-    """
-
-    def __init__(
-        self, env: UnityEnv, instances: int, seed: int, *, logs: Path, step_timeout: float = 60.0, **more: Any
-    ) -> None:
-        env.check(instances)
-        super().__init__(instances, seed, **more)
-        self.spread = "the Unity Editor" if env.editor else f"{instances} Unity player{'s' * (instances > 1)}"
-        self._logs = logs
+    def __init__(self, config: UnityConfig, setup: Setup) -> None:
+        super().__init__(config.instances, setup, config.restarts)
+        self.spread = (
+            "the Unity Editor" if config.editor else f"{self.instances} Unity player{'s' * (self.instances > 1)}"
+        )
+        self._logs = setup.logs
         self._players = PlayerPool(
-            env,
-            instances,
-            seed,
-            logs,
-            self.selector,
-            step_timeout=step_timeout,
-            budget=self.budget,
-            events=self.events,
-            launches=self.begun,
+            config, setup.seed, setup.logs, self.selector, budget=self.budget, events=self.events, launches=self.begun
         )
         self._ids: dict[str, AgentIds] = {}
-        self._asked: list[list[Asked]] = [[] for _ in range(instances)]
-        self._missing: Array = np.zeros(instances, np.int64)
+        self._asked: list[list[Asked]] = [[] for _ in range(self.instances)]
+        self._missing: Array = np.zeros(self.instances, np.int64)
         """(I,) agents of the last message that still wait for an action."""
         self._statistics: list[Statistic] = []
-        self._patience = env.connect_timeout
+        self._patience = config.connect_timeout
         self._remind_at = math.inf
         """When the user is told if players are connected but no agent has been seen (monotonic)."""
 

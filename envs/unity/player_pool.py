@@ -25,7 +25,7 @@ from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
 from envs.seeding import episode_seed
 from envs.spec import Array, UserError
 from envs.unity.channels import Channels
-from envs.unity.launch import UnityEnv
+from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import encode_reply
 from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, UnexpectedClient
 
@@ -62,12 +62,10 @@ class PlayerPool:
     """All players of one manager.
 
     Args:
-        env: how a player is started.
-        instances: how many.
+        config: how players are started, and how many.
         seed: the run's; each start of an instance has its own.
         logs: folder for the players' logs.
         selector: where the players' sockets are watched; the data of every key in it is a function to call.
-        step_timeout: seconds that a player has to answer.
         budget: restarts that instances may take.
         events: where faults and restarts are reported.
         launches: (I,) int64, how often each instance was started; counted on.
@@ -75,24 +73,22 @@ class PlayerPool:
 
     def __init__(
         self,
-        env: UnityEnv,
-        instances: int,
+        config: UnityConfig,
         seed: int,
         logs: Path,
         selector: selectors.BaseSelector,
         *,
-        step_timeout: float,
         budget: Budget,
         events: deque[InstanceEvent],
         launches: Array,
     ) -> None:
         self.launches = launches
-        self.of: list[Player | None] = [None] * instances
+        self.of: list[Player | None] = [None] * config.instances
         """By instance: its player, or None while there is none."""
         self.failed: list[int] = []
         """Instances that have failed since the manager last took note."""
-        self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
-        self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
+        self.step_timeout = math.inf if config.editor else config.step_timeout  # a person may pause the game
+        self._config, self._instances, self._seed, self._logs = config, config.instances, seed, logs
         self._selector, self._budget, self._instance_events = selector, budget, events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
@@ -111,10 +107,10 @@ class PlayerPool:
         Raises:
             UserError: the Editor's port is taken.
         """
-        env = self._env
+        env = self._config
         seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
-        channels = Channels(env.engine, env.parameters, env.channels, seed)
+        channels = Channels(env, seed)
         key = next(self._keys)
         first = encode_reply({}, channels.outgoing(), reset=True)
         report = partial(self._add_event, key)
@@ -136,7 +132,9 @@ class PlayerPool:
         if self._launcher is None:
             self._launcher = Launcher()
             self._selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
-        self._launcher.launch(key, command, str(output), env.environment)
+        # Else gRPC would dial even this machine through a proxy.
+        direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
+        self._launcher.launch(key, command, str(output), {"no_proxy": direct})
 
     def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
         """Returns the next message of a player, or None; what else has happened on the way is handled.
@@ -169,7 +167,7 @@ class PlayerPool:
         while self._due and self._due[0][0] <= now:
             _, instance = heapq.heappop(self._due)
             self.launch(instance)
-            if not self._env.editor:
+            if not self._config.editor:
                 self._instance_events.append(InstanceEvent("restart", instance, f"Instance {instance}: starts again."))
         for player in self.of:
             if player is not None and player.deadline <= now:
@@ -179,7 +177,7 @@ class PlayerPool:
                     why = f"it did not answer within {self.step_timeout:g} s (env.step_timeout)"
                 else:
                     what = "send its first agents" if player.connected else "connect"
-                    why = f"it did not {what} within {self._env.connect_timeout:g} s (env.connect_timeout)"
+                    why = f"it did not {what} within {self._config.connect_timeout:g} s (env.connect_timeout)"
                 self.fail(player, why, unheard=True)
         self.check_at = min(
             now + min(_CHECK_SECONDS, self.step_timeout / 4), self._due[0][0] if self._due else math.inf
@@ -197,9 +195,9 @@ class PlayerPool:
         text = f"Instance {instance}: {why}.{self._log_end(instance)}"
         self._failed_once.add(instance)
         if not self._any_connected and len(self._failed_once) == self._instances:
-            causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
+            causes = _CAUSES_EDITOR if self._config.editor else _CAUSES
             raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
-        if self._env.editor:
+        if self._config.editor:
             self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
             self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
             self._instance_events.append(InstanceEvent("fault", instance, f"The Unity Editor: {why}."))
@@ -247,7 +245,7 @@ class PlayerPool:
     def _take_event(self, player: Player, event: Event | Ended) -> None:
         if isinstance(event, Connected):
             player.connected = self._any_connected = True
-            player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
+            player.deadline = time.monotonic() + self._config.connect_timeout  # its scene has to load
         elif isinstance(event, Refused):
             raise event.error
         elif isinstance(event, UnexpectedClient):

@@ -22,7 +22,8 @@ from buffers.rows import Layout, Rows, Writer
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec, UserError
 from envs.unity.agent_ids import AgentIds
-from envs.unity.channels import Channels, Engine
+from envs.unity.channels import Channels
+from envs.unity.config import UnityConfig
 from envs.unity.demo.writer import DemoWriter
 from envs.unity.protocol.decoding import Decoder, PlayerFault, behavior_name
 from envs.unity.protocol.http2 import Connection, ProtocolError, Request
@@ -326,7 +327,7 @@ def _take_messages(said: list[bytes]) -> None:
 
 def channels() -> Channels:
     """A player's, as by default."""
-    return Channels(Engine(), {"speed": 1.0}, (), 0)
+    return Channels(UnityConfig(parameters={"speed": 1.0}), 0)
 
 
 def _frame(channel: int, content: bytes) -> bytes:

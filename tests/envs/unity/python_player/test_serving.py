@@ -250,7 +250,7 @@ def test_a_wrong_keyword_argument_of_the_env_is_named():
 
 def test_bytes_that_are_no_answer_are_refused():
     with pytest.raises(UserError, match="answer to message 1 is not of the protocol"):
-        serving.Player(parse(ORACLE), None, lambda message: b"\xff" * 9).run()
+        serving.PlayerClient(parse(ORACLE), None, lambda message: b"\xff" * 9).run()
 
 
 def test_quit_ends_the_player():
