@@ -27,7 +27,7 @@ from envs.spec import Array, UserError
 from envs.unity.channels import Channels
 from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import encode_reply
-from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, UnexpectedClient
+from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, UnexpectedClient
 
 
 @dataclass
@@ -246,8 +246,8 @@ class PlayerPool:
         if isinstance(event, Connected):
             player.connected = self._any_connected = True
             player.deadline = time.monotonic() + self._config.connect_timeout  # its scene has to load
-        elif isinstance(event, Refused):
-            raise event.error
+        elif isinstance(event, UserError):
+            raise event
         elif isinstance(event, UnexpectedClient):
             text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
             text += f" and was refused ({event.why}); the player is waited for as before."

@@ -49,12 +49,6 @@ class Failed(NamedTuple):
     """Whether it has gone by itself: then its process may be about to end, and its exit status say more."""
 
 
-class Refused(NamedTuple):
-    """The player serves what cannot be trained on; no restart would help."""
-
-    error: UserError
-
-
 class UnexpectedClient(NamedTuple):
     """Somebody else has connected, and was refused; the player is waited for as before. Told of the first one only."""
 
@@ -63,7 +57,8 @@ class UnexpectedClient(NamedTuple):
     """`no HTTP/2 client`, …"""
 
 
-Event = Connected | Arrived | Failed | Refused | UnexpectedClient
+Event = Connected | Arrived | Failed | UnexpectedClient | UserError
+"""A `UserError`: the player serves what cannot be trained on; no restart would help."""
 
 
 class PlayerServer:
@@ -217,7 +212,7 @@ class PlayerServer:
         except PlayerFault as fault:
             return self._fail(str(fault))
         except UserError as error:
-            self._report(Refused(error))
+            self._report(error)
             return _closing_message()
         except Exception as error:  # whatever a broken player sends, the others go on
             return self._fail(f"its message cannot be read ({type(error).__name__}: {error})")
