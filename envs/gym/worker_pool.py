@@ -13,17 +13,16 @@ import heapq
 import itertools
 import selectors
 import socket
-import threading
 import time
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from envs.gym.worker import Plan, Report, run_worker
+from envs.process.lifetime import start_following
 from envs.process.messages import Inbox, dispatch, socket_pair
 from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
 from envs.spec import Array
@@ -43,12 +42,8 @@ class Link:
         self.signals, signals = socket_pair()
         control_here, control = socket_pair()
         self.inbox = Inbox(control_here)
-        tie = threading.current_thread() is threading.main_thread()
         name = f"worker of instances {plan.first} to {plan.first + plan.count - 1}"
-        self.process = get_context("spawn").Process(
-            target=run_worker, args=(plan, block, signals, control, tie), name=name, daemon=True
-        )
-        self.process.start()
+        self.process = start_following(name, run_worker, plan, block, signals, control)
         signals.close()
         control.close()
         self.signals.setblocking(False)
