@@ -10,7 +10,6 @@ import math
 import selectors
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +76,10 @@ class Manager(ABC):
         """(I,) float64: how long steps and resets have taken since the start."""
         self.begun: Array = np.zeros(instances, np.int64) if setup.begun is None else setup.begun
         """(I,) int64: episodes that each instance has begun, or its starts where episodes are the game's own affair."""
-        self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
-        """What the user should hear of, the oldest first; empty it now and then."""
         least = instances if setup.min_instances is None else setup.min_instances
         self.budget = Budget(restarts, instances, least)
+        self.events = self.budget.events
+        """What the user should hear of, the oldest first; empty it now and then."""
         self.retired = self.budget.retired
         """(I,) bool: instances that have failed for good."""
         self.selector = selectors.DefaultSelector()
@@ -181,6 +180,3 @@ def begun_counts(state: Mapping[str, Any]) -> list[int]:
         return [number + 1 for number in state["episodes"]]
     counts: list[int] = state["launches"] if "launches" in state else state["begun"]
     return counts
-
-
-_KEPT_EVENTS = 1000

@@ -74,9 +74,7 @@ class EnvManager(Manager):
             plans.append(Plan(self.env, found.spec, self.instances, first, stop - first, self.seed, mine))
         if self._record_actions:
             self._recorded = {i: replay.get(i, Actions([], [])) for i in range(self.instances)}
-        self._pool = WorkerPool(
-            plans, block, self.selector, step_timeout=self._step_timeout, budget=self.budget, events=self.events
-        )
+        self._pool = WorkerPool(plans, block, self.selector, step_timeout=self._step_timeout, budget=self.budget)
         return self.specs
 
     def poll(self, until: float) -> dict[str, Ready]:  # noqa: D102

@@ -112,7 +112,7 @@ class Channels:
             )
 
 
-def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameters") -> None:
+def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuses environment parameters that cannot be sent.
 
     A value is a number, or one of `{sampler: uniform, min, max}`, `{sampler: gaussian, mean, deviation}` and
@@ -122,7 +122,7 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameter
         UserError: naming the parameter.
     """
     for name, value in parameters.items():
-        where = f"{prefix}.{name}"
+        where = f"env.parameters.{name}"
         if not isinstance(name, str) or not name or not name.isascii():
             raise UserError(f"{where}: a parameter's name must be text of ASCII characters")
         if isinstance(value, Mapping):
@@ -131,7 +131,7 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameter
             raise UserError(f"{where}={value} must be a number, or a sampler: {{{_forms()}}}")
 
 
-def check_channels(own: Sequence[str], prefix: str = "env.channels") -> None:
+def check_channels(own: Sequence[str]) -> None:
     """Refuses side channels that cannot be had: each is an import path `package.module:Class`.
 
     Raises:
@@ -142,19 +142,19 @@ def check_channels(own: Sequence[str], prefix: str = "env.channels") -> None:
         for kind in (EngineConfigurationChannel, EnvironmentParametersChannel, StatsSideChannel)
     }
     for path in own:
-        kind = _class(path, prefix)
+        kind = _class(path)
         try:
             channel = kind()
             channel_id, queue = channel.channel_id, channel.message_queue
         except Exception as error:  # the user's code
             raise UserError(
-                f"{prefix}: {path} cannot be made ({type(error).__name__}: {error}): it must need no arguments "
+                f"env.channels: {path} cannot be made ({type(error).__name__}: {error}): it must need no arguments "
                 "and call super().__init__(channel_id)"
             ) from error
         if not isinstance(channel_id, UUID) or not isinstance(queue, list):
-            raise UserError(f"{prefix}: {path} has the id {channel_id!r}: pass a uuid.UUID to super().__init__")
+            raise UserError(f"env.channels: {path} has the id {channel_id!r}: pass a uuid.UUID to super().__init__")
         if channel_id in taken:
-            raise UserError(f"{prefix}: {path} has the id {channel_id} of {taken[channel_id]}: give it another")
+            raise UserError(f"env.channels: {path} has the id {channel_id} of {taken[channel_id]}: give it another")
         taken[channel_id] = path
 
 
@@ -235,9 +235,9 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= float(np.finfo(np.float32).max)
 
 
-def _class(path: str, prefix: str = "env.channels") -> Any:
+def _class(path: str) -> Any:
     """Returns the class at an import path; UserError if there is none or it is no side channel."""
-    found = imported(path, prefix)
+    found = imported(path, "env.channels")
     if not (isinstance(found, type) and issubclass(found, SideChannel)):
-        raise UserError(f"{prefix}: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
+        raise UserError(f"env.channels: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
     return found

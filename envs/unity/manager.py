@@ -32,7 +32,7 @@ class UnityManager(Manager):
         )
         self._logs = setup.logs
         self._players = PlayerPool(
-            config, setup.seed, setup.logs, self.selector, budget=self.budget, events=self.events, launches=self.begun
+            config, setup.seed, setup.logs, self.selector, budget=self.budget, launches=self.begun
         )
         self._ids: dict[str, AgentIds] = {}
         self._asked: list[list[Asked]] = [[] for _ in range(self.instances)]

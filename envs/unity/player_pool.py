@@ -66,8 +66,7 @@ class PlayerPool:
         seed: the run's; each start of an instance has its own.
         logs: folder for the players' logs.
         selector: where the players' sockets are watched; the data of every key in it is a function to call.
-        budget: restarts that instances may take.
-        events: where faults and restarts are reported.
+        budget: restarts that instances may take, and events.
         launches: (I,) int64, how often each instance was started; counted on.
     """
 
@@ -79,7 +78,6 @@ class PlayerPool:
         selector: selectors.BaseSelector,
         *,
         budget: Budget,
-        events: deque[InstanceEvent],
         launches: Array,
     ) -> None:
         self.launches = launches
@@ -89,7 +87,7 @@ class PlayerPool:
         """Instances that have failed since the manager last took note."""
         self.step_timeout = math.inf if config.editor else config.step_timeout  # a person may pause the game
         self._config, self._instances, self._seed, self._logs = config, config.instances, seed, logs
-        self._selector, self._budget, self._instance_events = selector, budget, events
+        self._selector, self._budget, self._instance_events = selector, budget, budget.events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
         self._keys = itertools.count()
@@ -185,7 +183,7 @@ class PlayerPool:
 
     def fail(self, player: Player, why: str, unheard: bool = False) -> None:
         """Ends a player that has failed, and plans its next start; `unheard`: it has not said why itself."""
-        instance, now = player.instance, time.monotonic()
+        instance = player.instance
         del self._by_key[player.key]
         self.of[instance] = None
         if self._launcher is not None:
@@ -198,20 +196,12 @@ class PlayerPool:
             causes = _CAUSES_EDITOR if self._config.editor else _CAUSES
             raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
         if self._config.editor:
-            self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
-            self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
+            self._schedule(instance, time.monotonic() + FIRST_BACKOFF_SECONDS)
             self._instance_events.append(InstanceEvent("fault", instance, f"The Unity Editor: {why}."))
             return
-        budget = self._budget.spend(instance, now)
-        if budget is None:
-            self._instance_events.append(self._budget.retire(instance, text))
-            return
-        number, delay = budget
-        heapq.heappush(self._due, (now + delay, instance))
-        self.check_at = min(self.check_at, now + delay)
-        self._instance_events.append(
-            InstanceEvent("fault", instance, f"{text} Restart {number} of {self._budget.restarts} in {delay:g} s.")
-        )
+        due = self._budget.next_start([instance], text, {instance: text})
+        if due is not None:
+            self._schedule(instance, due)
 
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""
@@ -236,6 +226,10 @@ class PlayerPool:
             self._launcher = None
         for player in players:
             player.server.stop()
+
+    def _schedule(self, instance: int, due: float) -> None:
+        heapq.heappush(self._due, (due, instance))
+        self.check_at = min(self.check_at, due)
 
     def _add_event(self, key: int, event: Event | Ended) -> None:
         if isinstance(event, Arrived) and key in self._by_key:
