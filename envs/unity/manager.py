@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,7 +34,8 @@ class UnityManager(Manager):
             config, setup.seed, setup.logs, self.selector, budget=self.budget, launches=self.begun
         )
         self._ids: dict[str, AgentIds] = {}
-        self._asked: list[list[Asked]] = [[] for _ in range(self.instances)]
+        self._asked: list[list[tuple[str, AgentIds, Array]]] = [[] for _ in range(self.instances)]
+        """By instance and behavior id, the agents (N,) that ask, as in its message; -1 = any action will do."""
         self._missing: Array = np.zeros(self.instances, np.int64)
         """(I,) agents of the last message that still wait for an action."""
         self._statistics: list[Statistic] = []
@@ -153,7 +153,7 @@ class UnityManager(Manager):
             parts.setdefault(name, []).append(part)
             self.samples[instance] += len(part.results.agent)
             if len(part.answered):
-                self._asked[instance].append(Asked(behavior_id, ids, part.answered))
+                self._asked[instance].append((behavior_id, ids, part.answered))
             asking += len(part.decisions.agent)
         self._missing[instance] = asking
         if not asking:
@@ -172,21 +172,9 @@ class UnityManager(Manager):
 
     def _answer(self, player: Player) -> None:
         """Lets a player go on whose agents all have actions."""
-        actions = {}
-        for asked in self._asked[player.instance]:
-            ids = asked.ids
-            actions[asked.behavior_id] = (ids.continuous[asked.agents], ids.discrete[asked.agents])
-        self._asked[player.instance] = []
+        asked, self._asked[player.instance] = self._asked[player.instance], []
+        actions = {name: (ids.continuous[agents], ids.discrete[agents]) for name, ids, agents in asked}
         player.answer(encode_reply(actions, player.channels.outgoing()), self._players.step_timeout)
-
-
-class Asked(NamedTuple):
-    """Agents of one behavior id that an instance waits for."""
-
-    behavior_id: str
-    ids: AgentIds
-    agents: Array
-    """(N,) int64, in the order of the player's message; -1 = any action will do."""
 
 
 def _joined(parts: list[Said], lost: list[int], ids: AgentIds) -> Ready:

@@ -156,7 +156,9 @@ class AgentReader:
         ids = message.field("id")
         done = message.array("done", bool)
         if len(set(ids)) < len(ids):
-            self._check_ids(np.array(ids)[~done])
+            asking, counts = np.unique(np.array(ids)[~done], return_counts=True)
+            if (counts > 1).any():  # an agent may ask and end in one message
+                raise AgentFault(self._id, int(asking[counts > 1][0]), "it asks twice in one message")
         return Agents(
             np.array(ids, np.int32),
             self._rewards(message, ids),
@@ -177,12 +179,6 @@ class AgentReader:
             wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
             raise AgentFault(self._id, wrong[0][0], f"its reward is {wrong[0][1]}")
         return np.array(rewards, np.float32)
-
-    def _check_ids(self, asking: Array) -> None:
-        """An agent may ask and end in one message, but not ask twice."""
-        numbers, counts = np.unique(asking, return_counts=True)
-        if (counts > 1).any():
-            raise AgentFault(self._id, int(numbers[counts > 1][0]), "it asks twice in one message")
 
     def _observations(self, message: MessageAgents) -> tuple[Array, ...]:
         arrays = self._float_columns(message) or self._floats(message.infos)
@@ -267,14 +263,11 @@ class AgentReader:
             )
         allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
         if not allowed.all():
-            self._check_choices(message, allowed)
+            stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
+            if stuck.any():
+                agent = message.infos[int(stuck.argmax())].id
+                raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
         return allowed
-
-    def _check_choices(self, message: MessageAgents, allowed: Array) -> None:
-        stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
-        if stuck.any():
-            agent = message.infos[int(stuck.argmax())].id
-            raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
 
 
 def agent_bytes(spec: BehaviorSpec) -> int:

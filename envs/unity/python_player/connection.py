@@ -33,15 +33,7 @@ def connected(port: int) -> Iterator[Callable[[bytes], bytes]]:
     with _connect(port) as sock:
         sock.settimeout(None)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        call = _Calls(sock, f"localhost:{port}")
-
-        def exchange(message: bytes) -> bytes:
-            try:
-                return call(message)
-            except OSError as error:
-                raise Closed(f"the connection is gone ({error.strerror or error})") from None
-
-        yield exchange
+        yield _Calls(sock, f"localhost:{port}")
 
 
 class _Calls:
@@ -63,7 +55,13 @@ class _Calls:
         sock.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, settings) + http2.OPEN_CONNECTION)
 
     def __call__(self, message: bytes) -> bytes:
-        """Sends a message and waits for the answer; OSError or Closed if none comes."""
+        """Sends a message and waits for the answer; Closed if none comes."""
+        try:
+            return self._exchange(message)
+        except OSError as error:
+            raise Closed(f"the connection is gone ({error.strerror or error})") from None
+
+    def _exchange(self, message: bytes) -> bytes:
         self._stream += 2
         self._stream_window = self._initial_window
         left = b"\0" + len(message).to_bytes(4, "big") + message
