@@ -80,15 +80,8 @@ def find_executable(path: str) -> str:
 
 
 _HERE = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}.get(sys.platform, sys.platform)
-_MAGIC = {
-    b"\x7fELF": "Linux",
-    b"MZ": "Windows",
-    b"\xfe\xed\xfa\xce": "macOS",
-    b"\xfe\xed\xfa\xcf": "macOS",
-    b"\xce\xfa\xed\xfe": "macOS",
-    b"\xcf\xfa\xed\xfe": "macOS",
-    b"\xca\xfe\xba\xbe": "macOS",
-}
+_MACOS = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+_MAGIC = {b"\x7fELF": "Linux", b"MZ": "Windows", **dict.fromkeys(_MACOS, "macOS")}
 
 
 def _system_of(file: Path) -> str | None:

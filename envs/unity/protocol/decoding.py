@@ -300,8 +300,7 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
         add = rl_input.agent_actions[behavior_id].value.add
         for floats, choices in zip(continuous.tolist(), discrete.tolist()):
             add(vector_actions_deprecated=floats + choices, continuous_actions=floats, discrete_actions=choices)
-    serialized: bytes = answer.SerializeToString()
-    return serialized
+    return bytes(answer.SerializeToString())
 
 
 _RESET = 1

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from envs.spec import BehaviorSpec, UserError
 from envs.unity.protocol.decoding import Agents, Decoder, PlayerFault
 from envs.unity.protocol.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request
-from envs.unity.protocol.messages import API_VERSION, message, raw_message_class
+from envs.unity.protocol.messages import API_VERSION, CAPABILITIES, message, raw_message_class
 
 
 class Connected(NamedTuple):
@@ -360,26 +360,14 @@ def _initialization(seed: int, num_areas: int) -> bytes:
     about = answer.unity_input.rl_initialization_input
     about.seed, about.num_areas = seed, num_areas
     about.communication_version, about.package_version = API_VERSION, _PACKAGE_VERSION
-    for capability in _CAPABILITIES:
+    # Observations of variable length are claimed so that they arrive, and can be refused by name.
+    for capability in (*CAPABILITIES, "variableLengthObservation", "multiAgentGroups"):
         setattr(about.capabilities, capability, True)
-    serialized: bytes = answer.SerializeToString()
-    return serialized
-
-
-# Observations of variable length are claimed so that they arrive, and can be refused by name.
-_CAPABILITIES = (
-    "baseRLCapabilities",
-    "concatenatedPngObservations",
-    "compressedChannelMapping",
-    "hybridActions",
-    "variableLengthObservation",
-    "multiAgentGroups",
-)
+    return bytes(answer.SerializeToString())
 
 
 @cache
 def _closing_message() -> bytes:
     answer = message("unity_message", "UnityMessageProto")()
     answer.header.status = _CLOSE
-    serialized: bytes = answer.SerializeToString()
-    return serialized
+    return bytes(answer.SerializeToString())
