@@ -79,7 +79,7 @@ class Manager(ABC):
         least = instances if setup.min_instances is None else setup.min_instances
         self.budget = Budget(restarts, instances, least)
         self.events = self.budget.events
-        """What the user should hear of, the oldest first; empty it now and then."""
+        """What to report to the user, the oldest first; empty it now and then."""
         self.retired = self.budget.retired
         """(I,) bool: instances that have failed for good."""
         self.selector = selectors.DefaultSelector()
@@ -123,7 +123,7 @@ class Manager(ABC):
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
 
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
-        """Returns what instances have to say, by behavior: one item or more, or `{}` if `timeout` seconds pass.
+        """Returns results and decisions of instances, by behavior: one item or more, or `{}` if `timeout` seconds pass.
 
         Also `{}` once what `watch` was given becomes readable. In lock-step all instances answer at once, in their
         order; one that fails is waited for until it has been restarted, unless it is retired.

@@ -40,7 +40,7 @@ class Filming:
         theirs.close()
 
     def take(self) -> bool:
-        """Takes what the process has to say; True once it has ended."""
+        """Receives what the process has sent; returns whether it has ended."""
         for error in self.inbox.take():
             self.error = error
         return self.inbox.closed

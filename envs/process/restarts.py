@@ -1,4 +1,4 @@
-"""Instances that fail: how often each may be restarted, after what wait, and what the user hears of it."""
+"""Instances that fail: how often each may be restarted, after what wait, and what is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InstanceFailed(UserError):
 
 
 class InstanceEvent(NamedTuple):
-    """Something that the user should hear of."""
+    """Something to report to the user."""
 
     kind: str
     """`fault`, `restart`, `unexpected` (a client that is no player at a player's port), or `note`: nothing bad."""
@@ -40,7 +40,7 @@ class Budget:
     def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
         self.restarts = restarts
         self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
-        """What the user should hear of, the oldest first."""
+        """What to report to the user, the oldest first."""
         self.retired: Array = np.zeros(instances, bool)
         """(I,) instances that have failed for good."""
         self._min_instances = min_instances

@@ -14,7 +14,7 @@ from envs.unity.protocol.decoding import Agents
 
 
 class Said(NamedTuple):
-    """What the agents of one message have to say."""
+    """Results and decisions of the agents of one message."""
 
     results: StepResults
     decisions: Decisions

@@ -41,7 +41,7 @@ class UnityManager(Manager):
         self._statistics: list[Statistic] = []
         self._patience = config.connect_timeout
         self._remind_at = math.inf
-        """When the user is told if players are connected but no agent has been seen (monotonic)."""
+        """When to report that players are connected but no agent has appeared (monotonic)."""
 
     def start(self) -> dict[str, BehaviorSpec]:
         """Starts the players without waiting for them; no spec is known yet.
@@ -96,14 +96,14 @@ class UnityManager(Manager):
         """Handles all that has happened; what came of it, by behavior."""
         parts: dict[str, list[Said]] = {}
         lost: dict[str, list[int]] = {}
-        heard: set[int] = set()
+        delivered: set[int] = set()
         while True:
-            message = self._players.next_message(heard)
+            message = self._players.next_message(delivered)
             self._lose_failed(lost)
             if message is None:
                 break
             self._take_message(*message, parts)
-            heard.add(message[0].instance)
+            delivered.add(message[0].instance)
         return {
             name: _joined(parts.get(name, []), lost.get(name, []), ids)
             for name, ids in self._ids.items()
@@ -178,7 +178,7 @@ class UnityManager(Manager):
 
 
 def _joined(parts: list[Said], lost: list[int], ids: AgentIds) -> Ready:
-    """Returns what the instances of one behavior have to say, in the order in which they said it."""
+    """Joins the messages of one behavior's instances, in the order in which they came."""
     if not parts:
         parts = [ids.nobody()]
     results, decisions = joined([part.results for part in parts]), joined([part.decisions for part in parts])

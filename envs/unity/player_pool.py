@@ -51,7 +51,7 @@ class Player:
 
     def answer(self, reply: bytes, step_timeout: float) -> None:
         """Lets the player go on; its next message is due in `step_timeout` seconds."""
-        if self.leaving:  # it would not hear
+        if self.leaving:  # no answer would arrive
             return
         self.deadline = time.monotonic() + step_timeout
         self.answered = time.perf_counter()
@@ -113,7 +113,7 @@ class PlayerPool:
         first = encode_reply({}, channels.outgoing(), reset=True)
         report = partial(self._add_event, key)
         server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self._selector, report)
-        # Once it has been heard of, the Editor may rest between Stop and Play.
+        # Once it has connected, the Editor may rest between Stop and Play.
         patience = math.inf if env.editor and self._any_connected else env.connect_timeout
         player = Player(key, instance, server, channels, time.monotonic() + patience)
         self.of[instance] = self._by_key[key] = player
@@ -134,10 +134,10 @@ class PlayerPool:
         direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
         self._launcher.launch(key, command, str(output), {"no_proxy": direct})
 
-    def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
+    def next_message(self, delivered: set[int]) -> tuple[Player, Arrived] | None:
         """Returns the next message of a player, or None; what else has happened on the way is handled.
 
-        The failure of an instance in `heard` is left for later: it comes after what the instance has said.
+        The failure of an instance in `delivered` is left for later: it comes after the instance's message.
 
         Raises:
             InstanceFailed: an instance failed once more than its budget allows.
@@ -146,7 +146,7 @@ class PlayerPool:
         while self._events:
             key, event = self._events[0]
             player = self._by_key.get(key)
-            if player is not None and player.instance in heard and not isinstance(event, Arrived):
+            if player is not None and player.instance in delivered and not isinstance(event, Arrived):
                 return None
             self._events.popleft()
             if player is None:  # of a start that is over

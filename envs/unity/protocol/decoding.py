@@ -1,4 +1,4 @@
-"""What one player says, as arrays by behavior; and what it is answered, as bytes.
+"""Messages of a player as arrays by behavior, and the answers to them as bytes.
 
 Shapes: N agents of a behavior in one message; C continuous actions, B discrete branches, A mask entries; images are
 H, W, C.
@@ -60,7 +60,7 @@ class Decoder:
     """Reads the messages of one player.
 
     Args:
-        package_version: of the player's C# package; tells images in CHW from those in HWC where the player's dimension
+        package_version: of the player's C# package; decides between CHW and HWC images where the player's dimension
             properties do not.
     """
 
@@ -288,7 +288,7 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
         actions: by full behavior id, continuous (N, C) float32 and discrete (N, B) int32, in the order of the agents
             that asked.
         side_channel: what `Channels.outgoing` returned.
-        reset: tells the player to begin all its episodes again.
+        reset: the player is to begin all its episodes again.
     """
     answer = message("unity_message", "UnityMessageProto")()
     answer.header.status = 200

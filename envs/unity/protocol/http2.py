@@ -1,7 +1,7 @@
 """The server's side of gRPC's unary calls over HTTP/2 (RFC 9113), without sockets: bytes in, requests out, bytes back.
 
 A general gRPC server costs a player's step about 300 us of threads and queues; this costs about 20, in the thread that
-asks for what players have to say. It serves one method, so the headers of requests are not looked at.
+receives players' messages. It serves one method, so the headers of requests are not looked at.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Failed(NamedTuple):
 
 
 class UnexpectedClient(NamedTuple):
-    """Somebody else has connected, and was refused; the player is waited for as before. Told of the first one only."""
+    """Somebody else has connected, and was refused; the player is waited for as before. Only the first one is reported."""
 
     address: str
     why: str
@@ -114,7 +114,7 @@ class PlayerServer:
             self._player.flush()
 
     def close(self) -> None:
-        """Tells the player to quit: now if it waits, else when it next asks."""
+        """Lets the player quit: now if it waits, else when it next asks."""
         self._closing = True
         self.reply(_closing_message())
 
@@ -270,9 +270,9 @@ class _Client:
         selector.register(sock, self._events, self._turn)
 
     def flush(self) -> None:
-        """Sends what there is to send, as far as there is room; the rest as soon as there is.
+        """Sends as much of the output as there is room for, and the rest as soon as there is.
 
-        Who does not read what it is sent is not listened to either, else its answers would pile up here.
+        A client that does not read is not read from either, else its answers would pile up here.
         """
         out = self.connection.out
         if out:
@@ -280,7 +280,7 @@ class _Client:
                 del out[: self.sock.send(out)]
             except BlockingIOError:
                 pass  # no room
-            except OSError:  # it has gone, which reading tells
+            except OSError:  # it has gone, which reading shows
                 out.clear()
         events = (selectors.EVENT_WRITE if out else 0) | (selectors.EVENT_READ if len(out) < _UNREAD_BYTES else 0)
         if events != self._events and self.sock.fileno() >= 0:

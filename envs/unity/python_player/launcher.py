@@ -13,7 +13,7 @@ from envs.own_folders import command
 
 
 def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
-    """Writes an executable that starts a player with `words` and what it is itself called with, from any folder.
+    """Writes an executable that starts a player with `words` and its own arguments, from any folder.
 
     Modules are found as they are here and now. On Linux ML-Agents likes a name that ends in `.x86_64`; a name that ends
     in `.app` becomes a macOS bundle; on Windows `.bat` is added.

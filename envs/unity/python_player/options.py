@@ -7,7 +7,7 @@
     late=<name>:<message>     one more agent, of another behavior, that first appears in that message
     layout=hwc                of images: hwc, as ML-Agents' packages before 3.0 send them, or chw
     delay=<seconds>           before it connects
-    version=1.5.0             of the protocol, as it tells it
+    version=1.5.0             of the protocol, as it claims
     fault=<kind>:<message>    die, hang, garbage or quit in the place of that message; NaNs in it (nan); or another
                               spec from it on (spec). Messages count from 1, the initialization; agents appear in the
                               third. 0 is before it connects: die:0, hang:0
