@@ -50,7 +50,7 @@ class Failed(NamedTuple):
 
 
 class UnexpectedClient(NamedTuple):
-    """Somebody else has connected, and was refused; the player is waited for as before. Only the first one is reported."""
+    """Another client has connected, and was refused; the player is waited for as before. Only the first is reported."""
 
     address: str
     why: str
