@@ -36,7 +36,7 @@ from envs.spec import Array
 from envs.unity.config import UnityConfig
 from envs.unity.manager import UnityManager
 from envs.unity.protocol.decoding import Decoder
-from envs.unity.protocol.messages import message, raw_message_class
+from envs.unity.protocol.messages import message, raw_class
 from envs.unity.python_player import write_launcher
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -253,10 +253,10 @@ def _decoding_of(agents: int, floats: int, rounds: int, seconds: float = 0.2) ->
     whole.unity_output.ClearField("rl_initialization_output")
     later = whole.SerializeToString()
     decoder = Decoder()
-    decoder.decode(raw_message_class().FromString(first).unity_output)
+    decoder.decode(raw_class("UnityMessageProto").FromString(first).unity_output)
 
     def ours() -> None:
-        decoder.decode(raw_message_class().FromString(later).unity_output)
+        decoder.decode(raw_class("UnityMessageProto").FromString(later).unity_output)
 
     def theirs() -> None:
         steps_from_proto(kind.FromString(later).unity_output.rl_output.agentInfos[_BEHAVIOR].value, spec)

@@ -73,7 +73,7 @@ class Decoder:
         self._readers: dict[str, AgentReader] = {}
 
     def decode(self, unity_output: Any) -> dict[str, Agents]:
-        """Returns the agents in the `unity_output` of a `raw_message_class()`, by full behavior id; no id without any.
+        """Returns the agents in the `unity_output` of a raw UnityMessageProto, by full behavior id; no id without any.
 
         Raises:
             PlayerFault: the message cannot be used.

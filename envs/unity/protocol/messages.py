@@ -37,11 +37,6 @@ def message(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}_pb2"), name)
 
 
-def raw_message_class() -> Any:
-    """`raw_class("UnityMessageProto")`."""
-    return raw_class("UnityMessageProto")
-
-
 @cache
 def raw_class(name: str) -> Any:
     """Returns a message class, but that `FloatData.data` is bytes: packed little-endian float32, for `np.frombuffer`.

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from envs.spec import BehaviorSpec, UserError
 from envs.unity.protocol.decoding import Agents, Decoder, PlayerFault
 from envs.unity.protocol.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request
-from envs.unity.protocol.messages import API_VERSION, CAPABILITIES, message, raw_message_class
+from envs.unity.protocol.messages import API_VERSION, CAPABILITIES, message, raw_class
 
 
 class Connected(NamedTuple):
@@ -168,7 +168,7 @@ class PlayerServer:
         if self._closing:
             return _closing_message()
         try:
-            incoming = raw_message_class().FromString(request.content)
+            incoming = raw_class("UnityMessageProto").FromString(request.content)
         except DecodeError:
             incoming = None
         if client is not self._player:

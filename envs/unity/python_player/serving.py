@@ -9,7 +9,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from envs.spec import UserError
-from envs.unity.protocol.messages import CAPABILITIES, raw_message_class
+from envs.unity.protocol.messages import CAPABILITIES, raw_class
 from envs.unity.python_player.agent import Agent, World
 from envs.unity.python_player.channels import Settings, statistics
 from envs.unity.python_player.connection import Closed
@@ -45,8 +45,8 @@ class PlayerClient:
         """By behavior, the agents whose actions the next answer holds."""
         self._due: list[tuple[float, int, Agent]] = []
         self._sent = 0
-        self._message = raw_message_class()()
-        self._answer = raw_message_class()()
+        self._message = raw_class("UnityMessageProto")()
+        self._answer = raw_class("UnityMessageProto")()
 
     def run(self) -> None:
         """Serves until the trainer has had enough.
