@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import MISSING
 
 from envs.config import EnvConfig, setting
+from envs.imports import imported
 from envs.spec import BehaviorSpec, UserError
 
 # Whatever imports gymnasium is imported where it is used: it takes a moment.
@@ -34,9 +35,8 @@ class GymConfig(EnvConfig):
     reproducible: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
-        from envs.gym.manager import EnvManager
-
-        return EnvManager(self, setup)
+        manager: Manager = imported("envs.gym.manager:EnvManager", "env")(self, setup)
+        return manager
 
     @property
     def label(self) -> str:  # noqa: D102

@@ -15,7 +15,6 @@ import numpy as np
 import envs.unity.protocol.messages  # noqa: F401 - before anything of mlagents_envs
 from envs.imports import imported
 from envs.spec import UserError
-from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, SideChannel  # isort: skip
@@ -27,7 +26,6 @@ from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # is
 
 _MOST_WARNINGS = 16
 """Of unknown channels, for a player that makes up ever new ones."""
-_ENGINE = ("width", "height", "quality_level", "time_scale", "target_frame_rate", "capture_frame_rate")
 
 
 class Statistic(NamedTuple):
@@ -43,18 +41,18 @@ class Channels:
     """The side channels of one player. What it needs from the start is queued at once.
 
     Args:
-        config: engine settings, parameters and the user's channels, which `UnityConfig.check` has let pass.
+        engine, parameters, own: `UnityConfig.engine`, `parameters` and `channels`, which have been checked.
         seed: of the samplers, together with their names.
     """
 
-    def __init__(self, config: UnityConfig, seed: int) -> None:
+    def __init__(self, engine: Mapping[str, Any], parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
         self._statistics = _Statistics()
         settings = EngineConfigurationChannel()
-        settings.set_configuration_parameters(**{name: getattr(config, name) for name in _ENGINE})
+        settings.set_configuration_parameters(**engine)
         values = EnvironmentParametersChannel()
-        for name, value in config.parameters.items():
+        for name, value in parameters.items():
             _set_parameter(values, name, value, seed)
-        channels = [settings, values, self._statistics, *(_class(path)() for path in config.channels)]
+        channels = [settings, values, self._statistics, *(_class(path)() for path in own)]
         self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
         self._manager = SideChannelManager(channels)
         self._unknown: set[UUID] = set()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from envs import own_folders
 from envs.config import EnvConfig, path_field, setting
+from envs.imports import imported
 from envs.spec import UserError
 
 # Whatever serves Unity is imported where it is used: mlagents-envs takes a while to import.
@@ -66,13 +67,18 @@ class UnityConfig(EnvConfig):
     sends_statistics: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
-        from envs.unity.manager import UnityManager
-
-        return UnityManager(self, setup)
+        manager: Manager = imported("envs.unity.manager:UnityManager", "env")(self, setup)
+        return manager
 
     @property
     def label(self) -> str:  # noqa: D102
         return f"Unity: {self.executable or self.registry or self.player or 'the Editor'}"
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """Settings of the player's engine."""
+        names = ("width", "height", "quality_level", "time_scale", "target_frame_rate", "capture_frame_rate")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def editor(self) -> bool:

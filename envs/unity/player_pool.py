@@ -108,7 +108,7 @@ class PlayerPool:
         env = self._config
         seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
-        channels = Channels(env, seed)
+        channels = Channels(env.engine, env.parameters, env.channels, seed)
         key = next(self._keys)
         first = encode_reply({}, channels.outgoing(), reset=True)
         report = partial(self._add_event, key)

@@ -327,7 +327,7 @@ def _take_messages(said: list[bytes]) -> None:
 
 def channels() -> Channels:
     """A player's, as by default."""
-    return Channels(UnityConfig(parameters={"speed": 1.0}), 0)
+    return Channels(UnityConfig().engine, {"speed": 1.0}, (), 0)
 
 
 def _frame(channel: int, content: bytes) -> bytes:

@@ -76,7 +76,7 @@ def frames(data):
 
 
 def channels(own=()):
-    made = Channels(UnityConfig(channels=list(own)), 0)
+    made = Channels(UnityConfig().engine, {}, own, 0)
     made.outgoing()
     return made
 
@@ -85,7 +85,7 @@ def test_engine_settings_are_sent_once_in_the_protocols_bytes():
     config = UnityConfig(
         time_scale=7.0, width=32, height=48, quality_level=1, target_frame_rate=30, capture_frame_rate=0
     )
-    made = Channels(config, 0)
+    made = Channels(config.engine, {}, (), 0)
     assert frames(made.outgoing()) == [
         (ENGINE, struct.pack("<iii", 0, 32, 48)),
         (ENGINE, struct.pack("<ii", 1, 1)),
@@ -115,7 +115,7 @@ def test_engine_settings_that_cannot_be_are_refused(settings, words):
 
 def parameter_messages(parameters, seed=0):
     check_parameters(parameters)
-    sent = frames(Channels(UnityConfig(parameters=parameters), seed).outgoing())
+    sent = frames(Channels(UnityConfig().engine, parameters, (), seed).outgoing())
     return [IncomingMessage(payload) for channel, payload in sent if channel == PARAMETERS]
 
 
