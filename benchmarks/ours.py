@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from benchmarks.actions import RandomActions
 from benchmarks.supply import Completions
 from benchmarks.tasks import Round, Task
 from buffers.rows import Layout, Rows, Writer
+from envs.api import Setup
+from envs.gym.config import GymConfig
 from envs.gym.manager import EnvManager
 from envs.spec import Array, BehaviorSpec, Ready
 from trainer.runtime.collector import Channel, Collector
@@ -86,7 +89,9 @@ class Watched(EnvManager):
     """A manager with a record of who completed a step when, and of the instances whose decisions wait."""
 
     def __init__(self, task: Task) -> None:
-        super().__init__(task.env, task.instances, task.seed)
+        env = task.env
+        config = GymConfig(task.instances, env.time_scale, id=env.id, kwargs={**env.kwargs}, wrappers=[*env.wrappers])
+        super().__init__(config, Setup(task.seed, Path()))
         self.completions = [Completions() for _ in range(task.instances)]
         """By instance, of this round; empty where steps do not wait."""
         self.waiting_count = 0

@@ -30,12 +30,13 @@ import psutil
 from benchmarks.laws import durations
 from benchmarks.report import machine, machine_line, table
 from benchmarks.training import train
+from envs.api import Setup
 from envs.seeding import episode_seed
 from envs.spec import Array
-from envs.unity.launch import UnityEnv
+from envs.unity.config import UnityConfig
 from envs.unity.manager import UnityManager
 from envs.unity.protocol.decoding import Decoder
-from envs.unity.protocol.messages import message, raw_message_class
+from envs.unity.protocol.messages import message, raw_class
 from envs.unity.python_player import write_launcher
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +87,7 @@ def round_trips(options: argparse.Namespace) -> dict[str, Any]:
     """Steps a second with one player that answers at once: one agent, 20 floats; actions are fixed."""
     with tempfile.TemporaryDirectory() as folder:
         launcher = write_launcher(Path(folder) / "instant.x86_64", [_INSTANT])
-        with UnityManager(UnityEnv(str(launcher)), 1, options.seed, logs=Path(folder)) as manager:
+        with UnityManager(UnityConfig(executable=str(launcher)), Setup(options.seed, Path(folder))) as manager:
             manager.start()
             ours, theirs = _our_steps(manager), _their_steps(str(launcher))
             scores: dict[str, list[float]] = {"ours": [], "mlagents_envs": []}
@@ -120,7 +121,7 @@ def resident_mib(instances: int) -> float:
     """Of this process, with so many players that have each made a hundred steps."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        UnityManager(UnityEnv(player=(_INSTANT,)), instances, 0, logs=Path(folder)) as manager,
+        UnityManager(UnityConfig(instances=instances, player=_INSTANT), Setup(0, Path(folder))) as manager,
     ):
         manager.start()
         while manager.samples.min() < 100:
@@ -252,10 +253,10 @@ def _decoding_of(agents: int, floats: int, rounds: int, seconds: float = 0.2) ->
     whole.unity_output.ClearField("rl_initialization_output")
     later = whole.SerializeToString()
     decoder = Decoder()
-    decoder.decode(raw_message_class().FromString(first).unity_output)
+    decoder.decode(raw_class("UnityMessageProto").FromString(first).unity_output)
 
     def ours() -> None:
-        decoder.decode(raw_message_class().FromString(later).unity_output)
+        decoder.decode(raw_class("UnityMessageProto").FromString(later).unity_output)
 
     def theirs() -> None:
         steps_from_proto(kind.FromString(later).unity_output.rl_output.agentInfos[_BEHAVIOR].value, spec)

@@ -10,11 +10,9 @@ import math
 import selectors
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,9 +54,8 @@ class Manager(ABC):
 
     Args:
         instances: how many.
-        seed: of the episodes.
+        setup: what the run asks for.
         restarts: failures of one instance that are forgiven; one more every ten minutes.
-        min_instances, begun, resume: as in `Setup`.
     """
 
     lockstep = False
@@ -66,17 +63,8 @@ class Manager(ABC):
     picture: Path | None = None
     """File of the moving picture that `request_picture` asked for, once it is there."""
 
-    def __init__(
-        self,
-        instances: int,
-        seed: int,
-        *,
-        restarts: int = 10,
-        min_instances: int | None = None,
-        begun: Array | None = None,
-        resume: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.instances, self.seed = instances, seed
+    def __init__(self, instances: int, setup: Setup, restarts: int = 10) -> None:
+        self.instances, self.seed = instances, setup.seed
         self.specs: dict[str, BehaviorSpec] = {}
         """By behavior. Known after `start`, or grown as behaviors appear."""
         self.spread = f"{instances} instance{'s' * (instances > 1)}"
@@ -85,27 +73,26 @@ class Manager(ABC):
         """(I,) int64: results delivered, by instance."""
         self.busy_seconds: Array = np.zeros(instances)
         """(I,) float64: how long steps and resets have taken since the start."""
-        self.begun: Array = np.zeros(instances, np.int64) if begun is None else begun
+        self.begun: Array = np.zeros(instances, np.int64) if setup.begun is None else setup.begun
         """(I,) int64: episodes that each instance has begun, or its starts where episodes are the game's own affair."""
-        self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
-        """What the user should hear of, the oldest first; empty it now and then."""
-        self.budget = Budget(restarts, instances, instances if min_instances is None else min_instances)
+        least = instances if setup.min_instances is None else setup.min_instances
+        self.budget = Budget(restarts, instances, least)
+        self.events = self.budget.events
+        """What to report to the user, the oldest first; empty it now and then."""
         self.retired = self.budget.retired
         """(I,) bool: instances that have failed for good."""
         self.selector = selectors.DefaultSelector()
         """Sockets that `poll` waits for; the data of every key is a function to call when it is readable."""
         self._round = Round(instances)
         self._watched = False
-        if resume:
-            known = begun_counts(resume)[:instances]
+        if setup.resume:
+            known = begun_counts(setup.resume)[:instances]
             self.begun[: len(known)] = known
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -133,7 +120,7 @@ class Manager(ABC):
         """Actions for any agents that wait: `agents` (N,), `continuous` (N, C) float32, `discrete` (N, B) int32."""
 
     def recv(self, timeout: float | None = None) -> dict[str, Ready]:
-        """Returns what instances have to say, by behavior: one item or more, or `{}` if `timeout` seconds pass.
+        """Returns results and decisions of instances, by behavior: one item or more, or `{}` if `timeout` seconds pass.
 
         Also `{}` once what `watch` was given becomes readable. In lock-step all instances answer at once, in their
         order; one that fails is waited for until it has been restarted, unless it is retired.
@@ -190,6 +177,3 @@ def begun_counts(state: Mapping[str, Any]) -> list[int]:
         return [number + 1 for number in state["episodes"]]
     counts: list[int] = state["launches"] if "launches" in state else state["begun"]
     return counts
-
-
-_KEPT_EVENTS = 1000

@@ -85,7 +85,7 @@ class EnvConfig(ABC):
     instances: int = setting(16, above=0, at_most=2**16)
     """Running environments. More: more samples a second, until cores run out."""
     time_scale: float = setting(20.0, at_least=0)
-    """How much faster than real time games run; 0 = they never wait, if they tell their steps' durations."""
+    """How much faster than real time games run; 0 = they never wait, if they report their steps' durations."""
     stepping: Stepping = Stepping["async"]
     """`async` or `lockstep`."""
     step_timeout: float = setting(60.0, above=0)

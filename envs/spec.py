@@ -163,7 +163,7 @@ class Demonstration(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What one behavior's agents have to say. StepResults come before decisions: handle them in that order."""
+    """Results and decisions of one behavior's agents. StepResults come before decisions: handle them in that order."""
 
     results: StepResults
     decisions: Decisions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from omegaconf import MISSING
 
 from envs.config import EnvConfig, setting
+from envs.imports import imported
 from envs.spec import BehaviorSpec, UserError
 
 # Whatever imports gymnasium is imported where it is used: it takes a moment.
@@ -34,20 +35,8 @@ class GymConfig(EnvConfig):
     reproducible: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
-        from envs.gym.manager import EnvManager
-
-        return EnvManager(
-            self.gym_env(),
-            self.instances,
-            setup.seed,
-            workers=self.workers,
-            step_timeout=self.step_timeout,
-            record_actions=setup.record_actions,
-            restarts=self.restarts,
-            min_instances=setup.min_instances,
-            begun=setup.begun,
-            resume=setup.resume,
-        )
+        manager: Manager = imported("envs.gym.manager:EnvManager", "env")(self, setup)
+        return manager
 
     @property
     def label(self) -> str:  # noqa: D102

@@ -7,68 +7,39 @@ from __future__ import annotations
 
 import itertools
 import selectors
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.api import InstanceEvent, Manager
-from envs.gym.adapter import GymEnv
-from envs.gym.probe import INSTANCES_PER_WORKER, choose_workers, probe
+from envs.api import InstanceEvent, Manager, Setup
+from envs.gym.config import GymConfig
+from envs.gym.probe import choose_workers, probe
 from envs.gym.replay_gif import MAX_FRAMES, Filming
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots, allocate
 from envs.gym.worker import Actions, Plan
 from envs.gym.worker_pool import WorkerPool
 from envs.process.restarts import START_SECONDS
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults
 
 
 class EnvManager(Manager):
     """Instances of one Gymnasium env in worker processes.
 
     An agent's number is its instance's: there is one agent in each.
-
-    Args:
-        env: how to make an env.
-        instances: how many.
-        seed: the run's; resets are seeded from (seed, instance, episode).
-        workers: processes to drive them; None chooses by what a first look at the env finds.
-        step_timeout: seconds after which an instance that does not answer counts as failed.
-        record_actions: keep the actions of open episodes, so that `state` can resume them.
-        resume: what `state` returned: episodes go on from there.
-        **more: as `Manager` takes.
     """
 
-    def __init__(
-        self,
-        env: GymEnv,
-        instances: int,
-        seed: int,
-        *,
-        workers: int | None = None,
-        step_timeout: float = 60.0,
-        record_actions: bool = False,
-        resume: Mapping[str, Any] | None = None,
-        **more: Any,
-    ) -> None:
-        if instances < 1:
-            raise UserError(f"env.instances is {instances}; at least 1 is needed.")
-        if workers is not None and not -(-instances // INSTANCES_PER_WORKER) <= workers <= instances:
-            raise UserError(
-                f"env.workers is {workers}; {instances} instances need 1 to {instances} workers, "
-                f"of at most {INSTANCES_PER_WORKER} instances each."
-            )
-        super().__init__(instances, seed, resume=resume, **more)
-        self.env = env
-        self._workers, self._step_timeout = workers, step_timeout
-        self._record_actions = record_actions
+    def __init__(self, config: GymConfig, setup: Setup) -> None:
+        super().__init__(config.instances, setup, config.restarts)
+        self.env = config.gym_env()
+        self._workers, self._step_timeout = config.workers, config.step_timeout
+        self._record_actions = setup.record_actions
         # The actions that resumed episodes are driven through, by instance; an episode that never began has none.
-        kept = (resume.get("actions") or [])[:instances] if resume else []
-        self._replay = {i: Actions(*actions) for i, actions in enumerate(kept) if self.begun[i]}
-        self._alive: Array = np.zeros(instances, bool)
-        self._waiting: Array = np.zeros(instances, bool)
+        kept = (setup.resume or {}).get("actions") or []
+        self._replay = {i: Actions(*actions) for i, actions in enumerate(kept[: self.instances]) if self.begun[i]}
+        self._alive: Array = np.zeros(self.instances, bool)
+        self._waiting: Array = np.zeros(self.instances, bool)
         self._recorded: dict[int, Actions] = {}
         self._film_wanted: Path | None = None
         self._filming: Filming | None = None
@@ -103,9 +74,7 @@ class EnvManager(Manager):
             plans.append(Plan(self.env, found.spec, self.instances, first, stop - first, self.seed, mine))
         if self._record_actions:
             self._recorded = {i: replay.get(i, Actions([], [])) for i in range(self.instances)}
-        self._pool = WorkerPool(
-            plans, block, self.selector, step_timeout=self._step_timeout, budget=self.budget, events=self.events
-        )
+        self._pool = WorkerPool(plans, block, self.selector, step_timeout=self._step_timeout, budget=self.budget)
         return self.specs
 
     def poll(self, until: float) -> dict[str, Ready]:  # noqa: D102

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
-import threading
 import time
 import traceback
 from multiprocessing import get_context
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
-from envs.process.lifetime import follow_parent
+from envs.process.lifetime import start_following
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, UserError
 
@@ -54,16 +55,16 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
         UserError: it cannot be made or reset (with its traceback), has spaces that cannot be served, or takes longer
             than `timeout` seconds for that.
     """
-    context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    tie = threading.current_thread() is threading.main_thread()
-    process = context.Process(target=_run_probe, args=(env, seed, theirs, tie), name="probe", daemon=True)
-    process.start()
+    ours, theirs = get_context("spawn").Pipe(duplex=False)
+    process = start_following("probe", _run_probe, env, seed, theirs)
     theirs.close()
     try:
         found = ours.recv() if ours.poll(timeout) else None
         if isinstance(found, tuple):
-            return Probe(found[0], found[1], _receive_pace(ours))
+            pace = Pace(durations=False, step_seconds=math.inf)
+            with contextlib.suppress(EOFError):
+                pace = ours.recv() if ours.poll(_PACE_SECONDS) else pace
+            return Probe(found[0], found[1], pace)
     except EOFError:
         process.join(1.0)
         raise UserError(
@@ -99,18 +100,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _receive_pace(answer: Connection) -> Pace:
-    try:
-        if answer.poll(_PACE_SECONDS):
-            pace: Pace = answer.recv()
-            return pace
-    except EOFError:
-        pass
-    return Pace(durations=False, step_seconds=float("inf"))
-
-
-def _run_probe(gym_env: GymEnv, seed: int, answer: Connection, tie: bool) -> None:
-    follow_parent(tie)
+def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     try:
         env = gym_env.make()
         _, info = env.reset(seed=episode_seed(seed, 0, 0))
@@ -145,7 +135,7 @@ def _time_steps(env: Env, spec: BehaviorSpec, info: dict[str, object]) -> Pace:
                 _, info = env.reset()
         except Exception:
             break
-    return Pace(durations, median(taken) if taken else float("inf"))
+    return Pace(durations, median(taken) if taken else math.inf)
 
 
 def _random_action(spec: BehaviorSpec, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:

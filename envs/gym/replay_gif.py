@@ -9,10 +9,8 @@ import contextlib
 import io
 import os
 import socket
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv
 from envs.gym.worker import Actions
-from envs.process.lifetime import follow_parent
+from envs.process.lifetime import start_following
 from envs.process.messages import Inbox, send_object, socket_pair
 from envs.spec import Array, BehaviorSpec
 
@@ -38,15 +36,11 @@ class Filming:
         self.file = file
         self.error: str | None = "the process that draws pictures ended without one"
         """What went wrong, with the traceback if there is one; None once the file is there."""
-        tie = threading.current_thread() is threading.main_thread()
-        self._process = get_context("spawn").Process(
-            target=_run_filming, args=(env, spec, seed, actions, file, theirs, tie), name="pictures", daemon=True
-        )
-        self._process.start()
+        self._process = start_following("pictures", _run_filming, env, spec, seed, actions, file, theirs)
         theirs.close()
 
     def take(self) -> bool:
-        """Takes what the process has to say; True once it has ended."""
+        """Receives what the process has sent; returns whether it has ended."""
         for error in self.inbox.take():
             self.error = error
         return self.inbox.closed
@@ -90,9 +84,8 @@ def picture(rendered: Any) -> Array:
 
 
 def _run_filming(
-    gym_env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, control: socket.socket, tie: bool
+    gym_env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, control: socket.socket
 ) -> None:
-    follow_parent(tie)
     if hasattr(os, "nice"):
         os.nice(10)
     error = None

@@ -17,6 +17,8 @@ from envs.spec import Array, ObservationSpec, UserError
 Space = spaces.Space[Any]
 Write = Callable[[Any, Array], None]
 """Puts one part of an observation into a row (*shape)."""
+Build = Callable[[Array, Array], Any]
+"""Makes an action, or one part of it, from rows (C,) and (B,)."""
 Read = Callable[[Any, Array, Array], None]
 """Puts one part of an action into rows (C,) and (B,)."""
 
@@ -81,7 +83,7 @@ class ActionCodec:
             raise ValueError(f"it has not the action space's parts ({error!r})") from error
         return continuous, discrete
 
-    def _builder(self, space: Space, where: str, path: tuple[Any, ...]) -> Callable[[Array, Array], Any]:
+    def _builder(self, space: Space, where: str, path: tuple[Any, ...]) -> Build:
         if isinstance(space, spaces.Dict):
             members = {key: self._builder(sub, f"{where}[{key!r}]", (*path, key)) for key, sub in space.spaces.items()}
             return lambda c, d: {key: build(c, d) for key, build in members.items()}
@@ -91,26 +93,24 @@ class ActionCodec:
         if isinstance(space, spaces.Box):
             start = self.continuous_size
             self.continuous_size += math.prod(space.shape)
-            part = slice(start, self.continuous_size)
-            self._readers.append(_box_reader(space, where, path, part))
-            return _box_builder(space, where, part)
+            build, read = _box_codec(space, where, path, slice(start, self.continuous_size))
+            self._readers.append(read)
+            return build
         first = len(self.branches)
         if isinstance(space, spaces.Discrete):
-            self.branches += (int(space.n),)
-            self._readers.append(_choice_reader(where, path, first, np.array([space.n]), np.asarray(space.start)))
-            choices = [np.int64(space.start + choice) for choice in range(int(space.n))]
-            return lambda c, d: choices[d[first]]
-        if isinstance(space, spaces.MultiDiscrete):
-            counts, shape, dtype = space.nvec, space.shape, space.dtype
-            offset = np.asarray(space.start)
+            counts, offset = np.array([space.n]), np.asarray(space.start)
+        elif isinstance(space, spaces.MultiDiscrete):
+            counts, offset = space.nvec, np.asarray(space.start)
         elif isinstance(space, spaces.MultiBinary):
-            counts, shape, dtype = np.full(space.shape, 2), space.shape, space.dtype
-            offset = np.zeros(space.shape, np.int64)
+            counts, offset = np.full(space.shape, 2), np.zeros(space.shape, np.int64)
         else:
             raise _refusal(space, where)
         self._readers.append(_choice_reader(where, path, first, counts, offset))
         self.branches += tuple(int(count) for count in counts.flat)
-        stop = len(self.branches)
+        if isinstance(space, spaces.Discrete):
+            choices = [np.int64(space.start + choice) for choice in range(int(space.n))]
+            return lambda c, d: choices[d[first]]
+        stop, shape, dtype = len(self.branches), space.shape, space.dtype
         return lambda c, d: (d[first:stop].reshape(shape) + offset).astype(dtype)
 
 
@@ -133,37 +133,33 @@ def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
 
 def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...], str]]:
     """Returns the parts of a space that hold no others, with their paths, as keys and in words."""
-    members: Iterable[tuple[Any, Space]]
-    if isinstance(space, spaces.Dict):
-        members = space.spaces.items()
-    elif isinstance(space, spaces.Tuple):
-        members = enumerate(space.spaces)
-    else:
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         yield space, path, where
         return
+    members: Iterable[tuple[Any, Space]]
+    members = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
     for key, sub in members:
         yield from _leaves(sub, (*path, key), f"{where}[{key!r}]")
 
 
 def _observation_part(space: Space, path: tuple[Any, ...], where: str) -> ObservationPart:
     name = "/".join(str(key) for key in path) or "observation"
+    shape: tuple[int, ...] = space.shape or (1,)
+    dtype, scale = "uint8", 1.0
+    write: Write = _copy
     if isinstance(space, spaces.Box):
-        shape = space.shape or (1,)
         if space.dtype != np.uint8:
-            return ObservationPart(ObservationSpec(name, shape, "float32"), path, _copy)
-        high = int(space.high.max(initial=1))
-        return ObservationPart(ObservationSpec(name, shape, "uint8", 1.0 / max(high, 1)), path, _copy)
-    if isinstance(space, spaces.Discrete):
-        spec = ObservationSpec(name, (int(space.n),), "uint8")
-        return ObservationPart(spec, path, _one_hot(np.zeros(1, np.int64), np.asarray([space.start])))
-    if isinstance(space, spaces.MultiDiscrete):
+            dtype = "float32"
+        else:
+            scale = 1.0 / max(int(space.high.max(initial=1)), 1)
+    elif isinstance(space, spaces.Discrete):
+        shape, write = (int(space.n),), _one_hot(np.zeros(1, np.int64), np.asarray([space.start]))
+    elif isinstance(space, spaces.MultiDiscrete):
         counts = space.nvec.ravel()
-        starts = np.cumsum(counts) - counts
-        spec = ObservationSpec(name, (int(counts.sum()),), "uint8")
-        return ObservationPart(spec, path, _one_hot(starts, np.ravel(space.start)))
-    if isinstance(space, spaces.MultiBinary):
-        return ObservationPart(ObservationSpec(name, space.shape, "uint8"), path, _copy)
-    raise _refusal(space, where)
+        shape, write = (int(counts.sum()),), _one_hot(np.cumsum(counts) - counts, np.ravel(space.start))
+    elif not isinstance(space, spaces.MultiBinary):
+        raise _refusal(space, where)
+    return ObservationPart(ObservationSpec(name, shape, dtype, scale), path, write)
 
 
 def _copy(value: Any, row: Array) -> None:
@@ -184,7 +180,8 @@ def _one_hot(starts: Array, offset: Array) -> Write:
     return write
 
 
-def _box_builder(space: spaces.Box, where: str, part: slice) -> Callable[[Array, Array], Any]:
+def _box_codec(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice) -> tuple[Build, Read]:
+    """Returns what makes a Box's action from a slice of continuous actions, and what reads it back."""
     if not space.is_bounded("both"):
         raise UserError(
             f"The {where} is {space}: a continuous action needs finite bounds on both sides. "
@@ -192,6 +189,7 @@ def _box_builder(space: spaces.Box, where: str, part: slice) -> Callable[[Array,
         )
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     centre, half = (high + low) / 2, (high - low) / 2
+    divisor = np.where(high > low, half, 1.0).ravel()  # where both are one number, any action means it
     shape, dtype = space.shape, space.dtype
     whole = np.issubdtype(dtype, np.integer)
 
@@ -200,20 +198,13 @@ def _box_builder(space: spaces.Box, where: str, part: slice) -> Callable[[Array,
         scaled = centre + half * unit
         return (np.rint(scaled) if whole else scaled).astype(dtype)
 
-    return build
-
-
-def _box_reader(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice) -> Read:
-    low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
-    half = np.where(high > low, (high - low) / 2, 1.0)  # where both are one number, any action means it
-
     def read(action: Any, continuous: Array, discrete: Array) -> None:
         value = np.asarray(follow(action, path), np.float64)
-        if value.size != len(low) or not np.isfinite(value).all():
-            raise ValueError(f"the {where} takes {len(low)} finite numbers, not {value.tolist()}")
-        continuous[part] = np.clip((value.ravel() - (high + low) / 2) / half, -1, 1)
+        if value.size != low.size or not np.isfinite(value).all():
+            raise ValueError(f"the {where} takes {low.size} finite numbers, not {value.tolist()}")
+        continuous[part] = np.clip((value.ravel() - centre.ravel()) / divisor, -1, 1)
 
-    return read
+    return build, read
 
 
 def _choice_reader(where: str, path: tuple[Any, ...], first: int, counts: Array, offset: Array) -> Read:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -47,7 +47,7 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._folder = Path(folder)
         self._frames_per_second = float(env.metadata.get("render_fps") or 10)
-        self._video: _Video | None = None
+        self._video: _MP4 | _GIF | None = None
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Begins a video."""
@@ -78,13 +78,6 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._video:
             self._video.close()
             self._video = None
-
-
-class _Video(Protocol):
-    """A video that is being written, of frames (H, W, 3) uint8."""
-
-    def add(self, frame: Array) -> None: ...
-    def close(self) -> None: ...
 
 
 class _MP4:

@@ -23,7 +23,6 @@ import numpy as np
 from envs.gym.adapter import Env, GymAdapter, GymEnv, NotFinite
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
 from envs.gym.spaces import scalar_metrics
-from envs.process.lifetime import follow_parent
 from envs.process.messages import send_object
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec
@@ -240,12 +239,8 @@ class EnvSlot:
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket, tie: bool) -> None:
-    """Main function of a worker's process: ends when the manager closes its end of `signals`, or dies.
-
-    With `tie`, Linux kills this process when the thread that started it ends; else a thread watches for the parent.
-    """
-    follow_parent(tie)
+def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket) -> None:
+    """Main function of a worker's process: ends when the manager closes its end of `signals`."""
     slots = Slots(plan.spec, plan.instances, block)
     worker = Worker(plan, slots, signals.sendall, lambda report: send_object(control, report))
     with contextlib.suppress(ConnectionError):  # the manager has gone: there is nobody to report to

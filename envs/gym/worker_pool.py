@@ -13,17 +13,15 @@ import heapq
 import itertools
 import selectors
 import socket
-import threading
 import time
-from collections import deque
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from envs.gym.worker import Plan, Report, run_worker
+from envs.process.lifetime import start_following
 from envs.process.messages import Inbox, dispatch, socket_pair
 from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
 from envs.spec import Array
@@ -43,12 +41,8 @@ class Link:
         self.signals, signals = socket_pair()
         control_here, control = socket_pair()
         self.inbox = Inbox(control_here)
-        tie = threading.current_thread() is threading.main_thread()
         name = f"worker of instances {plan.first} to {plan.first + plan.count - 1}"
-        self.process = get_context("spawn").Process(
-            target=run_worker, args=(plan, block, signals, control, tie), name=name, daemon=True
-        )
-        self.process.start()
+        self.process = start_following(name, run_worker, plan, block, signals, control)
         signals.close()
         control.close()
         self.signals.setblocking(False)
@@ -75,8 +69,7 @@ class WorkerPool:
         block: the memory of the slots.
         selector: where the workers' sockets are watched; the data of every key in it is a function to call.
         step_timeout: seconds that an instance has to answer.
-        budget: restarts that instances may take.
-        events: where faults and restarts are reported.
+        budget: restarts that instances may take, and events.
     """
 
     def __init__(
@@ -87,14 +80,13 @@ class WorkerPool:
         *,
         step_timeout: float,
         budget: Budget,
-        events: deque[InstanceEvent],
     ) -> None:
         instances = plans[0].instances
         self.failed: list[int] = []
         """Instances that failed since the manager last took note."""
         self._metrics: dict[int, dict[str, float]] = {}
         """By instance: metrics whose closing has not been delivered yet."""
-        self._events, self._budget = events, budget
+        self._events, self._budget = budget.events, budget
         self._block, self._selector, self._step_timeout = block, selector, step_timeout
         self._worker_of = np.repeat(np.arange(len(plans)), [plan.count for plan in plans])
         self._local_of = np.concatenate([np.arange(plan.count) for plan in plans]).astype(np.uint8)
@@ -237,21 +229,14 @@ class WorkerPool:
 
     def _schedule(self, link: Link, instance: int | None, lost: list[int], text: str) -> None:
         """Counts a failure of the instances `lost`, and plans the restart of `instance` or of the whole worker."""
-        now = time.monotonic()
         self._deadline[lost] = np.inf
         self.failed += lost
         for one in lost:
             self._metrics.pop(one, None)
-        budgets = {one: self._budget.spend(one, now) for one in lost if not self._budget.retired[one]}
-        for one in [one for one, budget in budgets.items() if budget is None]:
-            last = self._last_error[one] if instance is not None else f"{text}\n{self._last_error.get(one, '')}"
-            self._events.append(self._budget.retire(one, last))
-        left = [budget for budget in budgets.values() if budget is not None]
-        if not left:
-            return
-        number, delay = max(left)
-        heapq.heappush(self._due, (now + delay, next(self._order), link, instance))
-        self._check_at = min(self._check_at, now + delay)
-        self._events.append(
-            InstanceEvent("fault", lost[0], f"{text} Restart {number} of {self._budget.restarts} in {delay:g} s.")
-        )
+        causes = self._last_error
+        if instance is None:
+            causes = {one: f"{text}\n{self._last_error.get(one, '')}" for one in lost}
+        due = self._budget.next_start(lost, text, causes)
+        if due is not None:
+            heapq.heappush(self._due, (due, next(self._order), link, instance))
+            self._check_at = min(self._check_at, due)

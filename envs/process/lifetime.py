@@ -8,34 +8,39 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
 
 
-def follow_parent(tie: bool) -> None:
-    """Ends this process when its parent does, even while a step never returns; leaves signals to the parent.
+def run_following(tie: bool, module: str, name: str, *arguments: Any) -> None:
+    """Main function of a process that ends when its parent does, even while a step never returns.
 
-    Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's to save and to end.
-    With `tie`, Linux kills this process when the thread that started it ends; else a thread watches for the parent.
+    It calls the function `name` of `module` with `arguments`, and follows its parent from before the import on. Signals
+    are left to the parent: Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's
+    to save and to end. With `tie`, Linux kills the process when the thread that started it ends; else a thread watches
+    for the parent.
     """
     ignore_signals()
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     wait_precisely()
     if tie:  # a step that holds Python's lock stops the thread above, not the kernel
         end_with_launcher()
-
-
-def run_following(tie: bool, module: str, name: str, *arguments: Any) -> None:
-    """Main function of a process that takes long to import what it runs: it follows its parent from before that on.
-
-    Calls the function `name` of `module` with `arguments`; `tie` as for `follow_parent`.
-    """
-    follow_parent(tie)
     getattr(import_module(module), name)(*arguments)
+
+
+def start_following(name: str, function: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`."""
+    tie = threading.current_thread() is threading.main_thread()
+    arguments = (tie, function.__module__, function.__name__, *arguments)
+    process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=True)
+    process.start()
+    return process
 
 
 def wait_precisely() -> None:

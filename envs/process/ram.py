@@ -1,4 +1,4 @@
-"""Memory is reckoned before the first step: a run that cannot fit says so at once."""
+"""Memory of a run, added up before the first step: one that cannot fit is refused at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Instances that fail: how often each may be restarted, after what wait, and what the user hears of it."""
+"""Instances that fail: how often each may be restarted, after what wait, and what is reported."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +23,7 @@ class InstanceFailed(UserError):
 
 
 class InstanceEvent(NamedTuple):
-    """Something that the user should hear of."""
+    """Something to report to the user."""
 
     kind: str
     """`fault`, `restart`, `unexpected` (a client that is no player at a player's port), or `note`: nothing bad."""
@@ -36,6 +39,8 @@ class Budget:
 
     def __init__(self, restarts: int, instances: int, min_instances: int) -> None:
         self.restarts = restarts
+        self.events: deque[InstanceEvent] = deque(maxlen=_KEPT_EVENTS)
+        """What to report to the user, the oldest first."""
         self.retired: Array = np.zeros(instances, bool)
         """(I,) instances that have failed for good."""
         self._min_instances = min_instances
@@ -52,15 +57,34 @@ class Budget:
         number = int(np.ceil(spent))
         return number, float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (number - 1)))
 
-    def retire(self, instance: int, why: str) -> InstanceEvent:
-        """Goes on without an instance whose budget is spent; returns the event that says so.
+    def next_start(self, failed: Sequence[int], text: str, causes: Mapping[int, str]) -> float | None:
+        """Counts a failure of the instances `failed`, which `text` describes, and adds the events that say so.
+
+        Returns when to start them again (monotonic); None if all of them are retired. `causes` are said of those.
 
         Raises:
-            InstanceFailed: too few others live.
+            InstanceFailed: one has to be retired, and too few others live.
         """
+        now = time.monotonic()
+        restarts = {instance: self.spend(instance, now) for instance in failed if not self.retired[instance]}
+        for instance in [instance for instance, restart in restarts.items() if restart is None]:
+            self._retire(instance, causes[instance])
+        left = [restart for restart in restarts.values() if restart is not None]
+        if not left:
+            return None
+        number, delay = max(left)
+        text = f"{text} Restart {number} of {self.restarts} in {delay:g} s."
+        self.events.append(InstanceEvent("fault", failed[0], text))
+        return now + delay
+
+    def _retire(self, instance: int, why: str) -> None:
         self.retired[instance] = True
         others = int(np.count_nonzero(~self.retired))
         spent = f"Instance {instance} failed once more than its {self.restarts} restarts (env.restarts) allow"
         if others < self._min_instances:
             raise InstanceFailed(f"{spent}:\n{why}")
-        return InstanceEvent("fault", instance, f"{spent}, and is left out; the other {others} go on:\n{why}")
+        text = f"{spent}, and is left out; the other {others} go on:\n{why}"
+        self.events.append(InstanceEvent("fault", instance, text))
+
+
+_KEPT_EVENTS = 1000

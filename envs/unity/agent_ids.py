@@ -14,7 +14,7 @@ from envs.unity.protocol.decoding import Agents
 
 
 class Said(NamedTuple):
-    """What the agents of one message have to say."""
+    """Results and decisions of the agents of one message."""
 
     results: StepResults
     decisions: Decisions
@@ -73,22 +73,12 @@ class AgentIds:
 
     def nobody(self) -> Said:
         """Returns empty results and decisions."""
-        none = np.zeros(0, np.int64)
+        none, flags = np.zeros(0, np.int64), np.zeros(0, bool)
+        instance, reward = none.astype(np.int32), none.astype(np.float32)
         observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
         mask = np.zeros((0, self.spec.mask_size), bool)
-        return Said(
-            StepResults(
-                none.astype(np.int32),
-                none,
-                none.astype(np.float32),
-                none.astype(bool),
-                none.astype(bool),
-                observations,
-                mask,
-            ),
-            Decisions(none.astype(np.int32), none, observations, mask),
-            none,
-        )
+        results = StepResults(instance, none, reward, flags, flags, observations, mask)
+        return Said(results, Decisions(instance, none, observations, mask), none)
 
     def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
         """Notes actions of any agents (N,) that wait, continuous ones clipped to [-1, 1]; ValueError if some do not."""
@@ -111,12 +101,8 @@ class AgentIds:
         if not self._free:
             known = len(self.instance)
             more = max(16, known)
-            self.instance = np.concatenate([self.instance, np.zeros(more, np.int32)])
-            self.continuous = np.concatenate(
-                [self.continuous, np.zeros((more, *self.continuous.shape[1:]), np.float32)]
-            )
-            self.discrete = np.concatenate([self.discrete, np.zeros((more, *self.discrete.shape[1:]), np.int32)])
-            self._waiting = np.concatenate([self._waiting, np.zeros(more, bool)])
+            self.instance, self._waiting = _grown(self.instance, more), _grown(self._waiting, more)
+            self.continuous, self.discrete = _grown(self.continuous, more), _grown(self.discrete, more)
             self._free = list(range(known + more - 1, known - 1, -1))
         number = self._free.pop()
         self.instance[number] = instance
@@ -147,6 +133,11 @@ class AgentIds:
 
 
 _FIRST = 16
+
+
+def _grown(array: Array, more: int) -> Array:
+    """Returns the array with so many more rows of zeros."""
+    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
 
 
 def _gone(agents: Agents, keys: list[int], ends: list[bool]) -> set[int]:

@@ -6,7 +6,6 @@ import math
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -25,36 +24,8 @@ from mlagents_envs.side_channel.side_channel_manager import SideChannelManager  
 from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # isort: skip
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What the player's engine is set to; None leaves the player's own. UserError where it cannot be."""
-
-    time_scale: float = 20.0
-    """Game seconds a second."""
-    width: int | None = 84
-    """Pixels of the window."""
-    height: int | None = 84
-    quality_level: int | None = 5
-    """Index into the project's list of quality levels."""
-    target_frame_rate: int | None = -1
-    """Frames a second; -1 for as many as there can be."""
-    capture_frame_rate: int | None = 60
-    """Frames a game second, whatever the clock says."""
-
-    def __post_init__(self) -> None:
-        if not _is_number(self.time_scale) or self.time_scale <= 0:
-            raise UserError(f"env.time_scale={self.time_scale} must be a number above 0")
-        if (self.width is None) != (self.height is None):
-            raise UserError(f"env.width={self.width} and env.height={self.height}: give both, or neither (null)")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or not least <= value < 2**31):
-                raise UserError(f"env.{name}={value} must be a whole number, {least} or more, or null")
-
-
 _MOST_WARNINGS = 16
 """Of unknown channels, for a player that makes up ever new ones."""
-_LEAST = {"width": 1, "height": 1, "quality_level": 0, "target_frame_rate": -1, "capture_frame_rate": 0}
 
 
 class Statistic(NamedTuple):
@@ -70,16 +41,14 @@ class Channels:
     """The side channels of one player. What it needs from the start is queued at once.
 
     Args:
-        engine: settings of the engine.
-        parameters: environment parameters, as `check_parameters` lets them pass.
-        own: import paths of the user's channels, as `check_channels` lets them pass.
+        engine, parameters, own: `UnityConfig.engine`, `parameters` and `channels`, which have been checked.
         seed: of the samplers, together with their names.
     """
 
-    def __init__(self, engine: Engine, parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
+    def __init__(self, engine: Mapping[str, Any], parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
         self._statistics = _Statistics()
         settings = EngineConfigurationChannel()
-        settings.set_configuration_parameters(**asdict(engine))
+        settings.set_configuration_parameters(**engine)
         values = EnvironmentParametersChannel()
         for name, value in parameters.items():
             _set_parameter(values, name, value, seed)
@@ -141,7 +110,7 @@ class Channels:
             )
 
 
-def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameters") -> None:
+def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuses environment parameters that cannot be sent.
 
     A value is a number, or one of `{sampler: uniform, min, max}`, `{sampler: gaussian, mean, deviation}` and
@@ -151,7 +120,7 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameter
         UserError: naming the parameter.
     """
     for name, value in parameters.items():
-        where = f"{prefix}.{name}"
+        where = f"env.parameters.{name}"
         if not isinstance(name, str) or not name or not name.isascii():
             raise UserError(f"{where}: a parameter's name must be text of ASCII characters")
         if isinstance(value, Mapping):
@@ -160,7 +129,7 @@ def check_parameters(parameters: Mapping[str, Any], prefix: str = "env.parameter
             raise UserError(f"{where}={value} must be a number, or a sampler: {{{_forms()}}}")
 
 
-def check_channels(own: Sequence[str], prefix: str = "env.channels") -> None:
+def check_channels(own: Sequence[str]) -> None:
     """Refuses side channels that cannot be had: each is an import path `package.module:Class`.
 
     Raises:
@@ -171,19 +140,19 @@ def check_channels(own: Sequence[str], prefix: str = "env.channels") -> None:
         for kind in (EngineConfigurationChannel, EnvironmentParametersChannel, StatsSideChannel)
     }
     for path in own:
-        kind = _class(path, prefix)
+        kind = _class(path)
         try:
             channel = kind()
             channel_id, queue = channel.channel_id, channel.message_queue
         except Exception as error:  # the user's code
             raise UserError(
-                f"{prefix}: {path} cannot be made ({type(error).__name__}: {error}): it must need no arguments "
+                f"env.channels: {path} cannot be made ({type(error).__name__}: {error}): it must need no arguments "
                 "and call super().__init__(channel_id)"
             ) from error
         if not isinstance(channel_id, UUID) or not isinstance(queue, list):
-            raise UserError(f"{prefix}: {path} has the id {channel_id!r}: pass a uuid.UUID to super().__init__")
+            raise UserError(f"env.channels: {path} has the id {channel_id!r}: pass a uuid.UUID to super().__init__")
         if channel_id in taken:
-            raise UserError(f"{prefix}: {path} has the id {channel_id} of {taken[channel_id]}: give it another")
+            raise UserError(f"env.channels: {path} has the id {channel_id} of {taken[channel_id]}: give it another")
         taken[channel_id] = path
 
 
@@ -264,9 +233,9 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= float(np.finfo(np.float32).max)
 
 
-def _class(path: str, prefix: str = "env.channels") -> Any:
+def _class(path: str) -> Any:
     """Returns the class at an import path; UserError if there is none or it is no side channel."""
-    found = imported(path, prefix)
+    found = imported(path, "env.channels")
     if not (isinstance(found, type) and issubclass(found, SideChannel)):
-        raise UserError(f"{prefix}: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
+        raise UserError(f"env.channels: {path} must be a subclass of mlagents_envs.side_channel.SideChannel")
     return found

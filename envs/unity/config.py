@@ -9,13 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from envs import own_folders
 from envs.config import EnvConfig, path_field, setting
+from envs.imports import imported
 from envs.spec import UserError
 
 # Whatever serves Unity is imported where it is used: mlagents-envs takes a while to import.
 if TYPE_CHECKING:
     from envs.api import Manager, Setup
-    from envs.unity.launch import UnityEnv
+
+_INT, _FLOAT = 2**31 - 1, 3e38
+"""The largest numbers that players can be sent."""
 
 
 @dataclass
@@ -36,21 +40,23 @@ class UnityConfig(EnvConfig):
     """Further arguments of the player's command line."""
     no_graphics: bool = False
     """Whether players draw nothing. Visual observations need graphics."""
-    port: int = 5004
+    time_scale: float = setting(20.0, above=0, at_most=_FLOAT)
+    """How much faster than real time games run: 1 is real time."""
+    port: int = setting(5004, at_least=1, at_most=65535)
     """Where the Editor is waited for."""
     num_areas: int = setting(1, above=0)
     """Copies of the training area that each player is asked for."""
     connect_timeout: float = setting(60.0, above=0)
     """Seconds that a player has to connect and to send its first agents."""
-    width: int = setting(84, above=0)
+    width: int = setting(84, above=0, at_most=_INT)
     """Pixels of the player's window."""
-    height: int = setting(84, above=0)
+    height: int = setting(84, above=0, at_most=_INT)
     """Pixels of the player's window."""
-    quality_level: int = 5
+    quality_level: int = setting(5, at_least=0, at_most=_INT)
     """Unity's quality level: 0 is the fastest."""
-    target_frame_rate: int = -1
+    target_frame_rate: int = setting(-1, at_least=-1, at_most=_INT)
     """Frames a second that the player aims for; -1 = as many as it can."""
-    capture_frame_rate: int = 60
+    capture_frame_rate: int = setting(60, at_least=0, at_most=_INT)
     """Frames a second of game time; 0 = as real time goes."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
@@ -61,29 +67,33 @@ class UnityConfig(EnvConfig):
     sends_statistics: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
-        from envs.unity.manager import UnityManager
-
-        return UnityManager(
-            self.unity_env(),
-            self.instances,
-            setup.seed,
-            logs=setup.logs,
-            step_timeout=self.step_timeout,
-            restarts=self.restarts,
-            min_instances=setup.min_instances,
-            begun=setup.begun,
-            resume=setup.resume,
-        )
+        manager: Manager = imported("envs.unity.manager:UnityManager", "env")(self, setup)
+        return manager
 
     @property
     def label(self) -> str:  # noqa: D102
         return f"Unity: {self.executable or self.registry or self.player or 'the Editor'}"
 
     @property
+    def engine(self) -> dict[str, Any]:
+        """Settings of the player's engine."""
+        names = ("width", "height", "quality_level", "time_scale", "target_frame_rate", "capture_frame_rate")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def editor(self) -> bool:
+        """Whether a person starts the game in the Editor."""
+        return self.executable is None and self.registry is None and self.player is None
+
+    @property
     def rows_at_once(self) -> int:  # noqa: D102
         return self.instances * self.num_areas
 
     def check(self) -> None:  # noqa: D102
+        from envs.unity.channels import check_channels, check_parameters
+        from envs.unity.protocol.server import check_port
+        from envs.unity.python_player.options import parse
+
         super().check()
         sources = {"executable": self.executable, "registry": self.registry, "player": self.player}
         given = [f"env.{key}={value}" for key, value in sources.items() if value is not None]
@@ -91,21 +101,21 @@ class UnityConfig(EnvConfig):
             raise UserError(f"{' and '.join(given)}: a player comes from one of them, leave out the others")
         if self.manifest is not None and self.registry is None:
             raise UserError(f"env.manifest={self.manifest} needs env.registry: which of its builds to play")
-        if not self.time_scale > 0:
-            raise UserError(f"env.time_scale={self.time_scale} must be above 0 for Unity: 1 is real time, 20 is usual")
-        env = self.unity_env()
-        env.check(self.instances)
-        if env.player is not None:
-            from envs.unity.python_player.options import parse
-
+        if self.editor and self.instances != 1:
+            raise UserError(
+                f"env.instances={self.instances}, but the Unity Editor plays one game: give env.executable=<your "
+                "build> for more, or env.instances=1"
+            )
+        self.command(self.port, Path())
+        check_parameters(self.parameters)
+        check_channels(self.channels)
+        if self.editor:
+            check_port(self.port)
+        elif self.player is not None:
             try:
-                parse(env.player).env.check()
+                parse(shlex.split(self.player)).env.check()
             except UserError as error:
                 raise UserError(f"env.player={self.player}: {error}") from error
-        elif env.editor:
-            from envs.unity.protocol.server import check_port
-
-            check_port(env.port)
 
     def filmed(self, folder: Path) -> UnityConfig:  # noqa: D102
         raise UserError("video=true: a Unity player draws in a window of its own, which cannot be filmed from here")
@@ -128,42 +138,37 @@ class UnityConfig(EnvConfig):
             ) from error
         return replace(self, executable=str(game))
 
-    def unity_env(self) -> UnityEnv:
-        """Returns how the players are started; downloads a build of a registry that is not there yet.
+    def command(self, port: int, log: Path) -> list[str] | None:
+        """Returns the command line of a player that connects to `port` and logs to `log`; None for the Editor.
+
+        Downloads a build of a registry that is not there yet.
 
         Raises:
-            UserError: the registry does not hold it, or it cannot be downloaded.
+            UserError: a build that is none, or not for this system; one that the registry does not hold, or that cannot
+                be downloaded; words that cannot be read.
         """
-        from envs.unity.channels import Engine
-        from envs.unity.launch import UnityEnv, registered_build
+        from envs.unity.launch import find_executable, registered_build
 
-        arguments: tuple[str, ...] = ()
-        executable = self.executable
+        executable, arguments = self.executable, self.args
         if self.registry is not None:
-            executable, arguments = registered_build(self.registry, self.manifest)
-        try:
-            player = None if self.player is None else tuple(shlex.split(self.player))
-        except ValueError as error:
-            raise UserError(f"env.player={self.player} cannot be read as words: {error}") from error
-        return UnityEnv(
-            executable=executable,
-            player=player,
-            args=(*arguments, *self.args),
-            no_graphics=self.no_graphics,
-            port=self.port,
-            num_areas=self.num_areas,
-            engine=Engine(
-                time_scale=self.time_scale,
-                width=self.width,
-                height=self.height,
-                quality_level=self.quality_level,
-                target_frame_rate=self.target_frame_rate,
-                capture_frame_rate=self.capture_frame_rate,
-            ),
-            parameters=self.parameters,
-            channels=tuple(self.channels),
-            connect_timeout=self.connect_timeout,
-        )
+            executable, more = registered_build(self.registry, self.manifest)
+            arguments = [*more, *self.args]
+        if executable is not None:
+            command = [find_executable(executable)]
+        elif self.player is not None:
+            try:
+                words = shlex.split(self.player)
+            except ValueError as error:
+                raise UserError(f"env.player={self.player} cannot be read as words: {error}") from error
+            command = own_folders.command("envs.unity.python_player.__main__", *words)
+        else:
+            return None
+        if self.no_graphics:
+            command += ["-nographics", "-batchmode"]
+        command += ["--mlagents-port", str(port)]
+        if "-logfile" not in (argument.lower() for argument in arguments):
+            command += ["-logFile", str(log)]
+        return [*command, *arguments]
 
 
 def _only_game(folders: Mapping[str, Path]) -> Path:

@@ -1,88 +1,17 @@
-"""How a Unity player is started: a build, one of ML-Agents' registry, our own player, or the Editor by hand."""
+"""Finds the builds of Unity games: files, and those of ML-Agents' registry."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from envs import own_folders
 from envs.spec import UserError
-from envs.unity.channels import Engine, check_channels, check_parameters
 
 
-@dataclass(frozen=True)
-class UnityEnv:
-    """How to start one Unity player. Without `executable` and `player`: the Editor, where a person presses Play."""
-
-    executable: str | None = None
-    """Path of a build, as the user wrote it: `Builds/Game`, `Builds/Game.x86_64`, `Game.app`, `Game.exe`."""
-    player: tuple[str, ...] | None = None
-    """Words for our own player: `("env=basic", "agents=2")`."""
-    args: tuple[str, ...] = ()
-    """Further arguments of the player's command line."""
-    no_graphics: bool = False
-    port: int = 5004
-    """Where the Editor is waited for."""
-    num_areas: int = 1
-    """Copies of the training area that the player is asked for."""
-    engine: Engine = field(default_factory=Engine)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Environment parameters, by name: numbers and samplers."""
-    channels: tuple[str, ...] = ()
-    """Import paths of the user's own side channels."""
-    connect_timeout: float = 60.0
-    """Seconds that a player has to connect and to send its first agents."""
-
-    @property
-    def editor(self) -> bool:
-        """Whether a person starts the game in the Editor."""
-        return self.executable is None and self.player is None
-
-    def check(self, instances: int) -> None:
-        """Refuses what could not run.
-
-        Raises:
-            UserError: a file that is none, or not for this system; several Editors; wrong parameters or channels.
-        """
-        if self.editor and instances != 1:
-            raise UserError(
-                f"env.instances={instances}, but the Unity Editor plays one game: give env.executable=<your build> for "
-                "more, or env.instances=1"
-            )
-        if not 0 < self.port < 65536:
-            raise UserError(f"env.port={self.port} must lie between 1 and 65535; the Editor uses 5004")
-        if self.executable is not None:
-            find_executable(self.executable)
-        check_parameters(self.parameters)
-        check_channels(self.channels)
-
-    def command(self, port: int, log: Path) -> list[str] | None:
-        """Returns the command line that starts a player which connects to `port`; None for the Editor."""
-        if self.executable is not None:
-            command = [find_executable(self.executable)]
-        elif self.player is not None:
-            command = own_folders.command("envs.unity.python_player.__main__", *self.player)
-        else:
-            return None
-        if self.no_graphics:
-            command += ["-nographics", "-batchmode"]
-        command += ["--mlagents-port", str(port)]
-        if "-logfile" not in (argument.lower() for argument in self.args):
-            command += ["-logFile", str(log)]
-        return [*command, *self.args]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Environment variables that a player is given beside our own."""
-        # Else gRPC would dial even this machine through a proxy.
-        return {"no_proxy": ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))}
-
-
+@cache
 def registered_build(name: str, manifest: str | None) -> tuple[str, tuple[str, ...]]:
     """Returns the executable that ML-Agents' registry, or the file `manifest`, has under `name`, and its arguments.
 
@@ -151,15 +80,8 @@ def find_executable(path: str) -> str:
 
 
 _HERE = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}.get(sys.platform, sys.platform)
-_MAGIC = {
-    b"\x7fELF": "Linux",
-    b"MZ": "Windows",
-    b"\xfe\xed\xfa\xce": "macOS",
-    b"\xfe\xed\xfa\xcf": "macOS",
-    b"\xce\xfa\xed\xfe": "macOS",
-    b"\xcf\xfa\xed\xfe": "macOS",
-    b"\xca\xfe\xba\xbe": "macOS",
-}
+_MACOS = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+_MAGIC = {b"\x7fELF": "Linux", b"MZ": "Windows", **dict.fromkeys(_MACOS, "macOS")}
 
 
 def _system_of(file: Path) -> str | None:

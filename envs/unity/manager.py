@@ -8,59 +8,40 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.api import InstanceEvent, Manager
+from envs.api import InstanceEvent, Manager, Setup
 from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
 from envs.unity.agent_ids import AgentIds, Said
 from envs.unity.channels import Statistic
-from envs.unity.launch import UnityEnv
+from envs.unity.config import UnityConfig
 from envs.unity.player_pool import Player, PlayerPool
 from envs.unity.protocol.decoding import PlayerFault, behavior_name, encode_reply
 from envs.unity.protocol.server import Arrived
 
 
 class UnityManager(Manager):
-    """Unity players as instances. What is counted as begun is a player's starts: each has a seed of its own.
+    """Unity players as instances. What is counted as begun is a player's starts: each has a seed of its own."""
 
-    Args:
-        env: how a player is started.
-        instances: how many.
-        seed: the run's.
-        logs: folder for the players' logs.
-        step_timeout: seconds after which a player that does not answer counts as failed.
-        **more: as `Manager` takes.
-    """
-
-    def __init__(
-        self, env: UnityEnv, instances: int, seed: int, *, logs: Path, step_timeout: float = 60.0, **more: Any
-    ) -> None:
-        env.check(instances)
-        super().__init__(instances, seed, **more)
-        self.spread = "the Unity Editor" if env.editor else f"{instances} Unity player{'s' * (instances > 1)}"
-        self._logs = logs
+    def __init__(self, config: UnityConfig, setup: Setup) -> None:
+        super().__init__(config.instances, setup, config.restarts)
+        self.spread = (
+            "the Unity Editor" if config.editor else f"{self.instances} Unity player{'s' * (self.instances > 1)}"
+        )
+        self._logs = setup.logs
         self._players = PlayerPool(
-            env,
-            instances,
-            seed,
-            logs,
-            self.selector,
-            step_timeout=step_timeout,
-            budget=self.budget,
-            events=self.events,
-            launches=self.begun,
+            config, setup.seed, setup.logs, self.selector, budget=self.budget, launches=self.begun
         )
         self._ids: dict[str, AgentIds] = {}
-        self._asked: list[list[Asked]] = [[] for _ in range(instances)]
-        self._missing: Array = np.zeros(instances, np.int64)
+        self._asked: list[list[tuple[str, AgentIds, Array]]] = [[] for _ in range(self.instances)]
+        """By instance and behavior id, the agents (N,) that ask, as in its message; -1 = any action will do."""
+        self._missing: Array = np.zeros(self.instances, np.int64)
         """(I,) agents of the last message that still wait for an action."""
         self._statistics: list[Statistic] = []
-        self._patience = env.connect_timeout
+        self._patience = config.connect_timeout
         self._remind_at = math.inf
-        """When the user is told if players are connected but no agent has been seen (monotonic)."""
+        """When to report that players are connected but no agent has appeared (monotonic)."""
 
     def start(self) -> dict[str, BehaviorSpec]:
         """Starts the players without waiting for them; no spec is known yet.
@@ -115,14 +96,14 @@ class UnityManager(Manager):
         """Handles all that has happened; what came of it, by behavior."""
         parts: dict[str, list[Said]] = {}
         lost: dict[str, list[int]] = {}
-        heard: set[int] = set()
+        delivered: set[int] = set()
         while True:
-            message = self._players.next_message(heard)
+            message = self._players.next_message(delivered)
             self._lose_failed(lost)
             if message is None:
                 break
             self._take_message(*message, parts)
-            heard.add(message[0].instance)
+            delivered.add(message[0].instance)
         return {
             name: _joined(parts.get(name, []), lost.get(name, []), ids)
             for name, ids in self._ids.items()
@@ -172,7 +153,7 @@ class UnityManager(Manager):
             parts.setdefault(name, []).append(part)
             self.samples[instance] += len(part.results.agent)
             if len(part.answered):
-                self._asked[instance].append(Asked(behavior_id, ids, part.answered))
+                self._asked[instance].append((behavior_id, ids, part.answered))
             asking += len(part.decisions.agent)
         self._missing[instance] = asking
         if not asking:
@@ -191,25 +172,13 @@ class UnityManager(Manager):
 
     def _answer(self, player: Player) -> None:
         """Lets a player go on whose agents all have actions."""
-        actions = {}
-        for asked in self._asked[player.instance]:
-            ids = asked.ids
-            actions[asked.behavior_id] = (ids.continuous[asked.agents], ids.discrete[asked.agents])
-        self._asked[player.instance] = []
+        asked, self._asked[player.instance] = self._asked[player.instance], []
+        actions = {name: (ids.continuous[agents], ids.discrete[agents]) for name, ids, agents in asked}
         player.answer(encode_reply(actions, player.channels.outgoing()), self._players.step_timeout)
 
 
-class Asked(NamedTuple):
-    """Agents of one behavior id that an instance waits for."""
-
-    behavior_id: str
-    ids: AgentIds
-    agents: Array
-    """(N,) int64, in the order of the player's message; -1 = any action will do."""
-
-
 def _joined(parts: list[Said], lost: list[int], ids: AgentIds) -> Ready:
-    """Returns what the instances of one behavior have to say, in the order in which they said it."""
+    """Joins the messages of one behavior's instances, in the order in which they came."""
     if not parts:
         parts = [ids.nobody()]
     results, decisions = joined([part.results for part in parts]), joined([part.decisions for part in parts])

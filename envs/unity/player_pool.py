@@ -25,9 +25,9 @@ from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
 from envs.seeding import episode_seed
 from envs.spec import Array, UserError
 from envs.unity.channels import Channels
-from envs.unity.launch import UnityEnv
+from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import encode_reply
-from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, Refused, UnexpectedClient
+from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, UnexpectedClient
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Player:
 
     def answer(self, reply: bytes, step_timeout: float) -> None:
         """Lets the player go on; its next message is due in `step_timeout` seconds."""
-        if self.leaving:  # it would not hear
+        if self.leaving:  # no answer would arrive
             return
         self.deadline = time.monotonic() + step_timeout
         self.answered = time.perf_counter()
@@ -62,38 +62,32 @@ class PlayerPool:
     """All players of one manager.
 
     Args:
-        env: how a player is started.
-        instances: how many.
+        config: how players are started, and how many.
         seed: the run's; each start of an instance has its own.
         logs: folder for the players' logs.
         selector: where the players' sockets are watched; the data of every key in it is a function to call.
-        step_timeout: seconds that a player has to answer.
-        budget: restarts that instances may take.
-        events: where faults and restarts are reported.
+        budget: restarts that instances may take, and events.
         launches: (I,) int64, how often each instance was started; counted on.
     """
 
     def __init__(
         self,
-        env: UnityEnv,
-        instances: int,
+        config: UnityConfig,
         seed: int,
         logs: Path,
         selector: selectors.BaseSelector,
         *,
-        step_timeout: float,
         budget: Budget,
-        events: deque[InstanceEvent],
         launches: Array,
     ) -> None:
         self.launches = launches
-        self.of: list[Player | None] = [None] * instances
+        self.of: list[Player | None] = [None] * config.instances
         """By instance: its player, or None while there is none."""
         self.failed: list[int] = []
         """Instances that have failed since the manager last took note."""
-        self.step_timeout = math.inf if env.editor else step_timeout  # a person may pause the game
-        self._env, self._instances, self._seed, self._logs = env, instances, seed, logs
-        self._selector, self._budget, self._instance_events = selector, budget, events
+        self.step_timeout = math.inf if config.editor else config.step_timeout  # a person may pause the game
+        self._config, self._instances, self._seed, self._logs = config, config.instances, seed, logs
+        self._selector, self._budget, self._instance_events = selector, budget, budget.events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
         self._keys = itertools.count()
@@ -111,7 +105,7 @@ class PlayerPool:
         Raises:
             UserError: the Editor's port is taken.
         """
-        env = self._env
+        env = self._config
         seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
         channels = Channels(env.engine, env.parameters, env.channels, seed)
@@ -119,7 +113,7 @@ class PlayerPool:
         first = encode_reply({}, channels.outgoing(), reset=True)
         report = partial(self._add_event, key)
         server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self._selector, report)
-        # Once it has been heard of, the Editor may rest between Stop and Play.
+        # Once it has connected, the Editor may rest between Stop and Play.
         patience = math.inf if env.editor and self._any_connected else env.connect_timeout
         player = Player(key, instance, server, channels, time.monotonic() + patience)
         self.of[instance] = self._by_key[key] = player
@@ -136,12 +130,14 @@ class PlayerPool:
         if self._launcher is None:
             self._launcher = Launcher()
             self._selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
-        self._launcher.launch(key, command, str(output), env.environment)
+        # Else gRPC would dial even this machine through a proxy.
+        direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
+        self._launcher.launch(key, command, str(output), {"no_proxy": direct})
 
-    def next_message(self, heard: set[int]) -> tuple[Player, Arrived] | None:
+    def next_message(self, delivered: set[int]) -> tuple[Player, Arrived] | None:
         """Returns the next message of a player, or None; what else has happened on the way is handled.
 
-        The failure of an instance in `heard` is left for later: it comes after what the instance has said.
+        The failure of an instance in `delivered` is left for later: it comes after the instance's message.
 
         Raises:
             InstanceFailed: an instance failed once more than its budget allows.
@@ -150,7 +146,7 @@ class PlayerPool:
         while self._events:
             key, event = self._events[0]
             player = self._by_key.get(key)
-            if player is not None and player.instance in heard and not isinstance(event, Arrived):
+            if player is not None and player.instance in delivered and not isinstance(event, Arrived):
                 return None
             self._events.popleft()
             if player is None:  # of a start that is over
@@ -169,7 +165,7 @@ class PlayerPool:
         while self._due and self._due[0][0] <= now:
             _, instance = heapq.heappop(self._due)
             self.launch(instance)
-            if not self._env.editor:
+            if not self._config.editor:
                 self._instance_events.append(InstanceEvent("restart", instance, f"Instance {instance}: starts again."))
         for player in self.of:
             if player is not None and player.deadline <= now:
@@ -179,7 +175,7 @@ class PlayerPool:
                     why = f"it did not answer within {self.step_timeout:g} s (env.step_timeout)"
                 else:
                     what = "send its first agents" if player.connected else "connect"
-                    why = f"it did not {what} within {self._env.connect_timeout:g} s (env.connect_timeout)"
+                    why = f"it did not {what} within {self._config.connect_timeout:g} s (env.connect_timeout)"
                 self.fail(player, why, unheard=True)
         self.check_at = min(
             now + min(_CHECK_SECONDS, self.step_timeout / 4), self._due[0][0] if self._due else math.inf
@@ -187,7 +183,7 @@ class PlayerPool:
 
     def fail(self, player: Player, why: str, unheard: bool = False) -> None:
         """Ends a player that has failed, and plans its next start; `unheard`: it has not said why itself."""
-        instance, now = player.instance, time.monotonic()
+        instance = player.instance
         del self._by_key[player.key]
         self.of[instance] = None
         if self._launcher is not None:
@@ -197,23 +193,15 @@ class PlayerPool:
         text = f"Instance {instance}: {why}.{self._log_end(instance)}"
         self._failed_once.add(instance)
         if not self._any_connected and len(self._failed_once) == self._instances:
-            causes = _CAUSES_EDITOR if self._env.editor else _CAUSES
+            causes = _CAUSES_EDITOR if self._config.editor else _CAUSES
             raise UserError(f"{text.rstrip()}\n{causes}" if unheard else text.rstrip())
-        if self._env.editor:
-            self._due.append((now + FIRST_BACKOFF_SECONDS, instance))
-            self.check_at = min(self.check_at, now + FIRST_BACKOFF_SECONDS)
+        if self._config.editor:
+            self._schedule(instance, time.monotonic() + FIRST_BACKOFF_SECONDS)
             self._instance_events.append(InstanceEvent("fault", instance, f"The Unity Editor: {why}."))
             return
-        budget = self._budget.spend(instance, now)
-        if budget is None:
-            self._instance_events.append(self._budget.retire(instance, text))
-            return
-        number, delay = budget
-        heapq.heappush(self._due, (now + delay, instance))
-        self.check_at = min(self.check_at, now + delay)
-        self._instance_events.append(
-            InstanceEvent("fault", instance, f"{text} Restart {number} of {self._budget.restarts} in {delay:g} s.")
-        )
+        due = self._budget.next_start([instance], text, {instance: text})
+        if due is not None:
+            self._schedule(instance, due)
 
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""
@@ -239,6 +227,10 @@ class PlayerPool:
         for player in players:
             player.server.stop()
 
+    def _schedule(self, instance: int, due: float) -> None:
+        heapq.heappush(self._due, (due, instance))
+        self.check_at = min(self.check_at, due)
+
     def _add_event(self, key: int, event: Event | Ended) -> None:
         if isinstance(event, Arrived) and key in self._by_key:
             self._by_key[key].deadline = math.inf
@@ -247,9 +239,9 @@ class PlayerPool:
     def _take_event(self, player: Player, event: Event | Ended) -> None:
         if isinstance(event, Connected):
             player.connected = self._any_connected = True
-            player.deadline = time.monotonic() + self._env.connect_timeout  # its scene has to load
-        elif isinstance(event, Refused):
-            raise event.error
+            player.deadline = time.monotonic() + self._config.connect_timeout  # its scene has to load
+        elif isinstance(event, UserError):
+            raise event
         elif isinstance(event, UnexpectedClient):
             text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
             text += f" and was refused ({event.why}); the player is waited for as before."

@@ -22,11 +22,12 @@ from buffers.rows import Layout, Rows, Writer
 from buffers.snapshot import Snapshot, restore
 from envs.spec import BehaviorSpec, Demonstration, ObservationSpec, UserError
 from envs.unity.agent_ids import AgentIds
-from envs.unity.channels import Channels, Engine
+from envs.unity.channels import Channels
+from envs.unity.config import UnityConfig
 from envs.unity.demo.writer import DemoWriter
 from envs.unity.protocol.decoding import Decoder, PlayerFault, behavior_name
 from envs.unity.protocol.http2 import Connection, ProtocolError, Request
-from envs.unity.protocol.messages import message, raw_message_class
+from envs.unity.protocol.messages import message, raw_class
 from envs.unity.protocol.png import read_pngs
 from tests.stress.mutations import changed_bytes, changed_json, changed_message, delimited, random_bytes
 from trainer.checkpoint import FORMAT, CheckpointStore
@@ -315,7 +316,7 @@ def _take_messages(said: list[bytes]) -> None:
     decoder, listening = Decoder("2.3.0"), channels()
     ids_of: dict[str, AgentIds] = {}
     for content in said:
-        output = raw_message_class().FromString(content).unity_output
+        output = raw_class("UnityMessageProto").FromString(content).unity_output
         for behavior_id, agents in decoder.decode(output).items():
             ids = ids_of.setdefault(behavior_id, AgentIds(decoder.specs[behavior_name(behavior_id)]))
             decisions = ids.take(0, agents).decisions
@@ -326,7 +327,7 @@ def _take_messages(said: list[bytes]) -> None:
 
 def channels() -> Channels:
     """A player's, as by default."""
-    return Channels(Engine(), {"speed": 1.0}, (), 0)
+    return Channels(UnityConfig().engine, {"speed": 1.0}, (), 0)
 
 
 def _frame(channel: int, content: bytes) -> bytes:

@@ -30,7 +30,7 @@ class BubbleShooter(gymnasium.Env[Any, Any]):
 
     Observation, all seen from the bubbles in hand (absolute colour planes did not learn within 360,000 samples):
     `board` uint8 (3, rows, columns), 0 or 1: bubbles of the current bubble's colour, of the next one's, all others;
-    `rays` float32 (angles * 5,), for each direction what a shot would touch first, as Unity's ray sensors tell it: 1
+    `rays` float32 (angles * 5,), for each direction what a shot would touch first, as Unity's ray sensors report it: 1
     for a bubble of the current one's colour, the next one's, another, or the ceiling; then the distance / 20 bubbles;
     `state` float32 (3,): 1 if both bubbles in hand have one colour, shots used / limit, share of the cells filled.
 

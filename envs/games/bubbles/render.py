@@ -22,16 +22,8 @@ FINE = 3
 UNIT = 44 * FINE
 MARGIN, HEADER, FOOTER = 32 * FINE, 76 * FINE, 84 * FINE
 
-COLORS: tuple[RGB, ...] = (
-    (255, 82, 98),
-    (255, 188, 46),
-    (48, 176, 255),
-    (88, 214, 110),
-    (182, 104, 255),
-    (255, 130, 200),
-    (64, 224, 208),
-    (214, 220, 235),
-)
+_HEX = ("ff5262", "ffbc2e", "30b0ff", "58d66e", "b668ff", "ff82c8", "40e0d0", "d6dceb")
+COLORS: list[RGB] = [(*bytes.fromhex(color),) for color in _HEX]
 AIM_START, AIM_GAP = 1.7, 0.26
 """Where the dots of the aim line and of the flight begin, and their distance."""
 WHITE: RGB = (255, 255, 255)

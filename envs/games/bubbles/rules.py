@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+from envs.config import check_ranges, setting
 from envs.games.bubbles.grid import Hit, grid
 from envs.spec import UserError
 
@@ -22,18 +23,18 @@ class Level:
 
     rows: int = 10
     """Rows of the grid. A bubble that comes to rest in the lowest one, and pops nothing, is lost."""
-    columns: int = 8
+    columns: int = setting(8, at_least=2)
     """Bubbles of an even row; odd rows hold one fewer."""
-    filled_rows: int = 6
+    filled_rows: int = setting(6, at_least=1)
     """Rows that are full at the start."""
-    colors: int = 3
-    clump: float = 0.3
+    colors: int = setting(3, at_least=1, at_most=8)
+    clump: float = setting(0.3, at_least=0, at_most=1)
     """Probability that a bubble of the start board copies a neighbour's colour. Higher is easier."""
-    limit: int = 60
+    limit: int = setting(60, at_least=1)
     """Bubbles that may be shot; with the last one the game is lost if the board is not empty."""
-    angles: int = 31
+    angles: int = setting(31, at_least=2)
     """Directions that the cannon can shoot in."""
-    widest_angle: float = 75.0
+    widest_angle: float = setting(75.0, above=0, below=90)
     """Outermost direction, degrees from straight up."""
     shot_reward: float = -0.1
     """Earned by each shot."""
@@ -42,9 +43,9 @@ class Level:
     solved_reward: float = 1.0
     failed_reward: float = -0.5
     """Earned when the last bubble is spent and the board is not empty."""
-    base_seconds: float = 0.525
+    base_seconds: float = setting(0.525, at_least=0)
     """Shortest duration of a step, without flight, pops and drops (see `Game.duration`)."""
-    noise_seconds: float = 0.65
+    noise_seconds: float = setting(0.65, at_least=0)
     """Each step takes up to this much longer, uniformly drawn."""
 
     def __post_init__(self) -> None:
@@ -52,22 +53,10 @@ class Level:
             value, whole = getattr(self, field.name), isinstance(field.default, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 kind = "a whole number" if whole else "a number"
-                raise UserError(f"BubbleShooter: {field.name}={value!r} is not possible; it must be {kind}")
-        rules = [
-            ("columns", self.columns >= 2, "2 or more"),
-            ("filled_rows", self.filled_rows >= 1, "1 or more"),
-            ("rows", self.rows > self.filled_rows, f"more than filled_rows ({self.filled_rows})"),
-            ("colors", 1 <= self.colors <= 8, "from 1 to 8"),
-            ("clump", 0 <= self.clump <= 1, "a probability from 0 to 1"),
-            ("limit", self.limit >= 1, "1 or more"),
-            ("angles", self.angles >= 2, "2 or more"),
-            ("widest_angle", 0 < self.widest_angle < 90, "between 0 and 90 degrees, both excluded"),
-            ("base_seconds", self.base_seconds >= 0, "0 or more"),
-            ("noise_seconds", self.noise_seconds >= 0, "0 or more"),
-        ]
-        for name, holds, right in rules:
-            if not holds:
-                raise UserError(f"BubbleShooter: {name}={getattr(self, name)!r} is not possible; it must be {right}")
+                raise UserError(f"BubbleShooter.{field.name}={value!r} must be {kind}")
+        check_ranges(self, "BubbleShooter")
+        if self.rows <= self.filled_rows:
+            raise UserError(f"BubbleShooter.rows={self.rows} must be above filled_rows={self.filled_rows}")
 
 
 class Shot(NamedTuple):

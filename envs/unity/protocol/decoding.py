@@ -1,4 +1,4 @@
-"""What one player says, as arrays by behavior; and what it is answered, as bytes.
+"""Messages of a player as arrays by behavior, and the answers to them as bytes.
 
 Shapes: N agents of a behavior in one message; C continuous actions, B discrete branches, A mask entries; images are
 H, W, C.
@@ -60,7 +60,7 @@ class Decoder:
     """Reads the messages of one player.
 
     Args:
-        package_version: of the player's C# package; tells images in CHW from those in HWC where the player's dimension
+        package_version: of the player's C# package; decides between CHW and HWC images where the player's dimension
             properties do not.
     """
 
@@ -73,7 +73,7 @@ class Decoder:
         self._readers: dict[str, AgentReader] = {}
 
     def decode(self, unity_output: Any) -> dict[str, Agents]:
-        """Returns the agents in the `unity_output` of a `raw_message_class()`, by full behavior id; no id without any.
+        """Returns the agents in the `unity_output` of a raw UnityMessageProto, by full behavior id; no id without any.
 
         Raises:
             PlayerFault: the message cannot be used.
@@ -156,7 +156,9 @@ class AgentReader:
         ids = message.field("id")
         done = message.array("done", bool)
         if len(set(ids)) < len(ids):
-            self._check_ids(np.array(ids)[~done])
+            asking, counts = np.unique(np.array(ids)[~done], return_counts=True)
+            if (counts > 1).any():  # an agent may ask and end in one message
+                raise AgentFault(self._id, int(asking[counts > 1][0]), "it asks twice in one message")
         return Agents(
             np.array(ids, np.int32),
             self._rewards(message, ids),
@@ -177,12 +179,6 @@ class AgentReader:
             wrong = [(agent, reward) for agent, reward in zip(ids, rewards) if not abs(reward) <= _LARGEST]
             raise AgentFault(self._id, wrong[0][0], f"its reward is {wrong[0][1]}")
         return np.array(rewards, np.float32)
-
-    def _check_ids(self, asking: Array) -> None:
-        """An agent may ask and end in one message, but not ask twice."""
-        numbers, counts = np.unique(asking, return_counts=True)
-        if (counts > 1).any():
-            raise AgentFault(self._id, int(numbers[counts > 1][0]), "it asks twice in one message")
 
     def _observations(self, message: MessageAgents) -> tuple[Array, ...]:
         arrays = self._float_columns(message) or self._floats(message.infos)
@@ -267,14 +263,11 @@ class AgentReader:
             )
         allowed: Array = ~np.frombuffer(b"".join(rows), bool).reshape(-1, size)
         if not allowed.all():
-            self._check_choices(message, allowed)
+            stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
+            if stuck.any():
+                agent = message.infos[int(stuck.argmax())].id
+                raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
         return allowed
-
-    def _check_choices(self, message: MessageAgents, allowed: Array) -> None:
-        stuck = ~np.logical_or.reduceat(allowed, self._branch_starts, axis=1).all(axis=1)
-        if stuck.any():
-            agent = message.infos[int(stuck.argmax())].id
-            raise AgentFault(self._id, agent, "its action mask leaves a branch without a choice")
 
 
 def agent_bytes(spec: BehaviorSpec) -> int:
@@ -295,7 +288,7 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
         actions: by full behavior id, continuous (N, C) float32 and discrete (N, B) int32, in the order of the agents
             that asked.
         side_channel: what `Channels.outgoing` returned.
-        reset: tells the player to begin all its episodes again.
+        reset: the player is to begin all its episodes again.
     """
     answer = message("unity_message", "UnityMessageProto")()
     answer.header.status = 200
@@ -307,8 +300,7 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
         add = rl_input.agent_actions[behavior_id].value.add
         for floats, choices in zip(continuous.tolist(), discrete.tolist()):
             add(vector_actions_deprecated=floats + choices, continuous_actions=floats, discrete_actions=choices)
-    serialized: bytes = answer.SerializeToString()
-    return serialized
+    return bytes(answer.SerializeToString())
 
 
 _RESET = 1

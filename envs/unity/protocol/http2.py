@@ -1,7 +1,7 @@
 """The server's side of gRPC's unary calls over HTTP/2 (RFC 9113), without sockets: bytes in, requests out, bytes back.
 
 A general gRPC server costs a player's step about 300 us of threads and queues; this costs about 20, in the thread that
-asks for what players have to say. It serves one method, so the headers of requests are not looked at.
+receives players' messages. It serves one method, so the headers of requests are not looked at.
 """
 
 from __future__ import annotations
@@ -68,25 +68,25 @@ class Connection:
         buffer += data
         at = 0
         if not self.greeted:
-            if not _PREFACE.startswith(buffer[: len(_PREFACE)]):
+            if not PREFACE.startswith(buffer[: len(PREFACE)]):
                 raise ProtocolError("no HTTP/2 client")
-            if len(buffer) < len(_PREFACE):
+            if len(buffer) < len(PREFACE):
                 return []
-            self.greeted, at = True, len(_PREFACE)
+            self.greeted, at = True, len(PREFACE)
         events: list[Request | Cancelled] = []
-        while len(buffer) - at >= _HEADER.size:
-            high, low, kind, flags, stream = _HEADER.unpack_from(buffer, at)
+        while len(buffer) - at >= HEADER.size:
+            high, low, kind, flags, stream = HEADER.unpack_from(buffer, at)
             size = high << 16 | low
             if size > _LARGEST_FRAME:
                 raise ProtocolError(f"a frame of {size} bytes")
-            end = at + _HEADER.size + size
+            end = at + HEADER.size + size
             if len(buffer) < end:
                 break
-            if kind != _DATA or size < _SMALL_BYTES:
+            if kind != DATA or size < _SMALL_BYTES:
                 self._small_frames += 1
                 if self._small_frames > _SMALL_FRAMES:
                     raise ProtocolError(f"{_SMALL_FRAMES} frames without a message to answer")
-            self._take(kind, flags, stream, buffer[at + _HEADER.size : end], events)
+            self._take(kind, flags, stream, buffer[at + HEADER.size : end], events)
             at = end
         del buffer[:at]
         return events
@@ -96,40 +96,39 @@ class Connection:
         if stream not in self._stream_windows:
             return
         self._small_frames = 0
-        self.out += _frame(_HEADERS, _END_HEADERS, stream, _RESPONSE)
+        self.out += frame(HEADERS, END_HEADERS, stream, _RESPONSE)
         self._blocked.append((stream, b"\0" + len(content).to_bytes(4, "big") + content))
         self._send_blocked()
 
     def refuse(self, stream: int, status: int, why: str) -> None:
         """Answers a request with an error of gRPC."""
         self._stream_windows.pop(stream, None)
-        error = _literal(b"grpc-status", str(status).encode()) + _literal(
-            b"grpc-message", why.encode("ascii", "replace")
-        )
-        self.out += _frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, _RESPONSE + error)
+        error = _literal(b"grpc-status", str(status).encode())
+        error += _literal(b"grpc-message", why.encode("ascii", "replace"))
+        self.out += frame(HEADERS, END_HEADERS | END_STREAM, stream, _RESPONSE + error)
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytearray, events: list[Request | Cancelled]) -> None:
-        if kind == _DATA:
+        if kind == DATA:
             self._take_data(flags, stream, payload, events)
-        elif kind == _HEADERS:
+        elif kind == HEADERS:
             if len(self._stream_windows) >= _STREAMS:
                 raise ProtocolError(f"more than {_STREAMS} requests at once")
             self._received[stream] = bytearray()
             self._stream_windows[stream] = self._initial_window
-            if flags & _END_STREAM:
+            if flags & END_STREAM:
                 self._take_whole(stream, events)
-        elif kind == _SETTINGS and not flags & _ACK:
+        elif kind == SETTINGS and not flags & ACK:
             self._take_settings(payload)
-        elif kind == _PING and not flags & _ACK:
-            self.out += _frame(_PING, _ACK, 0, payload)
-        elif kind == _WINDOW_UPDATE and len(payload) == 4:
+        elif kind == PING and not flags & ACK:
+            self.out += frame(PING, ACK, 0, payload)
+        elif kind == WINDOW_UPDATE and len(payload) == 4:
             more = int.from_bytes(payload, "big") & 0x7FFFFFFF
             if not stream:
                 self._window += more
             elif stream in self._stream_windows:
                 self._stream_windows[stream] += more
             self._send_blocked()
-        elif kind == _RST_STREAM:
+        elif kind == RST_STREAM:
             self._received.pop(stream, None)
             if self._stream_windows.pop(stream, None) is not None:
                 self._blocked = deque(answer for answer in self._blocked if answer[0] != stream)
@@ -137,47 +136,44 @@ class Connection:
 
     def _take_data(self, flags: int, stream: int, payload: bytearray, events: list[Request | Cancelled]) -> None:
         self._consumed += len(payload)
-        if self._consumed > _CREDIT:
-            self.out += _frame(_WINDOW_UPDATE, 0, 0, self._consumed.to_bytes(4, "big"))
+        if self._consumed > CREDIT:
+            self.out += frame(WINDOW_UPDATE, 0, 0, self._consumed.to_bytes(4, "big"))
             self._consumed = 0
         received = self._received.get(stream)
         if received is None:  # cancelled, or refused
             return
-        if flags & _PADDED and payload:
+        if flags & PADDED and payload:
             payload = payload[1 : len(payload) - payload[0]]
         received += payload
-        if sum(map(len, self._received.values())) > self.limit + _PREFIX:  # of all streams together
+        if sum(map(len, self._received.values())) > self.limit + PREFIX:  # of all streams together
             del self._received[stream]
             self.refuse(stream, RESOURCE_EXHAUSTED, f"a message may have {self.limit} bytes")
-        elif flags & _END_STREAM:
+        elif flags & END_STREAM:
             self._take_whole(stream, events)
 
     def _take_whole(self, stream: int, events: list[Request | Cancelled]) -> None:
         received = self._received.pop(stream)
-        if (
-            len(received) < _PREFIX
-            or received[0]
-            or int.from_bytes(received[1:_PREFIX], "big") != len(received) - _PREFIX
-        ):
+        prefix = b"\0" + (len(received) - PREFIX).to_bytes(4, "big", signed=True)
+        if received[:PREFIX] != prefix:
             self.refuse(stream, UNIMPLEMENTED, "one message, not compressed, is expected")
         else:
-            events.append(Request(stream, bytes(received[_PREFIX:])))
+            events.append(Request(stream, bytes(received[PREFIX:])))
 
     def _take_settings(self, payload: bytearray) -> None:
-        if len(payload) % _SETTING.size:
+        if len(payload) % SETTING.size:
             raise ProtocolError("settings of the wrong size")
-        for key, value in _SETTING.iter_unpack(payload):
-            if key == _INITIAL_WINDOW_SIZE:
-                if value > _LARGEST_WINDOW:
+        for key, value in SETTING.iter_unpack(payload):
+            if key == INITIAL_WINDOW_SIZE:
+                if value > LARGEST_WINDOW:
                     raise ProtocolError(f"a window of {value} bytes")
                 for stream in self._stream_windows:
                     self._stream_windows[stream] += value - self._initial_window
                 self._initial_window = value
-            elif key == _MAX_FRAME_SIZE:
+            elif key == MAX_FRAME_SIZE:
                 if not _SMALLEST_FRAME <= value < 2**24:
                     raise ProtocolError(f"frames of {value} bytes")
                 self._frame_bytes = value
-        self.out += _frame(_SETTINGS, _ACK, 0, b"")
+        self.out += frame(SETTINGS, ACK, 0, b"")
         self._send_blocked()
 
     def _send_blocked(self) -> None:
@@ -190,49 +186,53 @@ class Connection:
             self._blocked.popleft()
             part, rest = content[:room], content[room:]
             for at in range(0, len(part), self._frame_bytes):
-                self.out += _frame(_DATA, 0, stream, part[at : at + self._frame_bytes])
+                self.out += frame(DATA, 0, stream, part[at : at + self._frame_bytes])
             self._window -= len(part)
             if rest:
                 self._stream_windows[stream] -= len(part)
                 self._blocked.appendleft((stream, rest))
             else:
                 self._stream_windows.pop(stream, None)
-                self.out += _frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, _DONE)
+                self.out += frame(HEADERS, END_HEADERS | END_STREAM, stream, _DONE)
 
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADER = struct.Struct("!BHBBI")
-_SETTING = struct.Struct("!HI")
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
-_END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
-_INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER = struct.Struct("!BHBBI")
+SETTING = struct.Struct("!HI")
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
+END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
+INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 4, 5
 _SMALLEST_FRAME = 2**14  # of the largest that a client may ask for
 _LARGEST_FRAME = 2**20
 _STREAMS = 16
 _SMALL_BYTES, _SMALL_FRAMES = 2**10, 10_000
 """A client that only ever sends pings, settings, resets or crumbs costs 1 us a frame: it is left after so many."""
-_LARGEST_WINDOW = 2**31 - 1
-_CREDIT = 2**24
+LARGEST_WINDOW = 2**31 - 1
+CREDIT = 2**24
 """The client is given back what it has sent after so many bytes."""
-_PREFIX = 5  # of a message: whether it is compressed, and its length
+PREFIX = 5  # of a message: whether it is compressed, and its length
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes | bytearray) -> bytes:
+    """Returns a frame of HTTP/2."""
     size = len(payload)
-    return _HEADER.pack(size >> 16, size & 0xFFFF, kind, flags, stream) + payload
+    return HEADER.pack(size >> 16, size & 0xFFFF, kind, flags, stream) + payload
+
+
+def string(text: bytes) -> bytes:
+    """Returns a string of HPACK (RFC 7541), not compressed; it must be shorter than 127 bytes."""
+    return bytes([len(text)]) + text
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    """Returns a header field that is not indexed (RFC 7541); both shorter than 127 bytes."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    """Returns a header field that is not indexed (RFC 7541)."""
+    return b"\0" + string(name) + string(value)
 
 
 _STATUS_200 = b"\x88"  # indexed in HPACK's static table
 _RESPONSE = _STATUS_200 + _literal(b"content-type", b"application/grpc")
 _DONE = _literal(b"grpc-status", b"0")
-_GREETING = _frame(
-    _SETTINGS,
-    0,
-    0,
-    _SETTING.pack(_INITIAL_WINDOW_SIZE, _LARGEST_WINDOW) + _SETTING.pack(_MAX_FRAME_SIZE, _LARGEST_FRAME),
-) + _frame(_WINDOW_UPDATE, 0, 0, (_LARGEST_WINDOW - 65535).to_bytes(4, "big"))
+OPEN_WINDOWS = SETTING.pack(INITIAL_WINDOW_SIZE, LARGEST_WINDOW)
+"""The setting that lets the other side send as much as it likes on a stream; `OPEN_CONNECTION` does so for all."""
+OPEN_CONNECTION = frame(WINDOW_UPDATE, 0, 0, (LARGEST_WINDOW - 65535).to_bytes(4, "big"))
+_GREETING = frame(SETTINGS, 0, 0, OPEN_WINDOWS + SETTING.pack(MAX_FRAME_SIZE, _LARGEST_FRAME)) + OPEN_CONNECTION

@@ -26,6 +26,8 @@ API_VERSION = "1.5.0"
 """Of the protocol; the major numbers of both sides have to match."""
 METHOD = "/communicator_objects.UnityToExternalProto/Exchange"
 """The one method, with one UnityMessageProto each way."""
+CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compressedChannelMapping", "hybridActions")
+"""What both our trainer and our player claim to be capable of."""
 
 _PACKAGE = "mlagents_envs.communicator_objects"
 
@@ -33,11 +35,6 @@ _PACKAGE = "mlagents_envs.communicator_objects"
 def message(module: str, name: str) -> Any:
     """Returns a message class of mlagents-envs: `message("agent_info", "AgentInfoProto")`."""
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}_pb2"), name)
-
-
-def raw_message_class() -> Any:
-    """`raw_class("UnityMessageProto")`."""
-    return raw_class("UnityMessageProto")
 
 
 @cache

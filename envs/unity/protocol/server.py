@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from envs.spec import BehaviorSpec, UserError
 from envs.unity.protocol.decoding import Agents, Decoder, PlayerFault
 from envs.unity.protocol.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request
-from envs.unity.protocol.messages import API_VERSION, message, raw_message_class
+from envs.unity.protocol.messages import API_VERSION, CAPABILITIES, message, raw_class
 
 
 class Connected(NamedTuple):
@@ -49,21 +49,16 @@ class Failed(NamedTuple):
     """Whether it has gone by itself: then its process may be about to end, and its exit status say more."""
 
 
-class Refused(NamedTuple):
-    """The player serves what cannot be trained on; no restart would help."""
-
-    error: UserError
-
-
 class UnexpectedClient(NamedTuple):
-    """Somebody else has connected, and was refused; the player is waited for as before. Told of the first one only."""
+    """Another client has connected, and was refused; the player is waited for as before. Only the first is reported."""
 
     address: str
     why: str
     """`no HTTP/2 client`, …"""
 
 
-Event = Connected | Arrived | Failed | Refused | UnexpectedClient
+Event = Connected | Arrived | Failed | UnexpectedClient | UserError
+"""A `UserError`: the player serves what cannot be trained on; no restart would help."""
 
 
 class PlayerServer:
@@ -119,7 +114,7 @@ class PlayerServer:
             self._player.flush()
 
     def close(self) -> None:
-        """Tells the player to quit: now if it waits, else when it next asks."""
+        """Lets the player quit: now if it waits, else when it next asks."""
         self._closing = True
         self.reply(_closing_message())
 
@@ -173,7 +168,7 @@ class PlayerServer:
         if self._closing:
             return _closing_message()
         try:
-            incoming = raw_message_class().FromString(request.content)
+            incoming = raw_class("UnityMessageProto").FromString(request.content)
         except DecodeError:
             incoming = None
         if client is not self._player:
@@ -217,7 +212,7 @@ class PlayerServer:
         except PlayerFault as fault:
             return self._fail(str(fault))
         except UserError as error:
-            self._report(Refused(error))
+            self._report(error)
             return _closing_message()
         except Exception as error:  # whatever a broken player sends, the others go on
             return self._fail(f"its message cannot be read ({type(error).__name__}: {error})")
@@ -275,9 +270,9 @@ class _Client:
         selector.register(sock, self._events, self._turn)
 
     def flush(self) -> None:
-        """Sends what there is to send, as far as there is room; the rest as soon as there is.
+        """Sends as much of the output as there is room for, and the rest as soon as there is.
 
-        Who does not read what it is sent is not listened to either, else its answers would pile up here.
+        A client that does not read is not read from either, else its answers would pile up here.
         """
         out = self.connection.out
         if out:
@@ -285,7 +280,7 @@ class _Client:
                 del out[: self.sock.send(out)]
             except BlockingIOError:
                 pass  # no room
-            except OSError:  # it has gone, which reading tells
+            except OSError:  # it has gone, which reading shows
                 out.clear()
         events = (selectors.EVENT_WRITE if out else 0) | (selectors.EVENT_READ if len(out) < _UNREAD_BYTES else 0)
         if events != self._events and self.sock.fileno() >= 0:
@@ -365,26 +360,14 @@ def _initialization(seed: int, num_areas: int) -> bytes:
     about = answer.unity_input.rl_initialization_input
     about.seed, about.num_areas = seed, num_areas
     about.communication_version, about.package_version = API_VERSION, _PACKAGE_VERSION
-    for capability in _CAPABILITIES:
+    # Observations of variable length are claimed so that they arrive, and can be refused by name.
+    for capability in (*CAPABILITIES, "variableLengthObservation", "multiAgentGroups"):
         setattr(about.capabilities, capability, True)
-    serialized: bytes = answer.SerializeToString()
-    return serialized
-
-
-# Observations of variable length are claimed so that they arrive, and can be refused by name.
-_CAPABILITIES = (
-    "baseRLCapabilities",
-    "concatenatedPngObservations",
-    "compressedChannelMapping",
-    "hybridActions",
-    "variableLengthObservation",
-    "multiAgentGroups",
-)
+    return bytes(answer.SerializeToString())
 
 
 @cache
 def _closing_message() -> bytes:
     answer = message("unity_message", "UnityMessageProto")()
     answer.header.status = _CLOSE
-    serialized: bytes = answer.SerializeToString()
-    return serialized
+    return bytes(answer.SerializeToString())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.spec import Array, BehaviorSpec, ObservationSpec
-from envs.unity.protocol.messages import raw_message_class
+from envs.unity.protocol.messages import raw_class
 
 _NONE, _TRANSLATIONAL = 1, 2
 _PNG = 1
@@ -33,7 +33,7 @@ class Encoder:
 
     def info(self) -> tuple[Any, Callable[[tuple[Array, ...]], None]]:
         """Returns a new AgentInfoProto (FloatData as bytes), and what writes rows (*shape) of observations to it."""
-        info = raw_message_class()().unity_output.rl_output.agentInfos[""].value.add()
+        info = raw_class("UnityMessageProto")().unity_output.rl_output.agentInfos[""].value.add()
         writers = [self._observation(info.observations.add(), observation) for observation in self._spec.observations]
 
         def write(rows: tuple[Array, ...]) -> None:

@@ -13,7 +13,7 @@ from envs.own_folders import command
 
 
 def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
-    """Writes an executable that starts a player with `words` and what it is itself called with, from any folder.
+    """Writes an executable that starts a player with `words` and its own arguments, from any folder.
 
     Modules are found as they are here and now. On Linux ML-Agents likes a name that ends in `.x86_64`; a name that ends
     in `.app` becomes a macOS bundle; on Windows `.bat` is added.
@@ -26,21 +26,13 @@ def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
     starts = command("envs.unity.python_player.__main__", *words)
     if sys.platform == "win32":
         file = path = path if path.suffix == ".bat" else path.with_name(f"{path.name}.bat")
-        text = _batch(starts)
+        line = subprocess.list2cmdline(starts).replace("%", "%%")
+        text = f"@echo off\n{line} %*\n"
     else:
         file = path / "Contents" / "MacOS" / path.stem if path.suffix == ".app" else path
-        text = _shell(starts)
+        # exec: the process that a client started, and may kill, is the player itself.
+        text = f'#!/bin/sh\nexec {shlex.join(starts)} "$@"\n'
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     file.chmod(0o755)
     return path
-
-
-def _shell(starts: Sequence[str]) -> str:
-    # exec: the process that a client started, and may kill, is the player itself.
-    return f'#!/bin/sh\nexec {shlex.join(starts)} "$@"\n'
-
-
-def _batch(starts: Sequence[str]) -> str:
-    line = subprocess.list2cmdline(starts).replace("%", "%%")
-    return f"@echo off\n{line} %*\n"

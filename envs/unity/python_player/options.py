@@ -7,7 +7,7 @@
     late=<name>:<message>     one more agent, of another behavior, that first appears in that message
     layout=hwc                of images: hwc, as ML-Agents' packages before 3.0 send them, or chw
     delay=<seconds>           before it connects
-    version=1.5.0             of the protocol, as it tells it
+    version=1.5.0             of the protocol, as it claims
     fault=<kind>:<message>    die, hang, garbage or quit in the place of that message; NaNs in it (nan); or another
                               spec from it on (spec). Messages count from 1, the initialization; agents appear in the
                               third. 0 is before it connects: die:0, hang:0
@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from envs.gym.adapter import GymEnv
 from envs.spec import UserError
@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str]) -> Options:
         raise UserError(f"Unknown key {unknown[0]!r} (={words[unknown[0]]}). Known are: {known}.")
     given: dict[str, Any] = {"behavior": env.behavior, **{key: _READERS[key](key, words[key]) for key in words}}
     if "--mlagents-port" in flags:
-        given["port"] = _whole("--mlagents-port", flags["--mlagents-port"], 1)
+        given["port"] = _number("--mlagents-port", flags["--mlagents-port"], 1)
     return Options(env, log=flags.get("-logfile"), **given)
 
 
@@ -114,28 +114,22 @@ def _yaml(text: str) -> Any:
         raise UserError(f"kwargs: {text!r} is not YAML ({error}).") from error
 
 
-_N = TypeVar("_N", int, float)
-
-
-def _number(kind: Callable[[str], _N], key: str, text: str, least: int, words: str) -> _N:
+def _number(key: str, text: str, least: int, kind: type[int] | type[float] = int) -> Any:
     try:
         value = kind(text)
     except ValueError:
-        value = kind("-1")
+        value = -1
     if not least <= value < math.inf:
+        words = "a whole number" if kind is int else "seconds"
         raise UserError(f"{key}={text}: it has to be {words}, {least} or more.")
     return value
-
-
-def _whole(key: str, text: str, least: int) -> int:
-    return _number(int, key, text, least, "a whole number")
 
 
 def _at(key: str, text: str) -> At:
     what, _, message = text.rpartition(":")
     if not what:
         raise UserError(f"{key}={text}: write it as {key}=<{'kind' if key == 'fault' else 'name'}>:<message>.")
-    return At(what, _whole(key, message, 0))
+    return At(what, _number(key, message, 0))
 
 
 def _fault(key: str, text: str) -> At:
@@ -161,11 +155,11 @@ def _text(key: str, text: str) -> str:
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
-    "agents": lambda key, text: _whole(key, text, 1),
+    "agents": lambda key, text: _number(key, text, 1),
     "behavior": _text,
     "late": _at,
     "layout": _layout,
-    "delay": lambda key, text: _number(float, key, text, 0, "seconds"),
+    "delay": lambda key, text: _number(key, text, 0, float),
     "version": _text,
     "fault": _fault,
     "once": _text,

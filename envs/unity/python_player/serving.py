@@ -9,7 +9,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from envs.spec import UserError
-from envs.unity.protocol.messages import raw_message_class
+from envs.unity.protocol.messages import CAPABILITIES, raw_class
 from envs.unity.python_player.agent import Agent, World
 from envs.unity.python_player.channels import Settings, statistics
 from envs.unity.python_player.connection import Closed
@@ -22,8 +22,6 @@ PACKAGE_VERSION = "2.2.1"
 
 _OK = 200
 _RESET, _QUIT = 1, 2
-_CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compressedChannelMapping", "hybridActions")
-"""What this player serves; it has no groups, analytics or observations of variable length."""
 
 
 class PlayerClient:
@@ -47,8 +45,8 @@ class PlayerClient:
         """By behavior, the agents whose actions the next answer holds."""
         self._due: list[tuple[float, int, Agent]] = []
         self._sent = 0
-        self._message = raw_message_class()()
-        self._answer = raw_message_class()()
+        self._message = raw_class("UnityMessageProto")()
+        self._answer = raw_class("UnityMessageProto")()
 
     def run(self) -> None:
         """Serves until the trainer has had enough.
@@ -78,7 +76,7 @@ class PlayerClient:
         hello.name = self._options.env.behavior
         hello.communication_version = self._options.version
         hello.package_version = PACKAGE_VERSION
-        for capability in _CAPABILITIES:
+        for capability in CAPABILITIES:  # no groups, no observations of variable length
             setattr(hello.capabilities, capability, True)
         self._send()
         initialization = self._answer.unity_input.rl_initialization_input
@@ -164,8 +162,7 @@ class PlayerClient:
         self._sent += 1
         if self._fault:
             return spoiled(self._fault, self._message, self._sent)
-        serialized: bytes = self._message.SerializeToString()
-        return serialized
+        return bytes(self._message.SerializeToString())
 
     def _exchange_bytes(self, data: bytes) -> float:
         """Sends a message and takes in its answer; when that came."""

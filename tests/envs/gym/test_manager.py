@@ -8,9 +8,10 @@ from PIL import Image, ImageSequence
 
 from envs.gym import worker_pool
 from envs.gym.adapter import GymEnv
-from envs.gym.manager import EnvManager
+from envs.gym.config import GymConfig
 from envs.spec import UserError
 from tests.envs.audit import Audit
+from tests.envs.making import gym_manager
 
 ORACLE = "tests.toys:Oracle-v0"
 
@@ -21,7 +22,7 @@ def oracles(**kwargs):
 
 @pytest.mark.parametrize(("instances", "workers"), [(6, 2), (3, 3)])
 def test_closings_and_decisions_pair_up_exactly_for_every_agent(instances, workers):
-    with EnvManager(oracles(), instances, 7, workers=workers) as manager:
+    with gym_manager(oracles(), instances, 7, workers=workers) as manager:
         assert list(manager.start()) == ["Oracle-v0"]
         assert manager.layout == f"{instances} instances in {workers} workers"
         audit = Audit(manager, 7)
@@ -33,7 +34,7 @@ def test_closings_and_decisions_pair_up_exactly_for_every_agent(instances, worke
 
 
 def test_instances_that_wait_for_an_action_hold_up_no_other():
-    with EnvManager(oracles(), 4, 7, workers=2) as manager:
+    with gym_manager(oracles(), 4, 7, workers=2) as manager:
         manager.start()
         audit = Audit(manager, 7)
         audit.until(lambda: len(audit.counts) - list(audit.counts.values()).count(0) == 4)
@@ -47,7 +48,7 @@ def test_a_step_that_blocks_holds_up_no_other_worker():
     def choose(agent, step):
         return 4 if agent == 0 else 1
 
-    with EnvManager(GymEnv("tests.toys:Faulty-v0", {"fault": "hang"}), 3, 7, workers=3) as manager:
+    with gym_manager(GymEnv("tests.toys:Faulty-v0", {"fault": "hang"}), 3, 7, workers=3) as manager:
         manager.start()
         audit = Audit(manager, 7, choose)
         audit.until(lambda: min(audit.counts[1], audit.counts[2]) >= 500)
@@ -56,7 +57,7 @@ def test_a_step_that_blocks_holds_up_no_other_worker():
 
 
 def test_recv_returns_empty_when_its_time_is_up():
-    with EnvManager(oracles(), 1, 7) as manager:
+    with gym_manager(oracles(), 1, 7) as manager:
         manager.start()
         assert manager.recv(10.0)
         assert manager.recv(0) == {}
@@ -65,7 +66,7 @@ def test_recv_returns_empty_when_its_time_is_up():
 
 def test_recv_returns_early_when_what_it_watches_can_be_read():
     here, there = socket.socketpair()
-    with here, there, EnvManager(oracles(), 1, 7) as manager:
+    with here, there, gym_manager(oracles(), 1, 7) as manager:
         manager.start()
         manager.watch(here)
         assert manager.recv(10.0)
@@ -79,7 +80,7 @@ def test_recv_returns_early_when_what_it_watches_can_be_read():
 
 
 def test_busy_seconds_are_the_durations_over_the_time_scale():
-    with EnvManager(GymEnv(ORACLE, {"duration": 0.02}, time_scale=10.0), 4, 7) as manager:
+    with gym_manager(GymEnv(ORACLE, {"duration": 0.02}, time_scale=10.0), 4, 7) as manager:
         manager.start()
         assert manager.layout == "4 instances in 1 workers"
         audit = Audit(manager, 7)
@@ -90,7 +91,7 @@ def test_busy_seconds_are_the_durations_over_the_time_scale():
 
 def test_workers_know_no_torch():
     pytest.importorskip("torch")
-    with EnvManager(GymEnv("tests.toys:Telltale-v0"), 2, 7, workers=2) as manager:
+    with gym_manager(GymEnv("tests.toys:Telltale-v0"), 2, 7, workers=2) as manager:
         manager.start()
         seen = []
         while len(seen) < 2:
@@ -100,7 +101,7 @@ def test_workers_know_no_torch():
 
 
 def test_the_received_arrays_belong_to_the_receiver():
-    with EnvManager(oracles(length=50), 1, 7) as manager:
+    with gym_manager(oracles(length=50), 1, 7) as manager:
         manager.start()
         first = manager.recv(10.0)["Oracle-v0"].decisions
         kept = first.observations[0].copy()
@@ -111,13 +112,13 @@ def test_the_received_arrays_belong_to_the_receiver():
 
 
 def test_a_resumed_manager_goes_on_with_the_next_episodes():
-    with EnvManager(oracles(), 3, 7) as manager:
+    with gym_manager(oracles(), 3, 7) as manager:
         manager.start()
         audit = Audit(manager, 7)
         audit.until(lambda: len(audit.episode) == 3 and min(audit.episode.values()) >= 3)
         state = json.loads(json.dumps(manager.state()))
     assert state == {"begun": [audit.episode[i] + 1 for i in range(3)], "actions": None}
-    with EnvManager(oracles(), 4, 7, resume=state) as manager:
+    with gym_manager(oracles(), 4, 7, resume=state) as manager:
         manager.start()
         resumed = Audit(manager, 7)
         resumed.episode = {i: begun - 1 for i, begun in enumerate(state["begun"])}
@@ -126,7 +127,7 @@ def test_a_resumed_manager_goes_on_with_the_next_episodes():
 
 @pytest.mark.parametrize("record", [False, True])
 def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
-    with EnvManager(oracles(), 2, 7, record_actions=record) as manager:
+    with gym_manager(oracles(), 2, 7, record_actions=record) as manager:
         manager.start()
         audit = Audit(manager, 7)
         manager.request_picture(tmp_path / "pictures" / "7.gif")
@@ -143,7 +144,7 @@ def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
 
 
 def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
-    with EnvManager(GymEnv("tests.toys:Unpicturable-v0"), 2, 7) as manager:
+    with gym_manager(GymEnv("tests.toys:Unpicturable-v0"), 2, 7) as manager:
         manager.start()
         audit = Audit(manager, 7)
         manager.request_picture(tmp_path / "no.gif")
@@ -158,7 +159,7 @@ def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
 
 
 def test_hybrid_actions_and_masks_go_through_the_slots():
-    with EnvManager(GymEnv("tests.toys:Mixed-v0"), 2, 7) as manager:
+    with gym_manager(GymEnv("tests.toys:Mixed-v0"), 2, 7) as manager:
         spec = manager.start()["Mixed-v0"]
         assert (spec.masked, spec.mask_size, spec.continuous_size, spec.branches) == (True, 7, 2, (3, 2, 2))
         rewards = []
@@ -176,15 +177,15 @@ def test_hybrid_actions_and_masks_go_through_the_slots():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"instances": 0}, "env.instances is 0"),
-        ({"instances": 2, "workers": 3}, "env.workers is 3"),
-        ({"instances": 2, "workers": 0}, "env.workers is 0"),
-        ({"instances": 300, "workers": 1}, "at most 256 instances"),
+        ({"instances": 0}, "env.instances=0 must be above 0"),
+        ({"instances": 2, "workers": 3}, "env.workers=3 is more than env.instances=2"),
+        ({"instances": 2, "workers": 0}, "env.workers=0 must be above 0"),
+        ({"instances": 300, "workers": 1}, "drives at most 256"),
     ],
 )
 def test_impossible_numbers_are_refused(arguments, words):
     with pytest.raises(UserError, match=words):
-        EnvManager(oracles(), seed=1, **arguments)
+        GymConfig(id=ORACLE, **arguments).check()
 
 
 @pytest.mark.parametrize(
@@ -199,12 +200,12 @@ def test_impossible_numbers_are_refused(arguments, words):
 )
 def test_an_env_that_cannot_start_is_refused_at_once_with_its_own_error(env, words, monkeypatch):
     monkeypatch.setattr(worker_pool, "START_SECONDS", 1e6)  # nothing waits for that to pass
-    with EnvManager(env, 2, 1) as manager, pytest.raises(UserError, match=words):
+    with gym_manager(env, 2, 1) as manager, pytest.raises(UserError, match=words):
         manager.start()
 
 
 def test_an_action_for_an_agent_that_does_not_wait_is_refused():
-    with EnvManager(oracles(), 2, 7, workers=1) as manager:
+    with gym_manager(oracles(), 2, 7, workers=1) as manager:
         manager.start()
         waiting = manager.recv(10.0)["Oracle-v0"].decisions.agent[:1]
         action = (np.zeros((1, 0), np.float32), np.ones((1, 1), np.int32))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from envs.gym.adapter import GymEnv
-from envs.gym.manager import EnvManager
 from envs.process.lockstep import Round, _joined, _without
 from envs.spec import Decisions, Ready, StepResults
 from tests.envs.audit import Audit
+from tests.envs.making import gym_manager
 
 
 def in_lockstep(*args, **kwargs):
-    manager = EnvManager(*args, **kwargs)
+    manager = gym_manager(*args, **kwargs)
     manager.lockstep = True
     return manager
 

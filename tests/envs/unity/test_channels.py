@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 
 from envs.spec import UserError
-from envs.unity.channels import Channels, Engine, Statistic, check_channels, check_parameters
+from envs.unity.channels import Channels, Statistic, check_channels, check_parameters
+from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, OutgoingMessage, SideChannel  # isort: skip
@@ -17,7 +18,6 @@ ENGINE = UUID("e951342c-4f7e-11ea-b238-784f4387d1f7")
 PARAMETERS = UUID("534c891e-810f-11ea-a9d0-822485860400")
 STATISTICS = UUID("a1d8f7b7-cec8-50f9-b78b-d3e165a78520")
 STRANGER = UUID("00112233-4455-6677-8899-aabbccddeeff")
-SILENT = Engine(1.0, None, None, None, None, None)
 HERE = __name__
 
 
@@ -75,49 +75,47 @@ def frames(data):
     return found
 
 
-def channels(engine=SILENT, parameters=None, own=(), seed=0):
-    made = Channels(engine, parameters or {}, own, seed)
-    if engine is SILENT and not parameters:
-        made.outgoing()
+def channels(own=()):
+    made = Channels(UnityConfig().engine, {}, own, 0)
+    made.outgoing()
     return made
 
 
 def test_engine_settings_are_sent_once_in_the_protocols_bytes():
-    made = channels(Engine())
+    config = UnityConfig(
+        time_scale=7.0, width=32, height=48, quality_level=1, target_frame_rate=30, capture_frame_rate=0
+    )
+    made = Channels(config.engine, {}, (), 0)
     assert frames(made.outgoing()) == [
-        (ENGINE, struct.pack("<iii", 0, 84, 84)),
-        (ENGINE, struct.pack("<ii", 1, 5)),
-        (ENGINE, struct.pack("<if", 2, 20.0)),
-        (ENGINE, struct.pack("<ii", 3, -1)),
-        (ENGINE, struct.pack("<ii", 4, 60)),
+        (ENGINE, struct.pack("<iii", 0, 32, 48)),
+        (ENGINE, struct.pack("<ii", 1, 1)),
+        (ENGINE, struct.pack("<if", 2, 7.0)),
+        (ENGINE, struct.pack("<ii", 3, 30)),
+        (ENGINE, struct.pack("<ii", 4, 0)),
     ]
     assert made.outgoing() == b""
-
-
-def test_settings_that_are_none_stay_the_players_own():
-    assert frames(Channels(SILENT, {}, (), 0).outgoing()) == [(ENGINE, struct.pack("<if", 2, 1.0))]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"time_scale": 0}, "env.time_scale=0 must be a number above 0"),
+        ({"time_scale": 0}, "env.time_scale=0 must be above 0"),
         ({"time_scale": float("nan")}, "env.time_scale=nan"),
-        ({"width": None}, "env.width=None and env.height=84: give both"),
-        ({"width": 0}, "env.width=0 must be a whole number, 1 or more"),
-        ({"quality_level": 1.5}, "env.quality_level=1.5"),
+        ({"time_scale": 1e300}, "env.time_scale=1e[+]300 must be above 0 and at most"),
+        ({"width": 0}, "env.width=0 must be above 0"),
+        ({"quality_level": -1}, "env.quality_level=-1"),
         ({"target_frame_rate": -2}, "env.target_frame_rate=-2"),
         ({"capture_frame_rate": 2**31}, "env.capture_frame_rate=2147483648"),
     ],
 )
 def test_engine_settings_that_cannot_be_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
-        Engine(**settings)
+        UnityConfig(**settings).check()
 
 
 def parameter_messages(parameters, seed=0):
     check_parameters(parameters)
-    sent = frames(Channels(SILENT, parameters, (), seed).outgoing())
+    sent = frames(Channels(UnityConfig().engine, parameters, (), seed).outgoing())
     return [IncomingMessage(payload) for channel, payload in sent if channel == PARAMETERS]
 
 

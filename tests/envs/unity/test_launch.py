@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from envs.spec import UserError
-from envs.unity.launch import UnityEnv, find_executable, registered_build
+from envs.unity.config import UnityConfig
+from envs.unity.launch import find_executable, registered_build
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what is refused depends on the system")
 
@@ -43,7 +44,7 @@ def test_a_file_that_cannot_run_here_is_refused_by_name(tmp_path, make, message)
     file = tmp_path / "Thing"
     make(file)
     with pytest.raises(UserError, match=message) as refusal:
-        UnityEnv(executable=str(file)).check(1)
+        UnityConfig(executable=str(file)).check()
     assert f"env.executable={file}" in str(refusal.value)
 
 
@@ -56,18 +57,18 @@ def test_a_bundle_for_macos_is_named_as_such(tmp_path):
 
 def test_several_editors_are_refused():
     with pytest.raises(UserError, match=r"env\.instances=2, but the Unity Editor plays one game"):
-        UnityEnv().check(2)
+        UnityConfig(instances=2).check()
 
 
 def test_the_command_line_has_port_log_and_the_users_arguments(build, tmp_path):
     log = tmp_path / "log"
-    env = UnityEnv(executable=str(build), args=("--level", "3"), no_graphics=True)
+    env = UnityConfig(executable=str(build), args=["--level", "3"], no_graphics=True)
     assert env.command(1234, log)[1:] == [
         *("-nographics", "-batchmode", "--mlagents-port", "1234", "-logFile", str(log), "--level", "3")
     ]
-    own_log = UnityEnv(executable=str(build), args=("-logfile", "mine"))
+    own_log = UnityConfig(executable=str(build), args=["-logfile", "mine"])
     assert own_log.command(1, log)[1:] == ["--mlagents-port", "1", "-logfile", "mine"]
-    assert UnityEnv().command(1, log) is None
+    assert UnityConfig().command(1, log) is None
 
 
 def registry(tmp_path, url):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from envs.spec import UserError
-from envs.unity.launch import UnityEnv
-from envs.unity.manager import UnityManager
+from tests.envs.making import unity_manager
 from tests.envs.unity.client import Client, free_port, info, parameters
 
 ONE, TWO = "Walker?team=0", "Runner?team=0"
@@ -16,7 +15,7 @@ def port():
 
 @pytest.fixture
 def manager(port, tmp_path):
-    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path / "players") as manager:
+    with unity_manager(tmp_path / "players", port=port) as manager:
         manager.start()
         yield manager
 
@@ -208,7 +207,7 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
 
 
 def test_the_editor_may_be_stopped_as_often_as_one_likes(port, tmp_path):
-    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path, restarts=1) as manager:
+    with unity_manager(tmp_path, port=port, restarts=1) as manager:
         manager.start()
         for _ in range(4):
             client = Client(port, manager)
@@ -269,14 +268,14 @@ def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, clien
 
 
 def test_nobody_who_connects_is_an_error_with_the_usual_causes(port, tmp_path):
-    with UnityManager(UnityEnv(port=port, connect_timeout=0.2), 1, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, port=port, connect_timeout=0.2) as manager:
         manager.start()
         with pytest.raises(UserError, match=r"did not connect within 0\.2 s .*(\n.*)*pressed Play"):
             manager.recv(10)
 
 
 def test_players_that_show_no_agent_are_told_of_once(port, tmp_path, clock):
-    with UnityManager(UnityEnv(port=port, connect_timeout=100.0), 1, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, port=port, connect_timeout=100.0) as manager:
         manager.start()
         client = Client(port, manager)
         client.introduce()
@@ -297,14 +296,14 @@ def test_players_that_show_no_agent_are_told_of_once(port, tmp_path, clock):
 
 def test_a_taken_port_is_named(port, manager, tmp_path):
     with (
-        UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as second,
+        unity_manager(tmp_path, port=port) as second,
         pytest.raises(UserError, match=f"port {port} is in use"),
     ):
         second.start()
 
 
 def test_leaving_tells_the_player_to_quit(port, tmp_path):
-    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, port=port) as manager:
         manager.start()
         client = Client(port, manager)
         client.introduce()

@@ -7,8 +7,7 @@ import pytest
 
 from envs.api import InstanceFailed
 from envs.spec import UserError
-from envs.unity.launch import UnityEnv
-from envs.unity.manager import UnityManager
+from tests.envs.making import unity_manager
 
 BASIC = "env=basic"
 
@@ -40,7 +39,7 @@ def players_of(manager):
 
 
 def test_several_players_step_side_by_side(tmp_path):
-    with UnityManager(UnityEnv(player=(BASIC, "agents=3")), 2, 0, logs=tmp_path / "logs") as manager:
+    with unity_manager(tmp_path / "logs", 2, (BASIC, "agents=3")) as manager:
         manager.start()
         seen = set()
         while manager.samples.min() < 60:
@@ -57,7 +56,7 @@ def test_several_players_step_side_by_side(tmp_path):
 
 
 def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
-    with UnityManager(UnityEnv(player=(BASIC,)), 2, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, 2, (BASIC,)) as manager:
         manager.start()
         while manager.samples.min() < 10:
             turn(manager)
@@ -91,7 +90,7 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
 def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
     words = (BASIC, f"fault={fault}", f"once={tmp_path / 'claimed'}")
     seconds = 5.0 if "hang" in fault else 100.0
-    with UnityManager(UnityEnv(player=words), 2, 0, logs=tmp_path / "logs", step_timeout=seconds) as manager:
+    with unity_manager(tmp_path / "logs", 2, words, step_timeout=seconds) as manager:
         manager.start()
         while not any(events.kind == "restart" for events in manager.events):
             turn(manager)
@@ -103,7 +102,7 @@ def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
 
 
 def test_a_player_that_dies_before_it_connects_is_told_at_once_with_its_log(tmp_path):
-    with UnityManager(UnityEnv(player=("env=NoSuch-v0",)), 2, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, 2, ("env=NoSuch-v0",)) as manager:
         manager.start()
         with pytest.raises(
             UserError, match=r"exit status 2\)(.|\n)*Unknown environment id 'NoSuch-v0'(.|\n)*usual causes"
@@ -113,8 +112,7 @@ def test_a_player_that_dies_before_it_connects_is_told_at_once_with_its_log(tmp_
 
 def test_one_player_that_never_connects_holds_up_nobody(tmp_path, clock):
     words = (BASIC, "fault=hang:0", f"once={tmp_path / 'claimed'}")
-    env = UnityEnv(player=words, connect_timeout=100.0)
-    with UnityManager(env, 2, 0, logs=tmp_path / "logs", step_timeout=1000.0) as manager:
+    with unity_manager(tmp_path / "logs", 2, words, connect_timeout=100.0, step_timeout=1000.0) as manager:
         manager.start()
         while manager.samples.max() < 10:
             turn(manager, 100)
@@ -126,7 +124,7 @@ def test_one_player_that_never_connects_holds_up_nobody(tmp_path, clock):
 
 
 def test_the_budget_of_restarts_ends_the_run_by_name(tmp_path):
-    with UnityManager(UnityEnv(player=(BASIC, "fault=die:10")), 1, 0, logs=tmp_path, restarts=1) as manager:
+    with unity_manager(tmp_path, 1, (BASIC, "fault=die:10"), restarts=1) as manager:
         manager.start()
         with pytest.raises(
             InstanceFailed, match=r"Instance 0 failed once more than its 1 restarts(.|\n)*exit status 3"
@@ -136,8 +134,7 @@ def test_the_budget_of_restarts_ends_the_run_by_name(tmp_path):
 
 def test_a_player_beyond_its_budget_is_left_out_while_enough_others_live(tmp_path):
     words = (BASIC, "fault=die:20", f"once={tmp_path / 'claimed'}")
-    env = UnityEnv(player=words)
-    with UnityManager(env, 2, 0, logs=tmp_path / "logs", restarts=0, min_instances=1) as manager:
+    with unity_manager(tmp_path / "logs", 2, words, restarts=0, min_instances=1) as manager:
         manager.start()
         while not manager.retired.any():
             turn(manager)
@@ -157,14 +154,14 @@ def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):
     states = []
     for _ in range(2):
         resume = states[-1] if states else None
-        with UnityManager(UnityEnv(player=(BASIC,)), 2, 0, logs=tmp_path, resume=resume) as manager:
+        with unity_manager(tmp_path, 2, (BASIC,), resume=resume) as manager:
             manager.start()
             states.append(manager.state())
     assert [state["begun"] for state in states] == [[1, 1], [2, 2]]
 
 
 def test_one_process_drives_many_players(tmp_path):
-    with UnityManager(UnityEnv(player=(BASIC,)), 4, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, 4, (BASIC,)) as manager:
         manager.start()
         while manager.samples.min() < 5:
             turn(manager)
@@ -174,7 +171,7 @@ def test_one_process_drives_many_players(tmp_path):
 
 
 def test_two_behaviors_one_of_them_late(tmp_path):
-    with UnityManager(UnityEnv(player=(BASIC, "late=Late:6")), 1, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, 1, (BASIC, "late=Late:6")) as manager:
         manager.start()
         turn(manager)
         assert set(manager.specs) == {"Basic-v0"}

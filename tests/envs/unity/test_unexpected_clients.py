@@ -14,11 +14,10 @@ import grpc
 import psutil
 import pytest
 
-from envs.unity.launch import UnityEnv
-from envs.unity.manager import UnityManager
 from envs.unity.protocol.decoding import encode_reply
 from envs.unity.protocol.http2 import PERMISSION_DENIED
 from envs.unity.protocol.server import Arrived, Connected, Failed, PlayerServer, UnexpectedClient
+from tests.envs.making import unity_manager
 from tests.envs.unity.client import Client, Message, free_port, info, parameters
 from tests.envs.unity.protocol.test_http2 import (
     DATA,
@@ -321,7 +320,7 @@ def test_a_version_that_is_none_harms_nobody(served, version):
 def test_a_run_goes_on_among_unexpected_clients_of_every_kind(tmp_path):
     """One player plays, the other comes late; both their ports are found by all unexpected clients at once."""
     words = ("env=basic", "fault=hang:0", f"once={tmp_path / 'claimed'}")
-    with UnityManager(UnityEnv(player=words), 2, 0, logs=tmp_path / "logs") as manager:
+    with unity_manager(tmp_path / "logs", 2, words) as manager:
         manager.start()
         while not manager.samples.any():
             turn(manager)
@@ -356,7 +355,7 @@ def test_a_run_goes_on_among_unexpected_clients_of_every_kind(tmp_path):
 
 def test_the_editor_is_waited_for_among_unexpected_clients(tmp_path):
     port = free_port()
-    with UnityManager(UnityEnv(port=port), 1, 0, logs=tmp_path) as manager:
+    with unity_manager(tmp_path, port=port) as manager:
         manager.start()
         manager.events.clear()
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in EVERY]

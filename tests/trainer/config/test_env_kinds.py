@@ -12,9 +12,7 @@ from envs.config import EnvConfig
 from envs.gym.manager import EnvManager
 from envs.spec import UserError
 from envs.unity import launch
-from envs.unity.channels import Engine
 from envs.unity.config import UnityConfig
-from envs.unity.launch import UnityEnv
 from envs.unity.manager import UnityManager
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import TrainConfig
@@ -43,24 +41,22 @@ def test_every_key_of_unitys_config_reaches_its_player() -> None:
         "env.channels=[a.b:C]",
     )
     assert isinstance(env, UnityConfig)
-    assert env.unity_env() == UnityEnv(
-        player=("env=basic", "agents=2"),
-        args=("--level", "3"),
-        no_graphics=True,
-        port=6000,
-        num_areas=4,
-        engine=Engine(time_scale=7.0, width=32, height=48, quality_level=1, target_frame_rate=30, capture_frame_rate=0),
-        parameters={"gravity": 1.5},
-        channels=("a.b:C",),
-        connect_timeout=5.0,
-    )
+    command = env.command(6001, Path("log"))
+    assert command is not None
+    player, flags = command[command.index("env=basic") :], ["-nographics", "-batchmode", "--mlagents-port", "6001"]
+    assert player == ["env=basic", "agents=2", *flags, "-logFile", "log", "--level", "3"]
+    assert (env.port, env.num_areas, env.connect_timeout, env.channels) == (6000, 4, 5.0, ["a.b:C"])
+    engine = (env.time_scale, env.width, env.height, env.quality_level, env.target_frame_rate, env.capture_frame_rate)
+    assert (*engine, env.parameters) == (7.0, 32, 48, 1, 30, 0, {"gravity": 1.5})
 
 
 def test_a_build_of_a_registry_is_looked_up_with_its_settings(monkeypatch) -> None:
     monkeypatch.setattr(launch, "registered_build", lambda name, manifest: (f"{name} of {manifest}", ("--level",)))
+    monkeypatch.setattr(launch, "find_executable", lambda path: f"found {path}")
     env = env_of("env=unity", "env.registry=Basic", "env.manifest=my.yaml", "env.port=7000", "env.args=[--more]")
     assert isinstance(env, UnityConfig)
-    assert env.unity_env() == UnityEnv(executable="Basic of my.yaml", args=("--level", "--more"), port=7000)
+    flags = ["--mlagents-port", "7001", "-logFile", "log"]
+    assert env.command(7001, Path("log")) == ["found Basic of my.yaml", *flags, "--level", "--more"]
 
 
 def test_each_kind_of_env_has_its_manager(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from envs.spec import UserError
 
-from envs.unity.protocol.messages import message, raw_message_class  # isort: skip
+from envs.unity.protocol.messages import message, raw_class  # isort: skip
 import mlagents_envs
 from mlagents_envs.base_env import ActionTuple
 from mlagents_envs.environment import UnityEnvironment
@@ -65,7 +65,9 @@ def pngs(pictures, shape, mapping=(), properties=(2, 2, 1), name="camera"):
 
 
 def decode(built, decoder=None):
-    return (decoder or Decoder()).decode(raw_message_class().FromString(built.SerializeToString()).unity_output)
+    return (decoder or Decoder()).decode(
+        raw_class("UnityMessageProto").FromString(built.SerializeToString()).unity_output
+    )
 
 
 def theirs(built, behavior=BEHAVIOR):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from envs.unity.protocol.messages import API_VERSION, METHOD, message, raw_message_class
+from envs.unity.protocol.messages import API_VERSION, METHOD, message, raw_class
 
 from mlagents_envs.environment import UnityEnvironment  # isort: skip
 
@@ -88,7 +88,7 @@ def without_floats(data):
 
 def test_the_raw_class_equals_the_standard_one_field_by_field():
     full = full_message()
-    raw = raw_message_class().FromString(full.SerializeToString())
+    raw = raw_class("UnityMessageProto").FromString(full.SerializeToString())
     assert without_floats(json_format.MessageToDict(raw)) == without_floats(json_format.MessageToDict(full))
     assert raw.SerializeToString(deterministic=True) == full.SerializeToString(deterministic=True)
     seen = 0
@@ -103,7 +103,7 @@ def test_the_raw_class_equals_the_standard_one_field_by_field():
 
 def test_the_raw_class_outlives_a_garbage_collection():
     code = (
-        "import gc; from envs.unity.protocol.messages import raw_message_class; kind = raw_message_class(); "
+        "import gc; from envs.unity.protocol.messages import raw_class; kind = raw_class('UnityMessageProto'); "
         "gc.collect(); kind().unity_output.rl_output.agentInfos['a'].value.add().id = 3; print('alive')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -111,4 +111,4 @@ def test_the_raw_class_outlives_a_garbage_collection():
 
 
 def test_the_raw_class_is_made_once():
-    assert raw_message_class() is raw_message_class()
+    assert raw_class("UnityMessageProto") is raw_class("UnityMessageProto")
