@@ -28,8 +28,9 @@ IMPORTS = {
 }
 """What turns a name into code."""
 NAMED_BY_THE_USER = {
-    "algorithms/base.py",  # algorithm.path
     "algorithms/networks/custom.py",  # algorithm.network.custom
+    "algorithms/registry.py",  # algorithm.path
+    "algorithms/rewards/registry.py",  # reward.<name>.path
     "envs/gym/adapter.py",  # env.id, env.wrappers
     "envs/imports.py",
     "envs/own_folders.py",  # the user's own __init__.py
@@ -42,10 +43,13 @@ here."""
 
 
 def calls(tree):
-    """Each call in a file, by its dotted name."""
+    """Each call in a file, by its dotted name; not imports of a path that is written there."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+            name, given = ast.unparse(node.func), node.args[0] if node.args else None
+            beginning = given.values[0] if isinstance(given, ast.JoinedStr) else given
+            if name not in IMPORTS or not isinstance(beginning, ast.Constant):
+                yield name, node
 
 
 @pytest.fixture(scope="module")
