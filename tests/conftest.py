@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -16,3 +17,9 @@ def seeded() -> None:
     """Draws the same numbers from torch's own generator, whatever a process has drawn before."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def all_messages() -> None:
+    """Lets every message through, whatever a test before has silenced."""
+    logging.getLogger("outstep").setLevel(logging.NOTSET)
