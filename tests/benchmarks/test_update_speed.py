@@ -102,9 +102,9 @@ def test_both_sides_hold_the_same_steps():
 def test_both_sides_have_networks_of_one_size():
     pytest.importorskip("stable_baselines3")
     ours, theirs = OurPPO(PPO, "cpu")._ppo, TheirPPO(PPO, "cpu")._model.policy
-    assert sum(p.numel() for p in ours._parameters) == sum(p.numel() for p in theirs.parameters())
+    assert sum(p.numel() for p in ours.parameters["all"]) == sum(p.numel() for p in theirs.parameters())
     ours, theirs = update_contenders.OurSAC(SAC, "cpu")._sac, TheirSAC(SAC, "cpu")._model
-    for mine, other in ((ours.policy, theirs.actor), (ours._critic, theirs.critic)):
+    for mine, other in ((ours.policy, theirs.actor), (ours.networks.critic, theirs.critic)):
         assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in other.parameters())
 
 
