@@ -207,7 +207,7 @@ class TheirPPO:
             clip_range=settings.clip,
             ent_coef=settings.entropy_coef,
             vf_coef=settings.value_weight,
-            max_grad_norm=settings.max_gradient_norm,
+            max_grad_norm=settings.max_gradient_norm or float("inf"),
             policy_kwargs={"net_arch": list(settings.network.hidden), "activation_fn": torch.nn.ReLU},
             seed=0,
             device=device,
