@@ -114,7 +114,8 @@ def test_inline_resume_with_an_algorithm_of_ones_own_is_bit_for_bit(tmp_path, pa
 def test_with_a_recurrent_state_it_learns_and_goes_on_too(tmp_path, page):
     cell = ["algorithm.network.memory.cell=gru", "algorithm.network.memory.size=4", "algorithm.settings.n_step=2"]
     assert main([*AIM, *page, *SMALL, *cell, f"run.dir={tmp_path / 'run'}", "stop.samples=80"]) == 0
-    assert 20 <= newest(tmp_path / "run").tensors["Aim-v0/updates"] <= 30  # one a sample, once sequences are sampleable
+    # One a sample behind the first 50, but for the open step and the last turn: as many as without a recurrent state.
+    assert newest(tmp_path / "run").tensors["Aim-v0/updates"] == 28
 
 
 def test_what_it_has_learned_is_begun_with(tmp_path, page):
