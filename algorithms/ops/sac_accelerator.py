@@ -44,7 +44,7 @@ def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor)
     alpha = log_temperatures.exp()
     all_observed = policy.prepare(batch.observations)[0]
     observed, next_observed = all_observed.chunk(2)
-    policy_pass = DensePass([*policy.trunk.layers, policy.head], all_observed)
+    policy_pass = DensePass(policy.trunk, policy.head, all_observed)
     sampling = _Sampling(policy, policy_pass.outputs, batch)
     action, next_action = sampling.action(slice(count)), sampling.action(slice(count, None))
 
