@@ -19,7 +19,7 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
     Raises:
         UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
     """
-    values = {**(default or keys.CLONING_DEFAULTS), **read(data, where, keys.CLONING, left)}
+    values = {**(default or keys.defaults(keys.CLONING)), **read(data, where, keys.CLONING, left)}
     need_demos(values, where)
     left.append(Left(where, data, _STRENGTH))
     if values["steps"] == 0:
@@ -29,7 +29,7 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
     return values
 
 
-def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
+def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns settings of `reward.gail`, always the same keys if there are demonstrations.
 
     Raises:
@@ -40,7 +40,7 @@ def gail(entry: Mapping[str, Any], where: str, discount: float, left: list[Left]
         return {"demos": None}
     return {
         "demos": values["demo_path"],
-        **learned("gail", entry, where, discount, left),
+        **learned("gail", entry, left),
         "reward_type": "positive",
         "use_actions": values["use_actions"],
         # ML-Agents has constants in place of keys for these: the largest reward is -log(1e-7).

@@ -1,4 +1,4 @@
-"""Reward signals with networks of their own in an ML-Agents trainer YAML: what all of them share, curiosity and RND.
+"""Reward signals in an ML-Agents trainer YAML: what all of them share, and curiosity and RND.
 
 Entries are what `trainer.convert.behaviors` makes of a behavior: its values in ML-Agents' words.
 """
@@ -11,30 +11,34 @@ from typing import Any
 from envs.spec import UserError
 from trainer.convert import keys
 from trainer.convert.keys import Left, read
-from trainer.convert.networks import encoder_of, read_signal_network
+from trainer.convert.networks import encoder_of, read_network, read_signal_network
 
 NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
 
 
-def read_learned(
+def read_signal(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Returns values of a signal with networks of its own, on top of those of `default_settings`.
+    """Returns values of a signal, on top of those of `default_settings`.
 
     Raises:
         UserError: what `trainer.convert.keys.read` raises, or GAIL has no `demo_path`.
     """
     own = read(data, where, keys.SIGNALS[name], left)
-    base = default or keys.SIGNAL_DEFAULTS[name]
+    values = {**(default or keys.defaults(keys.SIGNALS[name])), **own}
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
-    network = read_signal_network(given, network_where, base["network_settings"], left)
-    if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
+    if name == "extrinsic":  # it has no networks: what is said of them is looked at, and goes
+        read_network(values.pop("network_settings", None), network_where, keys.defaults(keys.NETWORK), [])
+        return values
+    base = (default or keys.defaults(keys.SIGNALS[name]))["network_settings"]
+    network = read_signal_network(given, network_where, base, left)
+    if given is None and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
     if name == "gail":
-        need_demos({**base, **own}, where)
+        need_demos(values, where)
     left.append(Left(where, data, _SCALED if name in NOVELTY else _ABSORBING))
-    return {**base, **own, "network_settings": network}
+    return {**values, "network_settings": network}
 
 
 def need_demos(values: Mapping[str, Any], where: str) -> None:
@@ -43,21 +47,21 @@ def need_demos(values: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
 
 
-def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
+def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays. UserError as of `learned`."""
     if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
         return {"strength": 0.0}
-    settings = learned(name, entry, where, discount, left)
-    return {**settings, "encoding_size": max(2, entry["signals"][name]["network_settings"]["hidden_units"])}
+    encoding_size = max(2, entry["signals"][name]["network_settings"]["hidden_units"])
+    return {**learned(name, entry, left), "encoding_size": encoding_size}
 
 
-def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
+def learned(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns the settings that all signals with networks of their own share.
 
     Raises:
-        UserError: the `discount` is 1.
+        UserError: the discount is 1.
     """
-    values, where = entry["signals"][name], f"{where}.reward_signals.{name}"
+    values, discount, where = entry["signals"][name], entry["discount"], f"{entry['where']}.reward_signals.{name}"
     if discount >= 1:
         raise UserError(f"{where} needs a gamma below 1: what follows an end is worth its reward / (1 - gamma)")
     if values["gamma"] != discount:
