@@ -143,7 +143,7 @@ class PolicyAgent:
 
         self._policy, self._deterministic = policy, deterministic
         self._generator = torch.Generator().manual_seed(seed)
-        self._memory: dict[int, Array] = {}
+        self._states: dict[int, Array] = {}
 
     def play(self, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
         """Acts for decisions (N,), some of which have `begun` an episode (N,): an `Act`."""
@@ -151,11 +151,11 @@ class PolicyAgent:
 
     def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
         """Returns continuous (N, C) and discrete (N, D) actions of agents (N,); `begun` (N,) marks a new episode."""
-        nothing = np.zeros(self._policy.memory_size, np.float32)
+        nothing = np.zeros(self._policy.state_size, np.float32)
         known = zip(agents.tolist(), begun.tolist())
-        memory = np.stack([nothing if new else self._memory[agent] for agent, new in known])
-        acted = self._policy.act(observations, mask, memory, self._generator, self._deterministic)
-        self._memory.update(zip(agents.tolist(), acted.memory))
+        state = np.stack([nothing if new else self._states[agent] for agent, new in known])
+        acted = self._policy.act(observations, mask, state, self._generator, self._deterministic)
+        self._states.update(zip(agents.tolist(), acted.recurrent_state))
         return acted.continuous, acted.discrete
 
 
