@@ -7,10 +7,9 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.imitation import cloning, gail, read_cloning
 from trainer.convert.keys import Left, mapping, read, renamed
 from trainer.convert.networks import network, read_policy_network, sequence_length
-from trainer.convert.signals import NOVELTY, novelty, read_signal
+from trainer.convert.signals import NOVELTY, cloning, gail, novelty, read_cloning, read_signal
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
