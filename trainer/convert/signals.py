@@ -58,7 +58,7 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
 
 
 def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays; UserError if the discount is 1."""
+    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays; UserError as `gail`."""
     if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
         return {"strength": 0.0}
     encoding_size = max(2, entry["signals"][name]["network_settings"]["hidden_units"])
@@ -66,7 +66,7 @@ def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, 
 
 
 def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns settings of `reward.gail`, always the same keys if there are demonstrations; UserError as `novelty`."""
+    """Returns settings of `reward.gail`, always the same keys if there are demos; UserError if the discount is 1."""
     values = entry["signals"].get("gail")
     if values is None:
         return {"demos": None}
