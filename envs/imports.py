@@ -146,5 +146,5 @@ class Registry(Generic[T]):
 
 @cache
 def _installed(group: str) -> dict[str, str]:
-    """Returns what installed packages add to a group, import paths by name; read once, as each look takes milliseconds."""
+    """Returns the import paths, by name, that installed packages add to a group; read once, as it takes some time."""
     return {point.name: point.value for point in entry_points(group=group)}
