@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.imitation.cloning import Cloning
-from algorithms.metrics import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded, words_of
+from algorithms.metrics import (
+    Averages,
+    below,
+    explained_variance,
+    load_numpy_state,
+    load_torch_state,
+    numpy_state,
+    seeded,
+    words_of,
+)
 from algorithms.networks.normalizer import Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
@@ -77,6 +86,8 @@ class Algorithm(ABC):
                 self.normalize(self.cloning.normalized_rows)
         self.demos = demos
         self._averages: dict[tuple[str, ...], Averages] = {}
+        self._read = 0, 0
+        """Gradient steps made and skipped, when metrics were last read."""
         self.set_progress(0)
 
     @abstractmethod
@@ -136,11 +147,17 @@ class Algorithm(ABC):
     def metrics(self) -> dict[str, float]:
         """Returns means over the updates since the last reading, and gradient steps skipped since the start."""
         read = [averages.read() for averages in self._averages.values()]
+        optimizers = list(self.optimizers.values())
+        skipped, made = sum(each.skipped() for each in optimizers), sum(int(each.steps.item()) for each in optimizers)
+        (made_before, skipped_before), self._read = self._read, (made, skipped)
+        tried = made - made_before + skipped - skipped_before
         return {
-            **{name: value for each in read for name, value in each.items()},
+            **explained_variance({name: value for each in read for name, value in each.items()}),
             **self.rewards.metrics(),
             **(self.cloning.metrics() if self.cloning is not None else {}),
-            "update/skipped_non_finite": sum(optimizer.skipped() for optimizer in self.optimizers.values()),
+            "update/learning_rate": float(optimizers[0].learning_rate),
+            "update/skipped_non_finite": skipped,
+            **({"update/skipped_share": (skipped - skipped_before) / tried} if tried else {}),
         }
 
     def weights(self) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from algorithms.base import Algorithm, Network
 from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import below, mean
+from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, mean, variance
 from algorithms.networks.custom import make_body
 from algorithms.networks.encoders import initialize
 from algorithms.ops.cuda_graph import Graphed
@@ -158,6 +158,13 @@ class PPO(Algorithm):
         self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
         self._entropy.fill_(scheduled(chosen.entropy_coef, chosen.entropy_coef_end, horizon, samples))
 
+    def metrics(self) -> dict[str, float]:
+        """Returns those of the base, what schedules have come to, and the deviation of continuous actions."""
+        schedules = {"ppo/clip": float(self._clip), "ppo/entropy_coef": float(self._entropy)}
+        log_std = self.policy.log_std
+        deviation = {} if log_std is None else {"policy/deviation": float(log_std.detach().exp().mean())}
+        return {**super().metrics(), **schedules, **deviation}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that an exact continuation needs, the rows apart."""
         rollout = {f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()}
@@ -206,6 +213,9 @@ class PPO(Algorithm):
         advantages, targets = estimate_returns(
             scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
         )
+        lag = self.updates + 1 - self.move(rollout.versions).float().mean()
+        variances = {ERROR_VARIANCE: variance(targets - value), TARGET_VARIANCE: variance(targets)}
+        self.log({**variances, "ppo/return": targets.mean(), "ppo/lag": lag}, targets.mean().isfinite())
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
 
@@ -277,7 +287,10 @@ class PPO(Algorithm):
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
             weight, value = mean(batch.weights, loss_mask), mean(batch.values, loss_mask)
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
-            self.log(dict(zip(METRICS, scalars)), finite)
+            logged = dict(zip(METRICS, scalars))
+            if self.policy.log_std is not None and distribution.discrete is not None:
+                logged["policy/entropy_discrete"] = mean(distribution.discrete.entropy().sum(-1), loss_mask)
+            self.log(logged, finite)
 
 
 METRICS = (
