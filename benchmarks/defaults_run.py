@@ -1,0 +1,219 @@
+"""`python -m benchmarks.defaults_run '{"task": ...}'`: one run of `defaults.py` with its evaluations, in its process.
+
+Prints what came of it as one JSON object. The process ends when its standard input does, and so with the one that
+started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.defaults_tasks import EPISODES, POINTS, TASKS, algorithm_of, expected_rate
+from benchmarks.report import machine
+from benchmarks.training import train
+from benchmarks.zoo_settings import ZOO, Tuned
+
+_EVALUATION_SEED = 1_000_000  # added to the run's; far from those of training
+_INSTANCES = 8
+_CHECKPOINTS = 100  # of a run of ours, from which those nearest to the points are evaluated
+_LEAST_SECONDS = 0.2  # between two of them: quick runs have fewer
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run is to be."""
+
+    kind: str
+    """`table`, `tuning` (other seeds) or `trial` (other samples)."""
+    task: str
+    contender: str
+    seed: int
+    samples: int
+    overrides: tuple[str, ...] = ()
+    """Of ours, in runs for tuning."""
+
+    @property
+    def points(self) -> list[int]:
+        """Samples after which it is evaluated."""
+        return [self.samples * (i + 1) // POINTS for i in range(POINTS)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Makes the run that the first argument describes, on the core that the second one names, if any."""
+    words = sys.argv[1:] if argv is None else argv
+    asked = json.loads(words[0])
+    run = Run(**{**asked, "overrides": tuple(asked["overrides"])})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the starting process that ends this one
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    if len(words) > 1 and hasattr(psutil.Process, "cpu_affinity"):  # macOS has none
+        psutil.Process().cpu_affinity([int(words[1])])
+    before, began = _load(), time.perf_counter()
+    outcome = made(run, Path("runs/defaults") / f"{run.kind}-{run.task}-{run.contender}-{run.seed}")
+    whole = time.perf_counter() - began
+    notes = {"whole_seconds": whole, "load": [before, _load()], "evaluation_seed": _EVALUATION_SEED + run.seed}
+    print(json.dumps({**asdict(run), **outcome, **notes, "machine": machine()}))
+    return 0
+
+
+def made(run: Run, folder: Path) -> dict[str, Any]:
+    """Trains and evaluates: `evaluations` are pairs of samples and mean return. Files lie in `folder` meanwhile."""
+    if not run.contender.startswith("ours"):
+        return _theirs(run)
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run has left
+    try:
+        return _ours(run, folder.resolve())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def our_settings(run: Run) -> list[str]:
+    """Returns all that ours is told about learning: what, where and with which seed."""
+    task, algorithm = TASKS[run.task], run.contender.split("-")[1]
+    return [f"algorithm={algorithm}", "env=gym", f"env.id={task.id}", f"env.instances={_INSTANCES}", *run.overrides]
+
+
+def _ours(run: Run, folder: Path) -> dict[str, Any]:
+    """Runs `python -m trainer`, which saves often, and evaluates checkpoints afterwards."""
+    from trainer.checkpoint import CheckpointStore
+    from trainer.config.compose import load_config
+    from trainer.evaluate.play import evaluate
+
+    settings = our_settings(run)
+    every = max(_LEAST_SECONDS, run.samples / expected_rate(run.contender, run.task) / _CHECKPOINTS)
+    saving = [f"checkpoint.every_seconds={every:.2f}", "checkpoint.keep=1000000", "checkpoint.replay=false"]
+    ends = [f"seed={run.seed}", f"stop.samples={run.samples}", "device=cpu", "run.picture_minutes=0"]
+    summary = train([*settings, *ends, *saving], folder)
+    config, store = load_config(folder), CheckpointStore(folder / "checkpoints")
+    game: Any = config.env
+    game = replace(game, instances=EPISODES, kwargs={**game.kwargs, **TASKS[run.task].in_own_units})
+    saved = {int(path.name.split("-")[1]): path for path in store.all()}
+    evaluations = []
+    for samples in (min(saved, key=lambda known: abs(known - point)) for point in run.points):
+        seed = _EVALUATION_SEED + run.seed
+        played = evaluate(replace(config, env=game), store.load(saved[samples]), EPISODES, seed=seed)
+        evaluations.append((samples, float(np.mean([episode.reward for episode in played]))))
+    return {
+        "algorithm": run.contender.split("-")[1],
+        "settings": settings,
+        "evaluations": evaluations,
+        "seconds": summary["seconds"],
+        "env_utilization": summary["env_utilization"],
+        "mean_lag": _mean_of(folder, "lag"),
+        "updates": sum(summary["updates"].values()),
+    }
+
+
+def _theirs(run: Run) -> dict[str, Any]:
+    """Runs Stable-Baselines3, which is evaluated as it goes: that draws nothing from its random numbers."""
+    import stable_baselines3
+    import torch
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import sync_envs_normalization
+
+    evaluations: list[tuple[int, float]] = []
+    away = 0.0
+
+    class Evaluated(BaseCallback):  # type: ignore[misc,unused-ignore]
+        """Evaluates at the run's points, and ends it at the last one."""
+
+        def _on_step(self) -> bool:
+            nonlocal away
+            if self.num_timesteps >= run.points[len(evaluations)]:
+                start = time.perf_counter()
+                sync_envs_normalization(self.training_env, judge)
+                judge.seed(_EVALUATION_SEED + run.seed)
+                mean = np.mean(evaluate_policy(self.model, judge, EPISODES)[0])
+                evaluations.append((self.num_timesteps, float(mean)))
+                away += time.perf_counter() - start
+            return len(evaluations) < POINTS
+
+    torch.set_num_threads(1)
+    algorithm = algorithm_of(run.contender, run.task)
+    tuned = ZOO[algorithm, run.task] if run.contender.startswith("zoo") else Tuned({})
+    env = _vector(run, tuned, tuned.envs)
+    judge = _vector(run, tuned, EPISODES, own_units=True)
+    made = getattr(stable_baselines3, algorithm.upper())
+    start = time.perf_counter()
+    model = made("MlpPolicy", env, seed=run.seed, device="cpu", **arguments(tuned))
+    model.learn(run.samples, callback=Evaluated())
+    settings = {"envs": tuned.envs, "normalize": tuned.normalize, **tuned.settings, "policy_kwargs": tuned.network}
+    return {
+        "algorithm": algorithm,
+        "settings": {**settings, "falling": tuned.falling},
+        "evaluations": evaluations,
+        "seconds": time.perf_counter() - start - away,
+    }
+
+
+def arguments(tuned: Tuned) -> dict[str, Any]:
+    """Returns keyword arguments of Stable-Baselines3's algorithm."""
+    import torch
+
+    given = {name: _falling(value) if name in tuned.falling else value for name, value in tuned.settings.items()}
+    if tuned.network is None:
+        return given
+    network = dict(tuned.network)
+    if "activation_fn" in network:
+        network["activation_fn"] = getattr(torch.nn, network["activation_fn"])
+    return {**given, "policy_kwargs": network}
+
+
+def _falling(initial: float) -> Callable[[float], float]:
+    return lambda left: initial * left
+
+
+def _vector(run: Run, tuned: Tuned, envs: int, own_units: bool = False) -> Any:
+    """Makes Stable-Baselines3's vector of `envs`; with `own_units`, one for evaluation."""
+    import gymnasium
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    task = TASKS[run.task]
+    kwargs: dict[str, Any] = dict(task.in_own_units) if own_units else {}
+    vector = make_vec_env(lambda: gymnasium.make(task.id, disable_env_checker=True, **kwargs), envs, run.seed)
+    if not tuned.normalize:
+        return vector
+    gamma = tuned.settings.get("gamma", 0.99)  # as the Zoo does
+    return VecNormalize(vector, training=not own_units, norm_reward=not own_units, gamma=gamma)
+
+
+def _mean_of(folder: Path, metric: str) -> float | None:
+    """Returns the mean of what a run has logged under a name whose last word is `metric`; None if it has nothing."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    names = [name for name in events.Tags()["scalars"] if name.split("/")[-1] == metric]
+    values = [point.value for name in names for point in events.Scalars(name)]
+    return float(np.mean(values)) if values else None
+
+
+def _load() -> float | None:
+    """Returns the system's load average over a minute, where it has one."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _end_with_input() -> None:
+    """Ends this process and all that it has started once its standard input is closed."""
+    while os.read(0, 1):
+        pass
+    for process in psutil.Process().children(recursive=True):
+        process.terminate()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
