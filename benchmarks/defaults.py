@@ -7,7 +7,7 @@ in its asynchronous mode. Beside it stand Stable-Baselines3 with its defaults (o
 samples (`defaults_tasks.py`).
 
 A run is evaluated ten times, evenly over its samples, by 20 deterministic episodes at seeds that training never sees.
-Theirs are evaluated as they go. Ours is evaluated afterwards, from those of its many checkpoints that are nearest to the
+Theirs are evaluated as they go, and ours afterwards, from those of its many checkpoints that are nearest to the
 ten points. An evaluation's score is (return - random) / (mark - random), and a run's score is the mean of its ten, not
 cut off. Of several runs, the interquartile mean of scores is given, with 95 % bootstrap intervals (`aggregate.py`).
 
@@ -28,6 +28,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -156,58 +157,73 @@ def _is_of(row: dict[str, Any], run: Run) -> bool:
 
 def _make(runs: Sequence[Run], results: Results, jobs: int) -> int:
     """Makes runs, `jobs` at a time; returns the exit status."""
-    waiting, failed = deque(runs), threading.Event()
+    waiting, stopping = deque(runs), threading.Event()
     processes: dict[int, subprocess.Popen[str]] = {}
     cores = _cores()
 
-    def work(job: int) -> None:
-        while waiting:
-            run = waiting.popleft()
+    def work(job: int) -> int:
+        failed = 0
+        while (run := _next(waiting)) is not None:
             _say(f"{run.task}, {run.contender}, seed {run.seed}; {len(waiting)} more wait")
-            words = [json.dumps(asdict(run)), *([str(cores[job % len(cores)])] if cores else [])]
-            one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-            processes[job] = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "benchmarks.defaults_run", *words],
-                cwd=_ROOT,
-                env={**os.environ, **one_thread},
-                stdin=subprocess.PIPE,  # which ends with this process
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            output = processes[job].stdout.read()  # type: ignore[union-attr]
-            if processes[job].wait() == 0:
+            process = processes[job] = start(run, cores[job % len(cores)] if cores else None)
+            if stopping.is_set():
+                _end(process)
+            output = process.stdout.read()  # type: ignore[union-attr]
+            if process.wait() == 0:
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 results.append({**json.loads(output), "commit": _commit(), "jobs": jobs, "ended": now})
-            elif not interrupted.is_set():
-                failed.set()
+            elif not stopping.is_set():
+                failed = 1
                 _say(f"{run.task}, {run.contender}, seed {run.seed} failed; the next call begins with it again")
+        return failed
 
-    interrupted = threading.Event()
-    threads = [threading.Thread(target=work, args=(job,)) for job in range(jobs)]
-    for thread in threads:
-        thread.start()
+    with ThreadPoolExecutor(jobs) as pool:
+        working = [pool.submit(work, job) for job in range(jobs)]
+        try:
+            return max(each.result() for each in working)
+        except KeyboardInterrupt:
+            return 130
+        finally:  # also if results cannot be written
+            stopping.set()
+            waiting.clear()
+            for process in list(processes.values()):
+                _end(process)
+
+
+def _next(waiting: deque[Run]) -> Run | None:
     try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt:
-        interrupted.set()
-        waiting.clear()
-        for process in processes.values():
-            process.stdin.close()  # type: ignore[union-attr]
-        for thread in threads:
-            thread.join()
-        return 130
-    return int(failed.is_set())
+        return waiting.popleft()
+    except IndexError:  # another thread took the last one
+        return None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Has a run end, with all that it has started."""
+    process.stdin.close()  # type: ignore[union-attr]
+
+
+def start(run: Run, core: int | None) -> subprocess.Popen[str]:
+    """Starts a run, on one core if that can be chosen. It ends early once its standard input is closed."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    words = [json.dumps(asdict(run)), *([] if core is None else [str(core)])]
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "benchmarks.defaults_run", *words],
+        cwd=_ROOT,
+        env={**os.environ, **one_thread},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _plan(missing: Sequence[Run], results: Results, jobs: int) -> str:
-    """Returns what is missing, and how long it takes on as many cores as there are jobs, by what is known so far."""
+    """Returns what is missing and how long it takes on free cores: as much CPU time as such runs took so far."""
     lines: dict[tuple[str, str], list[float]] = {}
     for run in missing:
         known = [
-            row["whole_seconds"] * run.samples / row["samples"]
+            row["cpu_seconds"] * run.samples / row["samples"]
             for row in results.rows
-            if (row["task"], row["contender"]) == (run.task, run.contender)
+            if row["kind"] != "trial" and (row["task"], row["contender"]) == (run.task, run.contender)
         ]
         guess = run.samples / expected_rate(run.contender, run.task) + _EVALUATIONS_SECONDS
         lines.setdefault((run.task, run.contender), []).append(sum(known) / len(known) if known else guess)

@@ -72,10 +72,10 @@ def draw(rows: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
     except ImportError as error:
         raise UserError("matplotlib is missing: pip install 'outstep[bench]'") from error
     shown = [task for task in tasks if any(row["task"] == task for row in rows)]
-    figure = Figure(figsize=(4 * len(shown), 6), layout="constrained")
-    grid = figure.subplots(len(FAMILIES), len(shown), squeeze=False)
-    for line, family in zip(grid, FAMILIES):
-        for axes, task in zip(line, shown):
+    figure = Figure(figsize=(10, 3 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), len(FAMILIES), squeeze=False)
+    for line, task in zip(grid, shown):
+        for axes, family in zip(line, FAMILIES):
             for side in SIDES:
                 runs = [row for row in rows if row["task"] == task and row["contender"] == f"{side}-{family}"]
                 if runs:
@@ -85,8 +85,8 @@ def draw(rows: Sequence[Row], tasks: Sequence[str], picture: Path) -> None:
                     axes.fill_between(samples, every.min(0), every.max(0), color=_COLORS[side], alpha=0.15, linewidth=0)
             mark = TASKS[task].budget(family).mark
             if mark is not None:
-                axes.axhline(mark, color="black", linestyle="--", linewidth=1)
-            axes.axhline(TASKS[task].random, color="gray", linestyle=":", linewidth=1)
+                axes.axhline(mark, color="black", linestyle="--", linewidth=1, label="mark")
+            axes.axhline(TASKS[task].random, color="gray", linestyle=":", linewidth=1, label="random")
             axes.set_title(f"{task}, {family}", fontsize=9)
             axes.set_xlabel("samples")
             axes.spines[["top", "right"]].set_visible(False)
@@ -205,7 +205,8 @@ def _judged(found: Mapping[str, Any], as_table: Callable[..., str]) -> list[str]
     ours = [each for each in found["tasks"] if each["contender"].startswith("ours") and each["mark"] is not None]
     marks = f"Marks reached by our medians: {sum(each['reached'] for each in ours)} of {len(ours)}."
     failed = sum(each["failed"] for each in ours)
-    parts = [as_table(["family", "over", "tasks", "ours", "95 %", "theirs", "95 %", "ratio", "95 %", "asked"], ratios)]
+    header = ["family", "over", "tasks", "ours", "95 %", "theirs", "95 %", "ratio", "95 %", "asked"]
+    parts = [as_table(header, ratios)] if ratios else []
     parts.append(f"{marks} Our runs that did not learn at all: {failed} of {sum(len(each['seeds']) for each in ours)}.")
     if found["scale"]:
         rows = [

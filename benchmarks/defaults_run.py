@@ -14,17 +14,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from benchmarks.defaults_tasks import EPISODES, POINTS, TASKS, algorithm_of, expected_rate
+from benchmarks.defaults_tasks import EPISODES, POINTS, TASKS, DefaultsTask, algorithm_of, expected_rate
 from benchmarks.report import machine
 from benchmarks.training import train
 from benchmarks.zoo_settings import ZOO, Tuned
+from envs.gym.adapter import GymAdapter, GymEnv, behavior_spec
+from envs.spec import Array
+
+if TYPE_CHECKING:  # these import torch
+    from trainer.checkpoint import Checkpoint
+    from trainer.config.schema import TrainConfig
 
 _EVALUATION_SEED = 1_000_000  # added to the run's; far from those of training
 _INSTANCES = 8
@@ -60,10 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     threading.Thread(target=_end_with_input, daemon=True).start()
     if len(words) > 1 and hasattr(psutil.Process, "cpu_affinity"):  # macOS has none
         psutil.Process().cpu_affinity([int(words[1])])
-    before, began = _load(), time.perf_counter()
+    load = _load()
     outcome = made(run, Path("runs/defaults") / f"{run.kind}-{run.task}-{run.contender}-{run.seed}")
-    whole = time.perf_counter() - began
-    notes = {"whole_seconds": whole, "load": [before, _load()], "evaluation_seed": _EVALUATION_SEED + run.seed}
+    notes = {"cpu_seconds": _clock()[1], "load": [load, _load()], "evaluation_seed": _EVALUATION_SEED + run.seed}
     print(json.dumps({**asdict(run), **outcome, **notes, "machine": machine()}))
     return 0
 
@@ -89,31 +94,70 @@ def _ours(run: Run, folder: Path) -> dict[str, Any]:
     """Runs `python -m trainer`, which saves often, and evaluates checkpoints afterwards."""
     from trainer.checkpoint import CheckpointStore
     from trainer.config.compose import load_config
-    from trainer.evaluate.play import evaluate
 
     settings = our_settings(run)
     every = max(_LEAST_SECONDS, run.samples / expected_rate(run.contender, run.task) / _CHECKPOINTS)
     saving = [f"checkpoint.every_seconds={every:.2f}", "checkpoint.keep=1000000", "checkpoint.replay=false"]
     ends = [f"seed={run.seed}", f"stop.samples={run.samples}", "device=cpu", "run.picture_minutes=0"]
+    start = _clock()
     summary = train([*settings, *ends, *saving], folder)
+    seconds, cpu_seconds = _clock() - start
     config, store = load_config(folder), CheckpointStore(folder / "checkpoints")
-    game: Any = config.env
-    game = replace(game, instances=EPISODES, kwargs={**game.kwargs, **TASKS[run.task].in_own_units})
+    evaluation = Evaluation(TASKS[run.task])
     saved = {int(path.name.split("-")[1]): path for path in store.all()}
-    evaluations = []
-    for samples in (min(saved, key=lambda known: abs(known - point)) for point in run.points):
-        seed = _EVALUATION_SEED + run.seed
-        played = evaluate(replace(config, env=game), store.load(saved[samples]), EPISODES, seed=seed)
-        evaluations.append((samples, float(np.mean([episode.reward for episode in played]))))
+    nearest = [min(saved, key=lambda known: abs(known - point)) for point in run.points]
+    returns = {
+        samples: evaluation.mean_return(config, store.load(saved[samples]), _EVALUATION_SEED + run.seed)
+        for samples in dict.fromkeys(nearest)
+    }
     return {
         "algorithm": run.contender.split("-")[1],
         "settings": settings,
-        "evaluations": evaluations,
-        "seconds": summary["seconds"],
+        "evaluations": [(samples, returns[samples]) for samples in nearest],
+        "seconds": seconds,
+        "training_cpu_seconds": cpu_seconds,
         "env_utilization": summary["env_utilization"],
         "mean_lag": _mean_of(folder, "lag"),
         "updates": sum(summary["updates"].values()),
     }
+
+
+class Evaluation:
+    """The environments of one evaluation, in this process: starting workers ten times would take longer than playing.
+
+    Their episodes begin as those of Stable-Baselines3's evaluations do. Shapes: N episodes that go on.
+    """
+
+    def __init__(self, task: DefaultsTask) -> None:
+        game = GymEnv(task.id, task.in_own_units)
+        self._envs = [game.make() for _ in range(EPISODES)]
+        self._spec = behavior_spec(self._envs[0], game.behavior)
+        self._adapters = [GymAdapter(env, self._spec) for env in self._envs]
+
+    def mean_return(self, config: TrainConfig, checkpoint: Checkpoint, seed: int) -> float:
+        """Plays one episode in each, with the likeliest actions of the checkpoint's policy; seeds follow `seed`."""
+        from trainer.evaluate.play import PolicyAgent
+        from trainer.saved_policy import trained_policy
+
+        agent = PolicyAgent(trained_policy(config, checkpoint, self._spec), seed, deterministic=True)
+        observations = tuple(np.zeros((EPISODES, *part.shape), part.dtype) for part in self._spec.observations)
+        mask = np.ones((EPISODES, self._spec.mask_size), np.bool_)
+        returns, goes_on = np.zeros(EPISODES), [True] * EPISODES
+        for i, (env, adapter) in enumerate(zip(self._envs, self._adapters)):
+            adapter.observe(env.reset(seed=seed + i)[0], tuple(part[i] for part in observations))
+        begun = True
+        while any(goes_on):
+            playing = np.flatnonzero(goes_on)
+            seen = [part[playing] for part in observations]
+            acted = agent.act(playing, seen, mask[playing], np.full(len(playing), begun))
+            begun = False
+            for i, continuous, discrete in zip(playing.tolist(), *acted):
+                adapter = self._adapters[i]
+                observation, reward, terminated, truncated, _ = self._envs[i].step(adapter.action(continuous, discrete))
+                adapter.observe(observation, tuple(part[i] for part in observations))
+                returns[i] += float(reward)
+                goes_on[i] = not (terminated or truncated)
+        return float(returns.mean())
 
 
 def _theirs(run: Run) -> dict[str, Any]:
@@ -125,7 +169,7 @@ def _theirs(run: Run) -> dict[str, Any]:
     from stable_baselines3.common.vec_env import sync_envs_normalization
 
     evaluations: list[tuple[int, float]] = []
-    away = 0.0
+    away = np.zeros(2)
 
     class Evaluated(BaseCallback):  # type: ignore[misc,unused-ignore]
         """Evaluates at the run's points, and ends it at the last one."""
@@ -133,12 +177,12 @@ def _theirs(run: Run) -> dict[str, Any]:
         def _on_step(self) -> bool:
             nonlocal away
             if self.num_timesteps >= run.points[len(evaluations)]:
-                start = time.perf_counter()
+                start = _clock()
                 sync_envs_normalization(self.training_env, judge)
                 judge.seed(_EVALUATION_SEED + run.seed)
                 mean = np.mean(evaluate_policy(self.model, judge, EPISODES)[0])
                 evaluations.append((self.num_timesteps, float(mean)))
-                away += time.perf_counter() - start
+                away += _clock() - start
             return len(evaluations) < POINTS
 
     torch.set_num_threads(1)
@@ -147,15 +191,17 @@ def _theirs(run: Run) -> dict[str, Any]:
     env = _vector(run, tuned, tuned.envs)
     judge = _vector(run, tuned, EPISODES, own_units=True)
     made = getattr(stable_baselines3, algorithm.upper())
-    start = time.perf_counter()
+    start = _clock()
     model = made("MlpPolicy", env, seed=run.seed, device="cpu", **arguments(tuned))
     model.learn(run.samples, callback=Evaluated())
+    seconds, cpu_seconds = _clock() - start - away
     settings = {"envs": tuned.envs, "normalize": tuned.normalize, **tuned.settings, "policy_kwargs": tuned.network}
     return {
         "algorithm": algorithm,
         "settings": {**settings, "falling": tuned.falling},
         "evaluations": evaluations,
-        "seconds": time.perf_counter() - start - away,
+        "seconds": seconds,
+        "training_cpu_seconds": cpu_seconds,
     }
 
 
@@ -199,6 +245,11 @@ def _mean_of(folder: Path, metric: str) -> float | None:
     names = [name for name in events.Tags()["scalars"] if name.split("/")[-1] == metric]
     values = [point.value for name in names for point in events.Scalars(name)]
     return float(np.mean(values)) if values else None
+
+
+def _clock() -> Array:
+    """Returns (2,) seconds: the time, and what this process and those that it has waited for had of the CPU."""
+    return np.array([time.perf_counter(), sum(os.times()[:4])])
 
 
 def _load() -> float | None:
