@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks import defaults, defaults_run
@@ -36,13 +37,15 @@ def runs(monkeypatch) -> list[str]:
     """Stands in for runs, by processes that print a row at once; those named in the list's `fails` fail."""
 
     class Started(list):
-        fails = ""
+        fails = interrupted_at = ""
 
     started = Started()
 
     def start(run: Run, core: int | None) -> subprocess.Popen:
         name = f"{run.task}/{run.contender}/{run.seed}"
         started.append(name)
+        if name == started.interrupted_at:
+            raise KeyboardInterrupt
         made = {**row(run.task, run.contender, run.seed, [100.0] * 10, run.kind), "samples": run.samples}
         made["overrides"] = list(run.overrides)
         code = "raise SystemExit(3)" if name == started.fails else f"print({json.dumps(made)!r})"
@@ -85,6 +88,31 @@ def test_failed_run_is_told_of_and_the_next_ones_are_made(runs, tmp_path, capsys
     assert "CartPole-v1, ours-ppo, seed 0 failed; the next call begins with it again" in captured.err
     assert "NOT COMPLETE: 1 runs are missing" in captured.out
     assert len(runs) == 4
+
+
+def test_interrupted_benchmark_shows_what_is_there_and_goes_on_with_the_run_in_hand(runs, tmp_path, capsys):
+    runs.interrupted_at = "CartPole-v1/sb3-ppo/0"
+    file = tmp_path / "results.jsonl"
+    assert call(file, "--seeds", "0", "1", "--json") == 130
+    assert [each["contender"] for each in json.loads(capsys.readouterr().out)["tasks"]] == ["ours-ppo"]
+    runs.clear()
+    runs.interrupted_at = ""
+    assert call(file, "--seeds", "0") == 0
+    assert runs == ["CartPole-v1/sb3-ppo/0"]
+
+
+def test_run_ends_with_all_that_it_has_started_once_its_input_is_closed():
+    code = """if True:
+        import subprocess, sys
+        from benchmarks.defaults_run import _end_with_input
+        print(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(200)"]).pid, flush=True)
+        _end_with_input()"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        child = psutil.Process(int(process.stdout.readline()))
+        process.stdin.close()
+        assert process.wait() == 1
+        assert psutil.wait_procs([child], timeout=30)[1] == [] or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_two_jobs_make_every_run_once(runs, tmp_path):
@@ -249,7 +277,8 @@ def test_evaluation_in_other_units_gives_the_games_own_rewards():
 
 def test_episodes_of_an_evaluation_begin_at_seeds_in_a_row_and_are_summed_until_they_end(monkeypatch):
     """The policy always pushes left, so each episode lasts as long as its own seed makes it."""
-    monkeypatch.setattr("trainer.saved_policy.trained_policy", lambda config, checkpoint, spec: Left())
+    monkeypatch.setattr("trainer.saved_policy.trained_policy", lambda config, checkpoint, spec: None)
+    monkeypatch.setattr("trainer.evaluate.play.PolicyAgent", Left)
     lengths = []
     for i in range(20):
         env = gymnasium.make("CartPole-v1")
@@ -261,16 +290,17 @@ def test_episodes_of_an_evaluation_begin_at_seeds_in_a_row_and_are_summed_until_
 
 
 class Left:
-    """A policy that always pushes to the left."""
+    """An agent that always pushes to the left. It notes nothing and wants to be asked for running episodes alone."""
 
-    memory_size = 0
+    def __init__(self, policy: None, seed: int, deterministic: bool) -> None:
+        assert (seed, deterministic) == (7, True)
+        self._before = list(range(20))
 
-    def act(self, observations, mask, memory, generator, deterministic):
-        from algorithms.policy import Acted
-
-        count = len(memory)
-        none = np.zeros((count, 0), np.float32)
-        return Acted(none, np.zeros((count, 1), np.int32), np.zeros(count, np.float32), none)
+    def act(self, agents, observations, mask, begun):
+        assert set(agents) <= set(self._before)
+        assert begun.all() == (len(agents) == 20 and not hasattr(self, "_began"))
+        self._before, self._began = list(agents), True
+        return np.zeros((len(agents), 0), np.float32), np.zeros((len(agents), 1), np.int32)
 
 
 @pytest.mark.extras
