@@ -107,6 +107,21 @@ CORE = list(_PLAIN)[:6]
 SCALE = [name for name, task in TASKS.items() if task.like]
 TIERS = {"core": CORE, "rest": [name for name in _PLAIN if name not in CORE], "scale": SCALE, "all": list(TASKS)}
 RATES: dict[str, dict[str, float]] = {
-    contender: dict.fromkeys(_PLAIN, 2000.0 if contender.endswith("ppo") else 150.0) for contender in CONTENDERS
+    "ours-ppo": dict.fromkeys(_PLAIN, 2000.0),
+    "sb3-ppo": dict.fromkeys(_PLAIN, 1000.0),
+    "zoo-ppo": {
+        **dict.fromkeys(_PLAIN, 2000.0),
+        "CartPole-v1": 5000.0,
+        "Hopper-v5": 600.0,
+        "HalfCheetah-v5": 300.0,
+        "MountainCarContinuous-v0": 500.0,
+    },
+    "ours-sac": dict.fromkeys(_PLAIN, 200.0),
+    "sb3-sac": {name: 100.0 if continuous else 900.0 for name, (continuous, *_) in _PLAIN.items()},
+    "zoo-sac": {name: 80.0 if continuous else 400.0 for name, (continuous, *_) in _PLAIN.items()},
 }
-"""By contender and task: samples a second of training, start-up included."""
+"""By contender and task: samples a second of training on one core.
+
+Rough ones, from trials of a few thousand samples on cores that others kept busy. `--plan` needs them only until there
+are runs, whose own times it then takes; ours saves more or less often by them.
+"""
