@@ -51,10 +51,8 @@ def path_field(default: Any = None) -> Any:
 def check_ranges(settings: Any, prefix: str = "") -> None:
     """Checks the values of a dataclass, and of those within it, against the ranges beside their fields.
 
-    `prefix` is where the settings stand in the configuration, without a dot behind it.
-
-    Raises:
-        UserError: a value is out of its range, NaN, or infinite.
+    `prefix` is where the settings stand in the configuration, without a dot behind it. Raises UserError if a value is
+    out of its range, NaN, or infinite.
     """
     for each in fields(settings):
         value = getattr(settings, each.name)
@@ -104,11 +102,7 @@ class EnvConfig(ABC):
 
     @abstractmethod
     def make_manager(self, setup: Setup) -> Manager:
-        """Returns the manager of the instances, not started.
-
-        Raises:
-            UserError: a file or a library is missing.
-        """
+        """Returns the manager of the instances, not started; UserError if a file or a library is missing."""
 
     @property
     def label(self) -> str:
@@ -126,11 +120,7 @@ class EnvConfig(ABC):
         return self.instances
 
     def check(self) -> None:
-        """Refuses what can be refused before anything starts.
-
-        Raises:
-            UserError: the first thing that is wrong.
-        """
+        """Refuses what can be refused before anything starts: by a UserError for the first thing that is wrong."""
         check_ranges(self, "env")
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
@@ -142,19 +132,11 @@ class EnvConfig(ABC):
         return replace(self, instances=instances)
 
     def filmed(self, folder: Path) -> Self:
-        """Returns the same environment, whose episodes leave videos in `folder`, as `envs.gym.video` does.
-
-        Raises:
-            UserError: it cannot be filmed.
-        """
+        """Returns the same, whose episodes leave videos in `folder` as of `envs.gym.video`; UserError if none can."""
         raise UserError(f"video=true: {self.label} cannot be filmed")
 
     def with_files(self, folders: Mapping[str, Path]) -> Self:
-        """Returns the same environment with what a managed job is given as files, in `folders` by name.
-
-        Raises:
-            UserError: what it needs is not there.
-        """
+        """Returns the same with the files of a managed job, in `folders` by name; UserError if it lacks something."""
         return self
 
     def gym_env(self) -> GymEnv | None:

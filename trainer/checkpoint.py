@@ -151,11 +151,7 @@ class CheckpointStore:
         return Checkpoint(path, _load_arrays(path / _TENSORS), state, replay)
 
     def load_latest(self) -> Checkpoint:
-        """Returns the newest checkpoint that is not damaged; damaged ones are named in the log.
-
-        Raises:
-            UserError: there is none.
-        """
+        """Returns the newest that is not damaged; UserError if there is none. Damaged ones are named in the log."""
         checkpoint = self._load_newest(self.all())
         if checkpoint is None:
             raise UserError(f"{self.folder} holds no checkpoint that can be loaded")

@@ -53,10 +53,7 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
     """Returns the best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
 
-    Damaged ones are named in the log and passed over.
-
-    Raises:
-        UserError: there is none that can be loaded.
+    Damaged ones are named in the log and passed over. Raises UserError if there is none that can be loaded.
     """
     store = CheckpointStore(Path(folder) / "checkpoints")
     best = store.load_best() if which is Which["best"] else None

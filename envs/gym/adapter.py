@@ -110,11 +110,7 @@ class GymAdapter:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
-
-        Raises:
-            NotFinite: a number of it is none.
-        """
+        """Writes the parts of `observation` into `rows`, (*shape) each; NotFinite if a number is NaN or infinite."""
         for part, row in zip(self._parts, rows):
             part.write(follow(observation, part.path) if part.path else observation, row)
             # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
@@ -144,10 +140,9 @@ class GymAdapter:
 
 
 def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
-    """Returns the spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
+    """Returns the spec of an env's one behavior, or a UserError that names the space which cannot be served.
 
-    Raises:
-        UserError: a space that cannot be served, by name, with the remedy.
+    `masked` says whether a reset's `info` holds an `action_mask`.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:

@@ -115,10 +115,9 @@ class ActionCodec:
 
 
 def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
-    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one array for each branch.
+    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one for each branch.
 
-    Raises:
-        ValueError: the sizes differ from `branches`, or a branch is left without a choice.
+    Raises ValueError if the sizes differ from `branches`, or a branch is left without a choice.
     """
     several = isinstance(mask, (tuple, list)) and np.ndim(mask[0]) > 0
     flat = np.concatenate([np.ravel(part) for part in mask]) if several else np.ravel(mask)

@@ -81,11 +81,7 @@ def save_config(config: TrainConfig, folder: Path) -> None:
 
 
 def load_config(folder: str | Path) -> TrainConfig:
-    """Returns the configuration with which the run in `folder` was started.
-
-    Raises:
-        UserError: the folder holds no run, or its configuration cannot be read.
-    """
+    """Returns the configuration with which the run in `folder` was started; UserError if there is none to be read."""
     return cast(TrainConfig, OmegaConf.to_object(_saved(folder)))
 
 

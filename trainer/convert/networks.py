@@ -33,11 +33,7 @@ def read_signal_network(data: object, where: str, default: Mapping[str, Any], le
 
 
 def read_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns all values of `network_settings`, on top of those of `default`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or a memory of odd size.
-    """
+    """Returns `network_settings`, on top of `default`. UserError as of `read`, or for a memory of odd size."""
     own = read(data, where, keys.NETWORK, left)
     for encoder in [own.pop(name) for name in keys.ENCODER_TYPE if name in own]:
         own["vis_encode_type"] = encoder
@@ -49,11 +45,7 @@ def read_network(data: object, where: str, default: Mapping[str, Any], left: lis
 
 
 def network(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings of `algorithm.network`: always the same keys, except for those of a memory.
-
-    Raises:
-        UserError: sequences are longer than a batch.
-    """
+    """Returns `algorithm.network`, the same keys but for a memory; UserError if sequences are longer than a batch."""
     values = entry["network_settings"]
     return {
         # ML-Agents has one layer even where none is asked for.

@@ -20,11 +20,7 @@ NOVELTY = ("curiosity", "rnd")
 def read_signal(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Returns values of a signal, on top of those of `default_settings`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or GAIL has no `demo_path`.
-    """
+    """Returns values of a signal, on top of those of `default_settings`. UserError as of `read`, or without demos."""
     own = read(data, where, keys.SIGNALS[name], left)
     values = {**(default or keys.defaults(keys.SIGNALS[name])), **own}
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
@@ -42,11 +38,7 @@ def read_signal(
 
 
 def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """Returns values of `behavioral_cloning`, on top of those of `default_settings`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
-    """
+    """Returns values of `behavioral_cloning`, on top of `default_settings`. UserError as of `read_signal`."""
     values = {**(default or keys.defaults(keys.CLONING)), **read(data, where, keys.CLONING, left)}
     _need_demos(values, where)
     left.append(Left(where, data, _STRENGTH))

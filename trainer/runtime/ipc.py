@@ -64,11 +64,7 @@ class Shared:
                 self._fill(place)
 
     def claim(self, behavior: str) -> int:
-        """Gives the behavior a zero-filled arena if it has none, and returns its place, for `assign`.
-
-        Raises:
-            UserError: no spare arena is left, or memory is short.
-        """
+        """Returns the place of the behavior's arena, zeros if it is a new one; UserError if none or no room is left."""
         if behavior not in self._places:
             place = len(self._places)
             if place == len(self._arenas):

@@ -27,11 +27,7 @@ class Settings:
         self._parameters: dict[str, Callable[[], float]] = {}
 
     def take(self, data: bytes) -> None:
-        """Reads the side channel bytes of one message; settings and channels that mean nothing here are passed over.
-
-        Raises:
-            UserError: bytes that are cut short.
-        """
+        """Reads a message's side channel bytes, and skips what means nothing here; UserError if they are cut short."""
         try:
             for channel, content in _frames(data):
                 if channel == ENGINE:
