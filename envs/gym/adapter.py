@@ -140,9 +140,9 @@ class GymAdapter:
 
 
 def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
-    """Returns the spec of an env's one behavior, or a UserError that names the space which cannot be served.
+    """Returns the spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
 
-    `masked` says whether a reset's `info` holds an `action_mask`.
+    Raises UserError for a space that cannot be served, by name, with the remedy.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:
