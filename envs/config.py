@@ -6,6 +6,7 @@ Settings are dataclasses. `setting(3e-4, above=0)` is a field with a range; `pat
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
@@ -153,12 +154,7 @@ def _check(key: str, value: Any, range_: dict[str, float] | None) -> None:
         raise UserError(f"{key}={value} must be a finite number")
 
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "at_least": lambda value, bound: value >= bound,
-    "above": lambda value, bound: value > bound,
-    "at_most": lambda value, bound: value <= bound,
-    "below": lambda value, bound: value < bound,
-}
+_COMPARISONS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 def _described(range_: dict[str, float]) -> str:

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
-    """Returns the policy of a behavior, from a run's configuration and checkpoint.
-
-    Raises:
-        UserError: the checkpoint is of another spec, or of networks that these settings do not make.
-    """
+    """Returns a behavior's policy from a run's settings and a checkpoint; UserError if these do not fit each other."""
     check_spec(spec, checkpoint)
     import torch  # takes seconds
 
