@@ -101,8 +101,7 @@ class GymAdapter:
     def __init__(self, env: Env, spec: BehaviorSpec) -> None:
         self._spec = spec
         self._parts = observation_parts(env.observation_space)
-        self._codec = ActionCodec(env.action_space)
-        self.action = self._codec.decode
+        self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
         seen = behavior_spec(env, spec.name, spec.masked)
         difference = spec.difference(seen)

@@ -277,7 +277,7 @@ class PlayerPool:
         launcher = self._launcher
         if launcher is None:
             return
-        for event in launcher.take():
+        for event in launcher.inbox.take():
             if isinstance(event, Launched):
                 if event.key in self._by_key:
                     self._by_key[event.key].pid = event.pid

@@ -11,7 +11,7 @@ from typing import Any
 from envs.spec import UserError
 from trainer.convert import keys
 from trainer.convert.keys import Left, read
-from trainer.convert.networks import encoder_of, read_network, read_signal_network
+from trainer.convert.networks import encoder_of, read_network
 
 NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
@@ -28,7 +28,10 @@ def read_signal(
         read_network(values.pop("network_settings", None), network_where, keys.defaults(keys.NETWORK), [])
         return values
     base = (default or keys.defaults(keys.SIGNALS[name]))["network_settings"]
-    network = read_signal_network(given, network_where, base, left)
+    if given and given.get("memory") is not None:
+        remedy = "reward signals have no memory, in ML-Agents neither: nothing to do"
+        left.append(Left(f"{network_where}.memory", given["memory"], remedy))
+    network = read_network(given, network_where, base, left)
     if given is None and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
     if name == "gail":
