@@ -26,7 +26,7 @@ from benchmarks.report import machine
 from benchmarks.training import train
 from benchmarks.zoo_settings import ZOO, Tuned
 from envs.gym.adapter import GymAdapter, GymEnv, behavior_spec
-from envs.spec import Array
+from envs.spec import Array, Decisions
 
 if TYPE_CHECKING:  # these import torch
     from trainer.checkpoint import Checkpoint
@@ -141,15 +141,15 @@ class Evaluation:
 
         agent = PolicyAgent(trained_policy(config, checkpoint, self._spec), seed, deterministic=True)
         observations = tuple(np.zeros((EPISODES, *part.shape), part.dtype) for part in self._spec.observations)
-        mask = np.ones((EPISODES, self._spec.mask_size), np.bool_)
+        everyone, unmasked = np.arange(EPISODES), np.ones((EPISODES, self._spec.mask_size), np.bool_)
+        decisions = Decisions(everyone, everyone, observations, unmasked)
         returns, goes_on = np.zeros(EPISODES), [True] * EPISODES
         for i, (env, adapter) in enumerate(zip(self._envs, self._adapters)):
             adapter.observe(env.reset(seed=seed + i)[0], tuple(part[i] for part in observations))
         begun = True
         while any(goes_on):
             playing = np.flatnonzero(goes_on)
-            seen = [part[playing] for part in observations]
-            acted = agent.act(playing, seen, mask[playing], np.full(len(playing), begun))
+            acted = agent.act(decisions.take(playing), np.full(len(playing), begun))
             begun = False
             for i, continuous, discrete in zip(playing.tolist(), *acted):
                 adapter = self._adapters[i]

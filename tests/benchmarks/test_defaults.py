@@ -296,7 +296,8 @@ class Left:
         assert (seed, deterministic) == (7, True)
         self._before = list(range(20))
 
-    def act(self, agents, observations, mask, begun):
+    def act(self, decisions, begun):
+        agents = decisions.agent
         assert set(agents) <= set(self._before)
         assert begun.all() == (len(agents) == 20 and not hasattr(self, "_began"))
         self._before, self._began = list(agents), True
