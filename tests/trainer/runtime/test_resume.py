@@ -22,7 +22,7 @@ from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.evaluate.__main__ import main as evaluate_main
 
-INLINE = ["env=basic", "run.mode=inline"]
+INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 REMEMBER = [f"algorithm.network.memory.{each}" for each in ("cell=gru", "size=6", "sequence_length=5", "burn_in=2")]
 CURIOUS = ["reward.curiosity.strength=0.1", "reward.rnd.strength=0.1"]
 SCHEDULES = ["algorithm.learning_rate_end=1e-5", "algorithm.schedule_samples=300"]
@@ -68,19 +68,6 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit_from_its_last_checkpoint(tmp_
     assert main([f"resume={parts}", f"stop.samples={there + 60}", "checkpoint.every_seconds=600"]) == 0
     assert main([*words, f"run.dir={tmp_path / 'whole'}", f"stop.samples={there + 60}"]) == 0
     same_end(tmp_path / "whole", parts)
-
-
-@pytest.mark.parametrize("env", ["env.id=CartPole-v1", "env.id=Pendulum-v1"])
-def test_learned_temperatures_are_resumed(tmp_path, env):
-    words = ["env=gym", env, "run.mode=inline", *SAC]
-    assert main([*words, f"run.dir={tmp_path / 'whole'}", "stop.samples=150"]) == 0
-    assert main([*words, f"run.dir={tmp_path / 'parts'}", "stop.samples=101"]) == 0
-    before = newest(tmp_path / "parts").tensors
-    assert main([f"resume={tmp_path / 'parts'}", "stop.samples=150"]) == 0
-    whole = same_end(tmp_path / "whole", tmp_path / "parts").tensors
-    names = [name for name in whole if "temperature" in name and "optimizer" not in name]
-    assert names
-    assert all((whole[name] != before[name]).any() for name in names)
 
 
 def add_what_a_later_version_might(folder: Path) -> None:
