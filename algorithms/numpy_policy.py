@@ -1,4 +1,4 @@
-"""Acting without torch: a policy of vectors, an MLP, perhaps a memory, and a head, in few numpy calls.
+"""Acting without torch: a policy of vectors, an MLP, perhaps a recurrent layer, and a head, in few numpy calls.
 
 `Policy` says what is computed here. One decision is hardly any arithmetic, and torch takes longer to get to it, most of
 all in a process that has just slept, as a collector has. Microseconds of an `act` on one core, from torch's to numpy's
@@ -14,8 +14,8 @@ all in a process that has just slept, as a collector has. Microseconds of an `ac
 
 Torch comes level with wide networks and many rows but is nowhere ahead, so no rule chooses by size.
 
-Shapes: N rows, H units, R numbers of memory, C continuous actions, D discrete branches of the spec, B as they are
-chosen, K choices of the largest of these, A mask entries.
+Shapes: N rows, H units, R numbers of the recurrent state, C continuous actions, D discrete branches of the spec, B as
+they are chosen, K choices of the largest of these, A mask entries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from algorithms.networks.distributions import FORBIDDEN, LOG_ROOT
 from algorithms.networks.mlp import MLP, Encoder
-from algorithms.networks.recurrent import Memory
+from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Acted, Policy
 from envs.spec import Array
 
@@ -45,7 +45,7 @@ class NumpyActor:
         self._normalized_size, self._inputs = policy.normalized_size, policy.encoder.features
         self._parts = _parts(policy)
         self._layers = [_layer(layer) for layer in policy.trunk.layers]
-        self._memory = None if policy.memory is None else _RecurrentLayer(policy.memory)
+        self._recurrent_layer = None if policy.recurrent_layer is None else _NumpyRecurrentLayer(policy.recurrent_layer)
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
@@ -61,22 +61,25 @@ class NumpyActor:
     def fits(policy: Policy) -> bool:
         """Whether it can act for a policy: on the CPU, vectors only, and nothing that this file does not know."""
         known = (type(policy), type(policy.encoder), type(policy.trunk), type(policy.head))
-        if known != (Policy, Encoder, MLP, nn.Linear) or type(policy.memory) not in (Memory, type(None)):
+        if known != (Policy, Encoder, MLP, nn.Linear) or type(policy.recurrent_layer) not in (
+            RecurrentLayer,
+            type(None),
+        ):
             return False
         return not policy.encoder.images and policy.flat.is_cpu
 
-    def act(self, observations: Sequence[Array], mask: Array, memory: Array, generator: np.random.Generator) -> Acted:
+    def act(self, observations: Sequence[Array], mask: Array, state: Array, generator: np.random.Generator) -> Acted:
         """Sampled actions for raw observations, each (N, *shape), under a mask (N, A), A = 0 for none.
 
-        They follow from a memory (N, R) of what was before.
+        They follow from the recurrent state (N, R) before.
         """
         x = self._prepare(observations)
         for weight, bias in self._layers:
             x = x.dot(weight)
             x += bias
             np.maximum(x, ZERO, out=x)
-        if self._memory is not None:
-            x, memory = self._memory.step(x, memory)
+        if self._recurrent_layer is not None:
+            x, state = self._recurrent_layer.step(x, state)
         weight, bias = self._head
         outputs = x.dot(weight)
         outputs += bias
@@ -94,10 +97,10 @@ class NumpyActor:
             continuous, log_prob = _squashed_gaussian(outputs[:, : self._size], log_std, generator)
         if not self._count:
             discrete = np.empty((rows, 0), np.int32)
-            return Acted(continuous, discrete, np.zeros(rows, np.float32) if log_prob is None else log_prob, memory)
+            return Acted(continuous, discrete, np.zeros(rows, np.float32) if log_prob is None else log_prob, state)
         logits = outputs[:, -self._count * self._width :].reshape(rows, self._count, self._width)
         discrete, chosen = self._choose(logits, mask, generator)
-        return Acted(continuous, discrete, chosen if log_prob is None else log_prob + chosen, memory)
+        return Acted(continuous, discrete, chosen if log_prob is None else log_prob + chosen, state)
 
     def _prepare(self, observations: Sequence[Array]) -> Array:
         """(N, inputs): what `Policy.prepare` makes of them."""
@@ -157,26 +160,26 @@ class NumpyActor:
         return np.arange(rows * self._count).reshape(rows, self._count) * self._width
 
 
-class _RecurrentLayer:
-    """One step of `Memory` at a time."""
+class _NumpyRecurrentLayer:
+    """One step of `RecurrentLayer` at a time."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._size = memory.features
-        self._gated = isinstance(memory.layer, nn.LSTM)
+    def __init__(self, recurrent: RecurrentLayer) -> None:
+        self._size = recurrent.features
+        self._gated = isinstance(recurrent.layer, nn.LSTM)
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        inner, outer, inner_bias, outer_bias = (_view(memory.layer.get_parameter(name)) for name in names)
+        inner, outer, inner_bias, outer_bias = (_view(recurrent.layer.get_parameter(name)) for name in names)
         self._inner, self._outer, self._inner_bias, self._outer_bias = inner.T, outer.T, inner_bias, outer_bias
 
-    def step(self, x: Array, memory: Array) -> tuple[Array, Array]:
-        """Outputs (N, H) and the memory after (N, R), of features and the memory before."""
+    def step(self, x: Array, state: Array) -> tuple[Array, Array]:
+        """Outputs (N, H) and the recurrent state after (N, R), of features and the state before."""
         size = self._size
         inner = x.dot(self._inner)
         inner += self._inner_bias
-        outer = memory[:, :size].dot(self._outer)
+        outer = state[:, :size].dot(self._outer)
         outer += self._outer_bias
-        return self._lstm(inner, outer, memory) if self._gated else self._gru(inner, outer, memory)
+        return self._lstm(inner, outer, state) if self._gated else self._gru(inner, outer, state)
 
-    def _lstm(self, inner: Array, outer: Array, memory: Array) -> tuple[Array, Array]:
+    def _lstm(self, inner: Array, outer: Array, state: Array) -> tuple[Array, Array]:
         """Gates are in, keep, new, out."""
         size = self._size
         inner += outer
@@ -185,14 +188,14 @@ class _RecurrentLayer:
         taken, kept, shown = (_sigmoid(gates[gate]) for gate in (0, 1, 3))
         after = np.empty((len(inner), 2 * size), np.float32)
         output, cell = after[:, :size], after[:, size:]
-        np.multiply(kept, memory[:, size:], out=cell)
+        np.multiply(kept, state[:, size:], out=cell)
         new *= taken
         cell += new
         np.tanh(cell, out=output)
         output *= shown
         return output, after
 
-    def _gru(self, inner: Array, outer: Array, memory: Array) -> tuple[Array, Array]:
+    def _gru(self, inner: Array, outer: Array, state: Array) -> tuple[Array, Array]:
         """Gates are reset, keep, new."""
         size = self._size
         gates = _sigmoid(inner[:, : 2 * size] + outer[:, : 2 * size])
@@ -200,7 +203,7 @@ class _RecurrentLayer:
         new *= gates[:, :size]
         new += inner[:, 2 * size :]
         np.tanh(new, out=new)
-        output = memory - new
+        output = state - new
         output *= gates[:, size:]
         output += new
         return output, output

@@ -33,7 +33,7 @@ class OffPolicyBatch(NamedTuple):
 
     observations: tuple[Tensor, ...]
     """All places, sequence by sequence (W * P, ...); without a recurrent state steps, then ends (2 * N, ...)."""
-    memory: Tensor
+    recurrent_state: Tensor
     """(W, R) the policy's recurrent state before each sequence."""
     places: Tensor | None
     """(2 * N,) int64, with a recurrent state: of the steps to learn from, and of what lies behind the return that
@@ -123,14 +123,14 @@ class OffPolicy(Algorithm):
         observations = [x.reshape(sequences * places, *x.shape[2:]) for x in drawn.observations]
         first = places * np.arange(sequences)[:, None]
         both = np.concatenate(((first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()))
-        looked_at = both if self.policy.memory is None else None
-        mask, continuous, discrete, memory, rewards, valid, next_discount, end_discount, learned, where, *seen = (
+        looked_at = both if self.policy.recurrent_layer is None else None
+        mask, continuous, discrete, state, rewards, valid, next_discount, end_discount, learned, where, *seen = (
             self._staging.move(
                 [
                     Part(drawn.mask.reshape(sequences * places, -1), both),
                     Part(drawn.continuous[:, :length].reshape(sequences * length, -1)),
                     Part(drawn.discrete[:, :length].reshape(sequences * length, -1), dtype=np.int64),
-                    Part(drawn.memory),
+                    Part(drawn.recurrent_state),
                     Part(drawn.rewards),
                     Part(drawn.valid),
                     Part(drawn.bootstrap_discount.ravel()),
@@ -154,8 +154,8 @@ class OffPolicy(Algorithm):
             returns += end_discount * scores.absorbing / (1 - self.settings.discount)
         return OffPolicyBatch(
             observations=tuple(seen),
-            memory=memory,
-            places=None if self.policy.memory is None else where,
+            recurrent_state=state,
+            places=None if self.policy.recurrent_layer is None else where,
             noise=torch.randn(len(where), continuous.shape[1], generator=self.generator, device=self.device),
             mask=mask,
             continuous=continuous,

@@ -1,7 +1,7 @@
 """The policy of a behavior: what actors run, what learners improve.
 
-Shapes: N rows, in Q sequences if there is a memory, of R numbers (0 without); C continuous actions, D discrete branches
-of the spec, B as they are chosen, K choices of the largest of these, A mask entries, P published numbers.
+Shapes: N rows, in Q sequences if there is a recurrent state, of R numbers (0 without); C continuous actions, D discrete
+branches of the spec, B as they are chosen, K choices of the largest of these, A mask entries, P published numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from algorithms.metrics import mean
 from algorithms.networks.custom import make_body
 from algorithms.networks.distributions import Branches, Categorical, Deterministic, Gaussian, SquashedGaussian
 from algorithms.networks.encoders import initialize, is_image
-from algorithms.networks.recurrent import make_memory
+from algorithms.networks.recurrent import make_recurrent_layer
 from algorithms.ops.adam import place
 from algorithms.settings import AlgorithmSettings, NetworkSettings, PolicyKind
 from envs.spec import Array, BehaviorSpec
@@ -59,8 +59,8 @@ class Acted(NamedTuple):
     """(N, D) int32."""
     log_prob: Array
     """(N,) float32, joint over all actions."""
-    memory: Array
-    """(N, R) float32: what it remembers after; R is 0 without memory."""
+    recurrent_state: Array
+    """(N, R) float32: the recurrent state after; R is 0 without a recurrent layer."""
 
 
 def make_policy(spec: BehaviorSpec, settings: AlgorithmSettings) -> Policy:
@@ -101,9 +101,9 @@ class Policy(nn.Module):
         self.encoder, self.trunk = make_body(spec, settings)
         self.branches = Branches(spec.branches, settings.joint_choices)
         continuous = spec.continuous_size * (2 if kind == "sac" else 1)
-        self.memory = make_memory(self.trunk.features, settings.memory)
-        self.memory_size = settings.memory.numbers
-        self.feature_size = self.trunk.features if self.memory is None else self.memory.features
+        self.recurrent_layer = make_recurrent_layer(self.trunk.features, settings.memory)
+        self.state_size = settings.memory.numbers
+        self.feature_size = self.trunk.features if self.recurrent_layer is None else self.recurrent_layer.features
         self.head = nn.Linear(self.feature_size, continuous + self.branches.count * self.branches.width)
         # Small first outputs: the policy starts close to uniform whatever the observations are.
         initialize(self.head, 0.01)
@@ -149,13 +149,13 @@ class Policy(nn.Module):
         chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self.normalized) if normalized]
         return np.concatenate(chosen, axis=1)
 
-    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, F) output of the layer before the head, and the memory (Q, R) after each sequence, from that before it.
+    def features(self, inputs: Sequence[Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, F) output of the layer before the head, and the state (Q, R) after each sequence, from that before it.
 
-        The N inputs are Q sequences of one length, one after another; zeros are the memory of an episode's beginning.
+        The N inputs are Q sequences of one length, one after another; zeros are the state of an episode's beginning.
         """
         features: Tensor = self.trunk(self.encoder(inputs))
-        return (features, memory) if self.memory is None else self.memory(features, memory)
+        return (features, state) if self.recurrent_layer is None else self.recurrent_layer(features, state)
 
     def distribution(self, features: Tensor, mask: Tensor) -> ActionDistribution:
         """Distribution of the actions from features (N, F) under a mask (N, A), A = 0 for none."""
@@ -177,20 +177,20 @@ class Policy(nn.Module):
             continuous = SquashedGaussian(mean, F.hardtanh(log_std, *LOG_STD_RANGE))
         return ActionDistribution(continuous, self.branches.categorical(logits[0], mask) if choices else None)
 
-    def forward(self, inputs: Sequence[Tensor], mask: Tensor, memory: Tensor) -> ActionDistribution:
+    def forward(self, inputs: Sequence[Tensor], mask: Tensor, state: Tensor) -> ActionDistribution:
         """Distribution of the actions from prepared inputs, as for `features`."""
-        return self.distribution(self.features(inputs, memory)[0], mask)
+        return self.distribution(self.features(inputs, state)[0], mask)
 
     @torch.inference_mode()
     def act(
         self,
         observations: Sequence[Array],
         mask: Array,
-        memory: Array,
+        state: Array,
         generator: Generator | None,
         deterministic: bool = False,
     ) -> Acted:
-        """Actions for raw observations, each (N, *shape), under a mask (N, A), from a memory (N, R) of what was before.
+        """Actions for raw observations, each (N, *shape), under a mask (N, A), from the recurrent state (N, R) before.
 
         Where `deterministic` takes the likeliest action, log-probabilities are 0.
         """
@@ -198,9 +198,9 @@ class Policy(nn.Module):
         if mask.all():
             mask = mask[:, :0]  # nothing is forbidden, the usual case: a third of the operations less
         inputs = self.prepare([torch.from_numpy(x).to(device) for x in observations])
-        features, after = self.features(inputs, torch.from_numpy(memory).to(device))
+        features, after = self.features(inputs, torch.from_numpy(state).to(device))
         distribution = self.distribution(features, torch.from_numpy(mask).to(device))
-        rows = len(memory)
+        rows = len(state)
         continuous = np.empty((rows, 0), np.float32)
         discrete = np.empty((rows, 0), np.int32)
         log_prob = torch.zeros(rows, device=device)

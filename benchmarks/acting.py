@@ -82,7 +82,7 @@ class Acting(Ours):
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
         policy = Policy(spec, self._network, "ppo")
-        layout = Layout(spec, policy.memory_size)
+        layout = Layout(spec, policy.state_size)
         self._rows = Rows(layout, SPAWN.RawArray("B", layout.memory_bytes(_CAPACITY)), _CAPACITY)
         return Channel(spec, _Actor(policy, self._watched), Writer(self._rows), np.zeros(COUNTERS, np.int64))
 
@@ -98,10 +98,10 @@ class _Actor:
     def refresh(self) -> None:
         """Nothing to take."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> Acted:
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> Acted:
         """As in a run."""
         self._watched.take_waiting()
-        return self._numpy.act(observations, mask, memory, self._generator)
+        return self._numpy.act(observations, mask, state, self._generator)
 
     def state(self) -> Any:
         """Nothing: benchmarks do not resume."""
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     cells = [each.name for each in Cell]
     parser.add_argument("--cells", nargs="+", choices=cells, default=cells, help="memories of the policies (all)")
     parser.add_argument("--instances", type=int, default=16, help="running environments (16)")
-    parser.add_argument("--units", type=int, default=64, help="of each layer and of the memory (64)")
+    parser.add_argument("--units", type=int, default=64, help="of each layer, the recurrent one too (64)")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each in all (20)")
     parser.add_argument("--rounds", type=int, default=4, help="turns that each one's seconds are cut into (4)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

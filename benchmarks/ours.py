@@ -138,11 +138,11 @@ class RandomActor:
     def refresh(self) -> None:
         """Nothing to take."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> tuple[Array, Array, Array, Array]:
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> tuple[Array, Array, Array, Array]:
         """Continuous (N, 0), discrete (N, B), log-probabilities (N,), and nothing remembered."""
         discrete = self._actions.take(self._watched.take_waiting())
         count = len(discrete)
-        return np.empty((count, 0), np.float32), discrete, np.full(count, self._log_prob, np.float32), memory
+        return np.empty((count, 0), np.float32), discrete, np.full(count, self._log_prob, np.float32), state
 
     def state(self) -> Any:
         """Nothing: benchmarks do not resume."""

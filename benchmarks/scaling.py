@@ -125,10 +125,10 @@ class _CountedActor:
         """As the actor does."""
         self._actor.refresh()
 
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> tuple[Array, Array, Array, Array]:
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> tuple[Array, Array, Array, Array]:
         """What the actor does."""
         self.passes += 1
-        return self._actor.act(observations, mask, memory)
+        return self._actor.act(observations, mask, state)
 
     def state(self) -> Any:
         """The actor's."""

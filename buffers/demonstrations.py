@@ -10,13 +10,13 @@ from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, Demonstration
 
 
-def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration], memory: int = 0) -> Rows:
+def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstration], state_size: int = 0) -> Rows:
     """Rows of a buffer that holds just these demonstrations, all of them linked; at least one step is needed.
 
-    An actor's `memory` numbers at their steps are not known, and zeros.
+    An actor's recurrent state of `state_size` numbers is not known at their steps: zeros.
     """
-    layout = Layout(spec, memory)
-    unknown = np.zeros((1, memory), np.float32)
+    layout = Layout(spec, state_size)
+    unknown = np.zeros((1, state_size), np.float32)
     # Replay leaves the oldest rows of a full buffer alone, which a writer may come upon: so it is never full.
     capacity = 2 * sum(len(each.rewards) + 1 for each in demonstrations) + 16
     rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
@@ -30,6 +30,6 @@ def demonstration_rows(spec: BehaviorSpec, demonstrations: Sequence[Demonstratio
             acted = each.continuous[part], each.discrete[part], np.zeros(1, np.float32), 0
             result = each.rewards[part], ended & each.terminated, ended & (not each.terminated)
             final = tuple(observation[kept] for observation in each.final_observations), each.final_mask[kept]
-            remembered = unknown, np.array([step]), unknown[kept]
-            writer.append(agent, seen, each.mask[part], *acted, *result, *final, *remembered)
+            state = unknown, np.array([step]), unknown[kept]
+            writer.append(agent, seen, each.mask[part], *acted, *result, *final, *state)
     return rows

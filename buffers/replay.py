@@ -1,7 +1,8 @@
 """Uniform draws from the rows of a buffer, and n-step returns along their links.
 
-Shapes: B sequences of a batch, T of their steps learned from (1 without memory), n steps of a return, S = T + n - 1
-steps of a sequence, P places looked at, A mask entries, C continuous actions, D discrete branches, R numbers of memory.
+Shapes: B sequences of a batch, T of their steps learned from (1 without a recurrent state), n steps of a return,
+S = T + n - 1 steps of a sequence, P places looked at, A mask entries, C continuous actions, D discrete branches, R
+numbers of the state.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class ReplayBatch(NamedTuple):
     """(B, T) float32: discount ** steps of that return, or 0 if the episode terminated with it."""
     end_discount: Array
     """(B, T) float32: discount ** steps of it if terminated, else 0: weight of the value of the absorbing state."""
-    memory: Array
-    """(B, R) float32: what the actor remembered before the sequences' first steps; R is 0 without memory."""
+    recurrent_state: Array
+    """(B, R) float32: the actor's recurrent state before the sequences' first steps; R is 0 without."""
 
     @property
     def terminated(self) -> Array:
@@ -75,8 +76,8 @@ class Replay:
 
     With a `length` above 1, sequences begin at every `length`-th step of an episode. From one that does not
     begin its episode, the first `burn_in` steps are not learned from, and `burn_in` more follow the `length`: so each
-    step is learned from in exactly one sequence, and mostly with a memory that is up to date. Steps of a sequence
-    whose beginning is overwritten are lost with it.
+    step is learned from in exactly one sequence, and mostly with a recurrent state that is up to date. Steps of a
+    sequence whose beginning is overwritten are lost with it.
     """
 
     def __init__(self, rows: Rows, length: int = 1, burn_in: int = 0) -> None:
@@ -165,9 +166,9 @@ class Replay:
         (rewards,) = self.rows.at(slots[:, :-1], ("reward",))
         rewards *= valid
         learned = valid[:, :learning].copy()
-        memory = np.zeros((batch, 0), np.float32)
-        if self.rows.layout.memory:
-            memory, position = self.rows.gather(numbers[:, 0], ("memory", "position"))
+        state = np.zeros((batch, 0), np.float32)
+        if self.rows.layout.state_size:
+            state, position = self.rows.gather(numbers[:, 0], ("memory", "position"))
             learned[:, : self.burn_in] &= (position == 0)[:, None]
         return ReplayBatch(
             numbers=numbers,
@@ -181,7 +182,7 @@ class Replay:
             bootstrap=ends,
             bootstrap_discount=weight * ~terminated,
             end_discount=weight * terminated,
-            memory=memory,
+            recurrent_state=state,
         )
 
     def _starts(self, rng: np.random.Generator, batch: int) -> Array:

@@ -1,6 +1,6 @@
 """Rollouts for on-policy algorithms: every sampleable row once, oldest first, grouped by agent.
 
-Shapes: N rows of a rollout, S segments, R numbers of memory.
+Shapes: N rows of a rollout, S segments, R numbers of the recurrent state.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Rollout:
     """(N,) float32."""
     terminated: Array
     """(N,) bool."""
-    memory: Array
-    """(N, R) float32: what the actor remembered before each step; R is 0 without memory."""
+    recurrent_state: Array
+    """(N, R) float32: the actor's recurrent state before each step; R is 0 without."""
     ends: Array
     """(S,) int64: place of each segment's last row; every other row is followed by the agent's next."""
     bootstrapped: Array
     """(S,) bool: False where a segment ends with its episode terminated."""
     bootstrap_observations: tuple[Array, ...]
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
-    bootstrap_memory: Array
+    bootstrap_state: Array
     """(S, R) float32: before the step that followed the segment; zeros if terminated."""
 
 
@@ -91,7 +91,7 @@ class RolloutReader:
         self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was taken
         self._settled = 0  # sampleable rows delivered or dropped
         self._seen = observation_names(rows.layout.spec)
-        self._bootstrap = (*self._seen, "memory") if rows.layout.memory else self._seen
+        self._bootstrap = (*self._seen, "memory") if rows.layout.state_size else self._seen
         usual = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
         self._names = (*usual, *self._bootstrap)
 
@@ -186,11 +186,11 @@ class RolloutReader:
             versions=gathered["version"],
             rewards=gathered["reward"],
             terminated=gathered["terminated"],
-            memory=gathered.get("memory", np.zeros((len(numbers), 0), np.float32)),
+            recurrent_state=gathered.get("memory", np.zeros((len(numbers), 0), np.float32)),
             ends=ends,
             bootstrapped=bootstrap > 0,
             bootstrap_observations=tuple(following[name] for name in self._seen),
-            bootstrap_memory=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
+            bootstrap_state=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
         )
 
 

@@ -45,8 +45,8 @@ class Layout:
     """The fields of a behavior's rows."""
 
     spec: BehaviorSpec
-    memory: int = 0
-    """Numbers that an actor with memory carries from step to step; each row holds those before its step."""
+    state_size: int = 0
+    """Numbers of an actor's recurrent state; each row holds those before its step (the field `memory`)."""
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -66,7 +66,11 @@ class Layout:
             Field("final", (), "bool"),
             Field("number", (), "int64"),
             Field("next", (), "int64"),
-            *((Field("memory", (self.memory,), "float32"), Field("position", (), "int32")) if self.memory else ()),
+            *(
+                (Field("memory", (self.state_size,), "float32"), Field("position", (), "int32"))
+                if self.state_size
+                else ()
+            ),
         )
 
     @property
@@ -177,7 +181,7 @@ class Writer:
         fields = rows.fields
         inputs = [fields[name] for name in observation_names(rows.layout.spec)]
         inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
-        inputs += [fields["memory"], fields["position"]] if rows.layout.memory else []
+        inputs += [fields["memory"], fields["position"]] if rows.layout.state_size else []
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
         self._recover()
@@ -196,9 +200,9 @@ class Writer:
         truncated: Array,
         final_observations: tuple[Array, ...],
         final_mask: Array,
-        memory: Array = _NOTHING,
+        state: Array = _NOTHING,
         position: Array = _NOTHING,
-        final_memory: Array = _NOTHING,
+        final_state: Array = _NOTHING,
     ) -> None:
         """Append M rows, of distinct agents: what each agent saw and did, and how that step closed.
 
@@ -215,9 +219,9 @@ class Writer:
             truncated: (M,) bool, never together with `terminated`.
             final_observations: for each observation (K, *shape): the last of the truncated, kept as rows of their own.
             final_mask: (K, A) bool.
-            memory: (M, R) float32, before the step, if the layout has memory; else it and the next two are left out.
+            state: (M, R) float32, before the step, if the layout has a state; else it and the next two are left out.
             position: (M,) steps of its episode that came before.
-            final_memory: (K, R) float32, of the truncated after their last step.
+            final_state: (K, R) float32, of the truncated after their last step.
         """
         rows, count, head = self.rows, len(agent), self.rows.head
         if not count:
@@ -229,7 +233,7 @@ class Writer:
 
         fields, index = rows.fields, self._span(head + 1, count)
         numbers = np.arange(head + 1, first_final, dtype=np.int64)
-        values = (*observations, mask, continuous, discrete, memory, position)
+        values = (*observations, mask, continuous, discrete, state, position)
         for i, field in self._inputs:
             field[index] = values[i]
         fields["log_prob"][index] = log_prob
@@ -243,7 +247,7 @@ class Writer:
         fields["next"][index] = -1
         # Rows before the links to them, since a reader may follow a link at once.
         if cut:
-            self._append_final(first_final, agent[truncated], (*final_observations, final_mask), final_memory)
+            self._append_final(first_final, agent[truncated], (*final_observations, final_mask), final_state)
         if ending or cut:
             links = np.where(terminated, np.int64(0), np.int64(-1))
             links[truncated] = np.arange(first_final, newest + 1)
@@ -322,7 +326,7 @@ class Writer:
         self.rows.fields["next"][self.rows.slots(previous)] = numbers
         return linked
 
-    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...], memory: Array) -> None:
+    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...], state: Array) -> None:
         """Write last observations, masks and memories as rows from number `first` on."""
         fields = self.rows.fields
         index = self._span(first, len(agent))
@@ -331,8 +335,8 @@ class Writer:
         for i, field in self._inputs:
             if i < len(values):
                 field[index] = values[i]
-        if self.rows.layout.memory:
-            fields["memory"][index] = memory
+        if self.rows.layout.state_size:
+            fields["memory"][index] = state
         fields["agent"][index] = agent
         fields["final"][index] = True
         fields["number"][index] = np.arange(first, first + len(agent))

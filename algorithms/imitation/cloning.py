@@ -46,7 +46,7 @@ class Cloning:
         self._policy, self._parameters = policy, list(policy.parameters())
         self._demonstrations = Demonstrations(rows, device, seed)
         memory = policy.network.memory
-        length, lead = (1, 0) if policy.memory is None else (memory.sequence_length, memory.burn_in)
+        length, lead = (1, 0) if policy.recurrent_layer is None else (memory.sequence_length, memory.burn_in)
         self._places, self._counted = self._demonstrations.sequences(length, lead)
         self._optimizer = FlatAdam(policy.flat[policy.parameter_start :], settings.learning_rate, None)
         self._weight = torch.zeros((), device=device)
@@ -103,9 +103,9 @@ class Cloning:
         count, generator = -(-self.settings.batch_size // length), self._demonstrations.generator
         chosen = torch.randint(sequences, (count,), generator=generator, device=generator.device)
         steps = self._demonstrations.steps.take(self._places[chosen].flatten())
-        # What an actor would remember is unknown where a sequence does not begin its episode: its first steps show it.
-        memory = self._weight.new_zeros(len(chosen), self._policy.memory_size)
-        distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, memory)
+        # The actor's state is unknown where a sequence does not begin its episode: its first steps show it.
+        state = self._weight.new_zeros(len(chosen), self._policy.state_size)
+        distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, state)
         loss_mask = None if length == 1 else self._counted[chosen].flatten()
         loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), loss_mask)
         self._loss = loss.detach()

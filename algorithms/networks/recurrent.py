@@ -1,6 +1,7 @@
 """What a policy or a critic remembers from step to step: an LSTM or a GRU over sequences of steps.
 
-Shapes: B sequences of L steps each, N = B * L steps, one sequence after another, F features, R numbers of memory.
+Shapes: B sequences of L steps each, N = B * L steps, one sequence after another, F features, R numbers of the recurrent
+state.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from algorithms.settings import Cell, MemorySettings
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 
-def make_memory(inputs: int, settings: MemorySettings) -> Memory | None:
+def make_recurrent_layer(inputs: int, settings: MemorySettings) -> RecurrentLayer | None:
     """What the settings ask for, over features of `inputs` numbers."""
-    return None if settings.cell is Cell["none"] else Memory(inputs, settings)
+    return None if settings.cell is Cell["none"] else RecurrentLayer(inputs, settings)
 
 
-class Memory(nn.Module):
+class RecurrentLayer(nn.Module):
     """One recurrent layer. A sequence lies in one episode, and begins with zeros where that does."""
 
     def __init__(self, inputs: int, settings: MemorySettings) -> None:
@@ -40,14 +41,14 @@ class Memory(nn.Module):
         bias = self.layer.get_parameter("bias_ih_l0").detach()
         nn.init.ones_(bias[settings.size : 2 * settings.size])
 
-    def forward(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (N, F) of features (N, ...), and the memory (B, R) after each sequence, from that before it."""
-        sequences = features.view(len(memory), -1, features.shape[-1])
+    def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (N, F) of features (N, ...), and the state (B, R) after each sequence, from that before it."""
+        sequences = features.view(len(state), -1, features.shape[-1])
         if isinstance(self.layer, nn.LSTM):
-            output, cell = torch.split(memory, self.features, dim=-1)
+            output, cell = torch.split(state, self.features, dim=-1)
             outputs, (output, cell) = self.layer(sequences, (output[None].contiguous(), cell[None].contiguous()))
             after = torch.cat([output[0], cell[0]], dim=-1)
         else:
-            outputs, output = self.layer(sequences, memory[None])
+            outputs, output = self.layer(sequences, state[None])
             after = output[0]
         return outputs.reshape(len(features), -1), after

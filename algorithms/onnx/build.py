@@ -4,8 +4,8 @@
 a GRU is made of smaller ones), in 2 ms, and alike with every version of torch. Only a user's own network goes through
 torch's exporter. Observations are raw, but for uint8 ones: these come multiplied by their scale, as Unity sends images.
 
-Shapes: N rows, F features, R numbers of memory, B branches as they are chosen, A mask entries, K choices of the largest
-branch.
+Shapes: N rows, F features, R numbers of the recurrent state, B branches as they are chosen, A mask entries, K choices
+of the largest branch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from algorithms.networks.custom import CustomNetwork
 from algorithms.networks.distributions import FORBIDDEN
 from algorithms.networks.encoders import ImageEncoder, ImpalaResNet, NatureCNN, ResidualBlock, SimpleCNN
 from algorithms.networks.mlp import MLP
-from algorithms.networks.recurrent import Memory
+from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.onnx.contract import METADATA, Exported, Port
 from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Policy
 from envs.spec import Array, ObservationSpec, UserError
@@ -39,13 +39,13 @@ OPSET = 9
 
 def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
     """Returns the model of a policy, checked by ONNX; UserError if torch cannot export a network of the user's own."""
-    exported = Exported(policy.spec, policy.memory_size, channels_last)
+    exported = Exported(policy.spec, policy.state_size, channels_last)
     graph = _Graph()
     for name, values in exported.constants.items():
         graph.node("Identity", graph.constant(np.array(values, np.float32)), to=name)
     features = _features(graph, policy, exported)
-    if policy.memory is not None:
-        features = _remember(graph, policy.memory, features)
+    if policy.recurrent_layer is not None:
+        features = _recurrent(graph, policy.recurrent_layer, features)
     weight, bias = _numpy(policy.head.weight), _numpy(policy.head.bias)
     size = policy.spec.continuous_size
     if size:
@@ -200,9 +200,9 @@ _LAYERS: dict[type[nn.Module], Any] = {
 }
 
 
-def _remember(graph: _Graph, memory: Memory, x: str) -> str:
-    """(N, F) that come out of the memory; made of single gates, because Unity has no GRU."""
-    layer, size = memory.layer, memory.features
+def _recurrent(graph: _Graph, recurrent: RecurrentLayer, x: str) -> str:
+    """(N, F) that come out of the recurrent layer; made of single gates, because Unity has no GRU."""
+    layer, size = recurrent.layer, recurrent.features
     before = graph.node("Flatten", "recurrent_in", axis=1)
     output = graph.slice(before, 0, size) if isinstance(layer, nn.LSTM) else before
 

@@ -2,7 +2,7 @@
 
 ML-Agents' C# package calls this model version 3. This file imports no torch: who serves a model does without.
 
-Shapes: N rows, C continuous actions, D discrete branches, A their choices together, R numbers of memory.
+Shapes: N rows, C continuous actions, D discrete branches, A their choices together, R numbers of the recurrent state.
 """
 
 from __future__ import annotations

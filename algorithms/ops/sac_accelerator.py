@@ -32,7 +32,7 @@ def accelerated_update(networks: Networks) -> Update | None:
     known = type(policy) is Policy and type(critic) is Critic
     known &= type(policy.trunk) is MLP and type(critic.stack) is StackedMLP
     for network in (policy, critic):
-        known &= network.memory is None and type(network.encoder) is Encoder and not network.encoder.images
+        known &= network.recurrent_layer is None and type(network.encoder) is Encoder and not network.encoder.images
     return partial(_update, networks) if known else None
 
 

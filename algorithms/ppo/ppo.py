@@ -4,10 +4,11 @@ Three policies: *behaviour* acted (any of the last few versions), *proximal* is 
 ratio that is clipped is that of the *current* policy over the proximal one; proximal over behaviour, truncated, weights
 each row and corrects its targets (V-trace).
 
-With a memory, a rollout is learned from in sequences, which begin with what the actor remembered there.
+With a recurrent state, a rollout is learned from in sequences, which begin with the actor's state there.
 
-Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without memory), padded to P = Q * L rows, R
-numbers of memory, M rows of a minibatch, C continuous actions, B branches as they are chosen, A mask entries.
+Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without a recurrent state), padded to
+P = Q * L rows, R numbers of the state, M rows of a minibatch, C continuous actions, B branches as they are chosen, A
+mask entries.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Transitions(NamedTuple):
     continuous: Tensor
     discrete: Tensor
     """(P, B) int64, as they are chosen."""
-    memory: Tensor
+    recurrent_state: Tensor
     """(Q, R) before each sequence."""
     loss_mask: Tensor | None
     """(P,) float32, 0 where padded; None if nothing is."""
@@ -65,24 +66,26 @@ class PPOBatch(NamedTuple):
     def take(self, sequences: Tensor) -> PPOBatch:
         """Some of the sequences."""
         played, rows = self.played, sequences
-        length = len(played.mask) // len(played.memory)
+        length = len(played.mask) // len(played.recurrent_state)
         if length > 1:
             rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
         mask, continuous, discrete = (x.index_select(0, rows) for x in played[1:4])
         inputs = tuple(x.index_select(0, rows) for x in played.inputs)
         loss_mask = None if played.loss_mask is None else played.loss_mask.index_select(0, rows)
-        taken = Transitions(inputs, mask, continuous, discrete, played.memory.index_select(0, sequences), loss_mask)
+        taken = Transitions(
+            inputs, mask, continuous, discrete, played.recurrent_state.index_select(0, sequences), loss_mask
+        )
         return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
 
 
 class Value(nn.Module):
-    """State values, from the policy's features alone if `shared`, else from layers of their own and its memory's."""
+    """State values, from the policy's features alone if `shared`, else from layers of their own and recurrent ones."""
 
     def __init__(self, policy: Policy, shared: bool) -> None:
         super().__init__()
         self.own: nn.Sequential | None = None
-        self._remembers = policy.memory is not None
-        features = policy.feature_size if shared or self._remembers else 0
+        self._recurrent = policy.recurrent_layer is not None
+        features = policy.feature_size if shared or self._recurrent else 0
         if not shared:
             encoder, trunk = make_body(policy.spec, policy.network)
             self.own, features = nn.Sequential(encoder, trunk), features + trunk.features
@@ -94,7 +97,7 @@ class Value(nn.Module):
         features = policy_features
         if self.own is not None:
             features = self.own(inputs)
-            if self._remembers:
+            if self._recurrent:
                 features = torch.cat([features, policy_features], dim=-1)
         values: Tensor = self.head(features)
         return values[:, 0]
@@ -134,10 +137,10 @@ class PPO(Algorithm):
             self.normalize(self.policy.normalized_rows(rollout.observations))
         batch = self._evaluate(rollout)
         learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
-        # With a memory, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
+        # With a recurrent state, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
         if batch.played.loss_mask is None and not (self.cloning is not None and self.cloning.active):
             learn, batch = self._replayed, self._replayed.keep(batch)
-        sequences = len(batch.played.memory)
+        sequences = len(batch.played.recurrent_state)
         # As many sequences as hold about that many of the rollout's rows.
         size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
         for _ in range(self.settings.epochs):
@@ -185,7 +188,7 @@ class PPO(Algorithm):
             arranged(mask),
             arranged(continuous),
             arranged(self.policy.branches.index(discrete.long())),
-            self.move(rollout.memory[sequences.rows[:, 0]]),
+            self.move(rollout.recurrent_state[sequences.rows[:, 0]]),
             None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
         )
         log_prob, values = self._evaluate_sequences(played, length)
@@ -210,10 +213,10 @@ class PPO(Algorithm):
         """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
-        for first in range(0, len(played.memory), at_once):
+        for first in range(0, len(played.recurrent_state), at_once):
             rows = slice(first * length, (first + at_once) * length)
             inputs = tuple(x[rows] for x in played.inputs)
-            features, _ = self.policy.features(inputs, played.memory[first : first + at_once])
+            features, _ = self.policy.features(inputs, played.recurrent_state[first : first + at_once])
             distribution = self.policy.distribution(features, played.mask[rows])
             log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
             values.append(self.value(inputs, features))
@@ -237,7 +240,7 @@ class PPO(Algorithm):
         linked[rollout.ends] = False
         inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
         bootstrapped = self.move(rollout.bootstrapped)
-        features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_memory))
+        features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
         bootstrap = self.value(inputs, features) * bootstrapped
         if self.rewards.look:
             bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
@@ -254,7 +257,7 @@ class PPO(Algorithm):
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
         settings = self.settings
         played, loss_mask = batch.played, batch.played.loss_mask
-        features, _ = self.policy.features(played.inputs, played.memory)
+        features, _ = self.policy.features(played.inputs, played.recurrent_state)
         distribution = self.policy.distribution(features, played.mask)
         log_prob = distribution.log_prob(played.continuous, played.discrete)
         if loss_mask is not None:  # what stands in a padded place may be impossible there: infinity times 0 is NaN

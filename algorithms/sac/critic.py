@@ -1,5 +1,5 @@
 """Critics of actions. Shapes: N rows, F features, S = 2 critics, C continuous actions, B branches as they are chosen, K
-choices of the largest, R numbers of memory.
+choices of the largest, R numbers of the recurrent state.
 """
 
 from __future__ import annotations
@@ -13,32 +13,36 @@ from torch import Tensor, nn
 from algorithms.networks.custom import make_encoder
 from algorithms.networks.distributions import chosen_branches
 from algorithms.networks.mlp import StackedMLP
-from algorithms.networks.recurrent import make_memory
+from algorithms.networks.recurrent import make_recurrent_layer
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
 
 
 class Critic(nn.Module):
-    """Twin critics in one batched pass over one encoder, and a memory of their own if the policy has one."""
+    """Twin critics in one batched pass over one encoder, and a recurrent layer of their own if the policy has one."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, dueling: bool = False) -> None:
         """`dueling` separates a branch's choices by their advantages; see `SACSettings.dueling`."""
         super().__init__()
         self.encoder = make_encoder(spec, settings)
-        self.memory = make_memory(self.encoder.features, settings.memory)
+        self.recurrent_layer = make_recurrent_layer(self.encoder.features, settings.memory)
         branches = chosen_branches(spec.branches, settings.joint_choices)
         self.dueling = dueling and bool(branches)
         self._heads = (len(branches), max(branches) + self.dueling) if branches else ()
-        features = self.encoder.features if self.memory is None else self.memory.features
+        features = self.encoder.features if self.recurrent_layer is None else self.recurrent_layer.features
         self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, math.prod(self._heads))
         if self.dueling:
             with torch.no_grad():
                 self.stack.weights[-1].mul_(FIRST_SCALE)
 
-    def features(self, inputs: Sequence[Tensor], memory: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, inputs: Sequence[Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
         """As `Policy.features`, of which only the number of sequences is taken: a critic begins each with nothing."""
         features: Tensor = self.encoder(inputs)
-        return (features, memory) if self.memory is None else self.memory(features, torch.zeros_like(memory))
+        return (
+            (features, state)
+            if self.recurrent_layer is None
+            else self.recurrent_layer(features, torch.zeros_like(state))
+        )
 
     def forward(self, features: Tensor, continuous: Tensor) -> Tensor:
         """Q (S, N, B, K) or (S, N) of features (N, F) and continuous actions (N, C)."""

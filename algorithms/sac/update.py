@@ -86,7 +86,7 @@ def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tens
 
 
 def policy_inputs(policy: Policy, batch: OffPolicyBatch) -> tuple[Inputs, Inputs]:
-    """Inputs of networks at steps, and at their ends; with a memory both are those of all places, replayed in order."""
+    """Inputs of networks at steps, and at their ends; with a recurrent state both are all places, replayed in order."""
     inputs = policy.prepare(batch.observations)
     if batch.places is not None:
         return inputs, inputs
@@ -99,11 +99,11 @@ def sample_actions(
 ) -> tuple[SampledAction, SampledAction]:
     """What the policy does at steps (N rows), and at their ends, from where it gets no gradient."""
     if batch.places is None:
-        at_steps, _ = policy.features(steps, batch.memory)
+        at_steps, _ = policy.features(steps, batch.recurrent_state)
         with torch.no_grad():
-            at_ends, _ = policy.features(ends, batch.memory)
+            at_ends, _ = policy.features(ends, batch.recurrent_state)
     else:
-        at_steps, at_ends = policy.features(steps, batch.memory)[0][batch.places].chunk(2)
+        at_steps, at_ends = policy.features(steps, batch.recurrent_state)[0][batch.places].chunk(2)
     (mask, next_mask), (noise, next_noise) = batch.mask.chunk(2), batch.noise.chunk(2)
     action = sample(policy, at_steps, mask, noise)
     with torch.no_grad():
@@ -124,5 +124,5 @@ STEPS, ENDS = 0, 1
 
 def features_at(critic: Critic, inputs: Inputs, batch: OffPolicyBatch, half: int) -> Tensor:
     """(N, F) of a critic at one half of the places."""
-    features, _ = critic.features(inputs, batch.memory)
+    features, _ = critic.features(inputs, batch.recurrent_state)
     return features if batch.places is None else features[batch.places.chunk(2)[half]]

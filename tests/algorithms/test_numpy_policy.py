@@ -38,7 +38,7 @@ def policy_of(spec, kind, seed=0, **settings):
     return policy
 
 
-def decisions(spec, rows, seed=0, memory=0):
+def decisions(spec, rows, seed=0, state=0):
     rng = np.random.default_rng(seed)
     observations = tuple(
         (rng.normal(0, 2, (rows, *o.shape)) if o.dtype == "float32" else rng.integers(0, 9, (rows, *o.shape))).astype(
@@ -48,23 +48,23 @@ def decisions(spec, rows, seed=0, memory=0):
     )
     mask = rng.random((rows, spec.mask_size)) < 0.5  # leaves some branches nothing
     mask[: rows // 4] = True
-    return observations, mask, rng.normal(0, 1, (rows, memory)).astype(np.float32)
+    return observations, mask, rng.normal(0, 1, (rows, state)).astype(np.float32)
 
 
-def in_torch(policy, observations, mask, memory):
+def in_torch(policy, observations, mask, state):
     inputs = policy.prepare([torch.from_numpy(x) for x in observations])
-    return policy(inputs, torch.from_numpy(mask), torch.from_numpy(memory))
+    return policy(inputs, torch.from_numpy(mask), torch.from_numpy(state))
 
 
 def assert_torch_agrees(policy, rows, monkeypatch, actor=None):
     """With the same noise torch draws the same continuous actions; and all have the same log-probabilities."""
-    seen = decisions(policy.spec, rows, memory=policy.memory_size)
+    seen = decisions(policy.spec, rows, state=policy.state_size)
     acted = (actor or NumpyActor(policy)).act(*seen, np.random.default_rng(1))
     assert [x.dtype for x in acted] == [np.float32, np.int32, np.float32, np.float32]
     shapes = [(rows, policy.spec.continuous_size), (rows, len(policy.spec.branches)), (rows,), seen[2].shape]
     assert [x.shape for x in acted] == shapes
     continuous, discrete, log_prob, after = acted
-    np.testing.assert_allclose(after, policy.act(*seen, None).memory, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after, policy.act(*seen, None).recurrent_state, rtol=1e-5, atol=1e-6)
     distribution, expected = in_torch(policy, *seen), torch.zeros(rows)
     if distribution.continuous is not None:
         noise = torch.from_numpy(np.random.default_rng(1).standard_normal(continuous.shape, np.float32))

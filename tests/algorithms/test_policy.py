@@ -69,10 +69,10 @@ def test_published_vector_keeps_its_values_when_it_moves():
 def test_log_prob_of_acting_is_that_of_learning(name):
     spec = SPECS[name]
     policy = Policy(spec, SMALL, "ppo")
-    observations, mask, memory = decisions(spec, 6)
-    continuous, discrete, log_prob, _ = policy.act(observations, mask, memory, generator())
+    observations, mask, state = decisions(spec, 6)
+    continuous, discrete, log_prob, _ = policy.act(observations, mask, state, generator())
     inputs = policy.prepare([torch.from_numpy(x) for x in observations])
-    distribution = policy(inputs, torch.from_numpy(mask), torch.from_numpy(memory))
+    distribution = policy(inputs, torch.from_numpy(mask), torch.from_numpy(state))
     index = policy.branches.index(torch.from_numpy(discrete).long())
     learned = distribution.log_prob(torch.from_numpy(continuous), index)
     np.testing.assert_allclose(learned.detach(), log_prob, rtol=1e-4, atol=1e-5)
@@ -81,10 +81,10 @@ def test_log_prob_of_acting_is_that_of_learning(name):
 def test_only_allowed_choices_are_taken():
     spec = BehaviorSpec("b", (VECTOR,), 0, (5, 2), True)
     policy = Policy(spec, SMALL, "sac")
-    observations, mask, memory = decisions(spec, 500)
+    observations, mask, state = decisions(spec, 500)
     mask[:, 0] = mask[:, 5] = True
     for deterministic in (False, True):
-        _, discrete, *_ = policy.act(observations, mask, memory, generator(), deterministic)
+        _, discrete, *_ = policy.act(observations, mask, state, generator(), deterministic)
         assert mask[np.arange(500), discrete[:, 0]].all()
         assert mask[np.arange(500), 5 + discrete[:, 1]].all()
 

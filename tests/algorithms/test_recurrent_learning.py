@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from algorithms.imitation.cloning import Cloning
-from algorithms.networks.recurrent import Memory
+from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
@@ -45,24 +45,24 @@ def sac_of(cell="lstm", **settings):
 
 @CELLS
 def test_a_sequence_at_once_is_one_step_after_another(cell):
-    memory = Memory(4, MemorySettings(Cell[cell], 5))
+    layer = RecurrentLayer(4, MemorySettings(Cell[cell], 5))
     features, before = torch.randn(12, 4), torch.randn(2, 10 if cell == "lstm" else 5)
-    together, after = memory(features, before)
+    together, after = layer(features, before)
     for sequence in range(2):
         state = before[sequence : sequence + 1]
         for step in range(6):
-            output, state = memory(features[6 * sequence + step][None], state)
+            output, state = layer(features[6 * sequence + step][None], state)
             torch.testing.assert_close(output[0], together[6 * sequence + step])
         torch.testing.assert_close(state[0], after[sequence])
 
 
 @CELLS
-def test_a_new_memory_keeps_what_it_holds_for_long(cell):
+def test_a_new_recurrent_layer_keeps_what_it_holds_for_long(cell):
     settings = MemorySettings(Cell[cell], 16)
-    memory = Memory(4, settings)
+    layer = RecurrentLayer(4, settings)
     one, other = torch.zeros(1, 32 if cell == "lstm" else 16), torch.ones(1, 32 if cell == "lstm" else 16)
     blank = torch.zeros(8, 4)
-    difference = (memory(blank, one)[1] - memory(blank, other)[1]).abs().max()
+    difference = (layer(blank, one)[1] - layer(blank, other)[1]).abs().max()
     assert difference > 0.05
 
 
@@ -97,16 +97,16 @@ def test_values_behind_a_segment_go_on_from_its_memory():
     ppo, _ = wandered(ppo_of())
     rollout = ppo._reader.take(1, 1)
     goes_on = np.flatnonzero(rollout.bootstrapped)
-    assert rollout.bootstrap_memory[goes_on].any(axis=1).sum() > 0
+    assert rollout.bootstrap_state[goes_on].any(axis=1).sum() > 0
     following, _ = ppo._next_values(rollout, torch.zeros(120), torch.zeros(()))
     for segment in goes_on:
         end = rollout.ends[segment]
         with torch.no_grad():
             policy, move = ppo.policy, torch.from_numpy
             inputs = policy.prepare([move(rollout.observations[0][end : end + 1])])
-            _, memory = policy.features(inputs, move(rollout.memory[end : end + 1]))
+            _, state = policy.features(inputs, move(rollout.recurrent_state[end : end + 1]))
             inputs = policy.prepare([move(rollout.bootstrap_observations[0][segment : segment + 1])])
-            features, _ = policy.features(inputs, memory)
+            features, _ = policy.features(inputs, state)
             expected = ppo.value(inputs, features)
         torch.testing.assert_close(following[end], expected[0], atol=1e-5, rtol=1e-4)
 
@@ -155,7 +155,7 @@ def test_padding_changes_neither_losses_nor_gradients_of_sac(steps):
         tuple(x[:, : taken + steps] for x in drawn.observations), drawn.mask[:, : taken + steps],
         drawn.continuous[:, : taken + steps - 1], drawn.discrete[:, : taken + steps - 1],
         drawn.rewards[:, : taken + steps - 1], drawn.bootstrap[:, :length],
-        drawn.bootstrap_discount[:, :length], drawn.end_discount[:, :length], drawn.memory,
+        drawn.bootstrap_discount[:, :length], drawn.end_discount[:, :length], drawn.recurrent_state,
     )  # fmt: skip
     assert places < drawn.mask.shape[1]
     batches = [sac._to_device(each) for each in (drawn, whole)]
@@ -206,15 +206,15 @@ def test_returns_along_a_sequence_are_those_of_each_of_its_steps():
 def test_the_policy_of_sac_begins_a_sequence_with_what_the_actor_remembered_and_critics_with_nothing():
     sac, _ = wandered(sac_of())
     drawn = sac._draw(sac._replay, 20)
-    assert drawn.memory.any(axis=1).sum() > 5
+    assert drawn.recurrent_state.any(axis=1).sum() > 5
     batch = sac._to_device(drawn)
     inputs = sac.policy.prepare(batch.observations)
-    features, _ = sac.policy.features(inputs, batch.memory)
-    alone, _ = sac.policy.features([x[:1] for x in inputs], batch.memory[:1])
+    features, _ = sac.policy.features(inputs, batch.recurrent_state)
+    alone, _ = sac.policy.features([x[:1] for x in inputs], batch.recurrent_state[:1])
     torch.testing.assert_close(alone[0], features[0])
     critic = sac.networks.critic
-    forgotten, _ = critic.features(inputs, torch.zeros_like(batch.memory))
-    torch.testing.assert_close(critic.features(inputs, batch.memory)[0], forgotten)
+    forgotten, _ = critic.features(inputs, torch.zeros_like(batch.recurrent_state))
+    torch.testing.assert_close(critic.features(inputs, batch.recurrent_state)[0], forgotten)
 
 
 @CELLS
@@ -246,7 +246,7 @@ def test_cloning_learns_what_only_a_memory_tells():
     for cell in ("none", "lstm"):
         torch.manual_seed(0)
         policy = _policy(sac_of(network=NetworkSettings([16], memory=MemorySettings(Cell[cell], 16, 8))))
-        rows = demonstration_rows(SPEC, episodes, policy.memory_size)
+        rows = demonstration_rows(SPEC, episodes, policy.state_size)
         cloning = Cloning(CloningSettings("x", updates_before=300, batch_size=128, learning_rate=1e-2), rows, policy, 0)
         while cloning.updates_left:
             cloning.update()

@@ -42,7 +42,7 @@ class Wanderers:
     """Fills `rows` through a channel: each turn those of a random choice of agents that are due act and close."""
 
     def __init__(self, policy: Policy, capacity: int = 2000, seed: int = 0) -> None:
-        layout = Layout(SPEC, policy.memory_size)
+        layout = Layout(SPEC, policy.state_size)
         self.rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
         self.channel = Channel(SPEC, Acting(policy), Writer(self.rows), np.zeros(COUNTERS, np.int64))
         self.channel.rate_limiter = RateLimiter(1.0, 0, 10**9)

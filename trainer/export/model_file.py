@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 TOLERANCE = 1e-5
-"""How much a model's likeliest actions and its memory may differ from the policy's, relative to the largest feature if
-that is above 1, because float32 rounds."""
+"""How much a model's likeliest actions and its recurrent state may differ from the policy's, relative to the largest
+feature if that is above 1, because float32 rounds."""
 
 
 def exported_model(policy: Policy, config: TrainConfig) -> bytes:
@@ -52,8 +52,8 @@ def _check_acts_alike(model: Model, policy: Policy) -> None:
             for o in spec.observations
         ]
         mask = rng.random((rows, sum(spec.branches))) < 0.5
-        memory = rng.uniform(-1, 1, (rows, policy.memory_size)).astype(np.float32)
-        difference = _difference(model, policy, observations, mask, memory)
+        state = rng.uniform(-1, 1, (rows, policy.state_size)).astype(np.float32)
+        difference = _difference(model, policy, observations, mask, state)
         if difference:
             raise UserError(
                 f"the model of {spec.name!r} does not act as its policy does: of {rows} rows, {difference}. "
@@ -61,7 +61,7 @@ def _check_acts_alike(model: Model, policy: Policy) -> None:
             )
 
 
-def _difference(model: Model, policy: Policy, observations: Sequence[Array], mask: Array, memory: Array) -> str | None:
+def _difference(model: Model, policy: Policy, observations: Sequence[Array], mask: Array, state: Array) -> str | None:
     import torch
 
     from algorithms.networks.distributions import FORBIDDEN
@@ -69,12 +69,12 @@ def _difference(model: Model, policy: Policy, observations: Sequence[Array], mas
     with torch.inference_mode():
         inputs = policy.prepare([torch.from_numpy(x) for x in observations])
         tolerance = TOLERANCE * max(1.0, float(policy.trunk(policy.encoder(inputs)).abs().max()))
-        features, after = policy.features(inputs, torch.from_numpy(memory))
+        features, after = policy.features(inputs, torch.from_numpy(state))
         distribution = policy.distribution(features, torch.from_numpy(mask))
     for deterministic in (True, False):
-        chosen = model.act(observations, mask, memory, deterministic)
-        if not np.allclose(chosen.memory, after.numpy(), 0, tolerance):
-            return f"what it remembers differs by up to {np.abs(chosen.memory - after.numpy()).max():.2g}"
+        chosen = model.act(observations, mask, state, deterministic)
+        if not np.allclose(chosen.recurrent_state, after.numpy(), 0, tolerance):
+            return f"its recurrent state differs by up to {np.abs(chosen.recurrent_state - after.numpy()).max():.2g}"
         if distribution.continuous is not None:
             likeliest = distribution.continuous.mode().clamp(-1, 1).numpy()
             if deterministic and not np.allclose(chosen.continuous, likeliest, 0, tolerance):

@@ -56,21 +56,21 @@ class PolicyActor:
         if self._weights.refresh(self._flat) and self._policy.flat is not self._host:
             self._policy.flat.copy_(self._host)
 
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> Acted:
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> Acted:
         """Samples actions (N, C) and (N, B), with their log-probabilities (N,) and the recurrent state after (N, R)."""
         if self._numpy is not None:
-            return self._numpy.act(observations, mask, memory, self._numpy_generator)
-        return self._policy.act(observations, mask, memory, self._torch_generator)
+            return self._numpy.act(observations, mask, state, self._numpy_generator)
+        return self._policy.act(observations, mask, state, self._torch_generator)
 
     def pass_seconds(self, rows: int) -> float:
         """Returns the seconds of the fastest of `PASSES` passes over `rows` agents."""
         spec = self._policy.spec
         observations = tuple(np.zeros((rows, *o.shape), o.dtype) for o in spec.observations)
-        mask, memory = np.ones((rows, spec.mask_size), bool), np.zeros((rows, self._policy.memory_size), np.float32)
+        mask, state = np.ones((rows, spec.mask_size), bool), np.zeros((rows, self._policy.state_size), np.float32)
         seconds = []
         for _ in range(PASSES):
             start = time.perf_counter()
-            self.act(observations, mask, memory)
+            self.act(observations, mask, state)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 

@@ -47,7 +47,7 @@ def divide_arena(
         UserError: the rows that are asked for do not fit.
     """
     weights = weights_bytes(policy.flat.numel())
-    layout = Layout(spec, policy.memory_size)
+    layout = Layout(spec, policy.state_size)
     fitting = layout.capacity(max(0, len(arena) - weights))
     least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
     if fitting < least:

@@ -1,6 +1,7 @@
 """The collector drives instances with actors and writes the buffer, in a process of its own or inline.
 
-Shapes: N decisions, M results; A agents seen so far; C continuous actions, B discrete branches, R numbers of memory.
+Shapes: N decisions, M results; A agents seen so far; C continuous actions, B discrete branches, R numbers of the
+recurrent state.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Actor(Protocol):
     def refresh(self) -> None:
         """Takes the newest weights, if there are newer ones."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array, memory: Array) -> tuple[Array, Array, Array, Array]:
-        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), memory after (N, R).
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> tuple[Array, Array, Array, Array]:
+        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), state after (N, R).
 
-        `memory` (N, R) is that before.
+        `state` (N, R) is that before.
         """
 
     def state(self) -> Any:
@@ -55,7 +56,7 @@ class Channel:
         """Finished since they were last taken."""
         self._observation_names = observation_names(spec)
         self._writer = writer
-        self._memory_size = writer.rows.layout.memory
+        self._state_size = writer.rows.layout.state_size
         self._counters = counters
         self._total = total or (lambda: self.samples)
         self._pending: list[Decisions] = []
@@ -104,15 +105,15 @@ class Channel:
         if (highest := max(agents.tolist())) >= len(self._open["reward"]):
             self._grow(2 * highest + 1)
         held = self._open
-        memory = held["memory_after"].take(agents, axis=0)
-        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, memory)
+        state = held["state_after"].take(agents, axis=0)
+        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, state)
         # 1 us. Squares may overflow, so a closer look decides.
         if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous) + np.vdot(after, after)):
-            given = {"the continuous action": continuous, "the log-probability": log_prob, "the memory": after}
+            given = {"the continuous action": continuous, "the log-probability": log_prob, "the recurrent state": after}
             self._look_closely(given, agents)
-        if self._memory_size:
-            held["memory"][agents] = memory
-            held["memory_after"][agents] = after
+        if self._state_size:
+            held["state"][agents] = state
+            held["state_after"][agents] = after
         for name, observation in zip(self._observation_names, decisions.observations):
             held[name][agents] = observation
         if decisions.mask.shape[1]:
@@ -132,7 +133,7 @@ class Channel:
         return {
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
-            "memories": self._open["memory_after"].tolist(),
+            "memories": self._open["state_after"].tolist(),
             "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
         }
@@ -142,8 +143,8 @@ class Channel:
         self._grow(len(state["rewards"]))
         self._open["reward"][: len(state["rewards"])] = state["rewards"]
         self._open["length"][: len(state["lengths"])] = state["lengths"]
-        memories = state.get("memories", [])  # checkpoints of before there was memory have none
-        self._open["memory_after"][: len(memories)] = memories
+        memories = state.get("memories", [])  # the first checkpoints have none
+        self._open["state_after"][: len(memories)] = memories
         self._writer.load_state(state["writer"])
 
     def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
@@ -179,9 +180,9 @@ class Channel:
             results.truncated,
             results.final_observations,
             results.final_mask,
-            held["memory"].take(agents, axis=0),
+            held["state"].take(agents, axis=0),
             held["length"].take(agents),
-            held["memory_after"].take(agents[results.truncated], axis=0),
+            held["state_after"].take(agents[results.truncated], axis=0),
         )
         self._count()
         self._counters[OPEN] -= len(agents)
@@ -193,15 +194,15 @@ class Channel:
             for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
-                held["reward"][agent], held["length"][agent], held["memory_after"][agent] = 0, 0, 0
+                held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
         known = lost[lost < len(self._open["reward"])]
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
-        for name in ("acting", "reward", "length", "memory_after"):
+        for name in ("acting", "reward", "length", "state_after"):
             self._open[name][known] = 0
-        still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
+        still = [decisions.take(~np.isin(decisions.agent, lost)) for decisions in self._pending]
         self._pending = [decisions for decisions in still if len(decisions.agent)]
 
     def _grow(self, agents: int) -> None:
@@ -213,8 +214,8 @@ class Channel:
             "discrete": ((len(spec.branches),), "int32"),
             "log_prob": ((), "float32"),
             "version": ((), "int64"),
-            "memory": ((self._memory_size,), "float32"),
-            "memory_after": ((self._memory_size,), "float32"),
+            "state": ((self._state_size,), "float32"),
+            "state_after": ((self._state_size,), "float32"),
             "acting": ((), "bool"),
             "reward": ((), "float64"),
             "length": ((), "int64"),
@@ -301,12 +302,3 @@ class Collector:
             self._first[new] = now
             self._first_busy[new] = self.manager.busy_seconds[new]
             self._unseen -= len(new)
-
-
-def _subset(decisions: Decisions, chosen: Array) -> Decisions:
-    return Decisions(
-        decisions.instance[chosen],
-        decisions.agent[chosen],
-        tuple(observation[chosen] for observation in decisions.observations),
-        decisions.mask[chosen],
-    )

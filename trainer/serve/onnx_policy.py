@@ -1,6 +1,6 @@
 """An exported policy that acts: a model file, run by onnxruntime, without torch.
 
-Shapes: N rows, C continuous actions, D discrete branches, A their choices together, R numbers of memory.
+Shapes: N rows, C continuous actions, D discrete branches, A their choices together, R numbers of the recurrent state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Chosen(NamedTuple):
     """(N, C) float32, from -1 to 1."""
     discrete: Array
     """(N, D) int64."""
-    memory: Array
+    recurrent_state: Array
     """(N, R) float32: the recurrent state after."""
 
 
@@ -60,8 +60,8 @@ class Model:
         self._inputs = [port.name for port in exported.inputs]
         kinds = ["continuous_actions"] if exported.spec.continuous_size else []
         kinds += ["discrete_actions"] if exported.spec.branches else []
-        memory = ["recurrent_out"] if exported.memory_size else []
-        self._outputs = {True: [*(f"deterministic_{kind}" for kind in kinds), *memory], False: [*kinds, *memory]}
+        state = ["recurrent_out"] if exported.memory_size else []
+        self._outputs = {True: [*(f"deterministic_{kind}" for kind in kinds), *state], False: [*kinds, *state]}
 
     @staticmethod
     def load(path: str) -> Model:
@@ -72,10 +72,10 @@ class Model:
             raise UserError(f"model={path} cannot be read ({error.strerror}): name an .onnx file") from error
         return Model(content, f"model={path}")
 
-    def act(self, observations: Sequence[Array], mask: Array, memory: Array, deterministic: bool) -> Chosen:
+    def act(self, observations: Sequence[Array], mask: Array, state: Array, deterministic: bool) -> Chosen:
         """Returns actions for raw observations, each (N, *shape) as in the spec, under a mask (N, A), True = allowed.
 
-        `memory` (N, R) is the recurrent state before, zeros where an episode begins.
+        `state` (N, R) is the recurrent state before, zeros where an episode begins.
         """
         exported, spec = self.exported, self.exported.spec
         values = []
@@ -88,13 +88,13 @@ class Model:
         if spec.branches:
             values.append(mask.astype(np.float32))
         if exported.memory_size:
-            values.append(memory[:, None])
+            values.append(state[:, None])
         results = iter(self._session.run(self._outputs[deterministic], dict(zip(self._inputs, values))))
         rows = len(observations[0])
         return Chosen(
             next(results) if spec.continuous_size else np.empty((rows, 0), np.float32),
             next(results) if spec.branches else np.empty((rows, 0), np.int64),
-            next(results)[:, 0] if exported.memory_size else memory,
+            next(results)[:, 0] if exported.memory_size else state,
         )
 
 

@@ -170,7 +170,11 @@ def _no_number(sent: Any, field: str) -> str | None:
 
 
 def _named(chosen: Chosen) -> dict[str, Any]:
-    arrays = {"continuous_actions": chosen.continuous, "discrete_actions": chosen.discrete, "memory": chosen.memory}
+    arrays = {
+        "continuous_actions": chosen.continuous,
+        "discrete_actions": chosen.discrete,
+        "memory": chosen.recurrent_state,
+    }
     return {name: array.tolist() for name, array in arrays.items() if array.shape[1]}
 
 
@@ -180,7 +184,7 @@ def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
     parts = {"continuous": chosen.continuous.tolist(), "discrete": discrete.tolist()}
     both = spec.branches and spec.continuous_size
     outputs = {"actions": parts if both else parts["discrete" if spec.branches else "continuous"]}
-    return outputs | ({"memory": chosen.memory.tolist()} if chosen.memory.shape[1] else {})
+    return outputs | ({"memory": chosen.recurrent_state.tolist()} if chosen.recurrent_state.shape[1] else {})
 
 
 def _wanted(spec: BehaviorSpec) -> str:

@@ -56,9 +56,9 @@ def filled(actions, network, **more):
         choices = np.ones((4, len(branches)), np.int32)
         ends, truncated = rng.random(4) < 0.1, rng.random(4) < 0.1
         final = tuple(x[truncated] for x in seen), mask[truncated]
-        memory = rng.normal(size=(4, layout.memory)).astype(np.float32) * (place > 0)[:, None]
+        state = rng.normal(size=(4, layout.state_size)).astype(np.float32) * (place > 0)[:, None]
         acted = rng.uniform(-1, 1, (4, continuous)).astype(np.float32), choices, np.zeros(4, np.float32), 1
-        more = (memory, place.copy(), memory[truncated]) if layout.memory else ()
+        more = (state, place.copy(), state[truncated]) if layout.state_size else ()
         rewards = rng.normal(size=4).astype(np.float32)
         writer.append(np.arange(4), seen, mask, *acted, rewards, ends, truncated, *final, *more)
         place = np.where(ends | truncated, 0, place + 1).astype(np.int32)
@@ -74,8 +74,10 @@ def at(network, inputs, batch, rows):
     """Features where networks look: with a memory of all places, of which some are taken."""
     if batch.places is None:
         half = len(batch.returns)
-        return network.features([x[:half] if rows.start is None else x[half:] for x in inputs], batch.memory)[0]
-    return network.features(inputs, batch.memory)[0][batch.places[rows]]
+        return network.features([x[:half] if rows.start is None else x[half:] for x in inputs], batch.recurrent_state)[
+            0
+        ]
+    return network.features(inputs, batch.recurrent_state)[0][batch.places[rows]]
 
 
 def acts(policy, features, mask, noise):

@@ -40,14 +40,14 @@ def assert_acts_alike(policy, channels_last=False):
     model = Model(build_model(policy, channels_last).SerializeToString(), "toy")
     spec = policy.spec
     for rows in (1, 40):
-        observations, mask, memory = decisions(spec, rows, memory=policy.memory_size)
-        acted = policy.act(observations, mask, memory, None, deterministic=True)
+        observations, mask, state = decisions(spec, rows, state=policy.state_size)
+        acted = policy.act(observations, mask, state, None, deterministic=True)
         asked = mask if spec.masked else np.ones((rows, sum(spec.branches)), bool)
-        chosen = model.act(observations, asked, memory, deterministic=True)
+        chosen = model.act(observations, asked, state, deterministic=True)
         np.testing.assert_allclose(chosen.continuous, acted.continuous.clip(-1, 1), rtol=0, atol=1e-5)
         np.testing.assert_array_equal(chosen.discrete, acted.discrete)
-        np.testing.assert_allclose(chosen.memory, acted.memory, rtol=0, atol=1e-5)
-        drawn = model.act(observations, asked, memory, deterministic=False)
+        np.testing.assert_allclose(chosen.recurrent_state, acted.recurrent_state, rtol=0, atol=1e-5)
+        drawn = model.act(observations, asked, state, deterministic=False)
         assert [x.shape for x in drawn] == [x.shape for x in chosen]
         assert (np.abs(drawn.continuous) <= 1).all()
 
@@ -153,10 +153,10 @@ def test_the_command_writes_the_best_or_the_newest_policy(run, tmp_path, capsys)
         assert capsys.readouterr().out == f"{file}: Basic-v0 of {checkpoint.path}\n"
         model = Model.load(str(file))
         policy = trained_policy(load_config(run), checkpoint, model.exported.spec)
-        observations, mask, memory = decisions(policy.spec, 20)
+        observations, mask, state = decisions(policy.spec, 20)
         asked = np.ones((20, 3), bool)
-        acted = policy.act(observations, mask, memory, None, deterministic=True)
-        np.testing.assert_array_equal(model.act(observations, asked, memory, True).discrete, acted.discrete)
+        acted = policy.act(observations, mask, state, None, deterministic=True)
+        np.testing.assert_array_equal(model.act(observations, asked, state, True).discrete, acted.discrete)
     assert main([f"run={run}", f"to={tmp_path / 'folder'}"]) == 0
     assert [file.name for file in (tmp_path / "folder").iterdir()] == ["Basic-v0.onnx"]
 

@@ -12,7 +12,7 @@ CELLS = pytest.mark.parametrize("cell", ["lstm", "gru"])
 
 def remembered(policy, observations):
     """(T, R): the memory before each step of an episode, one step after another."""
-    memory = torch.zeros(1, policy.memory_size)
+    memory = torch.zeros(1, policy.state_size)
     found = []
     for seen in torch.from_numpy(observations):
         found.append(memory[0].numpy())
@@ -68,7 +68,7 @@ def test_a_channel_goes_on_with_the_memories_that_it_saved():
 
 def test_without_memory_nothing_is_stored():
     policy = Policy(SPEC, network("none"), "ppo")
-    assert policy.memory_size == 0
+    assert policy.state_size == 0
     wanderers = Wanderers(policy)
     for _ in range(20):
         wanderers.turn()

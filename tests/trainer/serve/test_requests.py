@@ -31,7 +31,7 @@ def ask(model, **fields):
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
 def test_a_batch_of_several_observations_masks_and_memory_is_answered_as_the_policy_acts(kind):
     policy, model = model_of(HYBRID, kind, **MEMORY)
-    observations, mask, memory = decisions(HYBRID, 8, memory=8)
+    observations, mask, memory = decisions(HYBRID, 8, state=8)
     mask = np.array([[True, False, True, False, True]] * 8)
     acted = policy.act(observations, mask, memory, None, deterministic=True)
     named = {"vector": observations[0].tolist(), "image": observations[1].tolist()}
@@ -39,7 +39,7 @@ def test_a_batch_of_several_observations_masks_and_memory_is_answered_as_the_pol
     assert reply.keys() == {"continuous_actions", "discrete_actions", "memory"}
     np.testing.assert_allclose(reply["continuous_actions"], acted.continuous.clip(-1, 1), atol=1e-5)
     np.testing.assert_array_equal(reply["discrete_actions"], acted.discrete)
-    np.testing.assert_allclose(reply["memory"], acted.memory, atol=1e-5)
+    np.testing.assert_allclose(reply["memory"], acted.recurrent_state, atol=1e-5)
     again = ask(model, observations=named, action_masks=mask.astype(int).tolist(), memory=reply["memory"])
     assert again["memory"] != reply["memory"]
 
