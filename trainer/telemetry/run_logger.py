@@ -49,6 +49,8 @@ class RunLogger:
         self._episodes = EpisodeStatistics()
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._diagnoses: dict[str, Diagnosis] = {}
+        self._fresh = config.init is None and (not state or "diagnoses" in state)
+        """Whether the first episodes of the run are known, and those of a policy that had learned nothing."""
         self._game = GameStatistics()
         self._seconds_before: float = state.get("seconds", 0.0)
         self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
@@ -231,8 +233,8 @@ class RunLogger:
         if behavior not in self._diagnoses:
             settings, rewards = settings_of(self._config, behavior)
             paid = [name for name, reward in rewards.items() if reward.pays]
-            fresh = self._config.init is None and settings.cloning.demos is None
-            self._diagnoses[behavior] = Diagnosis(judged=fresh and paid == [EXTRINSIC])
+            judged = self._fresh and settings.cloning.demos is None and paid == [EXTRINSIC]
+            self._diagnoses[behavior] = Diagnosis(judged)
         return self._diagnoses[behavior]
 
     def _sentences(self) -> dict[str, str]:

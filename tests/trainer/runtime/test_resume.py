@@ -131,7 +131,7 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"begun", "actions"}
     assert set(saved.state["collector"]["channels"]["Basic-v0"]) == CHANNEL
-    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped"}
+    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped", "diagnoses"}
 
 
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
