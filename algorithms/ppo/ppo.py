@@ -133,8 +133,11 @@ class PPO(Algorithm):
         rollout = self._reader.take(self.updates + 1, self.settings.max_lag)
         if rollout is None:
             return
-        if self.policy.normalized_size:
-            self.normalize(self.policy.normalized_rows(rollout.observations))
+        # The normaliser stands still from acting to learning, so that what was acted is as likely when learned from.
+        # Only the very first rollout is learned from as the normaliser sees it; weights tell how likely it was raw.
+        first = self.normalizer.count == 0
+        if first:
+            self._normalize(rollout)
         batch = self._evaluate(rollout)
         learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
         # With a recurrent state, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
@@ -149,6 +152,8 @@ class PPO(Algorithm):
             order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
                 learn((batch, chosen))
+        if not first:
+            self._normalize(rollout)
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -167,6 +172,10 @@ class PPO(Algorithm):
         """Takes over what `state_dict` gave; the rows must be there already."""
         super().load_state_dict(state)
         self._reader.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+
+    def _normalize(self, rollout: Rollout) -> None:
+        if self.policy.normalized_size:
+            self.normalize(self.policy.normalized_rows(rollout.observations))
 
     @torch.no_grad()
     def _evaluate(self, rollout: Rollout) -> PPOBatch:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -32,6 +33,10 @@ CARTPOLE = PPOSettings(
 
 def cartpole():
     return gymnasium.make("CartPole-v1")
+
+
+def pendulum():
+    return gymnasium.make("Pendulum-v1")
 
 
 def fill(rows, writer, steps, seed=0, version=1, observation=None):
@@ -109,6 +114,56 @@ def test_update_takes_one_rollout_of_minibatches_of_one_size(monkeypatch):
     assert sizes == [16] * 2 * math.ceil(40 / 16)
     assert ppo.updates == 1
     assert rows.sampleable - ppo._reader.waiting == 40
+
+
+def batches_of(loop, count):
+    """What a loop's updates learned from, after so many."""
+    batches, evaluate = [], loop.algorithm._evaluate
+    loop.algorithm._evaluate = lambda rollout: batches.append((rollout, evaluate(rollout))) or batches[-1][1]
+    loop.run(count * loop.algorithm.settings.rollout_size + len(loop.envs))
+    del loop.algorithm._evaluate
+    assert len(batches) == count
+    return batches
+
+
+def test_fresh_data_is_exactly_as_likely_as_when_it_was_acted():
+    loop = Loop(pendulum, replace(CARTPOLE, rollout_size=128, minibatch_size=64, epochs=2), 1, envs=8)
+    scales = []
+    publish = loop.publish
+    loop.publish = lambda: (publish(), scales.append(loop.actor.scale.clone()))
+    for rollout, batch in batches_of(loop, 4)[1:]:
+        fresh = torch.from_numpy(rollout.versions == rollout.versions.max())
+        assert fresh.sum() >= 120
+        np.testing.assert_allclose(batch.proximal_log_prob[fresh], rollout.log_prob[fresh], atol=1e-5)
+        torch.testing.assert_close(batch.weights[fresh], torch.ones(int(fresh.sum())), atol=2e-5, rtol=0)
+    assert not torch.equal(scales[0], scales[-1]), "what was seen is merged all the same"
+
+
+def test_vtrace_equals_gae_on_fresh_data(monkeypatch):
+    loop = Loop(pendulum, replace(CARTPOLE, rollout_size=128, minibatch_size=64, epochs=2), 1, envs=8)
+    loop.run(144)
+    for _ in range(40):
+        loop.step()
+    ppo = loop.algorithm
+    _, rollout = (ppo._reader.take(2, 1) for _ in range(2))
+    assert ppo.updates == 1
+    assert (rollout.versions == 2).all()
+    corrected = ppo._evaluate(rollout)
+    monkeypatch.setattr(ppo.settings, "vtrace", False)
+    plain = ppo._evaluate(rollout)
+    torch.testing.assert_close(corrected.targets, plain.targets, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(corrected.advantages, plain.advantages, rtol=1e-3, atol=1e-3)
+
+
+def test_the_first_rollout_is_learned_from_normalized_and_weighed_by_how_likely_it_was_raw():
+    loop = Loop(pendulum, replace(CARTPOLE, rollout_size=128, minibatch_size=64, epochs=2), 1, envs=8)
+    ((rollout, batch),) = batches_of(loop, 1)
+    inputs = batch.played.inputs[0]
+    torch.testing.assert_close(inputs.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inputs.std(0, correction=0), torch.ones(3), atol=1e-4, rtol=0)
+    ratio = (batch.proximal_log_prob - torch.from_numpy(rollout.log_prob)).exp()
+    assert (ratio != 1).all()
+    torch.testing.assert_close(batch.weights, ratio.clamp(max=1))
 
 
 def test_update_without_a_full_rollout_does_nothing():
