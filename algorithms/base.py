@@ -111,7 +111,9 @@ class Algorithm(ABC):
 
     def step(self, network: str, loss: Tensor) -> Tensor:
         """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite."""
-        return self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+        finite = self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+        self.policy.bound()
+        return finite
 
     def cloning_loss(self) -> Tensor | float:
         """Returns what cloning adds to the policy's loss: 0 without, and once it has ended."""

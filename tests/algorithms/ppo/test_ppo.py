@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from algorithms.policy import LOG_STD_RANGE
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
@@ -199,6 +200,34 @@ def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
         else:
             assert linked[i]
             assert following[i] == i + 1
+
+
+def test_deviations_stay_within_bounds_and_come_back_from_them():
+    ppo, _, _ = filled(replace(SMALL, learning_rate=1.0))
+    low, high = LOG_STD_RANGE
+
+    def push(outwards):
+        nothing = 0 * sum(parameter.sum() for parameter in ppo.parameters["all"])
+        ppo.step("all", nothing + outwards * (ppo.policy.log_std[1] - ppo.policy.log_std[0]))
+
+    for _ in range(15):
+        push(1)
+    assert ppo.policy.log_std.tolist() == [high, low]
+    for _ in range(15):
+        push(-1)
+    assert ppo.policy.log_std[0] < high
+    assert ppo.policy.log_std[1] > low
+
+
+def test_an_entropy_bonus_alone_raises_deviations_to_one_and_no_further(monkeypatch):
+    ppo, rows, writer = filled(replace(SMALL, learning_rate=0.005, entropy_coef=1.0, epochs=8, max_lag=99))
+    monkeypatch.setattr("algorithms.ppo.ppo.policy_loss", lambda log_prob, *_: 0 * log_prob.sum())
+    for seed in range(10):
+        fill(rows, writer, 20, seed=seed)
+        ppo.update()
+    assert ppo.updates == 10
+    # Adam's momentum carries a deviation a little further once its gradient has gone.
+    assert ((ppo.policy.log_std > 0) & (ppo.policy.log_std < 0.1)).all()
 
 
 def test_statistics_stand_still_while_an_update_learns(monkeypatch):
