@@ -43,6 +43,9 @@ class Model(ABC, nn.Module):
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
         """Returns how new each of N steps is to it, (N,)."""
 
+    def look(self, policy: Policy, steps: Steps) -> None:
+        """Takes statistics of N steps before it learns from them; those that terminated lead to nothing."""
+
     @abstractmethod
     def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the same, and L losses (N,) of the steps; those of steps that terminated mean nothing."""
@@ -86,6 +89,7 @@ class Intrinsic(LearnedSignal):
 
     def _update(self, steps: Steps) -> None:
         """One gradient step on what went on after these steps: nothing waits for it."""
+        self._model.look(self.policy, steps)
         errors, all_losses = self._model.evaluate(self.policy, steps)
         going = ~steps.terminated
         count = going.sum().clamp(min=1)

@@ -11,7 +11,7 @@ from algorithms.rewards.intrinsic import Intrinsic, Model, Scale
 from algorithms.rewards.registry import make_rewards
 from algorithms.rewards.rnd import RND
 from algorithms.rewards.settings import CuriositySettings, IntrinsicSettings, RNDSettings
-from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, SPECS, policy_of, steps_of
+from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, PICTURES, SPECS, policy_of, steps_of
 
 CPU = torch.device("cpu")
 YES = torch.tensor(True)
@@ -218,9 +218,10 @@ def test_continuation_from_a_saved_state_is_exact(make, settings_type, spec):
 
 
 @both
-def test_nothing_waits_for_the_device(make, settings_type, monkeypatch):
-    novelty = make(fast(settings_type, batch_size=8), policy_of(HYBRID), seed=0)
-    steps = steps_of(HYBRID, 20, ends=0.2)
+@pytest.mark.parametrize("spec", [HYBRID, PICTURES], ids=lambda spec: spec.name)
+def test_nothing_waits_for_the_device(make, settings_type, spec, monkeypatch):
+    novelty = make(fast(settings_type, batch_size=8), policy_of(spec), seed=0)
+    steps = steps_of(spec, 20, ends=0.2)
 
     def waits(*_):
         raise AssertionError("this waits for the device")
