@@ -192,7 +192,7 @@ def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     torch.nn.init.ones_(ppo.value.head.bias)
     rollout = ppo._reader.take(1, 4)
     values = torch.arange(40.0)
-    following, linked = ppo._next_values(rollout, values, torch.zeros(()))
+    following, linked = ppo._next_values(rollout, values, torch.zeros(()), torch.zeros(len(rollout.ends), 0))
     for i in range(40):
         if i in rollout.ends:
             assert not linked[i]

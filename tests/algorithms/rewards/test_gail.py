@@ -210,7 +210,7 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, r
     ppo, _ = made(PPOSettings(network=SMALL, discount=DISCOUNT, rollout_size=40, minibatch_size=40))
     pay(ppo, monkeypatch, reward)
     worth = reward / (1 - DISCOUNT)
-    monkeypatch.setattr(ppo, "value", lambda inputs, features: torch.full((len(inputs[0]),), worth))
+    monkeypatch.setattr(ppo.value, "forward", lambda inputs, *_: torch.full((len(inputs[0]),), worth))
     rollout = ppo._reader.take(1, 4)
     assert rollout.terminated.any()
     batch = ppo._evaluate(rollout)
