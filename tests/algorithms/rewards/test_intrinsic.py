@@ -146,6 +146,19 @@ def test_steps_that_terminated_earn_the_mean_and_so_does_what_follows_them():
     assert scores.absorbing.item() == pytest.approx(mean)
 
 
+def test_an_end_is_worth_what_a_value_that_episodes_do_not_cut_off_is_worth_on_average():
+    """Episodes of errors 1, 2, 3 and 6, then the next one begins: by hand, each step's value over all that follows."""
+    errors, discount = np.array([1.0, 2.0, 3.0, 6.0]), 0.9
+    novelty = known()
+    novelty.learn(errors_of(*errors), 1)
+    paid = errors / np.sqrt((errors**2).mean())
+    forever = np.linalg.solve(np.eye(4) - discount * np.roll(np.eye(4), 1, axis=1), paid)
+    assert forever[0] == pytest.approx(paid[0] + discount * forever[1])
+    assert forever[3] == pytest.approx(paid[3] + discount * forever[0])
+    absorbing = novelty.score(errors_of(*errors)).absorbing.item()
+    assert absorbing / (1 - discount) == pytest.approx(forever.mean(), rel=1e-5)
+
+
 def test_a_batch_of_ends_alone_teaches_nothing():
     novelty = known()
     novelty.learn(errors_of(1.0, 3.0), 1)
