@@ -55,11 +55,7 @@ class BehaviorSpec:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
-        """Returns the spec that `to_dict` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, OverflowError: it is another's.
-        """
+        """Returns the spec that `to_dict` wrote; KeyError, TypeError, ValueError or OverflowError if it is none."""
         observations = tuple(
             ObservationSpec(str(o["name"]), tuple(map(int, o["shape"])), str(o["dtype"]), float(o["scale"]))
             for o in data["observations"]
@@ -104,6 +100,11 @@ class Decisions(NamedTuple):
     """For each observation of the spec (N, *shape)."""
     mask: Array
     """(N, A) bool, True = allowed; A is 0 where the spec is unmasked."""
+
+    def take(self, rows: Array) -> Decisions:
+        """Returns the decisions in `rows`: indices in any order, or bool (N,)."""
+        observations = tuple(each[rows] for each in self.observations)
+        return Decisions(self.instance[rows], self.agent[rows], observations, self.mask[rows])
 
 
 class StepResults(NamedTuple):

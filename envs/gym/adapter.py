@@ -101,8 +101,7 @@ class GymAdapter:
     def __init__(self, env: Env, spec: BehaviorSpec) -> None:
         self._spec = spec
         self._parts = observation_parts(env.observation_space)
-        self._codec = ActionCodec(env.action_space)
-        self.action = self._codec.decode
+        self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
         seen = behavior_spec(env, spec.name, spec.masked)
         difference = spec.difference(seen)
@@ -110,11 +109,7 @@ class GymAdapter:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
-
-        Raises:
-            NotFinite: a number of it is none.
-        """
+        """Writes the parts of `observation` into `rows`, (*shape) each; NotFinite if a number is NaN or infinite."""
         for part, row in zip(self._parts, rows):
             part.write(follow(observation, part.path) if part.path else observation, row)
             # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
@@ -146,8 +141,7 @@ class GymAdapter:
 def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
     """Returns the spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
 
-    Raises:
-        UserError: a space that cannot be served, by name, with the remedy.
+    Raises UserError for a space that cannot be served, by name, with the remedy.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:

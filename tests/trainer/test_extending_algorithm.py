@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.imports import _installed
 from tests.trainer.imitation.toys import write_demo
 from tests.trainer.tiny_runs import newest, same_end, summary
 from trainer.__main__ import main
@@ -82,6 +83,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         "outstep.rewards": [Point("effort", "my_rewards:Effort")],
     }
     monkeypatch.setattr("envs.imports.entry_points", lambda group: found.get(group, []))
+    monkeypatch.setattr("envs.imports._installed", _installed.__wrapped__)  # which remembers nothing
     assert importlib.metadata  # what is stood in for
 
 
@@ -90,7 +92,7 @@ def test_they_are_short() -> None:
     assert len(block("class Effort").splitlines()) <= 15
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_pages_algorithm_learns(tmp_path, page, seed):
     learning = ["algorithm.network.hidden=[32]", "algorithm.settings.batch_size=64", "algorithm.discount=0.5"]
     learning += ["algorithm.settings.start_samples=100", "algorithm.settings.learning_rate=3e-3", f"seed={seed}"]

@@ -41,10 +41,9 @@ def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
 def divide_arena(
     arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings
 ) -> tuple[memoryview, Rows]:
-    """Divides a behavior's memory into two slots of weights and the rows behind them, alike in learner and collector.
+    """Divides a behavior's memory into two slots of weights and its rows, alike in learner and collector.
 
-    Raises:
-        UserError: the rows that are asked for do not fit.
+    Raises UserError if the rows that are asked for do not fit.
     """
     weights = weights_bytes(policy.flat.numel())
     layout = Layout(spec, policy.state_size)

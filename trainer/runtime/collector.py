@@ -77,15 +77,11 @@ class Channel:
 
     def may_act(self) -> bool:
         """Returns whether the learner keeps up well enough for games to go on."""
-        return self.rate_limiter is not None and self.rate_limiter.may_write(
-            self._usable(), int(self._counters[UPDATES])
-        )
+        return self.rate_limiter is not None and self.rate_limiter.may_write(*self._progress())
 
     def may_update(self) -> bool:
         """Returns whether an update is due: the learner, if it waits, should be woken."""
-        return self.rate_limiter is not None and self.rate_limiter.may_update(
-            self._usable(), int(self._counters[UPDATES])
-        )
+        return self.rate_limiter is not None and self.rate_limiter.may_update(*self._progress())
 
     def take(self, ready: Ready) -> None:
         """Closes rows and keeps decisions until `act`."""
@@ -158,8 +154,9 @@ class Channel:
                     "the algorithm, your own?"
                 )
 
-    def _usable(self) -> int:
-        return self._writer.rows.sampleable - int(self._counters[DROPPED])
+    def _progress(self) -> tuple[int, int]:
+        """Returns the rows that could be drawn so far, less those that were dropped as too old, and the updates."""
+        return self._writer.rows.sampleable - int(self._counters[DROPPED]), int(self._counters[UPDATES])
 
     def _count(self) -> None:
         """Counts all rows again: the counter may be behind them, where an earlier collector died."""
@@ -202,7 +199,7 @@ class Channel:
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
         for name in ("acting", "reward", "length", "state_after"):
             self._open[name][known] = 0
-        still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
+        still = [decisions.take(~np.isin(decisions.agent, lost)) for decisions in self._pending]
         self._pending = [decisions for decisions in still if len(decisions.agent)]
 
     def _grow(self, agents: int) -> None:
@@ -302,12 +299,3 @@ class Collector:
             self._first[new] = now
             self._first_busy[new] = self.manager.busy_seconds[new]
             self._unseen -= len(new)
-
-
-def _subset(decisions: Decisions, chosen: Array) -> Decisions:
-    return Decisions(
-        decisions.instance[chosen],
-        decisions.agent[chosen],
-        tuple(observation[chosen] for observation in decisions.observations),
-        decisions.mask[chosen],
-    )
