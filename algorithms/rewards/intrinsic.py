@@ -6,8 +6,8 @@ returns), so that a strength means the same in every game, and less is paid as a
 
 Nothing follows a step that terminated, so it has no error. It is paid what late steps earn on average, and the
 state that follows pays the same, for ever: an end earns as much as going on, and neither dying nor living
-earns anything by itself. So the value does not end with an episode, as that of arXiv 1810.12894: its mean over all steps
-is mean reward / (1 - discount), if the next episode's first state follows an end.
+earns anything by itself. So the value does not end with an episode, like that of arXiv 1810.12894, in which the next
+episode's first state follows an end: its mean over all steps is just that, mean reward / (1 - discount).
 
 Shapes: N steps, E numbers of an encoding, L losses.
 """
