@@ -144,6 +144,12 @@ class Policy(nn.Module):
             vectors.append(observations[0].new_zeros((len(observations[0]), 0), dtype=torch.float32))
         return (vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), *images)
 
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Moves a deviation that a gradient step has taken out of its bounds back to them."""
+        if self.log_std is not None:
+            self.log_std.clamp_(*LOG_STD_RANGE)
+
     def normalized_rows(self, observations: Sequence[Array]) -> Array:
         """(N, normalized_size): the raw numbers that the normaliser's statistics are about."""
         chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self.normalized) if normalized]
@@ -224,4 +230,4 @@ class Policy(nn.Module):
 LARGEST_INPUT = 10.0
 """Normalised inputs are clipped at this many standard deviations."""
 LOG_STD_RANGE = (-10.0, 2.0)
-"""Bounds of a state-dependent log deviation."""
+"""Bounds of a log deviation."""

@@ -88,7 +88,7 @@ class NetworkSettings:
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
     memory: MemorySettings = field(default_factory=MemorySettings)
-    """Recurrent layer, behind the hidden layers of a policy and before those of SAC's critics."""
+    """Recurrent layer, behind the hidden layers of a policy and of PPO's value, and before those of SAC's critics."""
     encoder: str = "simple"
     """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more),
     `impala` (8 or more), or one of your own. Later ones see more and take longer."""
