@@ -17,7 +17,7 @@ from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
-from trainer.runtime.behaviors import divide_arena
+from trainer.runtime.behaviors import describe_buffer, open_buffer
 from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
@@ -166,8 +166,13 @@ def make_learner(
     """
     name = spec.name
     settings, reward = settings_of(config, name)
-    weights, rows = divide_arena(shared.arena(name), make_policy(spec, settings), spec, settings)
     before = saved.state["behaviors"].get(name) if saved else None
+    kept = before.get("rows") if before else None  # earlier versions did not say
+    weights, rows = open_buffer(shared, make_policy(spec, settings), spec, settings, kept)
+    line, warning = describe_buffer(rows, settings)
+    log.info(line)
+    if warning:
+        log.warning(warning)
     replay = saved.replay.get(name) if saved else None
     if replay is not None:
         restore(rows, replay.index, replay.chunks())
