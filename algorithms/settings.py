@@ -93,8 +93,11 @@ class NetworkSettings:
     memory: MemorySettings = field(default_factory=MemorySettings)
     """Recurrent layer, behind the hidden layers of a policy and before those of SAC's critics."""
     encoder: str = "simple"
-    """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more),
-    `impala` (8 or more), or one of your own. Later ones see more and take longer."""
+    """What images go through: `simple` (5 pixels a side or more), `nature` (36 or more), `impala` (8 or more), or one
+    of your own. Later ones see more and take longer."""
+    flatten_below: int = setting(5, at_least=5)
+    """With `simple`, images of fewer pixels a side are flattened instead. Higher: faster, but what lies side by side is
+    no longer seen as such."""
     custom: str | None = path_field()
     """A network of your own in place of encoder and hidden layers, `package.module:Class` (see docs/extending.md)."""
 

@@ -27,7 +27,7 @@ from algorithms.rewards.registry import REWARDS, CustomSignalSettings, default_r
 from envs.config import EnvConfig, check_ranges
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
-from trainer.config.aliases import is_old, rename_old_keys, without_behavior
+from trainer.config.aliases import add_old_values, is_old, rename_old_keys, without_behavior
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
 from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
@@ -284,6 +284,7 @@ def _saved(folder: str | Path) -> DictConfig:
         kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
         schema.env = OmegaConf.structured(find_kind(kind))
         rename_old_keys(loaded, _defaults(loaded.algorithm.name))
+        add_old_values(loaded, schema.env)
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         _type_algorithms(node)
         return node
@@ -299,10 +300,8 @@ def register(schema: type, config_name: str, old_keys: bool = False) -> None:
         store.store(name=f"{name}_schema", node=_schema(settings, old_keys))
     for name in ALGORITHMS.names():
         # Those of installed packages are imported only if they are chosen.
-        node: Any = {"name": name}
-        if name in ALGORITHMS.built_in():
-            kind: type = algorithm_settings(name)
-            node = _schema(kind, old_keys)
+        known = name in ALGORITHMS.built_in()
+        node = _schema(algorithm_settings(name), old_keys) if known else {"name": name}
         store.store(group="algorithm", name=name, node=node)
     store.store(group="reward", name="extrinsic", node=_open(OmegaConf.create(default_rewards()), old_keys))
 
