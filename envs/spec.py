@@ -60,11 +60,7 @@ class BehaviorSpec:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
-        """Returns the spec that `to_dict` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, OverflowError: it is another's.
-        """
+        """Returns the spec that `to_dict` wrote; KeyError, TypeError, ValueError or OverflowError if it is none."""
         observations = tuple(
             ObservationSpec(str(o["name"]), tuple(map(int, o["shape"])), str(o["dtype"]), float(o["scale"]))
             for o in data["observations"]

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
-    """Returns the policy of a behavior, from a run's configuration and checkpoint.
-
-    Raises:
-        UserError: the checkpoint is of another spec, or of networks that these settings do not make.
-    """
+    """Returns a behavior's policy from a run's settings and a checkpoint; UserError if these do not fit each other."""
     check_spec(spec, checkpoint)
     import torch  # takes seconds
 
@@ -57,10 +53,7 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
     """Returns the best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
 
-    Damaged ones are named in the log and passed over.
-
-    Raises:
-        UserError: there is none that can be loaded.
+    Damaged ones are named in the log and passed over. Raises UserError if there is none that can be loaded.
     """
     store = CheckpointStore(Path(folder) / "checkpoints")
     best = store.load_best() if which is Which["best"] else None

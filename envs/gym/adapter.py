@@ -102,8 +102,7 @@ class GymAdapter:
 
     def __init__(self, env: Env, spec: BehaviorSpec) -> None:
         self._spec = spec
-        self._codec = ActionCodec(env.action_space)
-        self.action = self._codec.decode
+        self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
         # A spec tells whether images were prepared for it.
         prepared = spec.difference(behavior_spec(env, spec.name, spec.masked, prepare_images=False)) is not None
@@ -113,11 +112,7 @@ class GymAdapter:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
-
-        Raises:
-            NotFinite: a number of it is none.
-        """
+        """Writes the parts of `observation` into `rows`, (*shape) each; NotFinite if a number is NaN or infinite."""
         for part, row in zip(self._parts, rows):
             part.write(follow(observation, part.path) if part.path else observation, row)
             # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
@@ -155,8 +150,7 @@ def behavior_spec(env: Env, name: str, masked: bool = False, prepare_images: boo
         masked: whether a reset's `info` holds an `action_mask`.
         prepare_images: whether images are made ready for a CNN.
 
-    Raises:
-        UserError: a space that cannot be served, by name, with the remedy.
+    Raises UserError for a space that cannot be served, by name, with the remedy.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:

@@ -75,13 +75,10 @@ class ActionCodec:
         self.continuous_size = 0
         self.branches: tuple[int, ...] = ()
         self._readers: list[Read] = []
-        self._build = self._builder(space, "action space", ())
+        self.decode = self._builder(space, "action space", ())
+        """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
         if not self.continuous_size and not self.branches:
             raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
-
-    def decode(self, continuous: Array, discrete: Array) -> Any:
-        """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
-        return self._build(continuous, discrete)
 
     def encode(self, action: Any) -> tuple[Array, Array]:
         """Returns the rows (C,) float32, clipped to [-1, 1], and (B,) int32 that `decode` makes `action` from.
@@ -129,10 +126,9 @@ class ActionCodec:
 
 
 def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
-    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one array for each branch.
+    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one for each branch.
 
-    Raises:
-        ValueError: the sizes differ from `branches`, or a branch is left without a choice.
+    Raises ValueError if the sizes differ from `branches`, or a branch is left without a choice.
     """
     several = isinstance(mask, (tuple, list)) and np.ndim(mask[0]) > 0
     flat = np.concatenate([np.ravel(part) for part in mask]) if several else np.ravel(mask)

@@ -46,8 +46,7 @@ def open_buffer(
 
     The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with.
 
-    Raises:
-        UserError: the rows that are asked for do not fit.
+    Raises UserError if the rows that are asked for do not fit.
     """
     counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
     weights = weights_bytes(policy.flat.numel())

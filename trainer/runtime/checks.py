@@ -48,7 +48,9 @@ def check_train(config: TrainConfig) -> None:
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
-    _check_demos(config)
+    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
+        for path, key in demos_of(config, name).items():
+            read_demos(path, key)
     for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run
         _check_behavior(config, spec)
 
@@ -81,13 +83,6 @@ def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefi
         raise UserError(f"{prefix}algorithm.name={algorithm.name} does not fit: choose with algorithm={choices}")
     algorithm.validate(f"{prefix}algorithm")
     validate_rewards(rewards, algorithm.discount, prefix)
-
-
-def _check_demos(config: TrainConfig) -> None:
-    """Reads all demonstrations once."""
-    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
-        for path, key in demos_of(config, name).items():
-            read_demos(path, key)
 
 
 def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:

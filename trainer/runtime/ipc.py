@@ -49,11 +49,7 @@ class Shared:
         self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(self._arenas) + instances)
 
     def claim(self, behavior: str) -> int:
-        """Gives the behavior counters and an arena if it has none, and returns its place, for `assign`.
-
-        Raises:
-            UserError: none is left.
-        """
+        """Returns the place of the behavior's counters and arena, for `assign`; UserError if none is left."""
         if behavior not in self._places:
             place = len(self._places)
             if place == len(self._arenas):
@@ -119,7 +115,9 @@ class Link:
     """One end of the connection between learner and collector."""
 
     def __init__(self, pipe: Connection, wake: socket.socket, shared: Shared, receives: int) -> None:
-        self._pipe, self._socket = pipe, wake
+        self._pipe = pipe
+        self.socket = wake
+        """To wait on, for a selector."""
         self._flags = shared.flags
         self._receives, self._sends = receives, 1 - receives
         self._seen = 0
@@ -162,22 +160,17 @@ class Link:
     def wake(self) -> None:
         """Ends the other side's wait."""
         with contextlib.suppress(BlockingIOError):  # full: it holds enough bytes to wake the other side
-            self._socket.send(b"\0")
+            self.socket.send(b"\0")
 
     def wait(self, seconds: float) -> None:
         """Waits until the other side wakes this one or `seconds` have passed; EOFError when it is gone."""
-        if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65536):
+        if select.select([self.socket], [], [], seconds)[0] and not self.socket.recv(65536):
             raise EOFError
 
     def close(self) -> None:
         """Closes this end."""
         self._pipe.close()
-        self._socket.close()
-
-    @property
-    def fileobj(self) -> socket.socket:
-        """The socket to wait on, for a selector."""
-        return self._socket
+        self.socket.close()
 
 
 def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:

@@ -90,11 +90,7 @@ class Learner:
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Publishes the policy to the actors, as version `updates` + 1.
-
-        Raises:
-            UserError: a weight is NaN or infinite; actors keep what they have.
-        """
+        """Publishes the policy to the actors, as version `updates` + 1; UserError if a weight is NaN or infinite."""
         self._write_counters()
         flat = self._flat()
         if not (finite := np.isfinite(flat)).all():

@@ -141,7 +141,7 @@ def test_a_network_that_a_graph_cannot_hold_is_refused():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
-    assert train([*PPO, "env=basic", "run.mode=inline", "stop.samples=200", f"run.dir={folder}"]) == 0
+    assert train([*PPO, "env=basic", "env.workers=1", "run.mode=inline", "stop.samples=200", f"run.dir={folder}"]) == 0
     return folder
 
 
