@@ -291,8 +291,10 @@ def register(schema: type, config_name: str, old_keys: bool = False) -> None:
         store.store(name=f"{name}_schema", node=_schema(settings, old_keys))
     for name in ALGORITHMS.names():
         # Those of installed packages are imported only if they are chosen.
-        known = name in ALGORITHMS.built_in()
-        node = _schema(algorithm_settings(name), old_keys) if known else {"name": name}
+        node: Any = {"name": name}
+        if name in ALGORITHMS.built_in():
+            kind: type = algorithm_settings(name)
+            node = _schema(kind, old_keys)
         store.store(group="algorithm", name=name, node=node)
     store.store(group="reward", name="extrinsic", node=_open(OmegaConf.create(default_rewards()), old_keys))
 

@@ -83,7 +83,7 @@ def choose_capacity(
                 "fewer rows"
             )
         rows = rows or fitting
-    elif rows is None and before is not None and weights + layout.memory_bytes(before) <= free:
+    elif rows is None and before is not None and before >= least and weights + layout.memory_bytes(before) <= free:
         rows = before
     elif rows is None:
         half = free // 2 - weights

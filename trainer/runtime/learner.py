@@ -166,6 +166,7 @@ def make_learner(
     settings, reward = settings_of(config, name)
     before = saved.state["behaviors"].get(name) if saved else None
     kept = before.get("rows") if before else None  # earlier versions did not say
+    kept = kept if isinstance(kept, int) else None
     weights, rows = open_buffer(shared, make_policy(spec, settings), spec, settings, kept)
     line, warning = describe_buffer(rows, settings)
     log.info(line)
