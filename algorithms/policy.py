@@ -87,7 +87,7 @@ class Policy(nn.Module):
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: PolicyKind) -> None:
         super().__init__()
         self.spec, self.network, self.kind = spec, settings, kind
-        self.images = [is_image(observation, settings.encoder) for observation in spec.observations]
+        self.images = [is_image(observation, settings) for observation in spec.observations]
         self.normalized = [
             settings.normalize and observation.dtype == "float32" and not image
             for observation, image in zip(spec.observations, self.images)

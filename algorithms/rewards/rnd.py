@@ -55,7 +55,7 @@ class Distillation(Model):
         super().__init__()
         self.losses = {"rnd/loss": 1.0}
         hidden, size = settings.hidden, settings.encoding_size
-        images = [o for o in spec.observations if is_image(o, network.encoder)]
+        images = [o for o in spec.observations if is_image(o, network)]
         self.pixels = nn.ModuleList(PixelNormalizer(image) for image in images)
         spec = replace(spec, observations=tuple(replace(o, scale=1.0) for o in spec.observations))
         self.target = Encoding(spec, network, hidden, size).requires_grad_(False)
