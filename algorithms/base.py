@@ -26,13 +26,13 @@ from algorithms.metrics import (
     seeded,
     words_of,
 )
-from algorithms.networks.normalizer import Normalizer
+from algorithms.networks.normalizer import Moments, Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.registry import algorithm_class
 from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
 from algorithms.settings import AlgorithmSettings, GradientSettings, scheduled
-from buffers.rows import Rows
+from buffers.rows import Rows, observation_names
 from envs.spec import Array, BehaviorSpec, UserError
 
 Network = nn.Module | nn.Parameter
@@ -82,9 +82,9 @@ class Algorithm(ABC):
         self.cloning: Cloning | None = None
         if (path := settings.cloning.demos) is not None:
             self.cloning = Cloning(settings.cloning, demos[path], self.policy, seed)
-            if self.policy.normalized_size:
-                self.normalize(self.cloning.normalized_rows)
         self.demos = demos
+        self._demonstrated: Moments | None = None
+        self._look_at_demonstrations()
         self._averages: dict[tuple[str, ...], Averages] = {}
         self._read = 0, 0
         """Gradient steps made and skipped, when metrics were last read."""
@@ -107,8 +107,13 @@ class Algorithm(ABC):
         return 0
 
     def normalize(self, rows: Array) -> None:
-        """Takes `policy.normalized_rows` of new observations into the normaliser."""
-        self.normalizer.merge(rows)
+        """Takes `policy.normalized_rows` of new observations into the normaliser, and as many demonstrated ones.
+
+        Else what was demonstrated far from where agents are would soon lie so many deviations away that it all looks
+        alike.
+        """
+        if self.normalizer.merge(rows) and self._demonstrated is not None:
+            self.normalizer.add(self._demonstrated, len(rows))
         self.normalizer.publish(self.policy.shift, self.policy.scale)
 
     def move(self, array: Array) -> Tensor:
@@ -117,7 +122,9 @@ class Algorithm(ABC):
 
     def step(self, network: str, loss: Tensor) -> Tensor:
         """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite."""
-        return self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+        finite = self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+        self.policy.bound()
+        return finite
 
     def cloning_loss(self) -> Tensor | float:
         """Returns what cloning adds to the policy's loss: 0 without, and once it has ended."""
@@ -207,6 +214,19 @@ class Algorithm(ABC):
             for optimizer in self.optimizers.values():
                 optimizer.learning_rate.copy_(state["learning_rate"])
         self.updates = int(state["updates"])
+
+    def _look_at_demonstrations(self) -> None:
+        """Begins the normaliser with all demonstrations."""
+        chosen = zip(observation_names(self.spec), self.policy.normalized)
+        names = tuple(name for name, normalized in chosen if normalized)
+        if not names or not self.demos:
+            return
+        parts = [rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values()]
+        self.normalize(
+            np.concatenate([np.concatenate([x.reshape(len(x), -1) for x in part], axis=1) for part in parts])
+        )
+        if self.normalizer.count:
+            self._demonstrated = self.normalizer.moments()
 
     def _make_networks(self) -> tuple[Policy, Mapping[str, Network]]:
         self.policy = Policy(self.spec, self.settings.network, self.settings.kind)

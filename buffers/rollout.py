@@ -73,6 +73,10 @@ class Rollout:
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
     bootstrap_state: Array
     """(S, R) float32: before the step that followed the segment; zeros if terminated."""
+    following: Array
+    """(S,) int64: number of the row with which the agent's episode goes on, 0 where it ended."""
+    overwritten: int
+    """Rows up to this number were overwritten, or about to be, when these were taken."""
 
 
 class RolloutReader:
@@ -91,9 +95,9 @@ class RolloutReader:
         self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was taken
         self._settled = 0  # sampleable rows delivered or dropped
         self._seen = observation_names(rows.layout.spec)
-        self._bootstrap = (*self._seen, "memory") if rows.layout.state_size else self._seen
-        usual = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
-        self._names = (*usual, *self._bootstrap)
+        inputs = (*self._seen, "memory") if rows.layout.state_size else self._seen
+        self._names = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete", *inputs)
+        self._bootstrap = ("final", *inputs)
 
     @property
     def waiting(self) -> int:
@@ -191,6 +195,8 @@ class RolloutReader:
             bootstrapped=bootstrap > 0,
             bootstrap_observations=tuple(following[name] for name in self._seen),
             bootstrap_state=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
+            following=np.where(following["final"], 0, bootstrap),
+            overwritten=rows.overwritten,
         )
 
 

@@ -43,7 +43,10 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
     if difference := spec.difference(known):
-        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
+        pairs = [(ours, theirs) for ours, theirs in zip(spec.observations, known.observations) if ours != theirs]
+        images = any(len(theirs.shape) == 4 or ours.shape == theirs.shape for ours, theirs in pairs)
+        hint = "; env.prepare_images=false leaves images as earlier versions did" if images else ""
+        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}{hint}")
 
 
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:

@@ -20,6 +20,8 @@ OLD_KEYS = {
     "reward.gail.form": "reward.gail.reward_type",
 }
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
+OLD_VALUES = {"algorithm.network.flatten_below": 20, "env.prepare_images": False}
+"""What runs of earlier versions did, by the settings that they do not have: they go on with it."""
 OLD_FIGURES = {
     "supply_fraction": "env_utilization",
     "run/supply_fraction": "run/env_utilization",
@@ -104,6 +106,20 @@ def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collec
             values[name] = value
         renamed[old] = new
     _report(renamed)
+
+
+def add_old_values(saved: MutableMapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Gives settings that a saved configuration lacks the values that stand for what earlier versions did, in place.
+
+    `known` has the keys of its kind of environment.
+    """
+    for settings in (saved, *(saved.get("behaviors") or {}).values()):
+        for key, value in OLD_VALUES.items():
+            (*path, last), part = key.split("."), settings
+            for name in path:
+                part = part.get(name) if isinstance(part, Mapping) else None
+            if isinstance(part, MutableMapping) and (path != ["env"] or last in known):
+                part.setdefault(last, value)
 
 
 def current_figure(name: str) -> str:

@@ -96,6 +96,7 @@ _MEMORY = (
 )
 _SINGLE = "raised to 2: a single step teaches nothing about memory"
 _NO_ENCODER = (
-    "no such encoder here: images of less than 20 pixels a side are flattened, others go through `simple`; "
+    "no such encoder here: images go through `simple`, which is like match3 where a side has less than 20 pixels; "
+    "algorithm.network.flatten_below=1000 flattens them, as fully_connected does; "
     "algorithm.network.encoder=impala (8 pixels or more) sees more, or bring your own: see docs/extending.md"
 )

@@ -17,7 +17,7 @@ from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.schema import Mode, TrainConfig
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHandle, InlineCollector
 from trainer.runtime.collector_process import CollectorProcess
 from trainer.runtime.ipc import SAMPLES, Shared
@@ -92,7 +92,7 @@ def train(config: TrainConfig, folder: Path) -> int:
 
 
 def _share(config: TrainConfig, checkpoint: Checkpoint | None) -> Shared:
-    shared = Shared(*buffer_sizes(config), instances=config.env.instances)
+    shared = Shared(*known_behaviors(config), instances=config.env.instances)
     for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
         shared.claim(name)
         shared.counters(name)[SAMPLES] = saved["samples"]

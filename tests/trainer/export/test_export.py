@@ -65,7 +65,7 @@ def test_images_of_unity_act_as_in_torch_also_where_channels_are_many(name):
     assert_acts_alike(policy_of(MANY[name], "ppo"), channels_last=True)
 
 
-@pytest.mark.parametrize(("encoder", "side"), [("nature", 36), ("impala", 9)])
+@pytest.mark.parametrize(("encoder", "side"), [("simple", 5), ("nature", 36), ("impala", 9)])
 def test_every_encoder_acts_as_in_torch(encoder, side):
     image = ObservationSpec("image", (side, side + 5, 3), "uint8", 1 / 255)
     wide = ObservationSpec("wide", (side + 1, side + 3, side + 4), "float32")

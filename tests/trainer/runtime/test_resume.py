@@ -110,13 +110,15 @@ class Saved:
 @EACH
 def test_what_a_later_version_might_add_is_passed_over(tmp_path, algorithm):
     words = everything(tmp_path, algorithm)
-    assert main([*words, f"run.dir={tmp_path / 'whole'}", "stop.samples=180"]) == 0
-    assert main([*words, f"run.dir={tmp_path / 'parts'}", "stop.samples=110"]) == 0
-    add_what_a_later_version_might(tmp_path / "parts")
-    assert main([f"resume={tmp_path / 'parts'}", "stop.samples=180"]) == 0
-    same_end(tmp_path / "whole", tmp_path / "parts")
-    assert main([*words, f"run.dir={tmp_path / 'new'}", f"init={tmp_path / 'parts'}", "stop.samples=3"]) == 0
-    assert evaluate_main([f"run={tmp_path / 'parts'}", "episodes=1", "checkpoint=last"]) == 0
+    now, later = tmp_path / "now", tmp_path / "later"
+    assert main([*words, f"run.dir={now}", "stop.samples=110"]) == 0
+    shutil.copytree(now, later)
+    add_what_a_later_version_might(later)
+    for run in (now, later):
+        assert main([f"resume={run}", "stop.samples=180"]) == 0
+    same_end(now, later)
+    assert main([*words, f"run.dir={tmp_path / 'new'}", f"init={later}", "stop.samples=3"]) == 0
+    assert evaluate_main([f"run={later}", "episodes=1", "checkpoint=last"]) == 0
 
 
 @EACH
