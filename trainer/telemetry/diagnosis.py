@@ -235,7 +235,8 @@ RULES: Sequence[Rule] = (
             "see whether observations tell what the reward depends on; try a higher algorithm.learning_rate, or "
             "algorithm.network.memory.cell=lstm if the past matters."
         ),
-        samples=40_000,
+        samples=60_000,
+        updates=30,
         needs_return=True,
     ),
     Rule(
