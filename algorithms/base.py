@@ -221,10 +221,9 @@ class Algorithm(ABC):
         names = tuple(name for name, normalized in chosen if normalized)
         if not names or not self.demos:
             return
-        parts = [rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values()]
-        self.normalize(
-            np.concatenate([np.concatenate([x.reshape(len(x), -1) for x in part], axis=1) for part in parts])
-        )
+        gathered = (rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values())
+        joined = [np.concatenate([x.reshape(len(x), -1) for x in parts], axis=1) for parts in gathered]
+        self.normalize(np.concatenate(joined))
         if self.normalizer.count:
             self._demonstrated = self.normalizer.moments()
 
