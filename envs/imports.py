@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -53,10 +54,47 @@ def imported_module(module: str, what: str) -> ModuleType:
         return importlib.import_module(name)
     except UserError:
         raise
-    except Exception as error:  # the user's code
+    except BaseException as error:  # the user's code, which may also call sys.exit
+        if isinstance(error, KeyboardInterrupt) and not error.args:  # Ctrl+C
+            raise
         missed = (error.name or "") if isinstance(error, ImportError) else ""
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{what} cannot be imported ({reason}){hidden_hint(missed) or hidden_hint(module)}") from error
+        hint = hidden_hint(missed) or hidden_hint(module)
+        raise UserError(f"{what} cannot be imported ({_reason(error)}){hint}{_places(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """Returns in few lines what went wrong in the user's code, and where."""
+    return _reason(error) + _places(error)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else error.code})"
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    lines = [line[:_SHOWN] for line in f"{type(error).__name__}: {text}".rstrip(": ").splitlines()]
+    return "\n".join(lines[:_SHOWN_LINES])
+
+
+def _places(error: BaseException) -> str:
+    """Returns where the user's code failed: its last calls, a line each."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"\n  {error.filename}:{error.lineno}: {(error.text or '').strip()[:_SHOWN]}"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_users(each.filename)]
+    return "".join(
+        f"\n  {each.filename}:{each.lineno} in {each.name}: {(each.line or '')[:_SHOWN]}"
+        for each in frames[-_SHOWN_LINES:]
+    )
+
+
+_OURS = Path(__file__).resolve().parents[1]
+_SHOWN, _SHOWN_LINES = 300, 5
+
+
+def _is_users(file: str) -> bool:
+    """Returns whether a file of a traceback is neither ours, nor Gymnasium's, nor of the import system."""
+    path = Path(file)
+    ours = any(_OURS / package in path.parents for package in ("algorithms", "envs", "trainer"))
+    return not (ours or file.startswith("<frozen") or "gymnasium" in path.parts or path.parts[-2:-1] == ("importlib",))
 
 
 def absolute(path: str) -> str:

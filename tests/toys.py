@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -90,11 +92,14 @@ class Noise(gymnasium.Env):
 
 
 class Faulty(Oracle):
-    """An oracle in which action 4 sets off a `fault` (step, reset, kill, stop, hang); `make` and `always` need none."""
+    """An oracle in which action 4 sets off a `fault` (step, reset, kill, stop, hang); `make` and `always` need none.
 
-    def __init__(self, fault="step", spare_probe=True, **kwargs):
+    The first `spare` steps are spared, and all of a probe's unless `spare_probe` is false.
+    """
+
+    def __init__(self, fault="step", spare_probe=True, spare=0, **kwargs):
         super().__init__(**kwargs)
-        self.fault = fault
+        self.fault, self.spare = fault, spare
         self.spared = spare_probe and multiprocessing.current_process().name == "probe"
         if fault == "make":
             raise RuntimeError("no licence for this game")
@@ -105,7 +110,8 @@ class Faulty(Oracle):
         return super().reset(seed=seed, options=options)
 
     def step(self, action):
-        if action == 4 and not self.spared:
+        self.spare -= 1
+        if action == 4 and not self.spared and self.spare < 0:
             if self.fault == "step":
                 raise RuntimeError("the game has crashed")
             if self.fault == "kill":
@@ -261,5 +267,77 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
-for _kind in (Oracle, Noise, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Camera, Odd, Asleep):
+class Mistaken(gymnasium.Env):
+    """Has one `mistake` of its interface or its values."""
+
+    observation_space = spaces.Dict(speed=spaces.Box(-1, 1, (2,)), gear=spaces.Discrete(3))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, mistake):
+        self.mistake = mistake
+        if mistake == "seed":
+            self.reset = lambda: (self.seen(), {})
+
+    def reset(self, *, seed=None, options=None):
+        return self.seen() if self.mistake == "reset" else (self.seen(), None if self.mistake == "no info" else {})
+
+    def step(self, action):
+        if self.mistake == "step":
+            return self.seen(), 1.0, False, {}
+        if self.mistake == "exit":
+            sys.exit("bye")
+        if self.mistake == "interrupt":
+            raise KeyboardInterrupt("from the game")
+        reward = {"none": None, "text": "1.0", "several": np.ones(2)}.get(self.mistake, np.ones(1))
+        info = {"duration": "3 minutes"} if self.mistake == "duration" else {}
+        return self.seen(), reward, "no" if self.mistake == "terminated" else False, False, info
+
+    def seen(self):
+        seen = {"speed": np.zeros(2, np.float32), "gear": 3 if self.mistake == "gear" else 1}
+        if self.mistake == "key":
+            del seen["gear"]
+        return seen
+
+
+class Parent(Oracle):
+    """Starts two processes that outlive all: one bears the mark of the run, and one is in the session of its parent.
+
+    Writes their numbers into the folder `pids`. Action 4 hangs. `close` takes `wait`
+    seconds, ends none of them, and leaves a file that says so.
+    """
+
+    def __init__(self, pids, wait=0.0):
+        super().__init__()
+        self.pids, self.wait = Path(pids), wait
+        sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTSTEP")}
+        for options in ({"start_new_session": True}, {"env": kept}):
+            game = subprocess.Popen(sleep, **options)
+            (self.pids / str(game.pid)).touch()
+
+    def step(self, action):
+        if action == 4 and multiprocessing.current_process().name != "probe":
+            time.sleep(3600)
+        return super().step(action)
+
+    def close(self):
+        time.sleep(self.wait)
+        (self.pids / f"closed {os.getpid()}").touch()
+
+
+for _kind in (
+    Mistaken,
+    Parent,
+    Oracle,
+    Noise,
+    Faulty,
+    Paced,
+    Unpicturable,
+    Telltale,
+    Mixed,
+    Wordy,
+    Camera,
+    Odd,
+    Asleep,
+):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
-from envs.gym.spaces import ActionCodec, follow, observation_parts, write_mask
+from envs.gym.observations import observation_parts
+from envs.gym.spaces import ActionCodec, follow, write_mask
+from envs.gym.values import WrongValue, shortened
 from envs.imports import hidden_hint, imported, imported_module
 from envs.spec import Array, BehaviorSpec, UserError
 
@@ -90,13 +90,6 @@ class GymEnv:
             ) from error
 
 
-class NotFinite(UserError):
-    """An env gave NaN or infinity, which nothing can be learned from."""
-
-    def __init__(self, behavior: str, field: str, value: Any) -> None:
-        super().__init__(f"behavior {behavior!r}: {field} is {value}, where only finite numbers can be learned from")
-
-
 class GymAdapter:
     """Drives one env with arrays of a spec: observations and masks into rows, rows of actions into its own."""
 
@@ -112,12 +105,17 @@ class GymAdapter:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, (*shape) each; NotFinite if a number is NaN or infinite."""
+        """Writes the parts of `observation` into `rows`, (*shape) each; WrongValue if their spaces do not hold them."""
         for part, row in zip(self._parts, rows):
-            part.write(follow(observation, part.path) if part.path else observation, row)
-            # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
-            if part.spec.dtype == "float32" and not math.isfinite(np.vdot(row, row)):
-                self._look_closely(part.spec.name, row)
+            try:
+                part.write(follow(observation, part.path) if part.path else observation, row)
+            except WrongValue as error:
+                raise WrongValue(f"behavior {self._spec.name!r}: {error}") from None
+            except (KeyError, IndexError, TypeError) as error:
+                raise WrongValue(
+                    f"behavior {self._spec.name!r}: the observation lacks {part.spec.name!r} of its space "
+                    f"({type(error).__name__}: {error}); it is {shortened(observation)}"
+                ) from error
 
     def mask(self, info: Mapping[str, Any], row: Array) -> None:
         """Writes the action mask of `info` into `row` (A,); all is allowed where the spec has one and `info` has none.
@@ -133,12 +131,6 @@ class GymAdapter:
             write_mask(info["action_mask"], self._spec.branches, row)
         else:
             row[...] = True
-
-    def _look_closely(self, name: str, row: Array) -> None:
-        finite = np.isfinite(row)
-        if not finite.all():
-            index = [int(i) for i in np.unravel_index(int(finite.argmin()), row.shape)]
-            raise NotFinite(self._spec.name, f"observation {name!r} at {index}", row[tuple(index)])
 
 
 def behavior_spec(env: Env, name: str, masked: bool = False, prepare_images: bool = True) -> BehaviorSpec:

@@ -90,7 +90,7 @@ class GymConfig(EnvConfig):
     def filmed(self, folder: Path) -> GymConfig:  # noqa: D102
         from envs.gym import video
 
-        wrapper: Mapping[str, Any] = {"path": video.WRAPPER, "kwargs": {"folder": str(folder)}}
+        wrapper: Mapping[str, Any] = {"path": video.WRAPPER, "kwargs": {"folder": str(folder.absolute())}}
         kwargs = {**self.kwargs, "render_mode": "rgb_array"}
         return replace(self, kwargs=kwargs, wrappers=[*self.wrappers, wrapper])
 

@@ -57,6 +57,14 @@ class EnvManager(Manager):
         self.spread = f"{self.instances} instances in {workers} workers"
         self._spec = found.spec
         self._can_film = found.pictures
+        if self.env.time_scale and found.pace.longest_duration > _LONG_SECONDS * self.env.time_scale:
+            waited = found.pace.longest_duration / self.env.time_scale
+            text = (
+                f"info['duration'] is {found.pace.longest_duration:g}: so many seconds a step lasts, and a game waits "
+                f"{waited:g} s for it at env.time_scale={self.env.time_scale:g}. If it means something else, give it "
+                "another name, or set env.time_scale=0."
+            )
+            self.events.append(InstanceEvent("note", 0, text))
         self.specs[found.spec.name] = found.spec
         block = allocate(found.spec, self.instances)
         self._slots = Slots(found.spec, self.instances, block)
@@ -99,7 +107,7 @@ class EnvManager(Manager):
         """Asks for the next whole episode of instance 0."""
         if self._can_film and self._filming is None:
             self.picture = None
-            self._film_wanted = file
+            self._film_wanted = file.absolute()  # an env may change the folder
 
     def state(self) -> dict[str, Any]:
         """Returns, with `record_actions`, also what was done in open episodes, a step under way included."""
@@ -207,4 +215,6 @@ class EnvManager(Manager):
             self.events.append(InstanceEvent("fault", 0, f"No pictures of play, as rendering failed:\n{filming.error}"))
 
 
+_LONG_SECONDS = 5.0
+"""A step that games wait longer for is rarely meant."""
 _NOBODY: Array = np.zeros(0, np.int64)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import logging
 import math
 import os
 import sys
 import time
-import traceback
+from collections.abc import Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
-from envs.process.lifetime import start_following
+from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
+from envs.imports import described
+from envs.process.lifetime import CLOSE_SECONDS, end_process, start_following
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, UserError
 
@@ -26,6 +31,8 @@ SHORT_STEP_SECONDS = 50e-6
 _PROBE_STEPS = 200
 _PROBE_SECONDS = 0.5
 _PACE_SECONDS = 3.0
+_FIRST_WORD_SECONDS = 5.0
+_LOG = logging.getLogger("outstep")
 
 
 class Pace(NamedTuple):
@@ -35,6 +42,8 @@ class Pace(NamedTuple):
     """Whether `info` holds `duration`: then one worker can wait for many instances at once."""
     step_seconds: float
     """Median of some random steps; infinity if none succeeded."""
+    longest_duration: float = 0.0
+    """Seconds: the longest `duration` that was seen."""
 
 
 class Probe(NamedTuple):
@@ -49,34 +58,40 @@ class Probe(NamedTuple):
 def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
     """Makes one env in a process of its own, resets it, and takes some random steps.
 
-    A step that fails or does not return ends the look, and no more: a worker will meet it again and report it.
+    A later step than the first that fails or does not return ends the look, and no more: a worker will report it.
 
     Raises:
-        UserError: it cannot be made or reset (with its traceback), has spaces that cannot be served, or takes longer
-            than `timeout` seconds for that.
+        UserError: it cannot be made, or fails in its first reset or step, in a few lines that name the
+            mistake; it has spaces that cannot be served, or takes longer than `timeout` seconds for all that.
     """
     ours, theirs = get_context("spawn").Pipe(duplex=False)
     process = start_following("probe", _run_probe, env, seed, theirs)
     theirs.close()
+    found, close_seconds = None, 0.0
     try:
-        found = ours.recv() if ours.poll(timeout) else None
+        if _answers(ours, env, timeout):
+            found, close_seconds = ours.recv(), CLOSE_SECONDS
         if isinstance(found, tuple):
             pace = Pace(durations=False, step_seconds=math.inf)
             with contextlib.suppress(EOFError):
-                pace = ours.recv() if ours.poll(_PACE_SECONDS) else pace
+                if ours.poll(_PACE_SECONDS):
+                    pace = ours.recv()
+                else:
+                    close_seconds = 0.0
             return Probe(found[0], found[1], pace)
     except EOFError:
         process.join(1.0)
         raise UserError(
-            f"Environment {env.id!r}: its process ended (exit status {process.exitcode}) while it was being made."
+            f"Environment {env.id!r}: its process ended (exit status {process.exitcode}) while it was made, reset and "
+            "stepped for the first time."
         ) from None
     finally:
-        process.kill()
-        process.join()
+        end_process(process, close_seconds)
         ours.close()
     if found is None:
         raise UserError(
-            f"Environment {env.id!r} was not ready within {timeout:g} s. Raise env.step_timeout if it needs longer."
+            f"Environment {env.id!r} was not made, reset and stepped once within {timeout:g} s. "
+            "Raise env.step_timeout if it needs longer."
         )
     raise UserError(str(found))
 
@@ -100,42 +115,113 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def _answers(answer: Connection, env: GymEnv, timeout: float) -> bool:
+    """Waits for the first look, and says now and then that it does; returns whether it has come in time."""
+    waited, wait = 0.0, _FIRST_WORD_SECONDS
+    while waited < timeout:
+        wait = min(wait, timeout - waited)
+        if answer.poll(wait):
+            return True
+        waited, wait = waited + wait, waited + wait  # 5, 10, 20, 40, ... seconds in all
+        _LOG.warning(f"Environment {env.id!r} is being made for a first look: {waited:g} of at most {timeout:g} s.")
+    return False
+
+
 def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
+    env, stage = None, "cannot be made"
     try:
         env = gym_env.make()
-        _, info = env.reset(seed=episode_seed(seed, 0, 0))
+        stage = "fails in its first reset"
+        observation, info = reset_result(env.reset(seed=episode_seed(seed, 0, 0)))
         spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
-    except UserError as error:
-        answer.send(str(error))
-        return
-    except Exception:
-        answer.send(f"Environment {gym_env.id!r} could not be made or reset:\n{traceback.format_exc()}")
-        return
-    answer.send((spec, "rgb_array" in (env.metadata.get("render_modes") or ())))
-    answer.send(_time_steps(env, spec, info))
-    env.close()
+        look = _Look(env, spec)
+        look.see(observation, info)
+        stage = "fails in its first step"
+        look.step()
+        answer.send((spec, "rgb_array" in (env.metadata.get("render_modes") or ())))
+        answer.send(_time_steps(look))
+    except BaseException as error:  # also sys.exit and what only Ctrl+C raises elsewhere
+        answer.send(_refusal(gym_env, env, stage, error))
+    finally:
+        if env is not None:
+            with contextlib.suppress(BaseException):
+                env.close()
 
 
-def _time_steps(env: Env, spec: BehaviorSpec, info: dict[str, object]) -> Pace:
-    rng = np.random.default_rng(0)
-    adapter = GymAdapter(env, spec)
-    mask = np.ones(spec.mask_size, bool)
-    durations = "duration" in info
+class _Look:
+    """An env that is played by chance, with every value checked as a worker does."""
+
+    def __init__(self, env: Env, spec: BehaviorSpec) -> None:
+        self.env = env
+        self._spec, self._adapter = spec, GymAdapter(env, spec)
+        self._rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
+        self._mask = np.ones(spec.mask_size, bool)
+        self._rng = np.random.default_rng(0)
+        self.longest: float | None = None
+        """The longest duration so far; None if there is none."""
+
+    def see(self, observation: Any, info: Mapping[str, Any]) -> None:
+        """Takes what reset and step return."""
+        self._adapter.observe(observation, self._rows)
+        self._adapter.mask(info, self._mask)
+        if info.get("duration") is not None:
+            self.longest = max(self.longest or 0.0, duration_seconds(info["duration"]))
+
+    def step(self) -> float:
+        """Takes one random step, and a reset if the episode ends; returns the seconds that the step took."""
+        action = self._adapter.action(*_random_action(self._spec, self._mask, self._rng))
+        before = time.perf_counter()
+        result = self.env.step(action)
+        taken = time.perf_counter() - before
+        observation, reward, terminated, truncated, info = step_result(result)
+        number(reward, "the reward")
+        over = [ended(terminated, "terminated"), ended(truncated, "truncated")]
+        self.see(observation, info)
+        if any(over):
+            self.see(*reset_result(self.env.reset()))
+        return taken
+
+
+def _time_steps(look: _Look) -> Pace:
     taken: list[float] = []
     stop = time.perf_counter() + _PROBE_SECONDS
     while len(taken) < _PROBE_STEPS and time.perf_counter() < stop:
         try:
-            adapter.mask(info, mask)
-            action = adapter.action(*_random_action(spec, mask, rng))
-            before = time.perf_counter()
-            _, _, terminated, truncated, info = env.step(action)
-            taken.append(time.perf_counter() - before)
-            durations |= "duration" in info
-            if terminated or truncated:
-                _, info = env.reset()
-        except Exception:
+            taken.append(look.step())
+        except BaseException:
             break
-    return Pace(durations, median(taken) if taken else math.inf)
+    return Pace(look.longest is not None, median(taken) if taken else math.inf, look.longest or 0.0)
+
+
+def _refusal(gym_env: GymEnv, env: Env | None, stage: str, error: BaseException) -> str:
+    """Returns what is wrong with an env that failed at once, in few lines."""
+    if isinstance(error, UserError) and not isinstance(error, WrongValue):
+        return str(error)
+    mistake = str(error) if isinstance(error, WrongValue) else None
+    if mistake is None and env is not None and isinstance(error, (TypeError, ValueError)):
+        mistake = _mistake(env)  # Gymnasium's own wrappers fail over what a game returns, and do not say so
+    return f"Environment {gym_env.id!r} {stage}: {mistake or described(error)}"
+
+
+def _mistake(env: Env) -> str | None:
+    """Returns which layer of an env, from the inside out, has not Gymnasium's interface, and how; None if all have."""
+    layers = [env]
+    while isinstance(layers[-1], gymnasium.Wrapper):
+        layers.append(layers[-1].env)
+    for layer in reversed(layers):
+        name = type(layer).__name__
+        try:
+            inspect.signature(layer.reset).bind(seed=0)
+        except TypeError:
+            return f"{name}.reset does not take a seed; right is reset(self, *, seed=None, options=None)"
+        try:
+            reset_result(layer.reset(seed=0))
+            step_result(layer.step(layer.action_space.sample()))
+        except WrongValue as error:
+            return f"{name}: {error}"
+        except BaseException:  # no mistake of the interface
+            return None
+    return None
 
 
 def _random_action(spec: BehaviorSpec, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv
+from envs.gym.values import step_result
 from envs.gym.worker import Actions
-from envs.process.lifetime import start_following
+from envs.process.lifetime import end_process, start_following
 from envs.process.messages import Inbox, send_object, socket_pair
 from envs.spec import Array, BehaviorSpec
 
@@ -48,8 +49,7 @@ class Filming:
     def close(self) -> None:
         """Ends the process."""
         self.inbox.socket.close()
-        self._process.kill()
-        self._process.join()
+        end_process(self._process)
 
 
 def animated_gif(frames: Sequence[Array], frames_per_second: float) -> bytes:
@@ -91,11 +91,13 @@ def _run_filming(
     error = None
     try:
         env = gym_env.make(render=True)
-        gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
-        env.close()
+        try:
+            gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
+        finally:
+            env.close()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gif)
-    except Exception:
+    except BaseException:  # also sys.exit
         error = traceback.format_exc()
     with contextlib.suppress(ConnectionError):
         send_object(control, error)
@@ -107,7 +109,7 @@ def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterat
     yield picture(env.render())
     for continuous, discrete in zip(*actions):
         action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
-        _, _, terminated, truncated, _ = env.step(action)
+        _, _, terminated, truncated, _ = step_result(env.step(action))
         yield picture(env.render())
         if terminated or truncated:
             break

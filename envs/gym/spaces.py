@@ -1,4 +1,4 @@
-"""Gymnasium spaces both ways: observations into arrays of a spec, actions of a spec into an environment's own.
+"""Actions of a spec as those of a Gymnasium space, and back; and what an `info` holds: masks and numbers.
 
 Shapes: C continuous actions, B discrete branches, A mask entries.
 """
@@ -6,59 +6,23 @@ Shapes: C continuous actions, B discrete branches, A mask entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from envs.spec import Array, ObservationSpec, UserError, channels_first
+from envs.gym.observations import Space, refusal
+from envs.gym.values import number
+from envs.spec import Array, UserError
 
-Space = spaces.Space[Any]
-Write = Callable[[Any, Array], None]
-"""Puts one part of an observation into a row (*shape)."""
 Build = Callable[[Array, Array], Any]
 """Makes an action, or one part of it, from rows (C,) and (B,)."""
 Read = Callable[[Any, Array, Array], None]
 """Puts one part of an action into rows (C,) and (B,)."""
 
-
-_LARGEST_PIXEL = 65_535
-"""The brightest pixel of 16 bits. Larger bounds, such as the largest float, say nothing about pixels."""
-
-
-class ObservationPart(NamedTuple):
-    """One array of the spec: where it comes from in the env's observation, and how it gets into a row."""
-
-    spec: ObservationSpec
-    path: tuple[Any, ...]
-    """Keys and indices that lead from the whole observation to this part."""
-    write: Write
-
-
-def observation_parts(space: Space, prepare_images: bool = True) -> tuple[ObservationPart, ...]:
-    """Returns the arrays that `space` is split into: Dict and Tuple are flattened in order; the rest is one array each.
-
-    Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
-    become one-hot uint8; MultiBinary stays uint8.
-
-    What has three axes is an image, and what has four is stacked images, the first axis being the stack. Those become
-    one image whose channels are those of the first frame, then those of the next: of frames (H, W, C), channel
-    `k * C + c` is channel `c` of frame `k`. Pixels of bool become uint8. Others that are no uint8 are scaled by the
-    larger of their bounds' magnitudes, to [0, 1] or [-1, 1], unless they have no bounds, or none of a pixel.
-
-    Args:
-        space: an observation space.
-        prepare_images: whether the last paragraph holds; it did not in earlier versions.
-
-    Raises:
-        UserError: a space of another kind; the message names it by its path.
-    """
-    parts = [_observation_part(*leaf, prepare_images) for leaf in _leaves(space, (), "observation space")]
-    if not parts:
-        raise UserError(f"The observation space is empty: {space}. It needs at least one array.")
-    return tuple(parts)
+MOST_CHOICES = 2**20
+"""A policy may choose among so many, all its branches together: each takes a row of weights, and a mask entry."""
 
 
 class ActionCodec:
@@ -77,6 +41,12 @@ class ActionCodec:
         self._readers: list[Read] = []
         self.decode = self._builder(space, "action space", ())
         """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
+        if sum(self.branches) > MOST_CHOICES or self.continuous_size > MOST_CHOICES:
+            raise UserError(
+                f"The action space is too large: it has {sum(self.branches):,} discrete choices and "
+                f"{self.continuous_size:,} continuous actions, and at most {MOST_CHOICES:,} of each are served. A "
+                "choice among very many can be made in several smaller ones (MultiDiscrete), or as a number (Box)."
+            )
         if not self.continuous_size and not self.branches:
             raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
 
@@ -115,9 +85,11 @@ class ActionCodec:
         elif isinstance(space, spaces.MultiBinary):
             counts, offset = np.full(space.shape, 2), np.zeros(space.shape, np.int64)
         else:
-            raise _refusal(space, where)
+            raise refusal(space, where)
         self._readers.append(_choice_reader(where, path, first, counts, offset))
         self.branches += tuple(int(count) for count in counts.flat)
+        if sum(self.branches) > MOST_CHOICES:
+            return lambda c, d: None  # refused once all parts are counted
         if isinstance(space, spaces.Discrete):
             choices = [np.int64(space.start + choice) for choice in range(int(space.n))]
             return lambda c, d: choices[d[first]]
@@ -139,83 +111,6 @@ def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
     allowed = np.logical_or.reduceat(row, starts)
     if not allowed.all():
         raise ValueError(f"action_mask allows nothing in branch {int(np.argmin(allowed))}: at least one choice must be")
-
-
-def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[Space, tuple[Any, ...], str]]:
-    """Returns the parts of a space that hold no others, with their paths, as keys and in words."""
-    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
-        yield space, path, where
-        return
-    members: Iterable[tuple[Any, Space]]
-    members = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
-    for key, sub in members:
-        yield from _leaves(sub, (*path, key), f"{where}[{key!r}]")
-
-
-def _observation_part(space: Space, path: tuple[Any, ...], where: str, prepare_images: bool) -> ObservationPart:
-    name = "/".join(str(key) for key in path) or "observation"
-    shape: tuple[int, ...] = space.shape or (1,)
-    image = prepare_images and len(shape) in (3, 4)
-    dtype, scale = "uint8", 1.0
-    write: Write = _copy
-    if isinstance(space, spaces.Box):
-        if space.dtype == np.uint8:
-            scale = 1.0 / max(int(space.high.max(initial=1)), 1)
-        elif space.dtype != np.bool_ or not image:
-            dtype, scale = "float32", _pixel_scale(space) if image else 1.0
-    elif isinstance(space, spaces.Discrete):
-        shape, write = (int(space.n),), _one_hot(np.zeros(1, np.int64), np.asarray([space.start]))
-    elif isinstance(space, spaces.MultiDiscrete):
-        counts = space.nvec.ravel()
-        shape, write = (int(counts.sum()),), _one_hot(np.cumsum(counts) - counts, np.ravel(space.start))
-    elif not isinstance(space, spaces.MultiBinary):
-        raise _refusal(space, where)
-    if image and len(shape) == 4:
-        shape, write = _merged(shape)
-    return ObservationPart(ObservationSpec(name, shape, dtype, scale), path, write)
-
-
-def _pixel_scale(space: spaces.Box) -> float:
-    """Returns what brings the values of an image to [0, 1] or [-1, 1]; 1 without bounds, or with none of a pixel."""
-    largest = float(max(np.abs(bound.astype(np.float64)).max(initial=0) for bound in (space.low, space.high)))
-    return 1.0 / largest if 0 < largest <= _LARGEST_PIXEL else 1.0
-
-
-def _merged(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Write]:
-    """Returns the shape of stacked images (K, *frame) merged into channels, and what writes them."""
-    count, first, middle, last = shape
-    if channels_first(shape[1:]):
-        return (count * first, middle, last), partial(_copy_merged, shape, False)
-    return (first, middle, count * last), partial(_copy_merged, shape, True)
-
-
-def _copy(value: Any, row: Array) -> None:
-    if np.shape(value) != row.shape:
-        value = _shaped(value, row.shape)
-    row[...] = value
-
-
-def _copy_merged(shape: tuple[int, ...], last: bool, value: Any, row: Array) -> None:
-    """Writes stacked images of `shape` as one, whose channels come `last` or first."""
-    frames = _shaped(value, shape)
-    row[...] = (np.moveaxis(frames, 0, 2) if last else frames).reshape(row.shape)
-
-
-def _shaped(value: Any, shape: tuple[int, ...]) -> Array:
-    """Returns an observation in the shape that its space says; ValueError if it has not as many numbers."""
-    if np.size(value) != math.prod(shape):  # numpy would repeat a smaller one without a word
-        raise ValueError(f"an observation has shape {list(np.shape(value))}; its space says {list(shape)}")
-    return np.reshape(value, shape)
-
-
-def _one_hot(starts: Array, offset: Array) -> Write:
-    """Writes one-hot groups that begin at `starts`, for values that count from `offset`."""
-
-    def write(value: Any, row: Array) -> None:
-        row[...] = 0
-        row[starts + np.ravel(value) - offset] = 1
-
-    return write
 
 
 def _box_codec(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice) -> tuple[Build, Read]:
@@ -262,14 +157,6 @@ def _choice_reader(where: str, path: tuple[Any, ...], first: int, counts: Array,
     return read
 
 
-def _refusal(space: Any, where: str) -> UserError:
-    return UserError(
-        f"The {where} is {type(space).__name__}: {space}. "
-        "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them are served; "
-        "convert it by a wrapper (env.wrappers)."
-    )
-
-
 def follow(observation: Any, path: Sequence[Any]) -> Any:
     """Returns the part of `observation` at the end of `path`."""
     for key in path:
@@ -278,9 +165,9 @@ def follow(observation: Any, path: Sequence[Any]) -> Any:
 
 
 def scalar_metrics(info: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the plain numbers in an `info`, without `duration`."""
+    """Returns the plain numbers in an `info`, without `duration`; what is too large for a float is infinite."""
     return {
-        key: float(value)
+        key: number(value, key)
         for key, value in info.items()
         if key != "duration" and isinstance(value, (int, float, np.integer, np.floating, np.bool_))
     }

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import math
 import select
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, NotFinite
+from envs.gym.adapter import Env, GymAdapter, GymEnv
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
 from envs.gym.spaces import scalar_metrics
+from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
 from envs.process.messages import send_object
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec
@@ -94,7 +94,7 @@ class Worker:
         for local in commands:
             try:
                 duration = self._env_slots[local].go()
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # also sys.exit and Ctrl+C, which only the env itself can raise here
                 self._fail(local, error)
                 before = self._clock()
                 continue
@@ -128,7 +128,7 @@ class Worker:
         env_slot = self._env_slots[local]
         frames = error.__traceback__.tb_next if error.__traceback__ else None  # leaves this file's own frame out
         text = "its env raised\n" + "".join(traceback.format_exception(type(error), error, frames))
-        if isinstance(error, NotFinite):
+        if isinstance(error, WrongValue):
             text = str(error)
         env_slot.close()
         self._report(Report("fault", env_slot.instance, text))
@@ -153,16 +153,22 @@ class EnvSlot:
         """Takes a step, or makes an env and resets it. Returns the seconds that it lasts, None if they have passed."""
         if self._env is None:
             return self._begin()
-        observation, reward, terminated, truncated, info = self._env.step(
-            self._adapter.action(self._continuous, self._discrete)
+        observation, reward, terminated, truncated, info = step_result(
+            self._env.step(self._adapter.action(self._continuous, self._discrete))
         )
         slots, instance = self._slots, self.instance
-        reward = float(reward)
+        if type(reward) is not float:
+            reward = number(reward, "the reward")
         if not -_LARGEST <= reward <= _LARGEST:
-            raise self._not_finite("its reward", reward)
+            raise WrongValue(
+                f"behavior {self._plan.spec.name!r}: its reward is {reward}, where only finite numbers can be learned "
+                "from"
+            )
         slots.reward[instance] = reward
         duration = info.get("duration")
         flags = STEPPED
+        if terminated is not False or truncated is not False:
+            terminated, truncated = ended(terminated, "terminated"), ended(truncated, "truncated")
         if terminated or truncated:
             if terminated:
                 flags |= TERMINATED
@@ -172,14 +178,11 @@ class EnvSlot:
                 self._adapter.mask(info, slots.final_mask[instance])
             metrics = scalar_metrics(info)
             if metrics:
-                for name, value in metrics.items():
-                    if not math.isfinite(value):
-                        raise self._not_finite(f"info[{name!r}]", value)
                 flags |= METRICS
                 self._report(Report("metrics", instance, metrics))
             observation, info = self._reset(self._env)
-            if "duration" in info:
-                duration = info["duration"] + (duration or 0.0)
+            if (more := info.get("duration")) is not None:
+                duration = duration_seconds(more) + (0.0 if duration is None else duration_seconds(duration))
         self._adapter.observe(observation, self._observations)
         if self._masked:
             self._adapter.mask(info, self._mask)
@@ -189,7 +192,7 @@ class EnvSlot:
     def close(self) -> None:
         """Closes the env; the next `go` makes a new one."""
         if self._env is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 self._env.close()
             self._env = None
 
@@ -208,32 +211,30 @@ class EnvSlot:
         self._slots.flags[self.instance] = 0
         return self._scaled(duration)
 
-    def _reset(self, env: Env) -> tuple[Any, dict[str, Any]]:
+    def _reset(self, env: Env) -> tuple[Any, Mapping[str, Any]]:
         episode = int(self._slots.episode[self.instance]) + 1
         self._slots.episode[self.instance] = episode
-        return env.reset(seed=episode_seed(self._plan.seed, self.instance, episode))
+        return reset_result(env.reset(seed=episode_seed(self._plan.seed, self.instance, episode)))
 
-    def _drive(self, env: Env, replay: Actions, observation: Any, info: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _drive(
+        self, env: Env, replay: Actions, observation: Any, info: Mapping[str, Any]
+    ) -> tuple[Any, Mapping[str, Any]]:
         """Takes a resumed episode to where it was."""
-        for number, (continuous, discrete) in enumerate(zip(*replay), start=1):
+        for at, (continuous, discrete) in enumerate(zip(*replay), start=1):
             action = self._adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
-            observation, _, terminated, truncated, info = env.step(action)
+            observation, _, terminated, truncated, info = step_result(env.step(action))
             if terminated or truncated:
                 raise RuntimeError(
-                    f"the resumed episode ended at step {number} of {len(replay.discrete)}: with the same seed and the "
+                    f"the resumed episode ended at step {at} of {len(replay.discrete)}: with the same seed and the "
                     "same actions this env does not do the same again, so its episode cannot be resumed"
                 )
         return observation, info
 
-    def _scaled(self, duration: float | None) -> float | None:
+    def _scaled(self, duration: Any) -> float | None:
         if duration is None:
             return None
-        if not 0.0 <= duration < math.inf:
-            raise ValueError(f"info['duration'] is {duration}; it has to be seconds, 0 or more")
-        return float(duration) / self._plan.env.time_scale if self._plan.env.time_scale else None
-
-    def _not_finite(self, field: str, value: Any) -> NotFinite:
-        return NotFinite(self._plan.spec.name, field, value)
+        seconds = duration_seconds(duration)
+        return seconds / self._plan.env.time_scale if self._plan.env.time_scale else None
 
 
 _LARGEST = float(np.finfo(np.float32).max)

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from envs.gym.worker import Plan, Report, run_worker
-from envs.process.lifetime import start_following
+from envs.process.lifetime import CLOSE_SECONDS, end_process, kill_soon, start_following
 from envs.process.messages import Inbox, dispatch, socket_pair
 from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
 from envs.spec import Array
 
 _CHECK_SECONDS = 1.0
-_CLOSE_SECONDS = 2.0
+_FIRST_WORD_SECONDS = 5.0
 
 
 class Link:
@@ -53,9 +53,9 @@ class Link:
             self.signals.send(local)
 
     def close(self, kill: bool = True) -> None:
-        """Ends the process: at once, or by itself as its socket has closed."""
+        """Ends the process: at once with all that it has started, or by itself as its socket has closed."""
         if kill:
-            self.process.kill()
+            kill_soon(self.process)
         self.open = False
         self.signals.close()
         self.inbox.socket.close()
@@ -100,6 +100,8 @@ class WorkerPool:
         self._last_error: dict[int, str] = {}
         self._period = min(_CHECK_SECONDS, step_timeout / 4)
         self._check_at = time.monotonic() + self._period
+        self._began, self._say_at = time.monotonic(), _FIRST_WORD_SECONDS
+        self._heard = False
         self._dying: list[Link] = []
         self._links: list[Link] = []
         for plan in plans:
@@ -113,9 +115,14 @@ class WorkerPool:
         wait = 0.0 if self.failed else min(until, self._check_at) - now
         parts = dispatch(self._selector, wait)
         if not parts:
+            if not self._heard and now >= self._began + self._say_at:
+                text = f"Waiting for {len(self._late)} instances to be made and reset: {self._say_at:g} s so far."
+                self._events.append(InstanceEvent("note", 0, text))
+                self._say_at *= 2
             return None
         ready: Array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._deadline[ready] = np.inf
+        self._heard = True
         return ready
 
     def command(self, instances: Array) -> None:
@@ -140,11 +147,9 @@ class WorkerPool:
         """Ends all workers: they close their envs; those that do not get round to it are killed."""
         for link in self._links:
             link.close(kill=False)
-        stop = time.monotonic() + _CLOSE_SECONDS
+        stop = time.monotonic() + CLOSE_SECONDS
         for link in self._links + self._dying:
-            link.process.join(max(0.0, stop - time.monotonic()))
-            link.process.kill()
-            link.process.join()
+            end_process(link.process, max(0.0, stop - time.monotonic()))
 
     def _launch(self, plan: Plan) -> Link:
         link = Link(plan, self._block)

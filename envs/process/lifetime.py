@@ -1,50 +1,97 @@
-"""How a process ends with its parent, and leaves the parent's signals alone."""
+"""How a process ends with its parent, takes what it has started with it, and leaves the parent's signals alone.
+
+A process that is started here bears a mark, and so does whatever descends from it (`keeper`). Its descendants are
+killed when it has ended (`end_process`); should the run's first process be killed, its keeper kills them all.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
+import secrets
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from envs.process import keeper
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
+CLOSE_SECONDS = 2.0
+"""So long an env's `close` may take: then its process is killed."""
 
 
-def run_following(tie: bool, module: str, name: str, *arguments: Any) -> None:
+def run_following(tie: bool, mark: str, first: bool, module: str, name: str, *arguments: Any) -> None:
     """Main function of a process that ends when its parent does, even while a step never returns.
 
     It calls the function `name` of `module` with `arguments`, and follows its parent from before the import on. Signals
     are left to the parent: Ctrl+C, a closed terminal and many schedulers signal a whole group, while it is the parent's
     to save and to end. With `tie`, Linux kills the process when the thread that started it ends; else a thread watches
-    for the parent.
+    for the parent. It bears `mark`; with `first`, what started it is the first process of the run.
     """
     ignore_signals()
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     wait_precisely()
     if tie:  # a step that holds Python's lock stops the thread above, not the kernel
         end_with_launcher()
+    _own.mark = mark
+    if sys.platform != "win32":
+        if first:
+            os.setsid()  # Ctrl+C on the terminal does not reach games either
+        else:
+            os.setpgid(0, 0)
+    # Its parent need not wait for it at exit, so it is a daemon there; here it may have children, as games do.
+    vars(current_process())["_config"]["daemon"] = False
     getattr(import_module(module), name)(*arguments)
 
 
-def start_following(name: str, function: Callable[..., object], *arguments: Any, daemon: bool = True) -> BaseProcess:
+def start_following(name: str, function: Callable[..., object], *arguments: Any) -> BaseProcess:
     """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`.
 
-    The function goes by its name: importing its file takes a while, in which this process may be killed. Only a process
-    that is not a `daemon` may have children.
+    The function goes by its name: importing its file takes a while, in which this process may be killed.
     """
     tie = threading.current_thread() is threading.main_thread()
-    arguments = (tie, function.__module__, function.__name__, *arguments)
-    process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=daemon)
-    process.start()
+    mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
+    arguments = (tie, mark, _own.keeper is not None, function.__module__, function.__name__, *arguments)
+    process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=True)
+    if os.name == "posix":
+        resource_tracker.ensure_running()  # here, where it does not get the mark
+    before = os.environ.get(keeper.NAME)
+    os.environ[keeper.NAME] = mark
+    try:
+        process.start()
+    finally:
+        os.environ.pop(keeper.NAME)
+        if before is not None:
+            os.environ[keeper.NAME] = before
+    _own.marks[process] = mark
+    _tell_keeper(f"+{process.pid}")
     return process
+
+
+def end_process(process: BaseProcess, seconds: float = 0.0) -> None:
+    """Gives a process of `start_following` so long to end by itself, then kills it; what it has started is killed."""
+    process.join(seconds)
+    process.kill()
+    process.join()
+    keeper.kill_marked(_own.marks[process], (process.pid or -1,))
+    _tell_keeper(f"-{process.pid}")
+
+
+def kill_soon(process: BaseProcess) -> None:
+    """Kills a process of `start_following` and what it has started, and waits for nothing."""
+    process.kill()
+    arguments = (_own.marks[process], (process.pid or -1,))
+    threading.Thread(target=keeper.kill_marked, args=arguments, daemon=True).start()
 
 
 def wait_precisely() -> None:
@@ -53,9 +100,13 @@ def wait_precisely() -> None:
 
 
 def ignore_signals() -> None:
-    """Leaves signals that reach a whole group to the parent."""
+    """Leaves signals that reach a whole group to the parent; programs and processes that this one starts get them."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _do_nothing)  # SIG_IGN would be inherited by programs
+        if hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(number, False)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_heed_signals)
 
 
 def end_with_launcher() -> None:
@@ -80,6 +131,56 @@ def _prctl(option: int, value: int) -> None:
     if _LIBC is not None:
         with contextlib.suppress(AttributeError):
             _LIBC.prctl(option, value, 0, 0, 0)
+
+
+class _Own:
+    """What this process knows of itself and of those that it has started."""
+
+    mark = ""
+    """That it bears; empty before it starts one, where nothing of ours has started it."""
+
+    keeper: subprocess.Popen[bytes] | None = None
+
+    def __init__(self) -> None:
+        self.started = itertools.count(1)
+        self.marks: WeakKeyDictionary[BaseProcess, str] = WeakKeyDictionary()
+
+
+_own = _Own()
+
+
+def _become_first() -> str:
+    """Chooses the mark of a run whose first process this is, and starts its keeper."""
+    inherited = os.environ.get(keeper.NAME)  # a run that a game starts goes with that
+    _own.mark = f"{inherited}/{secrets.token_hex(8)}" if inherited else secrets.token_hex(8)
+    with contextlib.suppress(OSError):  # without one, only a first process that is killed leaves something behind
+        options: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        _own.keeper = subprocess.Popen(  # noqa: S603 - our own file
+            [sys.executable, "-I", keeper.__file__, _own.mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **options,
+        )
+    return _own.mark
+
+
+def _tell_keeper(line: str) -> None:
+    if _own.keeper is not None and _own.keeper.stdin is not None:
+        with contextlib.suppress(OSError):  # it was killed
+            _own.keeper.stdin.write(f"{line}\n".encode())
+            _own.keeper.stdin.flush()
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _heed_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _end_with_parent() -> None:

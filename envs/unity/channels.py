@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -168,8 +167,6 @@ class _Statistics(StatsSideChannel):  # type: ignore[misc]
         if not 0 <= aggregation < len(_AGGREGATIONS):
             raise PlayerFault(f"a statistic has aggregation {aggregation}, not one of 0 to {len(_AGGREGATIONS) - 1}")
         name = data[4 : 4 + length].decode("ascii", "replace")
-        if not math.isfinite(value):
-            raise PlayerFault(f"the statistic {name!r} is {value}")
         self.received.append(Statistic(name, value, _AGGREGATIONS[aggregation]))
 
 

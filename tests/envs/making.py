@@ -1,7 +1,11 @@
 """Managers of few words: settings and what a run asks for in one call."""
 
+import os
 import shlex
+import time
 from pathlib import Path
+
+import psutil
 
 from envs.api import Setup
 from envs.gym.config import GymConfig
@@ -27,3 +31,16 @@ def unity_manager(logs, instances=1, words=None, **more):
     """A `UnityManager` of our own players with these words, else of the Editor; `more` as for `gym_manager`."""
     player = None if words is None else shlex.join(words)
     return _manager(UnityManager, UnityConfig, 0, logs, {"player": player, "instances": instances, **more})
+
+
+def alive(pid, patience=1000):
+    """Whether a process is still there after so many looks: it may take a moment to end."""
+    for _ in range(patience):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    return True

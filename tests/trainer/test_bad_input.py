@@ -241,12 +241,18 @@ def test_what_a_command_cannot_do_is_refused(refused, command, line, message):
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("make", "no licence for this game"), ("always", "the level is missing")]
+    ("fault", "stage", "message"),
+    [
+        ("make", "cannot be made", "no licence for this game"),
+        ("always", "fails in its first reset", "the level is missing"),
+    ],
 )
-def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, message):
+def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, stage, message):
     told = refused(f"{TOYS}Faulty-v0", f"env.kwargs.fault={fault}")
-    assert told.startswith("Environment 'tests.toys:Faulty-v0' could not be made or reset:\n")
-    assert f"\nRuntimeError: {message}" in told
+    first, *places = told.splitlines()
+    assert first == f"Environment 'tests.toys:Faulty-v0' {stage}: RuntimeError: {message}"
+    assert 1 <= len(places) <= 5
+    assert all("tests/toys.py:" in place for place in places)
 
 
 def test_the_editors_port_is_found_in_use_before_anything_begins(refused):

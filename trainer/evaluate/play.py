@@ -18,6 +18,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import PlayedEpisode
 from trainer.saved_policy import trained_policy
+from trainer.telemetry.metrics import finite
 
 if TYPE_CHECKING:
     from algorithms.policy import Policy
@@ -131,7 +132,7 @@ def _ended(behavior: str, ready: Ready, running: dict[tuple[str, int], Trace]) -
                 trace.terminated = bool(terminated)
                 trace.final_observations = tuple(each[final] for each in results.final_observations)
                 trace.final_mask = results.final_mask[final]
-                trace.metrics = ready.metrics.get(trace.instance, {})
+                trace.metrics = finite(ready.metrics.get(trace.instance, {}))
                 yield trace
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from envs.api import Manager
 from envs.gym.adapter import Env, GymAdapter
 from envs.gym.spaces import ActionCodec, scalar_metrics
+from envs.gym.values import ended, number, reset_result, step_result
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Demonstration, UserError
 from trainer.evaluate.play import Act, Trace, play
+from trainer.telemetry.metrics import finite
 
 
 class Recorded(NamedTuple):
@@ -78,7 +80,7 @@ def record_gym(
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
 
     def play_episode() -> Recorded:
-        observation, info = env.reset(seed=episode_seed(seed, 0, episode))
+        observation, info = reset_result(env.reset(seed=episode_seed(seed, 0, episode)))
         trace, reward, over = Trace(spec.name, 0), 0.0, False
         while True:
             rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
@@ -92,7 +94,7 @@ def record_gym(
                 kept = not trace.terminated
                 trace.final_observations = tuple(row[None][:kept] for row in rows)
                 trace.final_mask = mask[None][:kept]
-                return Recorded(spec, _demonstration(trace), scalar_metrics(info))
+                return Recorded(spec, _demonstration(trace), finite(scalar_metrics(info)))
             if stopped():
                 raise Quit
             action = player.act(moment)
@@ -101,9 +103,10 @@ def record_gym(
             except ValueError as error:
                 raise UserError(f"the player's action is not one of the environment's: {error}") from error
             trace.steps.append((rows, mask, *actions))
-            observation, earned, trace.terminated, truncated, info = env.step(codec.decode(*actions))
-            trace.rewards.append(float(earned))
-            reward, over = reward + float(earned), trace.terminated or truncated
+            observation, earned, terminated, truncated, info = step_result(env.step(codec.decode(*actions)))
+            trace.rewards.append(number(earned, "the reward"))
+            trace.terminated = ended(terminated, "terminated")
+            reward, over = reward + trace.rewards[-1], trace.terminated or ended(truncated, "truncated")
 
     episode = 1
     while episode <= episodes:

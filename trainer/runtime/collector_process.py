@@ -17,7 +17,7 @@ from socket import socket
 from typing import Any
 
 from envs.api import begun_counts
-from envs.process.lifetime import start_following
+from envs.process.lifetime import end_process, start_following
 from envs.process.restarts import START_SECONDS, Budget
 from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
@@ -111,7 +111,7 @@ class CollectorProcess:
         link, ends = link_pair(self._shared)
         arguments = (self._config, self._folder, self._shared, ends)
         with one_thread():
-            self._process = start_following("collector", collect, *arguments, daemon=False)
+            self._process = start_following("collector", collect, *arguments)
         for end in ends:
             end.close()
         self._link: Link | None = link
@@ -180,10 +180,7 @@ class CollectorProcess:
 
     def _end(self, seconds: float) -> None:
         """Waits so many seconds for the collector to end by itself, and kills it if it does not."""
-        self._process.join(seconds)
-        if self._process.is_alive():
-            self._process.kill()  # its workers see its pipes close, and end
-            self._process.join()
+        end_process(self._process, seconds)
         if self._link is not None:
             self._link.close()
             self._link = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Set
@@ -10,6 +11,11 @@ from typing import Any
 
 EPISODES = 100
 """How many of the last episodes means are taken over."""
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns those of `metrics` that are finite: a mean with any other number would say nothing."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 class EpisodeStatistics:

@@ -13,12 +13,13 @@ import yaml
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
+from envs.spec import UserError
 from trainer.config.compose import as_dict
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
-from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, write_whole
+from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite, write_whole
 from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers
 
@@ -66,6 +67,8 @@ class RunLogger:
         self._samples_before = samples
         self._began = time.monotonic()
         self.statistics = Statistics.none()
+        self._left_out: set[str] = set()
+        """Names of metrics that were not finite, and reported."""
         """The collector's latest figures."""
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
@@ -102,8 +105,9 @@ class RunLogger:
     def add_episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
         """Adds episodes of a behavior, in the order in which they ended."""
         for episode in finished:
-            values = self._episodes.add(episode.reward, episode.length, episode.metrics)
-            self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
+            metrics = self._finite(episode.metrics, "info")
+            values = self._episodes.add(episode.reward, episode.length, metrics)
+            self._by_behavior[behavior].add(episode.reward, episode.length, metrics)
             self._diagnosis(behavior).add_episode(episode.reward)
             if self._goal is None:
                 continue
@@ -117,9 +121,28 @@ class RunLogger:
     def add_game_statistics(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
         """Adds what games have sent: key, value, and how to summarize it (see `GameStatistics`)."""
         for key, value, aggregation in sent:
+            if not self._finite({key: value}, "statistics"):
+                continue
             self._game.add(key, value, aggregation)
             if self._goal is not None and self._goal.metric == key and aggregation in ("average", "most_recent"):
                 self._add_to_goal(self._goal, samples, {key: value})
+
+    def _finite(self, metrics: Mapping[str, float], source: str) -> dict[str, float]:
+        """Returns the metrics that are finite; the others are reported once. UserError if a goal looks for one."""
+        kept = finite(metrics)
+        for name in metrics.keys() - kept.keys():
+            if self._goal is not None and self._goal.metric == name:
+                raise UserError(
+                    f"goal.metric={name} is {metrics[name]} in the {source} of a game: it must always be a finite "
+                    "number. Leave it out where there is none"
+                )
+            if name not in self._left_out:
+                self._left_out.add(name)
+                log.warning(
+                    f"{name} is {metrics[name]} in the {source} of a game, which is no finite number: it is left out "
+                    "of the metrics whenever that is so."
+                )
+        return kept
 
     def add_picture(self, samples: int, file: Path) -> None:
         """Writes a moving picture of an episode."""

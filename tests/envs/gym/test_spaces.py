@@ -4,7 +4,9 @@ import pytest
 from gymnasium import spaces
 
 from envs.gym.adapter import GymAdapter, behavior_spec
-from envs.gym.spaces import ActionCodec, observation_parts, scalar_metrics, write_mask
+from envs.gym.observations import observation_parts
+from envs.gym.spaces import ActionCodec, scalar_metrics, write_mask
+from envs.gym.values import WrongValue
 from envs.spec import ObservationSpec, UserError
 
 OBSERVATIONS = [
@@ -95,7 +97,7 @@ def test_stacked_frames_become_the_channels_of_one_image_the_first_frames_first(
     row = np.zeros(expected.shape, np.uint8)
     part.write(frames, row)
     np.testing.assert_array_equal(row, expected)
-    with pytest.raises(ValueError, match="its space says"):
+    with pytest.raises(WrongValue, match="its space says"):
         part.write(frames[:1], row)
 
 
@@ -239,10 +241,94 @@ def test_a_mask_without_branches_is_refused():
 def test_an_observation_of_the_wrong_size_is_refused_rather_than_repeated():
     env = SpaceEnv(spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
     adapter = GymAdapter(env, behavior_spec(env, "toy"))
-    with pytest.raises(ValueError, match=r"shape \[1\]; its space says \[4\]"):
+    with pytest.raises(WrongValue, match=r"shape \[1\]; its space says \[4\]"):
         adapter.observe(np.zeros(1), (np.zeros(4, np.float32),))
 
 
 def test_metrics_are_the_plain_numbers_of_an_info():
     info = {"bubbles": 25, "solved": np.bool_(True), "mean": np.float32(0.5), "duration": 3.0, "name": "x", "v": [1]}
     assert scalar_metrics(info) == {"bubbles": 25.0, "solved": 1.0, "mean": 0.5}
+
+
+HINT = "If images are normalized, the space has to say so: Box(0, 1, (2, 2, 1), np.float32)"
+IMAGE = np.zeros((2, 2, 1))
+IMAGE[1, 0, 0] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "told"),
+    [
+        (spaces.Box(0, 255, (2, 2, 1), np.uint8), IMAGE, ["at [1, 0, 0] is 0.5", "(2, 2, 1), uint8)", HINT]),
+        (spaces.Box(0, 255, (3,), np.uint8), np.array([0, 300, -1]), ["at [1] is 300", "from 0 to 255"]),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([0, -1]), ["at [1] is -1"]),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([np.nan, 0]), ["at [0] is nan"]),
+        (spaces.Box(0, 1, (2,), np.uint8), np.array([0, 2], np.uint8), ["at [1] is 2", "from 0 to 1"]),
+        (spaces.Box(3, 9, (2,), np.uint8), np.array([3, 2], np.uint8), ["at [1] is 2"]),
+        (spaces.Box(0, 9, (2, 2, 2, 2), np.uint8), np.full((2, 2, 2, 2), 10), ["at [0, 0, 0, 0] is 10"]),
+        (spaces.Box(-np.inf, np.inf, (2,), np.float64), np.array([0, 1e300]), ["at [1] is 1e+300", "3.4e+38"]),
+        (spaces.Box(-1, 1, (2,)), ["a", "b"], ["['a', 'b']", "not numbers"]),
+        (spaces.Box(-1, 1, (2,)), np.ones(2, complex), ["not numbers"]),
+        (spaces.Box(-1, 1, (2,)), None, ["is None"]),
+        (spaces.MultiBinary(2), np.array([0, 7], np.int8), ["at [1] is 7"]),
+        (spaces.MultiBinary(2), np.array([0, -1], np.int8), ["at [1] is -1"]),
+        (spaces.MultiBinary(2), np.array([0.5, 0]), ["at [0] is 0.5"]),
+        (spaces.Discrete(5), -1, ["is -1", "Discrete(5)", "from 0 to 4"]),
+        (spaces.Discrete(5, start=1), 0, ["is 0", "from 1 to 5"]),
+        (spaces.Discrete(5), 2.7, ["is 2.7"]),
+        (spaces.MultiDiscrete([3, 4]), np.array([3, 0]), ["at [0] is 3", "from 0 to 2"]),
+        (spaces.MultiDiscrete([3, 4]), np.array([0, -2]), ["at [1] is -2"]),
+        (spaces.MultiDiscrete([3, 4]), np.array([0]), ["MultiDiscrete([3 4])"]),
+    ],
+    ids=str,
+)
+def test_what_lies_outside_its_space_is_refused_with_its_place_and_value(space, value, told):
+    (part,) = observation_parts(space)
+    with pytest.raises(WrongValue) as raised:
+        part.write(value, np.zeros(part.spec.shape, part.spec.dtype))
+    assert str(raised.value).startswith("observation 'observation' ")
+    assert [each for each in told if each not in str(raised.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "row"),
+    [
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([255.0, 0.0]), [255, 0]),
+        (spaces.Box(0, 255, (2,), np.uint8), [7, 9], [7, 9]),
+        (spaces.Box(-1, 1, (2,)), np.array([-3, 9]), [-3, 9]),  # float bounds are not held against a game
+        (spaces.Discrete(3), np.array([1]), [0, 1, 0]),
+        (spaces.Discrete(3), np.bool_(True), [0, 1, 0]),
+        (spaces.MultiDiscrete([[2], [2]]), np.array([[1], [0]], np.uint8), [0, 1, 1, 0]),
+    ],
+    ids=str,
+)
+def test_whole_numbers_of_any_type_are_taken(space, value, row):
+    (part,) = observation_parts(space)
+    written = np.full(part.spec.shape, 99, part.spec.dtype)
+    part.write(value, written)
+    assert written.tolist() == row
+
+
+def test_bytes_of_several_highs_become_numbers_that_are_normalized_each():
+    space = spaces.Box(np.zeros(2, np.uint8), np.array([1, 255], np.uint8), dtype=np.uint8)
+    assert observation_parts(space)[0].spec == ObservationSpec("observation", (2,), "float32", 1.0)
+    assert observation_parts(space, prepare_images=False)[0].spec.dtype == "uint8"  # as in earlier versions
+
+
+def test_keys_that_make_the_same_name_are_numbered():
+    one = spaces.Discrete(2)
+    parts = observation_parts(spaces.Dict({"a": spaces.Dict({"b": one}), "a/b": one, "0": spaces.Tuple([one])}))
+    assert sorted(part.spec.name for part in parts) == ["0/0", "a/b", "a/b_2"]
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(2**40), spaces.MultiDiscrete([2**40, 2]), spaces.Box(0, 1, (2**15, 2**15))]
+)
+def test_an_observation_that_takes_too_much_is_refused_before_memory_is_taken(space):
+    with pytest.raises(UserError, match="at most 256 MiB are served"):
+        observation_parts(spaces.Dict(level=space))
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(50_000_000), spaces.MultiDiscrete([2**19, 2**19, 2])])
+def test_more_choices_than_a_policy_can_have_are_refused(space):
+    with pytest.raises(UserError, match="at most 1,048,576 of each are served"):
+        ActionCodec(space)

@@ -12,7 +12,7 @@ import pytest
 from envs.gym.adapter import GymEnv
 from envs.process.restarts import REFILL_SECONDS, Budget, InstanceFailed
 from tests.envs.audit import Audit
-from tests.envs.making import gym_manager
+from tests.envs.making import alive, gym_manager
 
 
 def faulty(fault, **kwargs):
@@ -20,9 +20,8 @@ def faulty(fault, **kwargs):
 
 
 def worker_ids():
-    return {
-        child.pid for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline() or [])
-    }
+    lines = {child.pid: " ".join(child.cmdline() or []) for child in psutil.Process().children()}
+    return {pid for pid, line in lines.items() if "resource_tracker" not in line and "keeper.py" not in line}
 
 
 class Trigger:
@@ -237,3 +236,29 @@ def test_no_worker_outlives_a_parent_that_was_killed(tmp_path, thread):
             break
         time.sleep(0.1)
     assert left == []
+
+
+def games(folder):
+    """The processes that `Parent` envs have started, two each."""
+    return {int(each.name) for each in folder.iterdir() if each.name.isdigit()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere as far as sessions and environments can be read")
+@pytest.mark.parametrize("end", ["kill", "hang"])
+def test_what_an_env_has_started_ends_with_its_worker_whatever_ends_that(end, clock, tmp_path):
+    with gym_manager(GymEnv("tests.toys:Parent-v0", {"pids": str(tmp_path)}), 2, 7, workers=2) as manager:
+        manager.start()
+        audit = Audit(manager, 7, Trigger(*[1] * (end == "hang")))
+        audit.until(lambda: len(audit.open) == 2, skip={0})
+        workers = [link.process.pid for link in manager._pool._links]
+        living = filter(psutil.pid_exists, games(tmp_path))  # the first look's are gone
+        parents = {pid: psutil.Process(pid).ppid() for pid in living}
+        of_worker = [[pid for pid, parent in parents.items() if parent == worker] for worker in workers]
+        assert [len(each) for each in of_worker] == [2, 2]
+        if end == "kill":
+            os.kill(workers[1], signal.SIGKILL)
+        clock.ahead += 1000.0 * (end == "hang")
+        audit.until(lambda: bool(audit.lost), skip={0})
+        assert not any(map(alive, of_worker[1]))
+        assert all(map(psutil.pid_exists, of_worker[0]))
+    assert not any(map(alive, games(tmp_path)))

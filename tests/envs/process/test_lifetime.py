@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from envs.process.lifetime import run_following
 
 if __name__ == "__main__":
-    child = get_context("spawn").Process(target=run_following, args=(True, "slow_to_import", "run"))
+    child = get_context("spawn").Process(target=run_following, args=(True, "a/1", True, "slow_to_import", "run"))
     child.start()
     print(child.pid, flush=True)
     time.sleep(600)
@@ -47,3 +47,52 @@ def test_a_process_that_is_still_importing_ends_with_its_parent(tmp_path: Path) 
     for each in alive:
         each.kill()
     assert not alive
+
+
+GRANDPARENT = """
+import time
+import games
+from envs.process.lifetime import start_following
+
+if __name__ == "__main__":
+    start_following("worker", games.start)
+    time.sleep(600)
+"""
+GAMES = """
+import multiprocessing, os, signal, subprocess, sys, time
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def start():
+    bare = subprocess.Popen(SLEEP, env={})
+    apart = subprocess.Popen(SLEEP, start_new_session=True)
+    polite = subprocess.Popen(SLEEP)
+    polite.terminate()
+    assert polite.wait() == -signal.SIGTERM  # it has not inherited that signals are ignored
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    forked.start()
+    print(bare.pid, apart.pid, forked.pid, os.getpid(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere as far as sessions and environments can be read")
+def test_all_that_a_run_has_started_ends_when_its_first_process_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "games.py").write_text(GAMES)
+    script = tmp_path / "run.py"
+    script.write_text(GRANDPARENT)
+    path = os.pathsep.join([os.getcwd(), str(tmp_path)])
+    run = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    )
+    family = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+    assert len(family) == 4
+    assert all(each.is_running() for each in family)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    _, alive = psutil.wait_procs(family, timeout=100)
+    for each in alive:
+        each.kill()
+    assert not [each.cmdline() for each in alive]

@@ -58,6 +58,6 @@ def write_demo(path: Path, spec: BehaviorSpec = BASIC, episodes: int = 3) -> Pat
 
 
 def family() -> list[str]:
-    """What runs below this process, but for the one that Python keeps to look after shared memory."""
+    """What runs below this process, but for what looks after shared memory, and the keeper: both end with it."""
     lines = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    return [line for line in lines if "resource_tracker" not in line]
+    return [line for line in lines if "resource_tracker" not in line and "keeper.py" not in line]

@@ -9,7 +9,8 @@ import pytest
 
 import envs.unity.protocol.messages  # noqa: F401 - before mlagents_envs
 from envs.gym.adapter import GymEnv, behavior_spec
-from envs.gym.spaces import ActionCodec, follow, observation_parts
+from envs.gym.observations import observation_parts
+from envs.gym.spaces import ActionCodec, follow
 from envs.seeding import episode_seed
 from envs.unity.python_player import write_launcher
 
