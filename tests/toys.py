@@ -187,6 +187,12 @@ def never_wraps(env):
     return env
 
 
+def moves_away(env):
+    """A wrapper that changes the current folder, as envs do that look for their files."""
+    os.chdir(Path(__file__).parent)
+    return env
+
+
 class AddSteps(gymnasium.RewardWrapper):
     """Adds `bonus` to every reward."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.process.ram import check_shared
 from envs.spec import Array, BehaviorSpec
 
 STEPPED, TERMINATED, TRUNCATED, METRICS = 1, 2, 4, 8
@@ -52,9 +53,14 @@ class Slots:
 
 
 def allocate(spec: BehaviorSpec, instances: int) -> Any:
-    """Returns a zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it."""
+    """Returns a zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it.
+
+    UserError if it does not fit into shared memory.
+    """
     *_, (_, dtype, shape, start) = _fields(spec, instances)
-    return get_context("spawn").RawArray("B", start + prod(shape) * dtype.itemsize + _ALIGNMENT)
+    size = start + prod(shape) * dtype.itemsize + _ALIGNMENT
+    check_shared(size, f"The observations and actions of {instances} instances (env.instances)")
+    return get_context("spawn").RawArray("B", size)
 
 
 def _fields(spec: BehaviorSpec, instances: int) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:

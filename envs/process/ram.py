@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,20 @@ def reckon(wanted: Sequence[tuple[str, int]]) -> int:
     return total
 
 
+def check_shared(size: int, what: str) -> None:
+    """Refuses shared memory that does not fit, by a UserError: writing to it would end this process without a word."""
+    room = available_memory()
+    if os.name == "posix":  # multiprocessing keeps it in files, in the first of these that has room
+        folders = [each for each in (_SHARED, tempfile.gettempdir()) if os.path.isdir(each)]
+        volumes = [os.statvfs(folder) for folder in folders]
+        room = min(room, max(volume.f_bavail * volume.f_frsize for volume in volumes))
+    if size > room:
+        raise UserError(
+            f"{what} need {_words(size)} of shared memory, but {_words(room)} are left: "
+            "ask for less, or give more (docker: --shm-size)"
+        )
+
+
 def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that processes can still claim: what the machine has left, or a container's limit where that is lower."""
     available = int(psutil.virtual_memory().available)
@@ -39,6 +55,9 @@ def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
             continue
         available = min(available, max(0, left))
     return available
+
+
+_SHARED = "/dev/shm"  # noqa: S108
 
 
 def _words(size: int) -> str:

@@ -86,14 +86,15 @@ def test_an_environment_is_played_in_spawned_processes(tmp_path, entry):
         ("envs/games/x.py", "envs.games:X-v0", "write ./envs/games/__init__.py in place of envs.games"),
     ],
 )
-def test_what_cannot_be_found_beside_ours_is_refused_in_one_line(tmp_path, name, word, message):
+def test_what_cannot_be_found_beside_ours_is_refused_in_one_message(tmp_path, name, word, message):
     make_folder(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("raise ValueError('mine')\n")
     if name == "envs/games/x.py":
         (tmp_path / "envs/games/__init__.py").touch()
     status, out, error = outstep(tmp_path, "train", f"env.id={word}")
-    assert (status, out, error.count("\n")) == (2, "", 0)
+    assert (status, out) == (2, "")
+    assert error.count("\n") <= 1  # the place in the user's file
     assert error.startswith("error: ")
     assert message.format(tmp_path / name, tmp_path) in error
 

@@ -68,7 +68,10 @@ def _check(config: RecordConfig) -> None:
 
 
 def _record(config: RecordConfig) -> int:
-    to = _check_target(config)  # again: of several recordings, an earlier one may have written it
+    # Again: of several recordings, an earlier one may have written it. An env that plays here may change the folder.
+    to = _check_target(config).absolute()
+    if _run_of(config.player) is not None:
+        config = replace(config, player=str(Path(str(config.player)).absolute()))
     figures: dict[str, list[float]] = {"reward": [], "length": []}
     try:
         with _signals() as caught, _episodes(config, lambda: bool(caught)) as episodes, ExitStack() as stack:

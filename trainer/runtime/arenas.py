@@ -5,6 +5,7 @@ An arena takes no memory before it is written: the system gives it page by page,
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import secrets
@@ -22,6 +23,8 @@ _MEMORY = "/dev/shm"  # noqa: S108
 """Where Linux keeps files in memory. Without room there, as in a container, the folder of temporary files serves."""
 _BLOCK = 512
 _MIB = 2**20
+_RESERVED = 2**30
+"""Arenas up to this size are reserved where room is tight; larger ones would take long."""
 
 
 class Arenas:
@@ -72,6 +75,8 @@ class Arenas:
                     "ask for less, or give more (docker: --shm-size)"
                 )
             os.ftruncate(sized, size)
+            if rooms[files.index(sized)] < 2 * size <= 2 * _RESERVED and hasattr(os, "posix_fallocate"):
+                _reserve(sized, size, owner)
         return mmap.mmap(sized, size)
 
     def _room(self, folder: int) -> int:
@@ -104,6 +109,18 @@ def _unnamed_file(folder: str) -> int:
     file, name = tempfile.mkstemp(prefix="outstep-", dir=folder)
     os.unlink(name)
     return file
+
+
+def _reserve(file: int, size: int, owner: str) -> None:
+    """Takes all pages at once, where room is tight: another program could take it, and a write would end in SIGBUS."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            os.ftruncate(file, 0)
+            raise UserError(
+                f"{owner} needs {-(-size // _MIB):,} MiB, which another program has taken meanwhile"
+            ) from error
 
 
 def _untaken(file: int) -> int:

@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,16 @@ def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
         assert {frame.shape for frame in frames} == {(4, 6, 3)}
         audit.until(lambda: audit.counts[0] >= 100)
         assert not manager.events
+
+
+def test_a_picture_lands_where_it_was_asked_for_though_the_env_changes_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with gym_manager(GymEnv("tests.toys:Oracle-v0", {}, ("tests.toys:moves_away",)), 1, 7) as manager:
+        manager.start()
+        audit = Audit(manager, 7)
+        manager.request_picture(Path("pictures/7.gif"))
+        audit.until(lambda: manager.picture is not None)
+    assert (tmp_path / "pictures/7.gif").is_file()
 
 
 def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):

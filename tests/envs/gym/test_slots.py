@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from envs.gym.slots import Slots, allocate
-from envs.spec import BehaviorSpec, ObservationSpec
+from envs.spec import BehaviorSpec, ObservationSpec, UserError
 
 SPEC = BehaviorSpec(
     "toy",
@@ -45,3 +46,10 @@ def test_a_spec_without_actions_of_a_kind_has_empty_fields():
     slots = Slots(spec, 4, allocate(spec, 4))
     assert slots.continuous.shape == (4, 0)
     assert slots.mask.shape == (4, 0)
+
+
+def test_slots_that_do_not_fit_are_refused_before_memory_is_taken(monkeypatch):
+    monkeypatch.setattr("envs.process.ram.available_memory", lambda: 2**20)
+    spec = BehaviorSpec("A", (ObservationSpec("image", (512, 512, 3), "uint8"),), 1)
+    with pytest.raises(UserError, match=r"4 instances \(env.instances\) need 6.0 MiB of shared memory, but 1.0 MiB"):
+        allocate(spec, 4)

@@ -248,6 +248,7 @@ def test_an_observation_of_the_wrong_size_is_refused_rather_than_repeated():
 def test_metrics_are_the_plain_numbers_of_an_info():
     info = {"bubbles": 25, "solved": np.bool_(True), "mean": np.float32(0.5), "duration": 3.0, "name": "x", "v": [1]}
     assert scalar_metrics(info) == {"bubbles": 25.0, "solved": 1.0, "mean": 0.5}
+    assert scalar_metrics({"huge": 10**400, "least": -(10**400)}) == {"huge": np.inf, "least": -np.inf}
 
 
 HINT = "If images are normalized, the space has to say so: Box(0, 1, (2, 2, 1), np.float32)"

@@ -272,3 +272,33 @@ def test_a_mask_that_no_reset_announced_is_a_fault():
     worker = Worker(Plan(env, spec, 1, 0, 1, 1), Slots(spec, 1, allocate(spec, 1)), events.append, events.append)
     worker.pump(b"\0")
     assert "reset must return one" in events[0].content
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("interrupt", "KeyboardInterrupt: from the game"),
+        ("exit", "SystemExit: bye"),
+        ("none", "the reward is None, where one number is right"),
+        ("step", "step() returned 4 values; right is"),
+        ("duration", "is '3 minutes', where one number is right"),
+    ],
+)
+def test_a_step_that_goes_wrong_fails_its_instance_alone(mistake, told):
+    bench = Bench(GymEnv("tests.toys:Mistaken-v0", {"mistake": mistake}), 2)
+    bench.worker.pump(bytes([0, 1]))
+    assert bench.take() == [bytes([0, 1])]
+    bench.act({0: 1})
+    (fault,) = bench.take()
+    assert (fault.kind, fault.instance) == ("fault", 0)
+    assert told in fault.content
+    bench.worker.pump(b"\0")  # it is made again
+    assert bench.take() == [b"\0"]
+
+
+def test_an_array_of_one_number_is_a_reward():
+    bench = Bench(GymEnv("tests.toys:Mistaken-v0", {"mistake": "nothing"}), 1)
+    bench.worker.pump(b"\0")
+    bench.act({0: 1})
+    assert bench.take() == [b"\0", b"\0"]
+    assert bench.slots.reward[0] == 1.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 
@@ -78,3 +79,22 @@ def test_an_arena_lies_where_there_is_room_and_is_refused_where_there_is_none(
     assert {places[file] for file in places if os.fstat(file).st_size == 2 * MIB} == {"large"}
     with pytest.raises(UserError, match=r"the rows of 'a' needs 7 MiB, but 6 MiB of shared memory are left"):
         arenas.open(2, 7 * MIB, "the rows of 'a'")
+
+
+@posix
+def test_where_room_is_tight_it_is_taken_at_once_and_what_is_not_there_is_refused(monkeypatch) -> None:
+    taken = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda *given: taken.append(given[1:]), raising=False)
+    monkeypatch.setattr(Arenas, "_room", lambda self, folder: 10 * MIB)
+    arenas = Arenas(3)
+    arenas.open(0, 4 * MIB, "a")
+    assert not taken
+    arenas.open(1, 6 * MIB, "b")
+    assert taken == [(0, 6 * MIB)]
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(UserError, match="c needs 6 MiB, which another program has taken meanwhile"):
+        arenas.open(2, 6 * MIB, "c")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.telemetry.run_logger import RunLogger
@@ -99,3 +100,31 @@ def test_updates_skipped_before_a_resume_are_not_reported_again(run_logger, tmp_
     later.close()
     warnings = [line for line in (tmp_path / "train.log").read_text().splitlines() if "skipped" in line]
     assert [line.partition("Behavior 'A': ")[2][:9] for line in warnings] == ["2 updates", "3 updates"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_left_out_and_reported_once_by_name(run_logger, tmp_path, value):
+    run_logger.add_episodes("A", [Episode(0, n, 1.0, 9, {"wins": value, "shots": 2.0}) for n in (1, 2, 3)])
+    run_logger.add_episodes("A", [Episode(0, 4, 1.0, 9, {"wins": 0.5})])
+    run_logger.add_game_statistics(5, [("wins", 1.0, "average"), ("Heat", value, "average"), ("Heat", 3.0, "average")])
+    assert run_logger._episodes.scalars() == {
+        "episode/wins": 0.5,
+        "episode/shots": 2.0,
+        "episode/reward": 1.0,
+        "episode/length": 9.0,
+    }
+    assert run_logger._game.take()[0] == {"game/wins": 1.0, "game/Heat": 3.0}
+    run_logger.close()
+    log = (tmp_path / "train.log").read_text()
+    assert log.count("no finite number") == 2
+    assert f"wins is {value} in the info of a game" in log
+    assert f"Heat is {value} in the statistics of a game" in log
+
+
+def test_a_goal_that_is_not_finite_is_an_error_by_name(tmp_path):
+    goal = ["goal.metric=wins", "goal.at_least=1"]
+    logger = RunLogger(compose(["env=gym", "env.id=CartPole-v1", *goal], TrainConfig, "config"), tmp_path, 0, None)
+    logger.add_episodes("A", [Episode(0, 1, 1.0, 9, {"wins": 0.5, "shots": float("nan")})])
+    with pytest.raises(UserError, match=r"goal\.metric=wins is nan in the info of a game"):
+        logger.add_episodes("A", [Episode(0, 2, 1.0, 9, {"wins": float("nan")})])
+    logger.close()
