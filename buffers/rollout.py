@@ -73,10 +73,14 @@ class Rollout:
     """For each observation (S, *shape): what the agent saw after the segment's last row; zeros if terminated."""
     bootstrap_state: Array
     """(S, R) float32: before the step that followed the segment; zeros if terminated."""
+    following: Array
+    """(S,) int64: number of the row with which the agent's episode goes on, 0 where it ended."""
+    overwritten: int
+    """Rows up to this number were overwritten, or about to be, when these were taken."""
 
 
 class RolloutReader:
-    """Takes rollouts of exactly `size` rows from `rows` while a writer goes on. Waits for no particular instance.
+    """Takes rollouts of `size` rows from `rows` while a writer goes on. Waits for no particular instance.
 
     A row that is not linked yet stays behind, and is the first of its agent's next segment.
     """
@@ -91,9 +95,9 @@ class RolloutReader:
         self._carried = np.zeros(0, np.bool_)  # which of them were there when the last rollout was taken
         self._settled = 0  # sampleable rows delivered or dropped
         self._seen = observation_names(rows.layout.spec)
-        self._bootstrap = (*self._seen, "memory") if rows.layout.state_size else self._seen
-        usual = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete")
-        self._names = (*usual, *self._bootstrap)
+        inputs = (*self._seen, "memory") if rows.layout.state_size else self._seen
+        self._names = ("version", "log_prob", "reward", "terminated", "mask", "continuous", "discrete", *inputs)
+        self._bootstrap = ("final", *inputs)
 
     @property
     def waiting(self) -> int:
@@ -107,20 +111,28 @@ class RolloutReader:
         there at the last rollout, open or left over, may be one version older still: with `max_lag` 0 no game moves
         during an update, yet each agent's last row is complete only with the agent's next decision.
         """
+        return self._take(version - max_lag, self.size)
+
+    def take_any(self) -> Rollout | None:
+        """Take the oldest sampleable rows, however old their policies: up to `size`, or None if there are none."""
+        return self._take(0, 1)
+
+    def _take(self, oldest: int, least: int) -> Rollout | None:
+        """Take up to `size` rows, not fewer than `least`, of policies from version `oldest` on."""
         while True:
             survey = self._survey()
-            stale = survey.sampleable & (version - survey.version > max_lag + survey.carried)
+            stale = survey.sampleable & (oldest - survey.version > survey.carried)
             fresh = np.flatnonzero(survey.sampleable & ~stale)
             left = survey.sampleable & ~stale | survey.open
             dropped = survey.lost + int(np.count_nonzero(stale))
-            if fresh.size < self.size:
+            if fresh.size < least:
                 self._settle(survey, left, survey.carried, dropped, 0)
                 return None
             taken = fresh[: self.size]
             left[taken] = False
             rollout = self._collect(survey.numbers[taken], survey.next[taken])
             if survey.numbers[taken[0]] > self.rows.overwritten:
-                self._settle(survey, left, np.ones_like(left), dropped, self.size)
+                self._settle(survey, left, np.ones_like(left), dropped, len(taken))
                 return rollout
 
     def state(self) -> dict[str, Array]:
@@ -191,6 +203,8 @@ class RolloutReader:
             bootstrapped=bootstrap > 0,
             bootstrap_observations=tuple(following[name] for name in self._seen),
             bootstrap_state=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
+            following=np.where(following["final"], 0, bootstrap),
+            overwritten=rows.overwritten,
         )
 
 

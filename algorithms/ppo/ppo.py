@@ -8,7 +8,7 @@ With a recurrent state, a rollout is learned from in sequences, which begin with
 
 Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without a recurrent state), padded to
 P = Q * L rows, R numbers of the state, M rows of a minibatch, C continuous actions, B branches as they are chosen, A
-mask entries.
+mask entries, V values (`Algorithm.value_of`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.base import Algorithm, Network
-from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import below, mean
+from algorithms.metrics import below, column_mean, mean
 from algorithms.networks.custom import make_body
 from algorithms.networks.encoders import initialize
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import Policy
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.returns import estimate_returns
+from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
 from buffers.rollout import Rollout, RolloutReader, cut
 
@@ -59,9 +59,9 @@ class PPOBatch(NamedTuple):
     advantages: Tensor
     """(P,) of zero mean and unit deviation over the rollout."""
     values: Tensor
-    """(P,) as the update starts."""
+    """(P, V) as the update starts."""
     targets: Tensor
-    """(P,) of the value."""
+    """(P, V) of the values."""
 
     def take(self, sequences: Tensor) -> PPOBatch:
         """Some of the sequences."""
@@ -81,7 +81,7 @@ class PPOBatch(NamedTuple):
 class Value(nn.Module):
     """State values, from the policy's features alone if `shared`, else from layers of their own and recurrent ones."""
 
-    def __init__(self, policy: Policy, shared: bool) -> None:
+    def __init__(self, policy: Policy, shared: bool, count: int) -> None:
         super().__init__()
         self.own: nn.Sequential | None = None
         self._recurrent = policy.recurrent_layer is not None
@@ -89,18 +89,18 @@ class Value(nn.Module):
         if not shared:
             encoder, trunk = make_body(policy.spec, policy.network)
             self.own, features = nn.Sequential(encoder, trunk), features + trunk.features
-        self.head = nn.Linear(features, 1)
+        self.head = nn.Linear(features, count)
         initialize(self.head, 1.0)
 
     def forward(self, inputs: Sequence[Tensor], policy_features: Tensor) -> Tensor:
-        """(N,) values."""
+        """(N, V) values."""
         features = policy_features
         if self.own is not None:
             features = self.own(inputs)
             if self._recurrent:
                 features = torch.cat([features, policy_features], dim=-1)
         values: Tensor = self.head(features)
-        return values[:, 0]
+        return values
 
 
 class PPO(Algorithm):
@@ -110,6 +110,7 @@ class PPO(Algorithm):
     """
 
     joint_optimizer = True
+    value_of = "signal"
 
     def build(self) -> dict[str, Network]:
         """Makes the value, and the numbers that schedules move: plain ones would stay in a graph as they were."""
@@ -120,8 +121,16 @@ class PPO(Algorithm):
         self._reader = RolloutReader(self.rows, settings.rollout_size)
         self._replayed = Graphed(self._learn_some, self.device)
         self._clip, self._entropy = torch.zeros(2, device=self.device)
-        self.value = Value(self.policy, settings.shared_trunk)
+        self.value = Value(self.policy, settings.shared_trunk, len(self.rewards.discounts))
+        self._mixes = settings.shared_trunk or self.policy.recurrent_layer is not None
+        """Whether policy and value share parameters."""
+        self._discounts = torch.tensor(self.rewards.discounts, device=self.device)[:, None]
         return {"value": self.value}
+
+    def rescale_values(self, ratios: Tensor) -> None:
+        """Multiplies what each head says, exactly. Adam's steps hardly depend on the size of gradients: they stay."""
+        self.value.head.weight.mul_(ratios[:, None])
+        self.value.head.bias.mul_(ratios)
 
     @property
     def dropped(self) -> int:
@@ -191,26 +200,32 @@ class PPO(Algorithm):
             self.move(rollout.recurrent_state[sequences.rows[:, 0]]),
             None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
         )
+        earned = self._score(rollout)
         log_prob, values = self._evaluate_sequences(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
-        steps = None
-        if self.rewards.look:
-            terminated, following = self.move(rollout.terminated), self._following(rollout)
-            steps = Steps(observations, mask, continuous, discrete.long(), terminated, following)
-            with torch.enable_grad():
-                self.rewards.learn(steps, settings.rollout_size)
-        scores = self.rewards.score(self.move(rollout.rewards), steps)
-        next_value, linked = self._next_values(rollout, value, scores.absorbing)
+        next_value, linked = self._next_values(rollout, value, earned.absorbing)
         trace = weights if settings.vtrace else torch.ones_like(weights)
-        advantages, targets = estimate_returns(
-            scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
+        by_value, targets = estimate_returns(
+            earned.rewards, value.t(), next_value.t(), linked, trace, self._discounts, settings.gae_lambda
         )
+        advantages = self.rewards.value_weights @ by_value
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
+        return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets.t()))
+
+    def _score(self, rollout: Rollout) -> Earned:
+        """What the rows earn, once the signals have learned from them and their returns are measured."""
+        steps = self.steps_of(rollout) if self.rewards.look else None
+        if steps is not None:
+            with torch.enable_grad():
+                self.rewards.learn(steps, self.settings.rollout_size)
+        scores = self.rewards.score(self.move(rollout.rewards), steps)
+        self.rewards.log(scores)
+        self.measure(rollout, scores)
+        return self.rewards.combine(scores)
 
     def _evaluate_sequences(self, played: Transitions, length: int) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
+        """Log-probabilities (P,) of what was done, and values (P, V), of all sequences, some at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
         for first in range(0, len(played.recurrent_state), at_once):
@@ -222,29 +237,18 @@ class PPO(Algorithm):
             values.append(self.value(inputs, features))
         return torch.cat(log_probs), torch.cat(values)
 
-    def _following(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """Returns what was seen after each step, (N, *shape) for each observation."""
-        following = []
-        for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
-            after = np.roll(seen, -1, axis=0)
-            after[rollout.ends] = at_ends
-            following.append(self.move(after))
-        return tuple(following)
-
     def _next_values(self, rollout: Rollout, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) value of what followed each row, and (N,) whether that is the next row here.
+        """(N, V) values of what followed each row, and (N,) whether that is the next row here.
 
-        Where the episode terminated, that is the absorbing state, which pays `absorbing` () a step for ever.
+        Where the episode terminated, that is the absorbing state, whose values are `absorbing` (V,).
         """
         linked = np.ones(len(rollout.numbers), np.bool_)
         linked[rollout.ends] = False
         inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
-        bootstrapped = self.move(rollout.bootstrapped)
+        bootstrapped = self.move(rollout.bootstrapped)[:, None]
         features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
-        bootstrap = self.value(inputs, features) * bootstrapped
-        if self.rewards.look:
-            bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
-        following = values.roll(-1)
+        bootstrap = torch.where(bootstrapped, self.value(inputs, features), absorbing)
+        following = values.roll(-1, 0)
         following[self.move(rollout.ends)] = bootstrap
         return following, self.move(linked)
 
@@ -267,15 +271,18 @@ class PPO(Algorithm):
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
         values = self.value(played.inputs, features)
-        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
-        loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
-        finite = self.step("all", loss + self.cloning_loss())
+        by_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
+        of_policy = loss_policy - self._entropy * entropy + self.cloning_loss()
+        of_value = settings.value_weight * by_value.mean()
+        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
+        finite = self.step("all", of_policy, of_value) if self._mixes else self.step("all", of_policy + of_value)
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
-            weight, value = mean(batch.weights, loss_mask), mean(batch.values, loss_mask)
+            weight, value = mean(batch.weights, loss_mask), column_mean(batch.values, loss_mask) @ self.rewards.units
+            loss_value = by_value @ self.rewards.units.square()
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
             self.log(dict(zip(METRICS, scalars)), finite)
 

@@ -135,8 +135,8 @@ def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
     torch.nn.init.ones_(ppo.value.head.bias)
     rollout = ppo._reader.take(1, 4)
-    values = torch.arange(40.0)
-    following, linked = ppo._next_values(rollout, values, torch.zeros(()))
+    values = torch.arange(40.0)[:, None]
+    following, linked = ppo._next_values(rollout, values, torch.zeros(1))
     for i in range(40):
         if i in rollout.ends:
             assert not linked[i]
@@ -167,7 +167,7 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     told = ppo.metrics()
     assert told.pop("update/skipped_non_finite") == 6
     assert {"not_finite/loss/policy", "not_finite/loss/value"} <= set(told)
-    assert all(key.startswith("not_finite/") for key in told)
+    assert all(key.startswith("not_finite/") for key in told if key != "reward/extrinsic_return_scale")
 
 
 @pytest.mark.parametrize("shared", [False, True])
