@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 
 from benchmarks.supply import Completions, Span
-from envs.games.waiting import SleepDuration
+from benchmarks.waiting import SleepDuration
 from envs.gym.adapter import GymEnv
 from envs.seeding import episode_seed
 

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -43,11 +44,12 @@ def imported_module(module: str, what: str) -> ModuleType:
             if not Path(module).expanduser().is_file():
                 raise UserError(f"{what}: there is no file {module} (seen from {Path.cwd()})")
             name = file_module(module)
+            offer_own_names()
         elif not is_ours(module):
             if hidden(module) and "." in module:
                 raise UserError(f"{what} is refused{hidden_hint(module)}")
             run_own_init(module)
-        offer_own_names()
+            offer_own_names()
         return importlib.import_module(name)
     except UserError:
         raise
@@ -139,5 +141,10 @@ class Registry(Generic[T]):
         return (ast.get_docstring(found) or "").partition("\n")[0] if found else ""
 
     def _paths(self) -> dict[str, str]:
-        installed = {point.name: point.value for point in entry_points(group=self.group)}
-        return {**self._built_in, **{name: path for name, path in installed.items() if name not in self._built_in}}
+        return {**self._built_in, **_installed(self.group), **self._built_in}  # ours come first, and win
+
+
+@cache
+def _installed(group: str) -> dict[str, str]:
+    """Returns the import paths, by name, that installed packages add to a group; read once, as it takes some time."""
+    return {point.name: point.value for point in entry_points(group=group)}

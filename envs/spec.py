@@ -105,6 +105,11 @@ class Decisions(NamedTuple):
     mask: Array
     """(N, A) bool, True = allowed; A is 0 where the spec is unmasked."""
 
+    def take(self, rows: Array) -> Decisions:
+        """Returns the decisions in `rows`: indices in any order, or bool (N,)."""
+        observations = tuple(each[rows] for each in self.observations)
+        return Decisions(self.instance[rows], self.agent[rows], observations, self.mask[rows])
+
 
 class StepResults(NamedTuple):
     """Agent steps of one behavior that completed: each closes one open row and counts as one sample."""

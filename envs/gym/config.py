@@ -17,6 +17,7 @@ from envs.spec import BehaviorSpec, UserError
 if TYPE_CHECKING:
     from envs.api import Manager, Setup
     from envs.gym.adapter import GymEnv
+    from envs.gym.probe import Probe
 
 
 @dataclass
@@ -63,10 +64,21 @@ class GymConfig(EnvConfig):
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
         """Makes the environment once, in a process of its own."""
+        return [self.probed(seed).spec]
+
+    def probed(self, seed: int) -> Probe:
+        """Returns what a first look finds; there is one look, whose result goes with this object to other processes.
+
+        Raises:
+            UserError: the env cannot be made or reset (with its traceback), or has a space that cannot be served.
+        """
         from envs.gym.probe import probe
         from envs.process.restarts import START_SECONDS
 
-        return [probe(self.gym_env(), seed, self.step_timeout + START_SECONDS).spec]
+        found: Probe | None = vars(self).get("_probed")  # no field, which would be a setting
+        if found is None:
+            found = self._probed = probe(self.gym_env(), seed, self.step_timeout + START_SECONDS)
+        return found
 
     def for_evaluation(self, instances: int) -> GymConfig:
         """Returns one that does not wait, in as many workers as fit."""

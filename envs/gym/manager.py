@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import selectors
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ import numpy as np
 
 from envs.api import InstanceEvent, Manager, Setup
 from envs.gym.config import GymConfig
-from envs.gym.probe import choose_workers, probe
+from envs.gym.probe import choose_workers
 from envs.gym.replay_gif import MAX_FRAMES, Filming
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots, allocate
 from envs.gym.worker import Actions, Plan
 from envs.gym.worker_pool import WorkerPool
-from envs.process.restarts import START_SECONDS
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults
 
@@ -32,7 +32,7 @@ class EnvManager(Manager):
 
     def __init__(self, config: GymConfig, setup: Setup) -> None:
         super().__init__(config.instances, setup, config.restarts)
-        self.env = config.gym_env()
+        self.env, self._probed = config.gym_env(), partial(config.probed, setup.seed)
         self._workers, self._step_timeout = config.workers, config.step_timeout
         self._record_actions = setup.record_actions
         # The actions that resumed episodes are driven through, by instance; an episode that never began has none.
@@ -52,7 +52,7 @@ class EnvManager(Manager):
         Raises:
             UserError: the env cannot be made or reset (with its traceback), or has a space that cannot be served.
         """
-        found = probe(self.env, self.seed, self._step_timeout + START_SECONDS)
+        found = self._probed()
         workers = self._workers or choose_workers(self.instances, found.pace)
         self.spread = f"{self.instances} instances in {workers} workers"
         self._spec = found.spec

@@ -34,11 +34,15 @@ def run_following(tie: bool, module: str, name: str, *arguments: Any) -> None:
     getattr(import_module(module), name)(*arguments)
 
 
-def start_following(name: str, function: Callable[..., object], *arguments: Any) -> BaseProcess:
-    """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`."""
+def start_following(name: str, function: Callable[..., object], *arguments: Any, daemon: bool = True) -> BaseProcess:
+    """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`.
+
+    The function goes by its name: importing its file takes a while, in which this process may be killed. Only a process
+    that is not a `daemon` may have children.
+    """
     tie = threading.current_thread() is threading.main_thread()
     arguments = (tie, function.__module__, function.__name__, *arguments)
-    process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=True)
+    process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=daemon)
     process.start()
     return process
 

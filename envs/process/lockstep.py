@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.spec import Array, Decisions, Ready, StepResults, joined
+from envs.spec import Array, Ready, StepResults, joined
 
 
 class Round:
@@ -54,7 +54,7 @@ def _without(ready: Ready, agents: Array) -> Ready:
     closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
     asking = ~np.isin(decisions.agent, agents)
     metrics = {i: metrics for i, metrics in ready.metrics.items() if i in results.instance[closed]}
-    return Ready(_results_of(results, closed.nonzero()[0]), _decisions_of(decisions, asking), ready.lost, metrics)
+    return Ready(_results_of(results, closed.nonzero()[0]), decisions.take(asking), ready.lost, metrics)
 
 
 def _joined(parts: list[Ready]) -> Ready:
@@ -66,7 +66,7 @@ def _joined(parts: list[Ready]) -> Ready:
         metrics |= part.metrics
     return Ready(
         _results_of(results, results.instance.argsort(kind="stable")),
-        _decisions_of(decisions, decisions.instance.argsort(kind="stable")),
+        decisions.take(decisions.instance.argsort(kind="stable")),
         np.sort(np.concatenate([part.lost for part in parts])),
         dict(sorted(metrics.items())),
     )
@@ -84,8 +84,3 @@ def _results_of(results: StepResults, order: Array) -> StepResults:
         tuple(field[finals] for field in results.final_observations),
         results.final_mask[finals],
     )
-
-
-def _decisions_of(decisions: Decisions, order: Array) -> Decisions:
-    observations = tuple(field[order] for field in decisions.observations)
-    return Decisions(decisions.instance[order], decisions.agent[order], observations, decisions.mask[order])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import outstep
+from envs.imports import _installed
 from envs.spec import UserError
 from outstep.__main__ import main
 from outstep.commands import COMMANDS
@@ -89,6 +90,7 @@ def test_the_command_in_the_documentation_works(tmp_path, monkeypatch, capsys):
 def test_an_installed_package_adds_a_command(monkeypatch, capsys):
     point = importlib.metadata.EntryPoint("echo", f"{__name__}:echo", "outstep.commands")
     monkeypatch.setattr("envs.imports.entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr("envs.imports._installed", _installed.__wrapped__)  # which remembers nothing
     assert main(["echo", "a"]) == 7
     assert main(["--help"]) == 0
     assert "\n  echo       Prints what it is given.\n" in capsys.readouterr().out
@@ -97,6 +99,7 @@ def test_an_installed_package_adds_a_command(monkeypatch, capsys):
 def test_a_command_that_is_damaged_is_listed_without_a_line(monkeypatch):
     point = importlib.metadata.EntryPoint("gone", "no_module.at_all:main", "outstep.commands")
     monkeypatch.setattr("envs.imports.entry_points", lambda group: [point])
+    monkeypatch.setattr("envs.imports._installed", _installed.__wrapped__)
     assert COMMANDS.summary("gone") == ""
     with pytest.raises(UserError, match="cannot be imported"):
         COMMANDS.find("gone", "")

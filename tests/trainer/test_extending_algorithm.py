@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from envs.imports import _installed
 from tests.trainer.imitation.toys import write_demo
 from tests.trainer.tiny_runs import newest, same_end, summary
 from trainer.__main__ import main
@@ -82,6 +83,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         "outstep.rewards": [Point("effort", "my_rewards:Effort")],
     }
     monkeypatch.setattr("envs.imports.entry_points", lambda group: found.get(group, []))
+    monkeypatch.setattr("envs.imports._installed", _installed.__wrapped__)  # which remembers nothing
     assert importlib.metadata  # what is stood in for
 
 

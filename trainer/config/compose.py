@@ -296,13 +296,21 @@ def register(schema: type, config_name: str, old_keys: bool = False) -> None:
     """Makes the schemas known to Hydra, by the names that the YAML files include; `old_keys` adds room for these."""
     store = ConfigStore.instance()
     for name, settings in {config_name: schema, **{name: find_kind(name) for name in BUILT_IN}}.items():
-        store.store(name=f"{name}_schema", node=_open(OmegaConf.structured(settings), old_keys))
+        store.store(name=f"{name}_schema", node=_schema(settings, old_keys))
     for name in ALGORITHMS.names():
         # Those of installed packages are imported only if they are chosen.
-        known = name in ALGORITHMS.built_in()
-        node = _open(OmegaConf.structured(algorithm_settings(name)), old_keys) if known else {"name": name}
+        node: Any = {"name": name}
+        if name in ALGORITHMS.built_in():
+            kind: type = algorithm_settings(name)
+            node = _schema(kind, old_keys)
         store.store(group="algorithm", name=name, node=node)
     store.store(group="reward", name="extrinsic", node=_open(OmegaConf.create(default_rewards()), old_keys))
+
+
+@cache
+def _schema(settings: type, old_keys: bool) -> DictConfig:
+    """Returns the node of a settings class, to be copied."""
+    return _open(OmegaConf.structured(settings), old_keys)
 
 
 def _register_kind(error: MissingConfigException) -> bool:

@@ -83,7 +83,7 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     seed = env.pop("seed", None)
     if env.get("max_lifetime_restarts") == -1:
         env["max_lifetime_restarts"] = _UNLIMITED_RESTARTS
-    settings: dict[str, Any] = {"env": {_ENV_WORDS.get(key, key): value for key, value in env.items()}}
+    settings: dict[str, Any] = {"env": keys.renamed(env, keys.ENV)}
     settings["env"].update(read(file.get("engine_settings"), "engine_settings", keys.ENGINE, left))
     if parameters := file.get("environment_parameters"):
         settings["env"]["parameters"] = {
@@ -100,15 +100,6 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     if "device" in torch:
         settings["device"] = _device(torch["device"], left)
     return settings if settings["env"] else {key: value for key, value in settings.items() if key != "env"}
-
-
-_ENV_WORDS = {
-    "env_path": "executable",
-    "env_args": "args",
-    "num_envs": "instances",
-    "timeout_wait": "connect_timeout",
-    "max_lifetime_restarts": "restarts",
-}
 
 
 def _device(device: str, left: list[Left]) -> str:
@@ -135,21 +126,18 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
     kind = sampler["sampler_type"].replace("_", "")  # the documentation writes multirange_uniform, too
     if kind not in keys.SAMPLERS:
         raise UserError(f"{where}.sampler_type={sampler['sampler_type']}: expected one of {', '.join(keys.SAMPLERS)}")
-    given = read(sampler["sampler_parameters"], f"{where}.sampler_parameters", keys.SAMPLERS[kind], left)
-    values = {**keys.SAMPLER_DEFAULTS[kind], **given}
+    table = keys.SAMPLERS[kind]
+    given = read(sampler["sampler_parameters"], f"{where}.sampler_parameters", table, left)
+    values = {**keys.defaults(table), **given}
     if kind == "constant":
         return values["value"]
-    if kind == "gaussian":
-        return {"sampler": "gaussian", "mean": values["mean"], "deviation": values["st_dev"]}
-    ranges = values["intervals"] if kind == "multirangeuniform" else [(values["min_value"], values["max_value"])]
-    for low, high in ranges:
+    uniform = [(values["min_value"], values["max_value"])] if kind == "uniform" else []
+    for low, high in values.get("intervals", uniform):
         if low > high:
             raise UserError(
                 f"{where}.sampler_parameters: {low:g} to {high:g} is not a range: the smaller end comes first"
             )
-    if kind == "uniform":
-        return {"sampler": "uniform", "min": values["min_value"], "max": values["max_value"]}
-    return {"sampler": "multi_range", "intervals": values["intervals"]}
+    return {"sampler": "multi_range" if kind == "multirangeuniform" else kind, **keys.renamed(values, table)}
 
 
 def _refuse_old_format(data: Mapping[str, Any]) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.imitation import cloning, gail, read_cloning
-from trainer.convert.keys import Left, mapping, read
-from trainer.convert.networks import network, read_network, read_policy_network, sequence_length
-from trainer.convert.signals import NOVELTY, novelty, read_learned
+from trainer.convert.keys import Left, mapping, read, renamed
+from trainer.convert.networks import network, read_policy_network, sequence_length
+from trainer.convert.signals import NOVELTY, cloning, gail, novelty, read_cloning, read_signal
 
 
 def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -31,12 +30,9 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
         entries[behavior] = _behavior(data, f"behaviors.{behavior}", entries.get("default", {}), left)
     if not entries:
         raise UserError("behaviors is missing: the file names no behavior, and has no default_settings")
-    algorithms = {behavior: _algorithm(behavior, entry, left) for behavior, entry in entries.items()}
+    algorithms = {behavior: _algorithm(entry, left) for behavior, entry in entries.items()}
     asked = [name for name in NOVELTY if any(name in entry["signals"] for entry in entries.values())]
-    rewards = {
-        behavior: _reward(behavior, entry, algorithms[behavior]["discount"], asked, left)
-        for behavior, entry in entries.items()
-    }
+    rewards = {behavior: _reward(entry, asked, left) for behavior, entry in entries.items()}
     first = next(iter(entries))
     experiment: dict[str, Any] = {
         "defaults": [{"override /env": "unity"}, {"override /algorithm": algorithms[first]["name"]}],
@@ -62,13 +58,14 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     own = read(data, where, keys.BEHAVIOR, left)
     if "self_play" in own:
         raise UserError(f"{where}.self_play is not supported yet: remove it, and one policy learns as all its teams")
-    trainer = own.get("trainer_type", default.get("trainer_type", "ppo"))
+    values = {**keys.defaults(keys.BEHAVIOR), **default, **own}
+    trainer = values["trainer_type"]
     if trainer not in keys.HYPERPARAMETERS:
         raise UserError(f"{where}.trainer_type={trainer} is not supported yet: there are ppo and sac")
-    hyperparameters = read(own.get("hyperparameters"), f"{where}.hyperparameters", keys.HYPERPARAMETERS[trainer], left)
+    table = keys.HYPERPARAMETERS[trainer]
     # Values for one algorithm say nothing about another.
-    inherited = default.get("hyperparameters", {}) if trainer == default.get("trainer_type") else {}
-    hyperparameters = {**inherited, **hyperparameters}
+    inherited = default["hyperparameters"] if trainer == default.get("trainer_type") else keys.defaults(table)
+    hyperparameters = {**inherited, **read(own.get("hyperparameters"), f"{where}.hyperparameters", table, left)}
     schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if trainer == "ppo" else "constant")
     if trainer == "ppo":
         hyperparameters.setdefault("beta_schedule", schedule)
@@ -76,90 +73,77 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     cloned = default.get("cloning")
     if "behavioral_cloning" in own:
         cloned = read_cloning(own["behavioral_cloning"], f"{where}.behavioral_cloning", cloned, left)
+    above = default.get("network_settings", keys.defaults(keys.NETWORK))
+    network_settings = read_policy_network(own.get("network_settings"), f"{where}.network_settings", above, left)
+    signals = _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left)
     return {
+        "where": where,
         "trainer_type": trainer,
-        "max_steps": own.get("max_steps", default.get("max_steps", 500_000)),
-        "keep_checkpoints": own.get("keep_checkpoints", default.get("keep_checkpoints", 5)),
-        "hyperparameters": {**keys.HYPERPARAMETER_DEFAULTS[trainer], **hyperparameters},
-        "network_settings": read_policy_network(
-            own.get("network_settings"),
-            f"{where}.network_settings",
-            default.get("network_settings", keys.NETWORK_DEFAULTS),
-            left,
-        ),
-        "signals": _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left),
+        "max_steps": values["max_steps"],
+        "keep_checkpoints": values["keep_checkpoints"],
+        "hyperparameters": hyperparameters,
+        "network_settings": network_settings,
+        "signals": signals,
+        "discount": next(signals[name]["gamma"] for name in _SIGNALS if name in signals),
         "cloning": cloned,
     }
 
 
+_SIGNALS = ("extrinsic", "gail", *NOVELTY)
+"""The first of them that a behavior has says its discount."""
+
+
 def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
     """Returns the reward signals by name, on top of those of `default_settings`."""
-    signals = mapping(data, where)
+    if data is None:
+        return dict(default or {"extrinsic": keys.defaults(keys.SIGNALS["extrinsic"])})
+    signals, found = mapping(data, where), dict(default or {})
     for name in signals:
         if name not in keys.SIGNALS:
             raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
-    if data is None:
-        return dict(default or {"extrinsic": keys.SIGNAL_DEFAULTS["extrinsic"]})
-    found = dict(default or {})
-    if "extrinsic" in signals:
-        own = read(signals["extrinsic"], f"{where}.extrinsic", keys.SIGNALS["extrinsic"], left)
-        network_where = f"{where}.extrinsic.network_settings"
-        read_network(own.pop("network_settings", None), network_where, keys.NETWORK_DEFAULTS, [])
-        found["extrinsic"] = {**found.get("extrinsic", keys.SIGNAL_DEFAULTS["extrinsic"]), **own}
-    for name in ("gail", *NOVELTY):
+    for name in _SIGNALS:
         if name in signals:
-            found[name] = read_learned(name, signals[name], f"{where}.{name}", found.get(name), left)
+            found[name] = read_signal(name, signals[name], f"{where}.{name}", found.get(name), left)
     if not found:
         raise UserError(f"{where} holds nothing: give one of {', '.join(keys.SIGNALS)}")
     return found
 
 
-def _algorithm(behavior: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+def _algorithm(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns settings of the algorithm, always the same keys for the same one."""
-    signals, where = entry["signals"], _where(behavior)
     return {
         "name": entry["trainer_type"],
-        "network": network(entry, where),
-        "discount": next(signals[name]["gamma"] for name in ("extrinsic", "gail", *NOVELTY) if name in signals),
+        "network": network(entry),
+        "discount": entry["discount"],
         "cloning": cloning(entry),
-        **(_ppo(entry, where) if entry["trainer_type"] == "ppo" else _sac(entry, where, left)),
+        **(_ppo(entry) if entry["trainer_type"] == "ppo" else _sac(entry, left)),
     }
 
 
-def _ppo(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    values = entry["hyperparameters"]
+def _ppo(entry: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(entry["hyperparameters"])
     if values["batch_size"] > values["buffer_size"]:
         raise UserError(
-            f"{where}.hyperparameters.batch_size={values['batch_size']} is larger than "
+            f"{entry['where']}.hyperparameters.batch_size={values['batch_size']} is larger than "
             f"buffer_size={values['buffer_size']}: a batch is a part of the buffer"
         )
     ends = {
-        "learning_rate_end": _end(values, "learning_rate_schedule", 0.0),
-        "clip_end": _end(values, "epsilon_schedule", 0.1),
-        "entropy_coef_end": _end(values, "beta_schedule", 1e-5),
+        "learning_rate_end": _end(values.pop("learning_rate_schedule"), 0.0),
+        "clip_end": _end(values.pop("epsilon_schedule"), 0.1),
+        "entropy_coef_end": _end(values.pop("beta_schedule"), 1e-5),
     }
-    return {
-        "rollout_size": values["buffer_size"],
-        "minibatch_size": values["batch_size"],
-        "epochs": values["num_epoch"],
-        "gae_lambda": values["lambd"],
-        "learning_rate": values["learning_rate"],
-        "clip": values["epsilon"],
-        "entropy_coef": values["beta"],
-        **ends,
-        "schedule_samples": None if set(ends.values()) == {None} else entry["max_steps"],
-        "shared_trunk": values["shared_critic"],
-    }
+    samples = None if set(ends.values()) == {None} else entry["max_steps"]
+    return {**renamed(values, keys.PPO), **ends, "schedule_samples": samples}
 
 
-def _sac(entry: Mapping[str, Any], where: str, left: list[Left]) -> dict[str, Any]:
+def _sac(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     values = entry["hyperparameters"]
     # ML-Agents, too, waits for the first whole batch. Behind a sequence, one row more is looked at.
     start = max(values["buffer_init_steps"], values["batch_size"], sequence_length(entry) + 1)
     if values["buffer_size"] < 2 * start:
         remedy = f"raised to {2 * start}: the buffer holds two rows for each sample before the first update"
-        left.append(Left(f"{where}.hyperparameters.buffer_size", values["buffer_size"], remedy))
-    end = _end(values, "learning_rate_schedule", 0.0)
+        left.append(Left(f"{entry['where']}.hyperparameters.buffer_size", values["buffer_size"], remedy))
+    end = _end(values["learning_rate_schedule"], 0.0)
     return {
         "batch_size": values["batch_size"],
         "buffer_capacity": max(values["buffer_size"], 2 * start),
@@ -174,24 +158,18 @@ def _sac(entry: Mapping[str, Any], where: str, left: list[Left]) -> dict[str, An
     }
 
 
-def _end(values: Mapping[str, Any], schedule: str, end: float) -> float | None:
-    return end if values[schedule] == "linear" else None
+def _end(schedule: str, end: float) -> float | None:
+    return end if schedule == "linear" else None
 
 
-def _reward(
-    behavior: str, entry: Mapping[str, Any], discount: float, asked: list[str], left: list[Left]
-) -> dict[str, Any]:
+def _reward(entry: Mapping[str, Any], asked: list[str], left: list[Left]) -> dict[str, Any]:
     """Returns the settings of the rewards; of curiosity and RND only those that any behavior has `asked` for."""
-    extrinsic, where = entry["signals"].get("extrinsic", {"strength": 0.0}), _where(behavior)
+    extrinsic = entry["signals"].get("extrinsic", {"strength": 0.0})
     return {
         "extrinsic": {"strength": extrinsic["strength"]},
-        "gail": gail(entry, where, discount, left),
-        **{name: novelty(name, entry, where, discount, left) for name in asked},
+        "gail": gail(entry, left),
+        **{name: novelty(name, entry, left) for name in asked},
     }
-
-
-def _where(behavior: str) -> str:
-    return "default_settings" if behavior == "default" else f"behaviors.{behavior}"
 
 
 def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 from envs.spec import UserError
 
-Kind = Enum("Kind", ["number", "count", "switch", "text", "words", "intervals", "group"])
-"""`count`: a whole number. `switch`: true or false. `words`: a list of texts. `intervals`: a list of two numbers each.
-`group`: keys of its own."""
+Read = Callable[[Any, str], Any]
+"""Returns the value that stands at a dotted place, as a number, a text and so on; UserError if it is none."""
 
 
 class Left(NamedTuple):
@@ -33,18 +31,14 @@ class Left(NamedTuple):
 class Key:
     """One key of the YAML."""
 
-    kind: Kind
-    least: float | None = None
-    """The smallest value."""
-    above: float | None = None
-    """All values are larger than this."""
-    most: float | None = None
-    """The largest value."""
-    choices: tuple[str, ...] = ()
-    """The texts that it takes; empty = any."""
-    left: str | None = None
-    """Remedy of a key that has no counterpart; None = it is converted."""
-    moot: Any = False
+    read: Read
+    default: Any = None
+    """ML-Agents' own; None = it has none, or one that depends on other keys."""
+    ours: str = ""
+    """Our name, where it is another and the value stays as it is."""
+    left: str = ""
+    """Remedy of a key that has no counterpart; empty = it is converted."""
+    moot: bool = False
     """The value of a left key that asks for nothing, or for what happens here anyway: it need not be reported."""
 
 
@@ -64,12 +58,22 @@ def read(data: object, where: str, keys: Mapping[str, Key], left: list[Left]) ->
             raise unknown(full, list(keys))
         if given is None:
             continue
-        value = _typed(given, full, key)
-        if key.left is None:
+        value = key.read(given, full)
+        if not key.left:
             values[name] = value
         elif not (isinstance(value, bool) and value == key.moot):
             left.append(Left(full, given, key.left))
     return values
+
+
+def defaults(keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Returns ML-Agents' defaults of the keys that have one."""
+    return {name: key.default for name, key in keys.items() if key.default is not None}
+
+
+def renamed(values: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Returns what `read` returned, by our names."""
+    return {keys[name].ours or name: value for name, value in values.items()}
 
 
 def mapping(data: object, where: str) -> dict[str, Any]:
@@ -100,47 +104,56 @@ def unknown(key: str, known: list[str]) -> UserError:
     return UserError(f"unknown key {key}; {parent or 'the file'} may hold {', '.join(known)}")
 
 
-def _typed(value: Any, where: str, key: Key) -> Any:
-    if key.kind is Kind.group:
-        return mapping(value, where)
-    if key.kind is Kind.switch:
-        if not isinstance(value, bool):
-            raise UserError(f"{where}: expected true or false, not {_seen(value)}")
-        return value
-    if key.kind is Kind.words:
-        if not isinstance(value, list) or any(isinstance(word, (list, dict)) for word in value):
-            raise UserError(f"{where}: expected a list of texts, not {_seen(value)}")
-        return [str(word) for word in value]
-    if key.kind is Kind.intervals:
-        if not isinstance(value, list) or not value:
-            raise UserError(f"{where}: expected a list such as [[7, 10], [15, 20]], not {_seen(value)}")
-        return [_interval(pair, where) for pair in value]
-    if key.kind is Kind.text:
-        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-            raise UserError(f"{where}: expected a text, not {_seen(value)}")
-        if key.choices and value not in key.choices:
-            raise UserError(f"{where}={value}: expected one of {', '.join(key.choices)}")
-        return str(value)
-    return _number_in_range(value, where, key)
+def _switch(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{where}: expected true or false, not {_seen(value)}")
+    return value
 
 
-def _interval(pair: Any, where: str) -> list[float]:
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise UserError(f"{where}: an interval is its two ends, such as [7, 10], not {_seen(pair)}")
-    return [number(end, where) for end in pair]
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise UserError(f"{where}: expected a text, not {_seen(value)}")
+    return str(value)
 
 
-def _number_in_range(value: Any, where: str, key: Key) -> float:
-    found = number(value, where)
-    if key.kind is Kind.count and found != int(found):
-        raise UserError(f"{where}: expected a whole number, not {_seen(value)}")
-    if key.least is not None and found < key.least:
-        raise UserError(f"{where}={value} must be at least {key.least:g}")
-    if key.above is not None and found <= key.above:
-        raise UserError(f"{where}={value} must be above {key.above:g}")
-    if key.most is not None and found > key.most:
-        raise UserError(f"{where}={value} must be at most {key.most:g}")
-    return int(found) if key.kind is Kind.count else found
+def _texts(value: object, where: str) -> list[str]:
+    if not isinstance(value, list) or any(isinstance(word, (list, dict)) for word in value):
+        raise UserError(f"{where}: expected a list of texts, not {_seen(value)}")
+    return [str(word) for word in value]
+
+
+def _intervals(value: object, where: str) -> list[list[float]]:
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: expected a list such as [[7, 10], [15, 20]], not {_seen(value)}")
+    for pair in value:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise UserError(f"{where}: an interval is its two ends, such as [7, 10], not {_seen(pair)}")
+    return [[number(end, where) for end in pair] for pair in value]
+
+
+def _one_of(*choices: str) -> Read:
+    def read_choice(value: object, where: str) -> str:
+        if (text := _text(value, where)) not in choices:
+            raise UserError(f"{where}={value}: expected one of {', '.join(choices)}")
+        return text
+
+    return read_choice
+
+
+def _number(*, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, whole: bool = False) -> Read:
+    def read_number(value: object, where: str) -> float:
+        found = number(value, where)
+        if whole and found != int(found):
+            raise UserError(f"{where}: expected a whole number, not {_seen(value)}")
+        if found < least:
+            raise UserError(f"{where}={value} must be at least {least:g}")
+        if found <= above:
+            raise UserError(f"{where}={value} must be above {above:g}")
+        if found > most:
+            raise UserError(f"{where}={value} must be at most {most:g}")
+        return int(found) if whole else found
+
+    return read_number
 
 
 def _seen(value: object) -> str:
@@ -148,73 +161,68 @@ def _seen(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _left(kind: Kind, remedy: str, moot: Any = False) -> Key:
-    return Key(kind, left=remedy, moot=moot)
-
-
-_COUNT, _NUMBER, _SWITCH = Key(Kind.count), Key(Kind.number), Key(Kind.switch)
-_TEXT, _GROUP = Key(Kind.text), Key(Kind.group)
-_POSITIVE_COUNT, _NOT_NEGATIVE = Key(Kind.count, least=1), Key(Kind.number, least=0)
-_POSITIVE = Key(Kind.number, above=0)
-_SCHEDULE = Key(Kind.text, choices=("linear", "constant"))
-_SHARE = Key(Kind.number, least=0, most=1)
+_WHOLE, _FROM_0, _FROM_1 = _number(whole=True), _number(whole=True, least=0), _number(whole=True, least=1)
+_NOT_NEGATIVE, _POSITIVE, _SHARE = _number(least=0), _number(above=0), _number(least=0, most=1)
+_SCHEDULE = _one_of("linear", "constant")
 
 _UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts from the beginning"
+_INIT = f"{_UNREADABLE}; init=runs/... starts from weights that were trained here"
+_RESUME = f"{_UNREADABLE}; resume=runs/... goes on with a run of here"
 _RESTARTS = "a player that keeps failing is restarted after longer and longer waits: nothing to do"
+_BY_TIME = "checkpoints come by time: checkpoint.every_seconds"
+_ONE_EACH = "each gradient step of the algorithm takes one batch of demonstrations along: nothing to do"
 
 _GROUPS = "behaviors default_settings env_settings engine_settings environment_parameters checkpoint_settings"
-FILE: dict[str, Key] = {
-    **dict.fromkeys((*_GROUPS.split(), "torch_settings"), _GROUP),
-    "debug": _left(Kind.switch, "there is no more to log: nothing to do"),
+FILE = {
+    **dict.fromkeys((*_GROUPS.split(), "torch_settings"), Key(mapping)),
+    "debug": Key(_switch, left="there is no more to log: nothing to do"),
 }
-BEHAVIOR: dict[str, Key] = {
-    "trainer_type": _TEXT,
-    "hyperparameters": _GROUP,
-    "network_settings": _GROUP,
-    "reward_signals": _GROUP,
-    "max_steps": _POSITIVE_COUNT,
-    "keep_checkpoints": _POSITIVE_COUNT,
-    "self_play": _GROUP,
-    "behavioral_cloning": _GROUP,
-    "time_horizon": _left(
-        Kind.count, "not needed: rows are linked to the end of their episode, none is cut off before"
+BEHAVIOR = {
+    "trainer_type": Key(_text, "ppo"),
+    "hyperparameters": Key(mapping),
+    "network_settings": Key(mapping),
+    "reward_signals": Key(mapping),
+    "max_steps": Key(_FROM_1, 500_000),
+    "keep_checkpoints": Key(_FROM_1, 5),
+    "self_play": Key(mapping),
+    "behavioral_cloning": Key(mapping),
+    "time_horizon": Key(_WHOLE, left="not needed: rows are linked to the end of their episode, none is cut off before"),
+    "summary_freq": Key(_WHOLE, left="figures come by time: run.log_seconds"),
+    "checkpoint_interval": Key(_WHOLE, left=_BY_TIME),
+    "even_checkpoints": Key(_switch, left=_BY_TIME),
+    "threaded": Key(
+        _switch, left="games go on during an update; with PPO, algorithm.max_lag=0 lets them wait for it", moot=True
     ),
-    "summary_freq": _left(Kind.count, "figures come by time: run.log_seconds"),
-    "checkpoint_interval": _left(Kind.count, "checkpoints come by time: checkpoint.every_seconds"),
-    "even_checkpoints": _left(Kind.switch, "checkpoints come by time: checkpoint.every_seconds"),
-    "threaded": _left(
-        Kind.switch, "games go on during an update; with PPO, algorithm.max_lag=0 lets them wait for it", moot=True
-    ),
-    "init_path": _left(Kind.text, f"{_UNREADABLE}; init=runs/... starts from weights that were trained here"),
-    "framework": _left(Kind.text, "networks are always torch's: nothing to do"),
+    "init_path": Key(_text, left=_INIT),
+    "framework": Key(_text, left="networks are always torch's: nothing to do"),
 }
-PPO: dict[str, Key] = {
-    "batch_size": _POSITIVE_COUNT,
-    "buffer_size": _POSITIVE_COUNT,
-    "learning_rate": _POSITIVE,
-    "learning_rate_schedule": _SCHEDULE,
-    "num_epoch": _POSITIVE_COUNT,
-    "beta": _NOT_NEGATIVE,
-    "beta_schedule": _SCHEDULE,
-    "epsilon": _POSITIVE,
-    "epsilon_schedule": _SCHEDULE,
-    "lambd": _SHARE,
-    "shared_critic": _SWITCH,
+PPO = {
+    "batch_size": Key(_FROM_1, 1024, ours="minibatch_size"),
+    "buffer_size": Key(_FROM_1, 10240, ours="rollout_size"),
+    "learning_rate": Key(_POSITIVE, 3e-4),
+    "learning_rate_schedule": Key(_SCHEDULE),
+    "num_epoch": Key(_FROM_1, 3, ours="epochs"),
+    "beta": Key(_NOT_NEGATIVE, 5e-3, ours="entropy_coef"),
+    "beta_schedule": Key(_SCHEDULE),
+    "epsilon": Key(_POSITIVE, 0.2, ours="clip"),
+    "epsilon_schedule": Key(_SCHEDULE),
+    "lambd": Key(_SHARE, 0.95, ours="gae_lambda"),
+    "shared_critic": Key(_switch, False, ours="shared_trunk"),
 }
-SAC: dict[str, Key] = {
-    "batch_size": _POSITIVE_COUNT,
-    "buffer_size": _POSITIVE_COUNT,
-    "learning_rate": _POSITIVE,
-    "learning_rate_schedule": _SCHEDULE,
-    "buffer_init_steps": Key(Kind.count, least=0),
-    "tau": Key(Kind.number, above=0, most=1),
-    "steps_per_update": _POSITIVE,
-    "init_entcoef": _POSITIVE,
-    "save_replay_buffer": _left(
-        Kind.switch, "checkpoints hold the buffer, which checkpoint.replay=false leaves out", moot=True
+SAC = {
+    "batch_size": Key(_FROM_1, 128),
+    "buffer_size": Key(_FROM_1, 50000),
+    "learning_rate": Key(_POSITIVE, 3e-4),
+    "learning_rate_schedule": Key(_SCHEDULE),
+    "buffer_init_steps": Key(_FROM_0, 0),
+    "tau": Key(_number(above=0, most=1), 0.005),
+    "steps_per_update": Key(_POSITIVE, 1.0),
+    "init_entcoef": Key(_POSITIVE, 1.0),
+    "save_replay_buffer": Key(
+        _switch, left="checkpoints hold the buffer, which checkpoint.replay=false leaves out", moot=True
     ),
-    "reward_signal_steps_per_update": _POSITIVE,
-    "reward_signal_num_update": _POSITIVE,
+    "reward_signal_steps_per_update": Key(_POSITIVE),
+    "reward_signal_num_update": Key(_POSITIVE),
 }
 REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
 """Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
@@ -223,139 +231,92 @@ HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
 
 ENCODERS = {"simple": "simple", "nature_cnn": "nature", "resnet": "impala"}
 """Our names of encoders of images."""
-_ENCODER = Key(Kind.text, choices=(*ENCODERS, "match3", "fully_connected"))
-NETWORK: dict[str, Key] = {
-    "normalize": _SWITCH,
-    "hidden_units": _POSITIVE_COUNT,
-    "num_layers": Key(Kind.count, least=0),
-    "memory": _GROUP,
-    "vis_encode_type": _ENCODER,
-    "vis_encoder_type": _ENCODER,
-    "goal_conditioning_type": _left(Kind.text, "goal signals are observations like any other: nothing to do"),
-    "deterministic": _left(Kind.switch, "training draws actions; trainer.evaluate takes the likeliest"),
+_ENCODER = _one_of(*ENCODERS, "match3", "fully_connected")
+NETWORK = {
+    "normalize": Key(_switch, False),
+    "hidden_units": Key(_FROM_1, 128),
+    "num_layers": Key(_FROM_0, 2),
+    "memory": Key(mapping),
+    "vis_encode_type": Key(_ENCODER, "simple"),
+    "vis_encoder_type": Key(_ENCODER),
+    "goal_conditioning_type": Key(_text, left="goal signals are observations like any other: nothing to do"),
+    "deterministic": Key(_switch, left="training draws actions; trainer.evaluate takes the likeliest"),
 }
 ENCODER_TYPE = ("vis_encoder_type", "vis_encode_type")
 """Two names of one key: the documentation's table once had the first, the code has the second."""
-MEMORY: dict[str, Key] = {"memory_size": _POSITIVE_COUNT, "sequence_length": _POSITIVE_COUNT}
+MEMORY = {"memory_size": Key(_FROM_1, 128), "sequence_length": Key(_FROM_1, 64)}
 
-_SIGNAL = {"strength": _NOT_NEGATIVE, "gamma": _SHARE, "network_settings": _GROUP}
-_LEARNED = {**_SIGNAL, "learning_rate": _POSITIVE, "encoding_size": _POSITIVE_COUNT}
-_ONE_EACH = "each gradient step of the algorithm takes one batch of demonstrations along: nothing to do"
-SIGNALS: dict[str, dict[str, Key]] = {
-    "extrinsic": _SIGNAL,
+_EXTRINSIC = {"strength": Key(_NOT_NEGATIVE, 1.0), "gamma": Key(_SHARE, 0.99), "network_settings": Key(mapping)}
+_LEARNED = {
+    **_EXTRINSIC,
+    "network_settings": Key(mapping, defaults(NETWORK)),
+    "learning_rate": Key(_POSITIVE, 3e-4),
+    "encoding_size": Key(_FROM_1),
+}
+_VAIL = "not supported yet: left out; the gradient penalty alone smooths the discriminator"
+SIGNALS = {
+    "extrinsic": _EXTRINSIC,
     "curiosity": _LEARNED,
     "gail": {
         **_LEARNED,
-        "use_actions": _SWITCH,
-        "use_vail": _left(
-            Kind.switch, "not supported yet: left out; the gradient penalty alone smooths the discriminator"
-        ),
-        "demo_path": _TEXT,
+        "use_actions": Key(_switch, False),
+        "use_vail": Key(_switch, left=_VAIL),
+        "demo_path": Key(_text),
     },
-    "rnd": _LEARNED,
+    "rnd": {**_LEARNED, "learning_rate": Key(_POSITIVE, 1e-4)},
 }
 """Keys of each reward signal."""
-CLONING: dict[str, Key] = {
-    "demo_path": _TEXT,
-    "steps": Key(Kind.count, least=0),
-    "strength": _NOT_NEGATIVE,
-    "batch_size": Key(Kind.count, least=0),
-    "samples_per_update": _left(Kind.count, _ONE_EACH),
-    "num_epoch": _left(Kind.count, _ONE_EACH),
+CLONING = {
+    "demo_path": Key(_text),
+    "steps": Key(_FROM_0, 0),
+    "strength": Key(_NOT_NEGATIVE, 1.0),
+    "batch_size": Key(_FROM_0, 0),
+    "samples_per_update": Key(_WHOLE, left=_ONE_EACH),
+    "num_epoch": Key(_WHOLE, left=_ONE_EACH),
 }
 
-ENV: dict[str, Key] = {
-    "env_path": _TEXT,
-    "env_args": Key(Kind.words),
-    "num_envs": _POSITIVE_COUNT,
-    "num_areas": _POSITIVE_COUNT,
-    "timeout_wait": _POSITIVE,
-    "max_lifetime_restarts": Key(Kind.count, least=-1),
-    "seed": _COUNT,
-    "base_port": _left(Kind.count, "the system picks a free port for each player, the Editor's is 5004: nothing to do"),
-    "restarts_rate_limit_n": _left(Kind.count, _RESTARTS),
-    "restarts_rate_limit_period_s": _left(Kind.number, _RESTARTS),
+ENV = {
+    "env_path": Key(_text, ours="executable"),
+    "env_args": Key(_texts, ours="args"),
+    "num_envs": Key(_FROM_1, ours="instances"),
+    "num_areas": Key(_FROM_1),
+    "timeout_wait": Key(_POSITIVE, ours="connect_timeout"),
+    "max_lifetime_restarts": Key(_number(whole=True, least=-1), ours="restarts"),
+    "seed": Key(_WHOLE),
+    "base_port": Key(_WHOLE, left="the system picks a free port for each player, the Editor's is 5004: nothing to do"),
+    "restarts_rate_limit_n": Key(_WHOLE, left=_RESTARTS),
+    "restarts_rate_limit_period_s": Key(number, left=_RESTARTS),
 }
-ENGINE: dict[str, Key] = {
-    "width": _POSITIVE_COUNT,
-    "height": _POSITIVE_COUNT,
-    "quality_level": Key(Kind.count, least=0),
-    "time_scale": _POSITIVE,
-    "target_frame_rate": Key(Kind.count, least=-1),
-    "capture_frame_rate": Key(Kind.count, least=0),
-    "no_graphics": _SWITCH,
-    "no_graphics_monitor": _left(
-        Kind.switch, "all players are alike: env.no_graphics=true for none with a window, false for all"
+ENGINE = {
+    "width": Key(_FROM_1),
+    "height": Key(_FROM_1),
+    "quality_level": Key(_FROM_0),
+    "time_scale": Key(_POSITIVE),
+    "target_frame_rate": Key(_number(whole=True, least=-1)),
+    "capture_frame_rate": Key(_FROM_0),
+    "no_graphics": Key(_switch),
+    "no_graphics_monitor": Key(
+        _switch, left="all players are alike: env.no_graphics=true for none with a window, false for all"
     ),
 }
-CHECKPOINT: dict[str, Key] = {
-    "run_id": _TEXT,
-    "results_dir": _left(Kind.text, "a run's folder is runs/<name>/<time>, or what run.dir= names"),
-    "initialize_from": _left(Kind.text, f"{_UNREADABLE}; init=runs/... starts from weights that were trained here"),
-    "resume": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
-    "load_model": _left(Kind.switch, f"{_UNREADABLE}; resume=runs/... goes on with a run of here"),
-    "force": _left(Kind.switch, "every run gets a folder of its own, none is written over: nothing to do"),
-    "train_model": _left(Kind.switch, "outstep train always trains: nothing to do", moot=True),
-    "inference": _left(Kind.switch, "a trained policy is played by outstep evaluate run=runs/... env=unity"),
+CHECKPOINT = {
+    "run_id": Key(_text),
+    "results_dir": Key(_text, left="a run's folder is runs/<name>/<time>, or what run.dir= names"),
+    "initialize_from": Key(_text, left=_INIT),
+    "resume": Key(_switch, left=_RESUME),
+    "load_model": Key(_switch, left=_RESUME),
+    "force": Key(_switch, left="every run gets a folder of its own, none is written over: nothing to do"),
+    "train_model": Key(_switch, left="outstep train always trains: nothing to do", moot=True),
+    "inference": Key(_switch, left="a trained policy is played by outstep evaluate run=runs/... env=unity"),
 }
-TORCH: dict[str, Key] = {"device": _TEXT}
+TORCH = {"device": Key(_text)}
 
-SAMPLER = {"sampler_type": _TEXT, "sampler_parameters": _GROUP}
-_SAMPLER_SEED = {"seed": _left(Kind.count, "samplers are seeded by the run's seed: nothing to do")}
-SAMPLERS: dict[str, dict[str, Key]] = {
-    "constant": {"value": _NUMBER, **_SAMPLER_SEED},
-    "uniform": {"min_value": _NUMBER, "max_value": _NUMBER, **_SAMPLER_SEED},
-    "gaussian": {"mean": _NUMBER, "st_dev": _NOT_NEGATIVE, **_SAMPLER_SEED},
-    "multirangeuniform": {"intervals": Key(Kind.intervals), **_SAMPLER_SEED},
+SAMPLER = {"sampler_type": Key(_text), "sampler_parameters": Key(mapping)}
+_SEED = {"seed": Key(_WHOLE, left="samplers are seeded by the run's seed: nothing to do")}
+SAMPLERS = {
+    "constant": {"value": Key(number, 0.0), **_SEED},
+    "uniform": {"min_value": Key(number, 0.0, ours="min"), "max_value": Key(number, 1.0, ours="max"), **_SEED},
+    "gaussian": {"mean": Key(number, 1.0), "st_dev": Key(_NOT_NEGATIVE, 1.0, ours="deviation"), **_SEED},
+    "multirangeuniform": {"intervals": Key(_intervals, [[0.0, 1.0]]), **_SEED},
 }
 """Keys of `sampler_parameters`, by `sampler_type`."""
-SAMPLER_DEFAULTS: dict[str, dict[str, Any]] = {
-    "constant": {"value": 0.0},
-    "uniform": {"min_value": 0.0, "max_value": 1.0},
-    "gaussian": {"mean": 1.0, "st_dev": 1.0},
-    "multirangeuniform": {"intervals": [[0.0, 1.0]]},
-}
-
-NETWORK_DEFAULTS: dict[str, Any] = {
-    "normalize": False,
-    "hidden_units": 128,
-    "num_layers": 2,
-    "vis_encode_type": "simple",
-    "memory": None,
-}
-MEMORY_DEFAULTS: dict[str, Any] = {"memory_size": 128, "sequence_length": 64}
-HYPERPARAMETER_DEFAULTS: dict[str, dict[str, Any]] = {
-    "ppo": {
-        "batch_size": 1024,
-        "buffer_size": 10240,
-        "learning_rate": 3e-4,
-        "num_epoch": 3,
-        "beta": 5e-3,
-        "epsilon": 0.2,
-        "lambd": 0.95,
-        "shared_critic": False,
-    },
-    "sac": {
-        "batch_size": 128,
-        "buffer_size": 50000,
-        "learning_rate": 3e-4,
-        "buffer_init_steps": 0,
-        "tau": 0.005,
-        "steps_per_update": 1.0,
-        "init_entcoef": 1.0,
-    },
-}
-"""ML-Agents' defaults, by `trainer_type`; those of schedules depend on one another (`trainer.convert`)."""
-_LEARNED_DEFAULTS: dict[str, Any] = {
-    "strength": 1.0,
-    "gamma": 0.99,
-    "learning_rate": 3e-4,
-    "network_settings": NETWORK_DEFAULTS,
-}
-SIGNAL_DEFAULTS: dict[str, dict[str, Any]] = {
-    "extrinsic": {"strength": 1.0, "gamma": 0.99},
-    "curiosity": _LEARNED_DEFAULTS,
-    "gail": {**_LEARNED_DEFAULTS, "use_actions": False},
-    "rnd": {**_LEARNED_DEFAULTS, "learning_rate": 1e-4},
-}
-CLONING_DEFAULTS: dict[str, Any] = {"steps": 0, "strength": 1.0, "batch_size": 0}

@@ -42,13 +42,13 @@ def read_network(data: object, where: str, default: Mapping[str, Any], left: lis
     for encoder in [own.pop(name) for name in keys.ENCODER_TYPE if name in own]:
         own["vis_encode_type"] = encoder
     if "memory" in own:
-        own["memory"] = _read_memory(own["memory"], f"{where}.memory", default["memory"], left)
+        own["memory"] = _read_memory(own["memory"], f"{where}.memory", default.get("memory"), left)
     elif "memory" in mapping(data, where):  # null takes away that of `default_settings`
         own["memory"] = None
     return {**default, **own}
 
 
-def network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+def network(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings of `algorithm.network`: always the same keys, except for those of a memory.
 
     Raises:
@@ -61,7 +61,7 @@ def network(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
         "normalize": values["normalize"],
         "joint_choices": 0,  # no key there: every branch is chosen by itself
         "encoder": encoder_of(entry),
-        "memory": _memory(entry, where),
+        "memory": _memory(entry),
     }
 
 
@@ -72,12 +72,12 @@ def encoder_of(entry: Mapping[str, Any]) -> str:
 
 def sequence_length(entry: Mapping[str, Any]) -> int:
     """Returns the steps that are learned from together: 1 without memory, else 2 or more."""
-    memory = entry["network_settings"]["memory"]
+    memory = entry["network_settings"].get("memory")
     return 1 if memory is None else max(2, memory["sequence_length"])
 
 
 def _read_memory(data: object, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    values = {**(default or keys.MEMORY_DEFAULTS), **read(data, where, keys.MEMORY, left)}
+    values = {**(default or keys.defaults(keys.MEMORY)), **read(data, where, keys.MEMORY, left)}
     if values["memory_size"] % 2:
         raise UserError(
             f"{where}.memory_size={values['memory_size']} must be divisible by 2: half of it is the output of an LSTM, "
@@ -86,14 +86,14 @@ def _read_memory(data: object, where: str, default: Mapping[str, Any] | None, le
     return values
 
 
-def _memory(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    values, batch = entry["network_settings"]["memory"], entry["hyperparameters"]["batch_size"]
+def _memory(entry: Mapping[str, Any]) -> dict[str, Any]:
+    values, batch = entry["network_settings"].get("memory"), entry["hyperparameters"]["batch_size"]
     if values is None:
         return {"cell": "none"}
     if values["sequence_length"] > batch:
         raise UserError(
-            f"{where}.network_settings.memory.sequence_length={values['sequence_length']} is longer than "
-            f"{where}.hyperparameters.batch_size={batch}: a sequence is a part of a batch"
+            f"{entry['where']}.network_settings.memory.sequence_length={values['sequence_length']} is longer than "
+            f"{entry['where']}.hyperparameters.batch_size={batch}: a sequence is a part of a batch"
         )
     return {
         "cell": "lstm",

@@ -1,4 +1,4 @@
-"""Reward signals with networks of their own in an ML-Agents trainer YAML: what all of them share, curiosity and RND.
+"""Reward signals in an ML-Agents trainer YAML, and behavioral cloning.
 
 Entries are what `trainer.convert.behaviors` makes of a behavior: its values in ML-Agents' words.
 """
@@ -11,53 +11,79 @@ from typing import Any
 from envs.spec import UserError
 from trainer.convert import keys
 from trainer.convert.keys import Left, read
-from trainer.convert.networks import encoder_of, read_signal_network
+from trainer.convert.networks import encoder_of, read_network, read_signal_network
 
 NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
 
 
-def read_learned(
+def read_signal(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Returns values of a signal with networks of its own, on top of those of `default_settings`.
+    """Returns values of a signal, on top of those of `default_settings`.
 
     Raises:
         UserError: what `trainer.convert.keys.read` raises, or GAIL has no `demo_path`.
     """
     own = read(data, where, keys.SIGNALS[name], left)
-    base = default or keys.SIGNAL_DEFAULTS[name]
+    values = {**(default or keys.defaults(keys.SIGNALS[name])), **own}
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
-    network = read_signal_network(given, network_where, base["network_settings"], left)
-    if "network_settings" not in own and "encoding_size" in own:  # with both, ML-Agents takes the former
+    if name == "extrinsic":  # it has no networks: what is said of them is looked at, and goes
+        read_network(values.pop("network_settings", None), network_where, keys.defaults(keys.NETWORK), [])
+        return values
+    base = (default or keys.defaults(keys.SIGNALS[name]))["network_settings"]
+    network = read_signal_network(given, network_where, base, left)
+    if given is None and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
     if name == "gail":
-        need_demos({**base, **own}, where)
+        _need_demos(values, where)
     left.append(Left(where, data, _SCALED if name in NOVELTY else _ABSORBING))
-    return {**base, **own, "network_settings": network}
+    return {**values, "network_settings": network}
 
 
-def need_demos(values: Mapping[str, Any], where: str) -> None:
-    """Raises UserError if there is no `demo_path` among the values."""
-    if "demo_path" not in values:
-        raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
-
-
-def novelty(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
-    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays. UserError as of `learned`."""
-    if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
-        return {"strength": 0.0}
-    settings = learned(name, entry, where, discount, left)
-    return {**settings, "encoding_size": max(2, entry["signals"][name]["network_settings"]["hidden_units"])}
-
-
-def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, left: list[Left]) -> dict[str, Any]:
-    """Returns the settings that all signals with networks of their own share.
+def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    """Returns values of `behavioral_cloning`, on top of those of `default_settings`.
 
     Raises:
-        UserError: the `discount` is 1.
+        UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
     """
-    values, where = entry["signals"][name], f"{where}.reward_signals.{name}"
+    values = {**(default or keys.defaults(keys.CLONING)), **read(data, where, keys.CLONING, left)}
+    _need_demos(values, where)
+    left.append(Left(where, data, _STRENGTH))
+    if values["steps"] == 0:
+        left.append(
+            Left(f"{where}.steps", 0, f"for ever there, not at all here: cloning.anneal_samples={FOR_EVER} is for ever")
+        )
+    return values
+
+
+def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays; UserError as `gail`."""
+    if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
+        return {"strength": 0.0}
+    encoding_size = max(2, entry["signals"][name]["network_settings"]["hidden_units"])
+    return {**_learned(name, entry, left), "encoding_size": encoding_size}
+
+
+def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """Returns settings of `reward.gail`, always the same keys if there are demos; UserError if the discount is 1."""
+    values = entry["signals"].get("gail")
+    if values is None:
+        return {"demos": None}
+    return {
+        "demos": values["demo_path"],
+        **_learned("gail", entry, left),
+        "reward_type": "positive",
+        "use_actions": values["use_actions"],
+        # ML-Agents has constants in place of keys for these: the largest reward is -log(1e-7).
+        "gradient_penalty": 10.0,
+        "bound": 16.1,
+    }
+
+
+def _learned(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
+    """Returns the settings that all signals with networks of their own share; UserError if the discount is 1."""
+    values, discount, where = entry["signals"][name], entry["discount"], f"{entry['where']}.reward_signals.{name}"
     if discount >= 1:
         raise UserError(f"{where} needs a gamma below 1: what follows an end is worth its reward / (1 - gamma)")
     if values["gamma"] != discount:
@@ -80,6 +106,19 @@ def learned(name: str, entry: Mapping[str, Any], where: str, discount: float, le
     }
 
 
+def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings of `algorithm.cloning`, always the same keys if there are demonstrations."""
+    values = entry["cloning"]
+    if values is None:
+        return {"demos": None}
+    return {
+        "demos": values["demo_path"],
+        "strength": values["strength"],
+        "anneal_samples": values["steps"] or FOR_EVER,
+        "batch_size": values["batch_size"] or entry["hyperparameters"]["batch_size"],
+    }
+
+
 def _updates_per_sample(entry: Mapping[str, Any]) -> float:
     """Returns the gradient steps of ML-Agents' signals for each sample: with PPO one beside each of the policy's."""
     values: Mapping[str, Any] = entry["hyperparameters"]
@@ -90,6 +129,18 @@ def _updates_per_sample(entry: Mapping[str, Any]) -> float:
     return 1 / float([values["steps_per_update"], *own][-1])
 
 
+def _need_demos(values: Mapping[str, Any], where: str) -> None:
+    """Raises UserError if there is no `demo_path` among the values."""
+    if "demo_path" not in values:
+        raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
+
+
+FOR_EVER = 10**12
+"""More samples than any run has: over them, a weight that falls to 0 hardly falls."""
+_STRENGTH = (
+    "strength is the weight of the cloning loss beside the algorithm's, not the learning rate of an optimizer of its "
+    "own: see cloning/loss in TensorBoard, and change it if need be"
+)
 _ABSORBING = (
     "what follows the end of an episode is rewarded like any other step, so that surviving earns nothing by itself; "
     "reward/gail and gail/* in TensorBoard show its progress"

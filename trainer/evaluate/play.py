@@ -1,4 +1,4 @@
-"""Plays episodes with trained policies.
+"""Plays episodes with a manager's agents: with trained policies, or whatever else acts.
 
 Shapes: N agents; C continuous actions, D discrete branches.
 """
@@ -6,14 +6,14 @@ Shapes: N agents; C continuous actions, D discrete branches.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from envs.api import Manager, Setup
-from envs.spec import Array, BehaviorSpec, Decisions
+from envs.spec import Array, BehaviorSpec, Decisions, Ready
 from trainer.checkpoint import Checkpoint
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import PlayedEpisode
@@ -25,6 +25,25 @@ if TYPE_CHECKING:
 Act = Callable[[Decisions, Array], tuple[Array, Array]]
 """Chooses actions: from decisions of a behavior, and which of them begin an episode (N,) bool, to continuous (N, C) and
 discrete (N, D) actions."""
+
+
+@dataclass
+class Trace:
+    """An episode of one agent: what is kept of it while it is played, and how it ended."""
+
+    behavior: str
+    instance: int
+    counts: bool = True
+    """Whether it is one of those that were asked for."""
+    rewards: list[float] = field(default_factory=list)
+    steps: list[tuple[tuple[Array, ...], Array, Array, Array]] = field(default_factory=list)
+    """Of each step, if steps are recorded: observations, mask, and continuous (C,) and discrete (D,) actions."""
+    terminated: bool = False
+    final_observations: tuple[Array, ...] = ()
+    """For each observation (1, *shape), the last of an episode that was cut off; (0, *shape) if it terminated."""
+    final_mask: Array = field(default_factory=lambda: np.zeros((0, 0), bool))
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The numbers that its environment reported at its end."""
 
 
 def evaluate(
@@ -43,21 +62,33 @@ def evaluate(
     with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
         manager.lockstep = env.reproducible
         manager.start()
-        return play(manager, make_act, episodes)
+        return [
+            PlayedEpisode(each.behavior, sum(each.rewards), len(each.rewards), each.metrics)
+            for each in play(manager, make_act, episodes)
+        ]
 
 
-def play(manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: int) -> list[PlayedEpisode]:
-    """Plays `episodes` episodes of each behavior on a started manager's instances; returns them as they end.
+def play(
+    manager: Manager,
+    make_act: Callable[[BehaviorSpec], Act],
+    episodes: int,
+    *,
+    record: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Trace]:
+    """Plays `episodes` episodes of each behavior on a started manager's instances; yields them as they end.
 
-    Each instance plays its share: of each behavior the first that begin in it, even if others end before them.
+    Each instance plays its share: of each behavior the first that begin in it, even if others end before them, so that
+    short ones are not over-represented. Fewer are played if `stopped` becomes true. `record`: their steps are kept.
     """
     share, more = divmod(episodes, manager.instances)
-    running: dict[tuple[str, int], _Running] = {}
+    running: dict[tuple[str, int], Trace] = {}
+    """By behavior and agent."""
     acts: dict[str, Act] = {}
     to_begin: dict[str, Array] = {}
     """By behavior: episodes that each instance has yet to begin."""
-    played: list[PlayedEpisode] = []
-    while len(played) < episodes * max(1, len(to_begin)):
+    done = 0
+    while done < episodes * max(1, len(to_begin)) and not stopped():
         while manager.events:
             print(manager.events.popleft().text, file=sys.stderr)
         for behavior, ready in manager.recv(_EVENT_SECONDS).items():
@@ -66,26 +97,42 @@ def play(manager: Manager, make_act: Callable[[BehaviorSpec], Act], episodes: in
                 lost = running.pop((behavior, agent), None)
                 if lost is not None and lost.counts:
                     left[lost.instance] += 1
-            results, decisions = ready.results, ready.decisions
-            ended = results.terminated | results.truncated
-            for i, (agent, instance) in enumerate(zip(results.agent.tolist(), results.instance.tolist())):
-                episode = running[behavior, agent]
-                episode.reward += float(results.reward[i])
-                episode.length += 1
-                if ended[i]:
-                    del running[behavior, agent]
-                    if episode.counts:
-                        metrics = ready.metrics.get(instance, {})
-                        played.append(PlayedEpisode(behavior, episode.reward, episode.length, metrics))
+            for trace in _ended(behavior, ready, running):
+                done += 1
+                yield trace
+            decisions = ready.decisions
+            if not len(decisions.agent):
+                continue
+            if behavior not in acts:
+                acts[behavior] = make_act(manager.specs[behavior])
             begun = np.array([(behavior, agent) not in running for agent in decisions.agent.tolist()], np.bool_)
             for agent, instance in zip(decisions.agent[begun].tolist(), decisions.instance[begun].tolist()):
-                running[behavior, agent] = _Running(instance, counts=left[instance] > 0)
+                running[behavior, agent] = Trace(behavior, instance, counts=bool(left[instance] > 0))
                 left[instance] -= left[instance] > 0
-            if len(decisions.agent):
-                if behavior not in acts:
-                    acts[behavior] = make_act(manager.specs[behavior])
-                manager.send(behavior, decisions.agent, *acts[behavior](decisions, begun))
-    return played
+            continuous, discrete = acts[behavior](decisions, begun)
+            for i, agent in enumerate(decisions.agent.tolist() if record else ()):
+                if (trace := running[behavior, agent]).counts:
+                    rows = tuple(each[i] for each in decisions.observations)
+                    trace.steps.append((rows, decisions.mask[i], np.clip(continuous[i], -1, 1), discrete[i]))
+            manager.send(behavior, decisions.agent, continuous, discrete)
+
+
+def _ended(behavior: str, ready: Ready, running: dict[tuple[str, int], Trace]) -> Iterator[Trace]:
+    """Adds the rewards of steps; yields the episodes that have ended, if they count."""
+    results, finals = ready.results, 0
+    for i, agent in enumerate(results.agent.tolist()):
+        trace, terminated, truncated = running[behavior, agent], results.terminated[i], results.truncated[i]
+        trace.rewards.append(float(results.reward[i]))
+        final = slice(finals, finals + truncated)
+        finals = final.stop
+        if terminated or truncated:
+            del running[behavior, agent]
+            if trace.counts:
+                trace.terminated = bool(terminated)
+                trace.final_observations = tuple(each[final] for each in results.final_observations)
+                trace.final_mask = results.final_mask[final]
+                trace.metrics = ready.metrics.get(trace.instance, {})
+                yield trace
 
 
 class PolicyAgent:
@@ -110,16 +157,6 @@ class PolicyAgent:
         acted = self._policy.act(observations, mask, state, self._generator, self._deterministic)
         self._states.update(zip(agents.tolist(), acted.recurrent_state))
         return acted.continuous, acted.discrete
-
-
-@dataclass
-class _Running:
-    """An episode that has begun."""
-
-    instance: int
-    counts: bool
-    reward: float = 0.0
-    length: int = 0
 
 
 _EVENT_SECONDS = 1.0

@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from envs.gym.adapter import Env
+from envs.gym.replay_gif import picture
 from envs.gym.spaces import ActionCodec
-from envs.spec import UserError
+from envs.spec import Array, UserError
 from trainer.config.errors import one_line
 from trainer.record.episodes import Demonstrator, Moment, Quit, Restart
 
@@ -141,12 +140,12 @@ class Person(Demonstrator):
         self._draw()
 
     def _draw(self) -> None:
-        picture = self._pygame.surfarray.make_surface(_picture(self._env.render()).swapaxes(0, 1))
-        self._screen.blit(self._pygame.transform.scale(picture, self._screen.get_size()), (0, 0))
+        surface = self._pygame.surfarray.make_surface(_picture(self._env).swapaxes(0, 1))
+        self._screen.blit(self._pygame.transform.scale(surface, self._screen.get_size()), (0, 0))
         self._pygame.display.flip()
 
     def _make_screen(self) -> Any:
-        height, width = _picture(self._env.render()).shape[:2]
+        height, width = _picture(self._env).shape[:2]
         zoom = max(1, _LEAST_PIXELS // max(height, width))
         try:
             screen = self._pygame.display.set_mode((width * zoom, height * zoom))
@@ -226,14 +225,11 @@ def _no_screen(error: Exception) -> UserError:
     return UserError(f"player=human needs a screen, and none can be opened: {one_line(error)}")
 
 
-def _picture(rendered: Any) -> Any:
-    picture = np.asarray(rendered)
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise UserError(
-            f"player=human needs pictures: render() returned {type(rendered).__name__} of shape "
-            f"{list(picture.shape)}, not [height, width, 3]"
-        )
-    return picture.astype(np.uint8, copy=False)
+def _picture(env: Env) -> Array:
+    try:
+        return picture(env.render())
+    except ValueError as error:
+        raise UserError(f"player=human needs pictures: {error}") from error
 
 
 END_MILLISECONDS = 700

@@ -202,7 +202,7 @@ class Channel:
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
         for name in ("acting", "reward", "length", "state_after"):
             self._open[name][known] = 0
-        still = [_subset(decisions, ~np.isin(decisions.agent, lost)) for decisions in self._pending]
+        still = [decisions.take(~np.isin(decisions.agent, lost)) for decisions in self._pending]
         self._pending = [decisions for decisions in still if len(decisions.agent)]
 
     def _grow(self, agents: int) -> None:
@@ -302,12 +302,3 @@ class Collector:
             self._first[new] = now
             self._first_busy[new] = self.manager.busy_seconds[new]
             self._unseen -= len(new)
-
-
-def _subset(decisions: Decisions, chosen: Array) -> Decisions:
-    return Decisions(
-        decisions.instance[chosen],
-        decisions.agent[chosen],
-        tuple(observation[chosen] for observation in decisions.observations),
-        decisions.mask[chosen],
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,13 +17,13 @@ from socket import socket
 from typing import Any
 
 from envs.api import begun_counts
-from envs.process.lifetime import run_following
+from envs.process.lifetime import start_following
 from envs.process.restarts import START_SECONDS, Budget
 from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
 from trainer.runtime.collector import Collector
 from trainer.runtime.collector_host import REPORT_SECONDS, CollectorHost
-from trainer.runtime.ipc import LEARNER_WAITS, SPAWN, THROTTLED, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
+from trainer.runtime.ipc import LEARNER_WAITS, THROTTLED, TO_COLLECTOR, TURNS, Link, Message, Shared, link_pair
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.statistics import Statistics
 
@@ -110,12 +109,9 @@ class CollectorProcess:
 
     def _launch(self) -> None:
         link, ends = link_pair(self._shared)
-        tie = threading.current_thread() is threading.main_thread()
-        # By name, as importing this file takes a while, in which this process may be killed.
-        args = (tie, __name__, "collect", self._config, self._folder, self._shared, ends)
-        self._process = SPAWN.Process(target=run_following, args=args, name="collector")
+        arguments = (self._config, self._folder, self._shared, ends)
         with one_thread():
-            self._process.start()
+            self._process = start_following("collector", collect, *arguments, daemon=False)
         for end in ends:
             end.close()
         self._link: Link | None = link

@@ -96,16 +96,18 @@ class Writers:
                 writer.close()
 
 
-def find_writers(names: Sequence[str], key: str = "run.loggers") -> dict[str, type[MetricWriter]]:
-    """Returns writers' classes by the names that `key` lists; UserError if one is unknown, given twice or no writer."""
+def find_writers(names: Sequence[str]) -> dict[str, type[MetricWriter]]:
+    """Returns writers' classes by the names in `run.loggers`; UserError if one is unknown, given twice or no writer."""
     found: dict[str, type[MetricWriter]] = {}
     for name in names:
         if name in found:
-            raise UserError(f"{key}=[{', '.join(names)}] names {name} twice: name each metric writer once")
-        writer = WRITERS.find(name, key)
+            raise UserError(f"run.loggers=[{', '.join(names)}] names {name} twice: name each metric writer once")
+        writer = WRITERS.find(name, "run.loggers")
         if not (isinstance(writer, type) and issubclass(writer, MetricWriter)):
-            raise UserError(f"{key}: {name} is not a subclass of trainer.telemetry.writers.MetricWriter: derive it")
+            raise UserError(
+                f"run.loggers: {name} is not a subclass of trainer.telemetry.writers.MetricWriter: derive it"
+            )
         if missing := sorted(writer.__abstractmethods__):
-            raise UserError(f"{key}: {name} lacks {', '.join(missing)}: every metric writer needs it")
+            raise UserError(f"run.loggers: {name} lacks {', '.join(missing)}: every metric writer needs it")
         found[name] = writer
     return found

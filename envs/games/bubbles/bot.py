@@ -11,14 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from envs.games.bubbles.rules import Game, Level, Shot
+from envs.games.bubbles.rules import Game, Shot
 
 HUMAN_BUBBLES = 523 / 21
-"""Mean bubbles of the human-like bot's games below; a failed game counts the limit. `human_figure` recomputes it."""
+"""Mean bubbles of the human-like bot's games with the seeds 0 to 20; a failed game counts the limit.
 
-HUMAN_GAMES = 21
-HUMAN_SEED = 0
-"""Games are seeded from here on. Blocks of 21 range from 19 to 35: this one lies at the bot's long-run mean, 24.9."""
+Blocks of 21 games range from 19 to 35: this one lies at the bot's long-run mean, 24.9."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,6 @@ def flawless(env: Any, rng: random.Random) -> Callable[[Any], tuple[int, int]]:
     """Returns a bot without errors for a bubble shooter: `outstep record player=envs.games.bubbles.bot:flawless`."""
     bot, game = Bot(FLAWLESS, rng), env.unwrapped.game
     return lambda observation: bot.act(game)
-
-
-def play(game: Game, bot: Bot) -> int:
-    """Plays one game to its end from a new board; the bubbles used, the limit if it failed."""
-    game.reset()
-    while not game.over:
-        game.shoot(*bot.act(game))
-    return game.used if game.solved else game.level.limit
-
-
-def human_figure() -> float:
-    """Returns the mean bubbles of the human-like bot over its 21 seeded games of the default level."""
-    bubbles = 0
-    for seed in range(HUMAN_SEED, HUMAN_SEED + HUMAN_GAMES):
-        rng = random.Random(seed)
-        bubbles += play(Game(Level(), rng), Bot(HUMAN, rng))
-    return bubbles / HUMAN_GAMES
 
 
 def _score(game: Game, shot: Shot) -> float:

@@ -6,9 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.games.bubbles.bot import FLAWLESS, HUMAN, Bot, flawless, play
+from envs.games.bubbles.bot import FLAWLESS, HUMAN, Bot, flawless
 from envs.games.bubbles.rules import Game, Level
 from envs.games.keys import DOWN, LEFT, RIGHT, SPACE, UP
+from tests.envs.games.bubbles.test_bot import play
 
 
 def episode(env, bot, seed):

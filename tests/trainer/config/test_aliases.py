@@ -54,17 +54,23 @@ def value_of(settings: Any, old: str) -> object:
     return getattr(value, "name", value)
 
 
-@pytest.mark.parametrize("prefix", ["", "behaviors.A."])
-@pytest.mark.parametrize("plus", ["", "+", "++"])
 @pytest.mark.parametrize("old", OLD_KEYS)
 def test_an_old_key_works_on_the_command_line_and_is_reported_once(
-    old: str, plus: str, prefix: str, capsys: pytest.CaptureFixture[str]
+    old: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     algorithm, text, expected = VALUES[old]
-    for _ in range(2):
-        config = compose_train(f"algorithm={algorithm}", f"{plus}{prefix}{old}={text}")
-        assert value_of(config.behaviors["A"] if prefix else config, old) == (text if expected is None else expected)
+    top = compose_train(f"algorithm={algorithm}", f"{old}={text}")
+    behavior = compose_train(f"algorithm={algorithm}", f"behaviors.A.{old}={text}").behaviors["A"]
+    for each in (top, behavior):
+        assert value_of(each, old) == (text if expected is None else expected)
     assert capsys.readouterr().err == f"renamed: {old} is now {OLD_KEYS[old]}\n"
+
+
+@pytest.mark.parametrize("prefix", ["", "behaviors.A."])
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_an_old_key_may_be_added(plus: str, prefix: str) -> None:
+    config = compose_train("algorithm=sac", f"{plus}{prefix}algorithm.steps=3")
+    assert value_of(config.behaviors["A"] if prefix else config, "algorithm.steps") == 3
 
 
 @pytest.mark.parametrize("old", OLD_KEYS)

@@ -13,7 +13,7 @@ from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
 from trainer.config.schema import Device, TrainConfig, settings_of
 from trainer.convert.__main__ import convert, main
-from trainer.convert.keys import FILE, HYPERPARAMETER_DEFAULTS, Left
+from trainer.convert.keys import FILE, HYPERPARAMETERS, Left
 
 PPO: dict[str, Any] = {
     "trainer_type": "ppo",
@@ -115,7 +115,7 @@ def test_every_value_of_a_sac_behavior_is_converted() -> None:
     }
 
 
-@pytest.mark.parametrize("trainer", HYPERPARAMETER_DEFAULTS)
+@pytest.mark.parametrize("trainer", HYPERPARAMETERS)
 def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
     experiment = converted({"trainer_type": trainer})
     assert experiment["stop"] == {"samples": 500000}

@@ -13,8 +13,8 @@ from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.convert.__main__ import convert, main
-from trainer.convert.imitation import FOR_EVER
 from trainer.convert.keys import Left
+from trainer.convert.signals import FOR_EVER
 
 A = "behaviors.A"
 GAIL: dict[str, Any] = {

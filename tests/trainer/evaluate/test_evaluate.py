@@ -81,7 +81,7 @@ class Uneven:
 
 def test_episodes_that_begin_first_count_however_long_they_are() -> None:
     played = play(cast(Any, Uneven()), lambda _: lambda *_: (np.zeros((2, 0)), np.zeros((2, 0))), 3)
-    assert [each.length for each in played] == [1, 1, 5]
+    assert [len(each.rewards) for each in played] == [1, 1, 5]
 
 
 def test_a_behavior_that_the_checkpoint_does_not_hold_is_refused(

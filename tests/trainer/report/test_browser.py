@@ -61,7 +61,7 @@ def test_the_page_is_whole_on_a_phone_and_on_a_screen(tmp_path, width):
 
 def test_videos_play_within_the_page(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    run = written_run(tmp_path / "run")
+    run = written_run(tmp_path / "run", curves=CURVES)
     write_evaluation(run, [0.93, 0.92], video=mp4(tmp_path), suffix=".mp4")
     seen, told = look(page_of(run), tmp_path, 800)
     if not seen["plays"]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.trainer.report.written_runs import (
     CURVES,
+    FEW,
     gif,
     write_evaluation,
     write_points,
@@ -56,7 +57,7 @@ def read(tmp_path):
 
 
 def test_the_page_needs_nothing_beside_it(tmp_path):
-    run = written_run(tmp_path / "run")
+    run = written_run(tmp_path / "run", curves=CURVES)
     write_evaluation(run, [0.9, 0.8], video=gif())
     (run / "pictures").mkdir()
     (run / "pictures" / "000000400.gif").write_bytes(gif())
@@ -70,7 +71,7 @@ def test_the_page_needs_nothing_beside_it(tmp_path):
 
 
 def test_every_reference_within_the_page_leads_to_one_place(read, tmp_path):
-    ids = read().ids
+    ids = read(curves=CURVES).ids
     assert len(set(ids)) == len(ids)
     html = page_of(tmp_path / "run")
     assert set(re.findall(r'(?:url\(#|href="#)([\w-]+)', html)) <= set(ids)
@@ -93,7 +94,7 @@ def test_the_page_says_what_ended_the_run(read, stopped_by, told):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_figures_of_an_earlier_version_are_read(tmp_path, ended):
-    curves = {name.replace("env_utilization", "supply_fraction"): value for name, value in CURVES.items()}
+    curves = {name.replace("env_utilization", "supply_fraction"): value for name, value in FEW.items()}
     run = written_run(tmp_path / "run", curves=curves, stopped_by="samples" if ended else None)
     if ended:
         summary = (run / "summary.json").read_text()
@@ -115,7 +116,7 @@ def test_a_running_run_shows_its_latest_points_and_not_an_earlier_parts_summary(
 
 def test_a_run_that_went_on_after_its_summary_and_was_killed_is_not_told_as_ended(tmp_path):
     run = written_run(tmp_path / "run")
-    write_points(run, range(1100, 2001, 100), CURVES | {"episode/reward": 0.75}, begun=1000)
+    write_points(run, range(1100, 2001, 100), FEW | {"episode/reward": 0.75}, begun=1000)
     text = Reader(page_of(run)).text
     assert "ended without a summary" in text
     assert "reward 0.75" in text
@@ -145,7 +146,7 @@ def test_a_run_without_points_says_so(read):
 
 def test_a_goal_is_told_with_when_it_was_reached(tmp_path):
     goal = ["goal.metric=length", "goal.at_most=7", "goal.window_samples=500"]
-    run = written_run(tmp_path / "run", *goal, curves=CURVES | {"goal/length": 6.5})
+    run = written_run(tmp_path / "run", *goal, curves=FEW | {"goal/length": 6.5})
     write_summary(run, 1000, "goal", goal_samples=800, goal_seconds=62.0)
     text = Reader(page_of(run)).text
     assert "length 6.5 goal: at most 7 over 500 samples; reached after 800 samples and 0:01:02" in text
@@ -197,7 +198,7 @@ def test_moving_pictures_are_on_the_page_as_long_as_there_is_room(tmp_path, monk
 
 def test_names_that_look_like_markup_stay_text(tmp_path):
     name = "<script>alert(1)</script>"
-    run = written_run(tmp_path / "run", "env.kwargs.x='<b>'", curves=CURVES | {f"episode/{name}": 1.0})
+    run = written_run(tmp_path / "run", "env.kwargs.x='<b>'", curves=FEW | {f"episode/{name}": 1.0})
     write_evaluation(run, [1.0], env={"id": name})
     found = Reader(page_of(run))
     assert not {"script", "b><"} & set(found.tags)

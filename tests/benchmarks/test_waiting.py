@@ -2,8 +2,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.games import waiting
-from envs.games.waiting import SleepDuration
+from benchmarks import waiting
+from benchmarks.waiting import SleepDuration
 from envs.spec import UserError
 
 
