@@ -1,5 +1,7 @@
 """Learning with a memory: sequences, their padding, and what they begin with."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -98,7 +100,7 @@ def test_values_behind_a_segment_go_on_from_its_memory():
     rollout = ppo._reader.take(1, 1)
     goes_on = np.flatnonzero(rollout.bootstrapped)
     assert rollout.bootstrap_state[goes_on].any(axis=1).sum() > 0
-    following, _ = ppo._next_values(rollout, torch.zeros(120), torch.zeros(()))
+    following, _ = ppo._next_values(rollout, torch.zeros(120, 1), torch.zeros(1))
     for segment in goes_on:
         end = rollout.ends[segment]
         with torch.no_grad():
@@ -114,7 +116,7 @@ def test_values_behind_a_segment_go_on_from_its_memory():
 def gradients_of(algorithm, batch):
     found = []
     step = algorithm.optimizers["all"].step
-    algorithm.optimizers["all"].step = lambda parts: (found.extend(parts), torch.tensor(True))[1]
+    algorithm.optimizers["all"].step = lambda *losses: (found.extend(chain(*losses)), torch.tensor(True))[1]
     (algorithm.learn if isinstance(algorithm, SAC) else algorithm._learn)(batch)
     algorithm.optimizers["all"].step = step
     return torch.cat([part.flatten() for part in found]), algorithm.metrics()

@@ -20,6 +20,8 @@ OLD_KEYS = {
     "reward.gail.form": "reward.gail.reward_type",
 }
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
+OLD_VALUES = {"algorithm.normalize_returns": False}
+"""What runs of earlier versions did by settings that their `config.yaml` lacks, where it is not today's default."""
 OLD_FIGURES = {
     "supply_fraction": "env_utilization",
     "run/supply_fraction": "run/env_utilization",
@@ -102,6 +104,15 @@ def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collec
             values[name] = value
         renamed[old] = new
     _report(renamed)
+
+
+def add_old_values(settings: MutableMapping[Any, Any]) -> None:
+    """Adds to the saved settings of a run what its version did by those that it lacked, in place."""
+    for each in (settings, *(settings.get("behaviors") or {}).values()):
+        for key, value in OLD_VALUES.items():
+            group, _, name = key.partition(".")
+            if isinstance(each, Mapping) and isinstance(own := each.get(group), MutableMapping):
+                own.setdefault(name, value)
 
 
 def current_figure(name: str) -> str:

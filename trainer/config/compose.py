@@ -27,7 +27,7 @@ from algorithms.rewards.registry import REWARDS, CustomSignalSettings, default_r
 from envs.config import EnvConfig, check_ranges
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
-from trainer.config.aliases import is_old, rename_old_keys, without_behavior
+from trainer.config.aliases import add_old_values, is_old, rename_old_keys, without_behavior
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
 from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
@@ -284,6 +284,7 @@ def _saved(folder: str | Path) -> DictConfig:
         kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
         schema.env = OmegaConf.structured(find_kind(kind))
         rename_old_keys(loaded, _defaults(loaded.algorithm.name))
+        add_old_values(loaded)
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         _type_algorithms(node)
         return node
