@@ -371,7 +371,9 @@ def test_a_configuration_saved_before_there_were_kinds_of_env_is_gymnasiums(tmp_
 
 
 def test_a_configuration_saved_before_returns_were_normalized_goes_on_in_raw_units(tmp_path: Path) -> None:
-    folder = saved_run(tmp_path / "run", "behaviors.A.algorithm.name=sac", "behaviors.B.reward.rnd.strength=0.1")
+    folder = saved_run(
+        tmp_path / "run", "env=basic", "behaviors.A.algorithm.name=sac", "behaviors.B.reward.rnd.strength=0.1"
+    )
     assert load_config(folder).algorithm.normalize_returns
     lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
     older = "".join(line for line in lines if "normalize_returns" not in line)

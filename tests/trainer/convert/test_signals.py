@@ -152,7 +152,13 @@ def test_a_converted_experiment_with_novelty_composes_with_every_value(tmp_path:
     )
     # Two numbers are the least that an encoding can have here.
     assert reward["rnd"] == RNDSettings(
-        strength=1.0, hidden=[1, 1], encoding_size=2, learning_rate=1e-4, updates_per_sample=1.0, batch_size=128
+        discount=0.99,
+        strength=1.0,
+        hidden=[1, 1],
+        encoding_size=2,
+        learning_rate=1e-4,
+        updates_per_sample=1.0,
+        batch_size=128,
     )
     validate_rewards(reward, sac.discount)
     _, reward = settings_of(config, "B")
