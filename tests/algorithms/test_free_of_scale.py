@@ -125,15 +125,14 @@ def test_targets_are_within_the_bound_after_50_000_zeros_and_of_a_constant_rewar
     assert 0.1 < targets.abs().max() <= 12, "10, and what a fresh value says of what follows"
 
 
-@pytest.mark.parametrize("power", [2.0**10, 2.0**-10])
 @pytest.mark.parametrize(
     ("settings", "updates"),
     [(SAC_SMALL, 1000), (replace(SAC_SMALL, accelerate=False), 30), (PPO_SMALL, 6)],
     ids=["sac", "textbook", "ppo"],
 )
-def test_rewards_in_another_unit_have_the_same_targets(settings, updates, power):
+def test_rewards_in_another_unit_have_the_same_targets(settings, updates):
     found = []
-    for factor in (1.0, power):
+    for factor in (1.0, 2.0**10, 2.0**-10):
         algorithm, rows, writer = made(
             settings, reward=lambda step, rng, factor=factor: factor * rng.normal(1, 1, 4), steps=80
         )
@@ -147,7 +146,8 @@ def test_rewards_in_another_unit_have_the_same_targets(settings, updates, power)
             play(rows, writer, lambda step, rng, factor=factor: factor * rng.normal(4, 2, 4), seed=99)
             found.append(algorithm._evaluate(algorithm._reader.take_any()).targets)
         assert algorithm.updates == updates
-    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-5)
 
 
 def test_metrics_are_in_the_games_units():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -186,6 +187,27 @@ def test_restored_ppo_goes_on_exactly(shared):
     mine, theirs = ppo.state_dict(), other.state_dict()
     assert mine.keys() == theirs.keys()
     assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_policy_moves_as_far_however_wrong_the_value_is(shared, monkeypatch):
+    """What is clipped of the value's gradient takes nothing from the policy's."""
+    steps = []
+    for error in (1.0, 1e6):
+        ppo, _, _ = filled(replace(SMALL, shared_trunk=shared, normalize_returns=False, value_weight=1e-3))
+        batch = ppo._evaluate(ppo._reader.take(1, 1))
+        batch = batch._replace(targets=batch.values + error * 1e3)
+        monkeypatch.setattr(
+            ppo.optimizers["all"], "_apply", lambda vector, gradient, *_: steps.append(gradient.clone())
+        )
+        ppo._learn(batch)
+    head = ppo.policy.head.weight.numel()
+    before = sum(p.numel() for name, p in ppo.policy.named_parameters() if not name.startswith("head")) - 2
+    policy = slice(2 + before, 2 + before + head)  # behind log_std and the trunk: no part of the value's
+    assert steps[0][policy].abs().max() > 1e-3
+    torch.testing.assert_close(steps[1][policy], steps[0][policy])
+    value = steps[1][ppo.vectors["policy"].numel() :]
+    assert 0.1 < value.norm() < 0.51, "the value's own is clipped at 0.5"
 
 
 def test_weights_alone_carry_the_policy_over():
