@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from algorithms.imitation.cloning import Cloning
 from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded, words_of
-from algorithms.networks.normalizer import Normalizer
+from algorithms.networks.normalizer import Moments, Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.registry import algorithm_class
@@ -26,7 +26,7 @@ from algorithms.rewards.base import Rewards, Scores, ValueOf
 from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
 from algorithms.settings import AlgorithmSettings, GradientSettings, scheduled
 from buffers.rollout import Rollout
-from buffers.rows import Rows
+from buffers.rows import Rows, observation_names
 from envs.spec import Array, BehaviorSpec, UserError
 
 Network = nn.Module | nn.Parameter
@@ -80,9 +80,9 @@ class Algorithm(ABC):
         self.cloning: Cloning | None = None
         if (path := settings.cloning.demos) is not None:
             self.cloning = Cloning(settings.cloning, demos[path], self.policy, seed)
-            if self.policy.normalized_size:
-                self.normalize(self.cloning.normalized_rows)
         self.demos = demos
+        self._demonstrated: Moments | None = None
+        self._look_at_demonstrations()
         self._averages: dict[tuple[str, ...], Averages] = {}
         self.set_progress(0)
 
@@ -109,8 +109,13 @@ class Algorithm(ABC):
         return 0
 
     def normalize(self, rows: Array) -> None:
-        """Takes `policy.normalized_rows` of new observations into the normaliser."""
-        self.normalizer.merge(rows)
+        """Takes `policy.normalized_rows` of new observations into the normaliser, and as many demonstrated ones.
+
+        Else what was demonstrated far from where agents are would soon lie so many deviations away that it all looks
+        alike.
+        """
+        if self.normalizer.merge(rows) and self._demonstrated is not None:
+            self.normalizer.add(self._demonstrated, len(rows))
         self.normalizer.publish(self.policy.shift, self.policy.scale)
 
     def measure(self, rollout: Rollout, scores: Sequence[Scores]) -> None:
@@ -143,10 +148,15 @@ class Algorithm(ABC):
         """
         parameters = self.parameters[network]
         if len(losses) == 1:
-            return self.optimizers[network].step(torch.autograd.grad(losses[0], parameters))
-        found = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses]
-        gradients = [[torch.zeros_like(p) if g is None else g for g, p in zip(each, parameters)] for each in found]
-        return self.optimizers[network].step(*gradients)
+            gradients = [torch.autograd.grad(losses[0], parameters)]
+        else:
+            found = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses]
+            gradients = [
+                tuple(torch.zeros_like(p) if g is None else g for g, p in zip(each, parameters)) for each in found
+            ]
+        finite = self.optimizers[network].step(*gradients)
+        self.policy.bound()
+        return finite
 
     def cloning_loss(self) -> Tensor | float:
         """Returns what cloning adds to the policy's loss: 0 without, and once it has ended."""
@@ -236,6 +246,19 @@ class Algorithm(ABC):
             for optimizer in self.optimizers.values():
                 optimizer.learning_rate.copy_(state["learning_rate"])
         self.updates = int(state["updates"])
+
+    def _look_at_demonstrations(self) -> None:
+        """Begins the normaliser with all demonstrations."""
+        chosen = zip(observation_names(self.spec), self.policy.normalized)
+        names = tuple(name for name, normalized in chosen if normalized)
+        if not names or not self.demos:
+            return
+        parts = [rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values()]
+        self.normalize(
+            np.concatenate([np.concatenate([x.reshape(len(x), -1) for x in part], axis=1) for part in parts])
+        )
+        if self.normalizer.count:
+            self._demonstrated = self.normalizer.moments()
 
     def _make_networks(self, signals: RewardSettings, demos: Mapping[str, Rows], seed: int) -> Mapping[str, Network]:
         """Makes the policy, the signals that are paid for what it does, and the networks that learn what that earns."""

@@ -87,7 +87,7 @@ class Policy(nn.Module):
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: PolicyKind) -> None:
         super().__init__()
         self.spec, self.network, self.kind = spec, settings, kind
-        self.images = [is_image(observation, settings.encoder) for observation in spec.observations]
+        self.images = [is_image(observation, settings) for observation in spec.observations]
         self.normalized = [
             settings.normalize and observation.dtype == "float32" and not image
             for observation, image in zip(spec.observations, self.images)
@@ -143,6 +143,12 @@ class Policy(nn.Module):
         if not vectors:
             vectors.append(observations[0].new_zeros((len(observations[0]), 0), dtype=torch.float32))
         return (vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), *images)
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Moves a deviation that a gradient step has taken out of its bounds back to them."""
+        if self.log_std is not None:
+            self.log_std.clamp_(*LOG_STD_RANGE)
 
     def normalized_rows(self, observations: Sequence[Array]) -> Array:
         """(N, normalized_size): the raw numbers that the normaliser's statistics are about."""
@@ -224,4 +230,4 @@ class Policy(nn.Module):
 LARGEST_INPUT = 10.0
 """Normalised inputs are clipped at this many standard deviations."""
 LOG_STD_RANGE = (-10.0, 2.0)
-"""Bounds of a state-dependent log deviation."""
+"""Bounds of a log deviation."""

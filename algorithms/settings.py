@@ -25,6 +25,9 @@ but for exploration noise (`deterministic`)."""
 Cell = Enum("Cell", ["none", "lstm", "gru"])
 """The recurrent cell: none, an LSTM (doi 10.1162/neco.1997.9.8.1735) or a GRU (arXiv 1406.1078)."""
 
+_ROOM_BYTES = 128 * 2**20
+"""So much a buffer may take for rows beyond those needed: thousands of agents may end a step at once."""
+
 ENCODERS: Registry[Any] = Registry(
     "encoder",
     "outstep.encoders",
@@ -88,10 +91,13 @@ class NetworkSettings:
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
     memory: MemorySettings = field(default_factory=MemorySettings)
-    """Recurrent layer, behind the hidden layers of a policy and before those of SAC's critics."""
+    """Recurrent layer, behind the hidden layers of a policy and of PPO's value, and before those of SAC's critics."""
     encoder: str = "simple"
-    """What images go through: `simple` (20 pixels a side or more; smaller ones are flattened), `nature` (36 or more),
-    `impala` (8 or more), or one of your own. Later ones see more and take longer."""
+    """What images go through: `simple` (5 pixels a side or more), `nature` (36 or more), `impala` (8 or more), or one
+    of your own. Later ones see more and take longer."""
+    flatten_below: int = setting(5, at_least=5)
+    """With `simple`, images of fewer pixels a side are flattened instead. Higher: faster, but what lies side by side is
+    no longer seen as such."""
     custom: str | None = path_field()
     """A network of your own in place of encoder and hidden layers, `package.module:Class` (see docs/extending.md)."""
 
@@ -126,15 +132,18 @@ class AlgorithmSettings:
     """The kind of policy that these settings ask for."""
     user_code: ClassVar[bool] = True
     """Whether the algorithm is not one of ours: it is then made once before a run starts, to see whether it can be."""
+    few_rows: ClassVar[int] = 0
+    """A run warns of a buffer that holds fewer rows."""
 
     name: str = ""
     """Names the algorithm."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """Size of the networks."""
     buffer_capacity: int | None = None
-    """Rows that the buffer holds; null = what fits into `buffer_memory_mib`."""
-    buffer_memory_mib: int = setting(128, at_least=1)
-    """MiB of memory that the buffer takes."""
+    """Rows that the buffer holds; null = what fits into `buffer_memory_mib` or, if that is null too, as many as the
+    algorithm needs, in at most half of the memory that is free."""
+    buffer_memory_mib: int | None = setting(None, at_least=1)
+    """MiB of memory that the buffer may take; null = what its rows need."""
     discount: float = setting(0.99, at_least=0, at_most=1)
     """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
     normalize_returns: bool = True
@@ -160,6 +169,10 @@ class AlgorithmSettings:
     def min_rows(self) -> int:
         """Returns the rows that a buffer has to hold. A step that is cut off takes two: also its last observation."""
         return 1
+
+    def default_rows(self, row_bytes: int) -> int:
+        """Returns the rows that a buffer holds if nothing is set: twice the least, or more where rows are small."""
+        return max(2 * self.min_rows(), _ROOM_BYTES // row_bytes)
 
     def demo_paths(self) -> dict[str, str | None]:
         """Returns where demonstrations are taken from, by the keys that say so."""
@@ -200,8 +213,8 @@ class GradientSettings(AlgorithmSettings):
 class OffPolicySettings(GradientSettings):
     """What an algorithm can be set that draws batches from a replay buffer, again and again."""
 
-    buffer_memory_mib: int = setting(256, at_least=1)
-    """MiB of memory that the replay takes. More: varied, but slow to turn over."""
+    few_rows: ClassVar[int] = 50_000
+
     batch_size: int = setting(256, at_least=1)
     """Rows of one update. Larger: steadier gradients, slower updates. Usual: 64 to 512."""
     start_samples: int = setting(1000, at_least=1)
@@ -240,6 +253,10 @@ class OffPolicySettings(GradientSettings):
     def min_rows(self) -> int:
         """Returns as many rows as the start, a batch or a sequence asks for."""
         return 2 * max(self.start_samples, self.batch_size, self.sequence_rows)
+
+    def default_rows(self, row_bytes: int) -> int:
+        """Returns 100,000, or what it needs at least: more is more varied, but slower to turn over."""
+        return max(100_000, self.min_rows())
 
     def demo_paths(self) -> dict[str, str | None]:
         """Returns those of cloning, and of the demonstrations in batches."""

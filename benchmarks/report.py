@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 _PACKAGES = ("numpy", "gymnasium", "torch", "stable-baselines3")
@@ -12,11 +12,11 @@ _PACKAGES = ("numpy", "gymnasium", "torch", "stable-baselines3")
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text, the first aligned left; numbers with a comma for thousands, None as a dash."""
-    lines = [list(header), *([_cell(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))
+            word.ljust(width) if i == 0 else word.rjust(width) for i, (word, width) in enumerate(zip(line, widths))
         )
         for line in lines
     )
@@ -32,13 +32,14 @@ def machine() -> dict[str, object]:
     }
 
 
-def machine_line() -> str:
-    """`machine()` in one line."""
-    known = {key: value for key, value in machine().items() if value is not None}
+def machine_line(of: Mapping[str, object] | None = None) -> str:
+    """`machine()`, or what it was elsewhere, in one line."""
+    known = {key: value for key, value in (of or machine()).items() if value is not None}
     return f"{known.pop('cores')} cores, {known.pop('platform')}, " + ", ".join(f"{k} {v}" for k, v in known.items())
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Returns a value as a table shows it: numbers with a comma for thousands, None as a dash."""
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -101,11 +101,7 @@ class Manager(ABC):
         return f"{self.spread}, in lock-step" if self.lockstep else self.spread
 
     def start(self) -> dict[str, BehaviorSpec]:
-        """Starts the instances without waiting until they are ready; returns the specs that are known by then.
-
-        Raises:
-            UserError: they cannot be started.
-        """
+        """Starts the instances without waiting for them; returns the specs known by then. UserError if they cannot."""
         return self.specs
 
     @abstractmethod

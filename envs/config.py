@@ -6,6 +6,7 @@ Settings are dataclasses. `setting(3e-4, above=0)` is a field with a range; `pat
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
@@ -51,10 +52,8 @@ def path_field(default: Any = None) -> Any:
 def check_ranges(settings: Any, prefix: str = "") -> None:
     """Checks the values of a dataclass, and of those within it, against the ranges beside their fields.
 
-    `prefix` is where the settings stand in the configuration, without a dot behind it.
-
-    Raises:
-        UserError: a value is out of its range, NaN, or infinite.
+    `prefix` is where the settings stand in the configuration, without a dot behind it. Raises UserError if a value is
+    out of its range, NaN, or infinite.
     """
     for each in fields(settings):
         value = getattr(settings, each.name)
@@ -104,11 +103,7 @@ class EnvConfig(ABC):
 
     @abstractmethod
     def make_manager(self, setup: Setup) -> Manager:
-        """Returns the manager of the instances, not started.
-
-        Raises:
-            UserError: a file or a library is missing.
-        """
+        """Returns the manager of the instances, not started; UserError if a file or a library is missing."""
 
     @property
     def label(self) -> str:
@@ -126,11 +121,7 @@ class EnvConfig(ABC):
         return self.instances
 
     def check(self) -> None:
-        """Refuses what can be refused before anything starts.
-
-        Raises:
-            UserError: the first thing that is wrong.
-        """
+        """Refuses what can be refused before anything starts: by a UserError for the first thing that is wrong."""
         check_ranges(self, "env")
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
@@ -142,19 +133,11 @@ class EnvConfig(ABC):
         return replace(self, instances=instances)
 
     def filmed(self, folder: Path) -> Self:
-        """Returns the same environment, whose episodes leave videos in `folder`, as `envs.gym.video` does.
-
-        Raises:
-            UserError: it cannot be filmed.
-        """
+        """Returns the same, whose episodes leave videos in `folder` as of `envs.gym.video`; UserError if none can."""
         raise UserError(f"video=true: {self.label} cannot be filmed")
 
     def with_files(self, folders: Mapping[str, Path]) -> Self:
-        """Returns the same environment with what a managed job is given as files, in `folders` by name.
-
-        Raises:
-            UserError: what it needs is not there.
-        """
+        """Returns the same with the files of a managed job, in `folders` by name; UserError if it lacks something."""
         return self
 
     def gym_env(self) -> GymEnv | None:
@@ -171,12 +154,7 @@ def _check(key: str, value: Any, range_: dict[str, float] | None) -> None:
         raise UserError(f"{key}={value} must be a finite number")
 
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "at_least": lambda value, bound: value >= bound,
-    "above": lambda value, bound: value > bound,
-    "at_most": lambda value, bound: value <= bound,
-    "below": lambda value, bound: value < bound,
-}
+_COMPARISONS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 def _described(range_: dict[str, float]) -> str:

@@ -110,10 +110,8 @@ class Registry(Generic[T]):
     def find(self, name: str, key: str) -> T:
         """Returns what `name` stands for, a name or an import path `module:Class`.
 
-        `key` is where it was given; it may be empty.
-
-        Raises:
-            UserError: there is nothing of that name, or it cannot be imported.
+        `key` is where it was given; it may be empty. Raises UserError if there is nothing of that name, or it cannot be
+        imported.
         """
         self.check(name, key)
         found: T = imported(self._paths().get(name, name), key or self.kind)

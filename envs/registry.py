@@ -15,11 +15,7 @@ ENVS: Registry[type[EnvConfig]] = Registry("kind of environment", "outstep.envs"
 
 
 def find_kind(name: str) -> type[EnvConfig]:
-    """Returns the settings class of the kind with this name or import path.
-
-    Raises:
-        UserError: there is none, it cannot be imported, or is no kind of environment.
-    """
+    """Returns the settings class of a kind by its name or import path; UserError if there is none, or it is no kind."""
     found = ENVS.find(name, "env")
     if not (isinstance(found, type) and issubclass(found, EnvConfig)):
         raise UserError(f"env={name} must be a dataclass derived from envs.config.EnvConfig")

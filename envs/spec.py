@@ -31,6 +31,11 @@ class ObservationSpec:
     scale: float = 1.0
     """Networks multiply raw values by this: 1/255 for an image, 1 for planes of zeros and ones."""
 
+    @property
+    def channels_first(self) -> bool:
+        """Whether an image is (C, H, W), else (H, W, C): see `channels_first`."""
+        return channels_first(self.shape)
+
 
 @dataclass(frozen=True)
 class BehaviorSpec:
@@ -55,11 +60,7 @@ class BehaviorSpec:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
-        """Returns the spec that `to_dict` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError, OverflowError: it is another's.
-        """
+        """Returns the spec that `to_dict` wrote; KeyError, TypeError, ValueError or OverflowError if it is none."""
         observations = tuple(
             ObservationSpec(str(o["name"]), tuple(map(int, o["shape"])), str(o["dtype"]), float(o["scale"]))
             for o in data["observations"]
@@ -91,6 +92,18 @@ def _words(one: ObservationSpec, other: ObservationSpec) -> str:
     """Returns an observation's kind, with its scale if that differs from the other's."""
     scale = f" scaled by {one.scale:.4g}" if one.scale != other.scale else ""
     return f"{one.dtype}{list(one.shape)}{scale}"
+
+
+def channels_first(shape: Sequence[int]) -> bool:
+    """Returns whether an image of three axes is (C, H, W), else (H, W, C).
+
+    Where two neighbours among the axes are equal, they are its sides; else the channels are the shorter one of the
+    first and the last axis.
+    """
+    first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return middle == last
+    return first < last
 
 
 class Decisions(NamedTuple):

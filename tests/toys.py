@@ -183,6 +183,26 @@ class Asleep(Oracle):
             time.sleep(3600)
 
 
+class Camera(gymnasium.Env):
+    """Images of any shape and type; episodes of three steps."""
+
+    def __init__(self, shape, dtype="uint8", high=255):
+        self.observation_space = spaces.Box(0, high, tuple(shape), np.dtype(dtype))
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.seen(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.seen(), float(action), self.steps == 3, False, {}
+
+    def seen(self):
+        return np.full(self.observation_space.shape, self.steps, self.observation_space.dtype)
+
+
 class Odd(Oracle):
     """An oracle in whose episodes of odd seeds a number is none: `where` says which, `value` what it is instead."""
 
@@ -214,5 +234,5 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
-for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Odd, Asleep):
+for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Camera, Odd, Asleep):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

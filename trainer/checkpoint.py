@@ -137,7 +137,9 @@ class CheckpointStore:
         """
         manifest = _read_manifest(path)
         for file, expected in manifest["files"].items():
-            _verify(path, file, expected)
+            with _reading(path / file):
+                if _sha256(_contents(path / file, expected["bytes"])) != expected["sha256"]:
+                    raise ValueError("it was changed since it was written")
         with _reading(path / _STATE):
             state = json.loads(_contents(path / _STATE))
             if not isinstance(state, dict):
@@ -149,11 +151,7 @@ class CheckpointStore:
         return Checkpoint(path, _load_arrays(path / _TENSORS), state, replay)
 
     def load_latest(self) -> Checkpoint:
-        """Returns the newest checkpoint that is not damaged; damaged ones are named in the log.
-
-        Raises:
-            UserError: there is none.
-        """
+        """Returns the newest that is not damaged; UserError if there is none. Damaged ones are named in the log."""
         checkpoint = self._load_newest(self.all())
         if checkpoint is None:
             raise UserError(f"{self.folder} holds no checkpoint that can be loaded")
@@ -282,7 +280,7 @@ def _write(path: Path, data: bytes) -> dict[str, Any]:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"bytes": len(data), "sha256": _sha256(data)}
 
 
 def _link(source: Path, path: Path) -> None:
@@ -338,14 +336,11 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
 
 
 def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return _sha256(json.dumps(body, sort_keys=True).encode())
 
 
-def _verify(path: Path, file: str, expected: Mapping[str, Any]) -> None:
-    with _reading(path / file):
-        data = _contents(path / file, expected["bytes"])
-        if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-            raise ValueError("it was changed since it was written")
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _load_arrays(file: Path) -> dict[str, Array]:

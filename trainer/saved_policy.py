@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def trained_policy(config: TrainConfig, checkpoint: Checkpoint, spec: BehaviorSpec) -> Policy:
-    """Returns the policy of a behavior, from a run's configuration and checkpoint.
-
-    Raises:
-        UserError: the checkpoint is of another spec, or of networks that these settings do not make.
-    """
+    """Returns a behavior's policy from a run's settings and a checkpoint; UserError if these do not fit each other."""
     check_spec(spec, checkpoint)
     import torch  # takes seconds
 
@@ -47,16 +43,16 @@ def check_spec(spec: BehaviorSpec, saved: Checkpoint) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{saved.path}: its spec of {spec.name!r} cannot be read ({error!r})") from error
     if difference := spec.difference(known):
-        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}")
+        pairs = [(ours, theirs) for ours, theirs in zip(spec.observations, known.observations) if ours != theirs]
+        images = any(len(theirs.shape) == 4 or ours.shape == theirs.shape for ours, theirs in pairs)
+        hint = "; env.prepare_images=false leaves images as earlier versions did" if images else ""
+        raise UserError(f"{saved.path} does not fit behavior {spec.name!r}: the environment has {difference}{hint}")
 
 
 def load_checkpoint(folder: str, which: Which = Which["best"]) -> Checkpoint:
     """Returns the best checkpoint of the run in `folder`, or the newest if there is no best or the newest is asked for.
 
-    Damaged ones are named in the log and passed over.
-
-    Raises:
-        UserError: there is none that can be loaded.
+    Damaged ones are named in the log and passed over. Raises UserError if there is none that can be loaded.
     """
     store = CheckpointStore(Path(folder) / "checkpoints")
     best = store.load_best() if which is Which["best"] else None

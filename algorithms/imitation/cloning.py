@@ -16,7 +16,6 @@ from algorithms.ops.adam import FlatAdam
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.settings import CloningSettings
 from buffers.rows import Rows
-from envs.spec import Array
 
 
 def cloning_loss(
@@ -52,11 +51,6 @@ class Cloning:
         self._weight = torch.zeros((), device=device)
         self._loss = torch.zeros((), device=device)
         self.set_progress(0)
-
-    @property
-    def normalized_rows(self) -> Array:
-        """(N, D) all demonstrated numbers that a normaliser's statistics are about."""
-        return self._policy.normalized_rows([x.cpu().numpy() for x in self._demonstrations.steps.observations])
 
     def update(self) -> None:
         """One gradient step of the policy on demonstrations alone."""

@@ -67,6 +67,6 @@ class CustomNetwork(nn.Module):
 
 def _zeros(spec: BehaviorSpec, settings: NetworkSettings, rows: int) -> tuple[Tensor, ...]:
     """Prepared inputs, as `Policy.prepare` makes them."""
-    images = [o for o in spec.observations if is_image(o, settings.encoder)]
+    images = [o for o in spec.observations if is_image(o, settings)]
     vector = torch.zeros(rows, vector_size(spec, settings))
     return vector, *(torch.zeros(rows, *o.shape, dtype=getattr(torch, o.dtype)) for o in images)

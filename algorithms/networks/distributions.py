@@ -135,8 +135,8 @@ class Gaussian(NamedTuple):
         return _log_density((actions - self.mean) * (-self.log_std).exp(), self.log_std).sum(-1)
 
     def entropy(self) -> Tensor:
-        """(N,) or (), summed over actions."""
-        return (self.log_std + (LOG_ROOT + 0.5)).sum(-1)
+        """(N,) or (), summed over actions. A deviation counts up to 1: what it adds beyond, environments clip."""
+        return (self.log_std.clamp(max=LARGEST_COUNTED) + (LOG_ROOT + 0.5)).sum(-1)
 
 
 class SquashedGaussian(NamedTuple):
@@ -184,6 +184,9 @@ class Deterministic(NamedTuple):
 
 FORBIDDEN = -1e9
 """Logit of a forbidden choice: its probability is exactly 0 in float32, and 0 times it is not NaN."""
+LARGEST_COUNTED = 0.0
+"""Largest log deviation that counts in the entropy of an unbounded Gaussian. The part of its entropy that lies within
+[-1, 1], the integral of -p ln p, is largest at a deviation of 0.99 around 0 (1.08 around 0.5), and falls beyond."""
 LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 

@@ -2,7 +2,7 @@
 
 An encoder is a module, made as `Class(channels, height, width)`. Its `forward` returns features (N, F) of float images
 (N, C, H, W), and its `features` is F. `min_side` is the least number of pixels a side that it takes, 1 by default;
-smaller images are refused, or left to the MLP if it says `flattens_small`.
+smaller images are refused. Only `simple` leaves the smallest ones to the MLP.
 
 Shapes: N rows, F features, (C, H, W) images.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from algorithms.metrics import words_of
 from algorithms.networks.checks import check_module
-from algorithms.settings import ENCODERS
+from algorithms.settings import ENCODERS, NetworkSettings
 from envs.spec import ObservationSpec, UserError
 
 
@@ -31,12 +31,12 @@ def encoder_class(name: str) -> Any:
     return found
 
 
-def is_image(observation: ObservationSpec, encoder: str) -> bool:
-    """Whether an observation goes through an encoder: three axes; `simple` leaves those too small to the MLP."""
+def is_image(observation: ObservationSpec, network: NetworkSettings) -> bool:
+    """Whether an observation goes through an encoder: three axes; `simple` leaves the smallest ones to the MLP."""
     if len(observation.shape) != 3:
         return False
-    kind = encoder_class(encoder)
-    return not getattr(kind, "flattens_small", False) or min(_channels_first(observation.shape)[1:]) >= _min_side(kind)
+    kept = encoder_class(network.encoder) is not SimpleCNN
+    return kept or min(_channels_first(observation)[1:]) >= network.flatten_below
 
 
 class ImageEncoder(nn.Module):
@@ -44,7 +44,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, observation: ObservationSpec, encoder: str) -> None:
         super().__init__()
-        channels, height, width = _channels_first(observation.shape)
+        channels, height, width = _channels_first(observation)
         kind, side = encoder_class(encoder), min(height, width)
         if side < _min_side(kind):
             others = "impala or simple, which fit" if side >= ImpalaResNet.min_side else "simple, which fits"
@@ -53,7 +53,7 @@ class ImageEncoder(nn.Module):
                 f"{observation.shape}: it needs {_min_side(kind)} pixels a side, the smaller side has {side}; "
                 f"choose network.encoder={others}"
             )
-        self.permutes = (channels, height, width) != observation.shape
+        self.permutes = not observation.channels_first
         """Whether images come as (H, W, C)."""
         self.shape = (channels, height, width)
         self._scale = observation.scale
@@ -75,15 +75,17 @@ class ImageEncoder(nn.Module):
 
 
 class SimpleCNN(nn.Sequential):
-    """Two layers (ML-Agents' `simple`), flattened."""
+    """Two layers, flattened: those of ML-Agents' `simple`, or of 3 x 3 pixels where a side has fewer than 20."""
 
-    min_side = 20
-    flattens_small = True
+    min_side = 5
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        layers = (*_with_relu(nn.Conv2d(channels, 16, 8, 4)), *_with_relu(nn.Conv2d(16, 32, 4, 2)))
-        super().__init__(*layers, nn.Flatten())
-        self.features = 32 * math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 for side in (height, width))
+        small = min(height, width) < 20
+        (size, stride), (next_size, next_stride) = ((3, 1), (3, 1)) if small else ((8, 4), (4, 2))
+        first, second = nn.Conv2d(channels, 16, size, stride), nn.Conv2d(16, 32, next_size, next_stride)
+        super().__init__(*_with_relu(first), *_with_relu(second), nn.Flatten())
+        sides = (((side - size) // stride + 1 - next_size) // next_stride + 1 for side in (height, width))
+        self.features = 32 * math.prod(sides)
 
 
 class NatureCNN(nn.Sequential):
@@ -152,8 +154,7 @@ def _min_side(kind: Any) -> int:
     return getattr(kind, "min_side", 1)
 
 
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(C, H, W): the channels are the shorter of the first and the last axis."""
-    if shape[0] <= shape[-1]:
-        return shape[0], shape[1], shape[2]
-    return shape[2], shape[0], shape[1]
+def _channels_first(observation: ObservationSpec) -> tuple[int, int, int]:
+    """(C, H, W) of an image."""
+    first, middle, last = observation.shape
+    return (first, middle, last) if observation.channels_first else (last, first, middle)

@@ -22,7 +22,7 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
-        encoders = [ImageEncoder(o, settings.encoder) for o in spec.observations if is_image(o, settings.encoder)]
+        encoders = [ImageEncoder(o, settings.encoder) for o in spec.observations if is_image(o, settings)]
         self.images = nn.ModuleList(encoders)
         self.features = vector_size(spec, settings) + sum(encoder.features for encoder in encoders)
 
@@ -93,4 +93,4 @@ NORM_EPSILON = 1e-5
 
 def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:
     """D: numbers of the vector that holds all observations but the images."""
-    return sum(math.prod(o.shape) for o in spec.observations if not is_image(o, settings.encoder))
+    return sum(math.prod(o.shape) for o in spec.observations if not is_image(o, settings))

@@ -6,11 +6,22 @@ during an update. Shapes: N rows, D numbers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from envs.spec import Array
+
+
+class Moments(NamedTuple):
+    """Of rows, in float64."""
+
+    mean: Array
+    """(D,)."""
+    variance: Array
+    """(D,)."""
 
 
 class Normalizer:
@@ -23,25 +34,39 @@ class Normalizer:
 
     def merge(self, rows: Array) -> bool:
         """Takes (N, D) rows in; rows that are not finite would spoil it for ever and are refused (returns False)."""
+        if not np.isfinite(rows).all():
+            return False
         rows = rows.astype(np.float64)
         mean = rows.mean(axis=0)
-        if not np.isfinite(mean).all():
-            return False
-        squares = np.square(rows - mean).sum(axis=0)
-        total = self.count + len(rows)
-        delta = mean - self.mean
-        self.mean += delta * (len(rows) / total)
-        self.squares += squares + np.square(delta) * (self.count * len(rows) / total)
-        self.count = total
+        self.add(Moments(mean, np.square(rows - mean).mean(axis=0)), len(rows))
         return True
 
+    def moments(self) -> Moments:
+        """Returns those of all rows so far."""
+        return Moments(self.mean.copy(), self.squares / self.count)
+
+    def add(self, found: Moments, count: float) -> None:
+        """Takes in `count` rows of which these are the moments."""
+        total = self.count + count
+        delta = found.mean - self.mean
+        self.mean += delta * (count / total)
+        self.squares += found.variance * count + np.square(delta) * (self.count * count / total)
+        self.count = total
+
     def publish(self, shift: Tensor, scale: Tensor) -> None:
-        """Writes (D,) mean and 1 / standard deviation into what the networks read."""
+        """Writes (D,) mean and 1 / standard deviation into what the networks read.
+
+        What never changed is only shifted. What changes by no more than float32 can tell apart at its size is noise,
+        and stays small.
+        """
         if self.count == 0:
             return
-        deviation = np.sqrt(self.squares / self.count + EPSILON)
-        shift.copy_(torch.from_numpy(self.mean.astype(np.float32)))
-        scale.copy_(torch.from_numpy((1 / deviation).astype(np.float32)))
+        mean, variance = self.moments()
+        least = RESOLUTION * np.sqrt(variance + np.square(mean))
+        deviation = np.sqrt(variance + np.square(least)).clip(min=TINY)
+        scales = np.where(variance > 0, 1 / deviation, 1.0)
+        shift.copy_(torch.from_numpy(mean.astype(np.float32)))
+        scale.copy_(torch.from_numpy(scales.astype(np.float32)))
 
     def state(self) -> Tensor:
         """(1 + 2 D,) float64, read back by `load_state`."""
@@ -53,5 +78,7 @@ class Normalizer:
         self.mean, self.squares = np.split(state[1:].numpy().astype(np.float64), 2)
 
 
-EPSILON = 1e-6
-"""Added to the variance, so that an observation that never changes is not blown up."""
+RESOLUTION = 1e-6
+"""Least deviation, over the root mean square: some ten times what float32 tells apart."""
+TINY = 1e-15
+"""Least deviation of all, so that no product is larger than float32 holds."""

@@ -10,6 +10,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from algorithms.settings import Cell, MemorySettings
 
@@ -41,9 +42,15 @@ class RecurrentLayer(nn.Module):
         bias = self.layer.get_parameter("bias_ih_l0").detach()
         nn.init.ones_(bias[settings.size : 2 * settings.size])
 
-    def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs (N, F) of features (N, ...), and the state (B, R) after each sequence, from that before it."""
-        sequences = features.view(len(state), -1, features.shape[-1])
+    def forward(self, features: Tensor, state: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (N, F) of features (N, ...), and the state (B, R) after each sequence, from that before it.
+
+        Sequences end after `lengths` (B,) int64 steps, on the CPU; behind these their outputs are 0. None = all steps.
+        """
+        padded = features.view(len(state), -1, features.shape[-1])
+        sequences: Tensor | PackedSequence = padded
+        if lengths is not None:
+            sequences = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
         if isinstance(self.layer, nn.LSTM):
             output, cell = torch.split(state, self.features, dim=-1)
             outputs, (output, cell) = self.layer(sequences, (output[None].contiguous(), cell[None].contiguous()))
@@ -51,4 +58,6 @@ class RecurrentLayer(nn.Module):
         else:
             outputs, output = self.layer(sequences, state[None])
             after = output[0]
+        if lengths is not None:
+            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=len(features) // len(state))
         return outputs.reshape(len(features), -1), after

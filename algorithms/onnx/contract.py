@@ -37,8 +37,8 @@ class Exported:
     spec: BehaviorSpec
     memory_size: int
     channels_last: bool
-    """Whether observations of three axes are (H, W, C) for sure, as all of Unity's are in a spec; else the channels are
-    the shorter one of the first and the last axis."""
+    """Whether observations of three axes are (H, W, C) for sure, as all of Unity's are in a spec; else their shape says
+    which axis holds the channels."""
 
     @property
     def inputs(self) -> list[Port]:
@@ -84,8 +84,7 @@ class Exported:
 
     def as_in_spec(self, observation: ObservationSpec) -> bool:
         """Whether an observation's axes are in the spec's order; else they are (C, H, W) of the spec's (H, W, C)."""
-        shape = observation.shape
-        return len(shape) != 3 or (not self.channels_last and shape[0] <= shape[2])
+        return len(observation.shape) != 3 or (not self.channels_last and observation.channels_first)
 
     def difference(self, inputs: Iterable[Port], outputs: Iterable[Port]) -> str | None:
         """What differs between a model's inputs and outputs and these, in words; None if they agree."""

@@ -7,27 +7,25 @@ each row and corrects its targets (V-trace).
 With a recurrent state, a rollout is learned from in sequences, which begin with the actor's state there.
 
 Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without a recurrent state), padded to
-P = Q * L rows, R numbers of the state, M rows of a minibatch, C continuous actions, B branches as they are chosen, A
-mask entries, V values (`Algorithm.value_of`).
+P = Q * L rows, R numbers of a recurrent state (the policy's and the value's have as many), M rows of a minibatch, C
+continuous actions, B branches as they are chosen, A mask entries, V values (`Algorithm.value_of`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from algorithms.base import Algorithm, Network
 from algorithms.metrics import below, column_mean, mean
-from algorithms.networks.custom import make_body
-from algorithms.networks.encoders import initialize
 from algorithms.ops.cuda_graph import Graphed
-from algorithms.policy import Policy
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
+from algorithms.ppo.value import AwaitedStates, Value, with_own_memory
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
@@ -43,7 +41,9 @@ class Transitions(NamedTuple):
     discrete: Tensor
     """(P, B) int64, as they are chosen."""
     recurrent_state: Tensor
-    """(Q, R) before each sequence."""
+    """(Q, R) before each sequence, the policy's."""
+    value_state: Tensor
+    """(Q, R) before each sequence, the value's; (Q, 0) if it has none of its own."""
     loss_mask: Tensor | None
     """(P,) float32, 0 where padded; None if nothing is."""
 
@@ -72,35 +72,9 @@ class PPOBatch(NamedTuple):
         mask, continuous, discrete = (x.index_select(0, rows) for x in played[1:4])
         inputs = tuple(x.index_select(0, rows) for x in played.inputs)
         loss_mask = None if played.loss_mask is None else played.loss_mask.index_select(0, rows)
-        taken = Transitions(
-            inputs, mask, continuous, discrete, played.recurrent_state.index_select(0, sequences), loss_mask
-        )
+        state, value_state = (x.index_select(0, sequences) for x in (played.recurrent_state, played.value_state))
+        taken = Transitions(inputs, mask, continuous, discrete, state, value_state, loss_mask)
         return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
-
-
-class Value(nn.Module):
-    """State values, from the policy's features alone if `shared`, else from layers of their own and recurrent ones."""
-
-    def __init__(self, policy: Policy, shared: bool, count: int) -> None:
-        super().__init__()
-        self.own: nn.Sequential | None = None
-        self._recurrent = policy.recurrent_layer is not None
-        features = policy.feature_size if shared or self._recurrent else 0
-        if not shared:
-            encoder, trunk = make_body(policy.spec, policy.network)
-            self.own, features = nn.Sequential(encoder, trunk), features + trunk.features
-        self.head = nn.Linear(features, count)
-        initialize(self.head, 1.0)
-
-    def forward(self, inputs: Sequence[Tensor], policy_features: Tensor) -> Tensor:
-        """(N, V) values."""
-        features = policy_features
-        if self.own is not None:
-            features = self.own(inputs)
-            if self._recurrent:
-                features = torch.cat([features, policy_features], dim=-1)
-        values: Tensor = self.head(features)
-        return values
 
 
 class PPO(Algorithm):
@@ -122,8 +96,7 @@ class PPO(Algorithm):
         self._replayed = Graphed(self._learn_some, self.device)
         self._clip, self._entropy = torch.zeros(2, device=self.device)
         self.value = Value(self.policy, settings.shared_trunk, len(self.rewards.discounts))
-        self._mixes = settings.shared_trunk or self.policy.recurrent_layer is not None
-        """Whether policy and value share parameters."""
+        self._awaited = AwaitedStates(self.value.state_size, self.device)
         self._discounts = torch.tensor(self.rewards.discounts, device=self.device)[:, None]
         return {"value": self.value}
 
@@ -142,8 +115,11 @@ class PPO(Algorithm):
         rollout = self._reader.take(self.updates + 1, self.settings.max_lag)
         if rollout is None:
             return
-        if self.policy.normalized_size:
-            self.normalize(self.policy.normalized_rows(rollout.observations))
+        # The normaliser stands still from acting to learning, so that what was acted is as likely when learned from.
+        # Only the very first rollout is learned from as the normaliser sees it; weights tell how likely it was raw.
+        first = self.normalizer.count == 0
+        if first:
+            self._normalize(rollout)
         batch = self._evaluate(rollout)
         learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
         # With a recurrent state, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
@@ -158,6 +134,8 @@ class PPO(Algorithm):
             order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
                 learn((batch, chosen))
+        if not first:
+            self._normalize(rollout)
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -170,12 +148,22 @@ class PPO(Algorithm):
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that an exact continuation needs, the rows apart."""
         rollout = {f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()}
-        return {**super().state_dict(), **rollout}
+        awaited = self._awaited.state_dict() if self.value.state_size else {}
+        return {**super().state_dict(), **rollout, **{f"value_state/{key}": x for key, x in awaited.items()}}
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `weights` gave, also of earlier versions."""
+        super().load_weights(with_own_memory(state, self.value))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave; the rows must be there already."""
-        super().load_state_dict(state)
+        """Takes over what `state_dict` gave, also of earlier versions; the rows must be there already."""
+        super().load_state_dict(with_own_memory(state, self.value))
+        self._awaited.load_state_dict(below(state, "value_state/"))
         self._reader.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+
+    def _normalize(self, rollout: Rollout) -> None:
+        if self.policy.normalized_size:
+            self.normalize(self.policy.normalized_rows(rollout.observations))
 
     @torch.no_grad()
     def _evaluate(self, rollout: Rollout) -> PPOBatch:
@@ -192,19 +180,24 @@ class PPO(Algorithm):
         def arranged(x: Tensor) -> Tensor:
             return x if length == 1 else x.index_select(0, rows)
 
+        inputs = tuple(arranged(x) for x in self.policy.prepare(observations))
+        starts = self._awaited.before(rollout.numbers[np.concatenate(([0], rollout.ends[:-1] + 1))])
+        value_state, behind = self.value.replay(inputs, sequences, rollout.ends, starts, EVALUATED_AT_ONCE)
+        self._awaited.keep(rollout, behind)
         played = Transitions(
-            tuple(arranged(x) for x in self.policy.prepare(observations)),
+            inputs,
             arranged(mask),
             arranged(continuous),
             arranged(self.policy.branches.index(discrete.long())),
             self.move(rollout.recurrent_state[sequences.rows[:, 0]]),
+            value_state,
             None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
         )
         earned = self._score(rollout)
         log_prob, values = self._evaluate_sequences(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
-        next_value, linked = self._next_values(rollout, value, earned.absorbing)
+        next_value, linked = self._next_values(rollout, value, earned.absorbing, behind)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         by_value, targets = estimate_returns(
             earned.rewards, value.t(), next_value.t(), linked, trace, self._discounts, settings.gae_lambda
@@ -234,20 +227,23 @@ class PPO(Algorithm):
             features, _ = self.policy.features(inputs, played.recurrent_state[first : first + at_once])
             distribution = self.policy.distribution(features, played.mask[rows])
             log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
-            values.append(self.value(inputs, features))
+            values.append(self.value(inputs, features, played.value_state[first : first + at_once]))
         return torch.cat(log_probs), torch.cat(values)
 
-    def _next_values(self, rollout: Rollout, values: Tensor, absorbing: Tensor) -> tuple[Tensor, Tensor]:
+    def _next_values(
+        self, rollout: Rollout, values: Tensor, absorbing: Tensor, behind: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(N, V) values of what followed each row, and (N,) whether that is the next row here.
 
-        Where the episode terminated, that is the absorbing state, whose values are `absorbing` (V,).
+        Where the episode terminated, that is the absorbing state, whose values are `absorbing` (V,); else the value
+        goes on from its recurrent state `behind` (S, R) the segment.
         """
         linked = np.ones(len(rollout.numbers), np.bool_)
         linked[rollout.ends] = False
         inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
         bootstrapped = self.move(rollout.bootstrapped)[:, None]
         features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
-        bootstrap = torch.where(bootstrapped, self.value(inputs, features), absorbing)
+        bootstrap = torch.where(bootstrapped, self.value(inputs, features, behind), absorbing)
         following = values.roll(-1, 0)
         following[self.move(rollout.ends)] = bootstrap
         return following, self.move(linked)
@@ -270,12 +266,12 @@ class PPO(Algorithm):
         loss_policy = policy_loss(
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
-        values = self.value(played.inputs, features)
+        values = self.value(played.inputs, features, played.value_state)
         by_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
         of_policy = loss_policy - self._entropy * entropy + self.cloning_loss()
         of_value = settings.value_weight * by_value.mean()
         # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
-        finite = self.step("all", of_policy, of_value) if self._mixes else self.step("all", of_policy + of_value)
+        finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob

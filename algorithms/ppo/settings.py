@@ -42,7 +42,8 @@ class PPOSettings(GradientSettings):
     max_gradient_norm: float | None = setting(0.5, above=0)
     """Gradients of policy and value are each scaled down to this norm; null = never. Lower: steadier, slower."""
     shared_trunk: bool = False
-    """Whether policy and value share all hidden layers: cheaper, but their gradients interfere."""
+    """Whether policy and value share all layers before their heads, a recurrent one too: cheaper, but their gradients
+    interfere."""
     vtrace: bool = True
     """Whether value targets correct for stale data (V-trace, arXiv 1802.01561). Equal to GAE on fresh data."""
     rho_clip: float = setting(1.0, above=0)

@@ -90,7 +90,7 @@ class GAIL(LearnedSignal):
         self._generator = Generator(self.device).manual_seed(seed + 2)
         self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(self.device)
         self._place(self._discriminator)
-        self._scales = [1.0, *(o.scale for o in policy.spec.observations if is_image(o, policy.network.encoder))]
+        self._scales = [1.0, *(o.scale for o in policy.spec.observations if is_image(o, policy.network))]
         self._averages = Averages(METRICS, self.device)
 
     @torch.no_grad()

@@ -6,7 +6,8 @@ returns), so that a strength means the same in every game, and less is paid as a
 
 Nothing follows a step that terminated, so it has no error. It is paid what late steps earn on average, and the
 state that follows pays the same, for ever: an end earns as much as going on, and neither dying nor living
-earns anything by itself.
+earns anything by itself. So the value does not end with an episode, like that of arXiv 1810.12894, in which the next
+episode's first state follows an end: its mean over all steps is just that, mean reward / (1 - discount).
 
 Shapes: N steps, E numbers of an encoding, L losses.
 """
@@ -42,6 +43,9 @@ class Model(ABC, nn.Module):
     @abstractmethod
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
         """Returns how new each of N steps is to it, (N,)."""
+
+    def look(self, policy: Policy, steps: Steps) -> None:
+        """Takes statistics of N steps before it learns from them; those that terminated lead to nothing."""
 
     @abstractmethod
     def evaluate(self, policy: Policy, steps: Steps) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -86,6 +90,7 @@ class Intrinsic(LearnedSignal):
 
     def _update(self, steps: Steps) -> None:
         """One gradient step on what went on after these steps: nothing waits for it."""
+        self._model.look(self.policy, steps)
         errors, all_losses = self._model.evaluate(self.policy, steps)
         going = ~steps.terminated
         count = going.sum().clamp(min=1)

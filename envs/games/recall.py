@@ -42,11 +42,8 @@ class Recall(gymnasium.Env[Any, Any]):
             raise UserError(f"Recall: action {action!r} is none of the cues 0 to {self.cues - 1}")
         asked = self.steps > self.delay
         self.steps += 1
-        observation = self._observe(self.cues if self.steps == self.delay + 1 else None)
+        observation = self._observe(self.cues if self.steps == self.delay + 1 else -1)
         return observation, float(asked and action == self.cue), asked, False, {}
 
-    def _observe(self, shown: int | None) -> Array:
-        observation = np.zeros(self.cues + 1, np.float32)
-        if shown is not None:
-            observation[shown] = 1.0
-        return observation
+    def _observe(self, shown: int) -> Array:
+        return np.asarray(np.arange(self.cues + 1) == shown, np.float32)

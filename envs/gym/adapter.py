@@ -34,6 +34,8 @@ class GymEnv:
     """From the inside out: `package.module:Class`, or a mapping with `path` and `kwargs`."""
     time_scale: float = 20.0
     """Durations that the env returns are divided by this; 0 = do not wait."""
+    prepare_images: bool = True
+    """Whether images are made ready for a CNN: see `observation_parts`."""
 
     @property
     def behavior(self) -> str:
@@ -100,21 +102,17 @@ class GymAdapter:
 
     def __init__(self, env: Env, spec: BehaviorSpec) -> None:
         self._spec = spec
-        self._parts = observation_parts(env.observation_space)
-        self._codec = ActionCodec(env.action_space)
-        self.action = self._codec.decode
+        self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
-        seen = behavior_spec(env, spec.name, spec.masked)
-        difference = spec.difference(seen)
+        # A spec tells whether images were prepared for it.
+        prepared = spec.difference(behavior_spec(env, spec.name, spec.masked, prepare_images=False)) is not None
+        self._parts = observation_parts(env.observation_space, prepared)
+        difference = spec.difference(behavior_spec(env, spec.name, spec.masked, prepared))
         if difference:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
     def observe(self, observation: Any, rows: tuple[Array, ...]) -> None:
-        """Writes the parts of `observation` into `rows`, one (*shape) for each observation of the spec.
-
-        Raises:
-            NotFinite: a number of it is none.
-        """
+        """Writes the parts of `observation` into `rows`, (*shape) each; NotFinite if a number is NaN or infinite."""
         for part, row in zip(self._parts, rows):
             part.write(follow(observation, part.path) if part.path else observation, row)
             # 0.5 us, a third of what looking at each number costs. Squares may overflow, so a closer look decides.
@@ -143,16 +141,21 @@ class GymAdapter:
             raise NotFinite(self._spec.name, f"observation {name!r} at {index}", row[tuple(index)])
 
 
-def behavior_spec(env: Env, name: str, masked: bool = False) -> BehaviorSpec:
-    """Returns the spec of an env's one behavior; `masked` says whether a reset's `info` holds an `action_mask`.
+def behavior_spec(env: Env, name: str, masked: bool = False, prepare_images: bool = True) -> BehaviorSpec:
+    """Returns the spec of an env's one behavior.
 
-    Raises:
-        UserError: a space that cannot be served, by name, with the remedy.
+    Args:
+        env: an environment.
+        name: of its behavior.
+        masked: whether a reset's `info` holds an `action_mask`.
+        prepare_images: whether images are made ready for a CNN.
+
+    Raises UserError for a space that cannot be served, by name, with the remedy.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:
         raise UserError("info holds an action_mask, but the action space has no discrete branch that it could mask.")
-    observations = tuple(part.spec for part in observation_parts(env.observation_space))
+    observations = tuple(part.spec for part in observation_parts(env.observation_space, prepare_images))
     return BehaviorSpec(name, observations, codec.continuous_size, codec.branches, masked)
 
 

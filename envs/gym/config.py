@@ -32,6 +32,9 @@ class GymConfig(EnvConfig):
     """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
     workers: int | None = setting(None, above=0)
     """Processes that host the instances; null = chosen from how long a step takes."""
+    prepare_images: bool = True
+    """Whether images are made ready for a CNN: stacked frames become channels, pixels are scaled to [0, 1] or [-1, 1].
+    Runs of earlier versions go on without."""
 
     reproducible: ClassVar[bool] = True
 
@@ -94,4 +97,4 @@ class GymConfig(EnvConfig):
     def gym_env(self) -> GymEnv:  # noqa: D102
         from envs.gym.adapter import GymEnv
 
-        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale)
+        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale, self.prepare_images)

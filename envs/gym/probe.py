@@ -104,7 +104,7 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     try:
         env = gym_env.make()
         _, info = env.reset(seed=episode_seed(seed, 0, 0))
-        spec = behavior_spec(env, gym_env.behavior, masked="action_mask" in info)
+        spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
     except UserError as error:
         answer.send(str(error))
         return

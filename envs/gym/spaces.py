@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from envs.spec import Array, ObservationSpec, UserError
+from envs.spec import Array, ObservationSpec, UserError, channels_first
 
 Space = spaces.Space[Any]
 Write = Callable[[Any, Array], None]
@@ -21,6 +22,10 @@ Build = Callable[[Array, Array], Any]
 """Makes an action, or one part of it, from rows (C,) and (B,)."""
 Read = Callable[[Any, Array, Array], None]
 """Puts one part of an action into rows (C,) and (B,)."""
+
+
+_LARGEST_PIXEL = 65_535
+"""The brightest pixel of 16 bits. Larger bounds, such as the largest float, say nothing about pixels."""
 
 
 class ObservationPart(NamedTuple):
@@ -32,16 +37,25 @@ class ObservationPart(NamedTuple):
     write: Write
 
 
-def observation_parts(space: Space) -> tuple[ObservationPart, ...]:
+def observation_parts(space: Space, prepare_images: bool = True) -> tuple[ObservationPart, ...]:
     """Returns the arrays that `space` is split into: Dict and Tuple are flattened in order; the rest is one array each.
 
     Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
     become one-hot uint8; MultiBinary stays uint8.
 
+    What has three axes is an image, and what has four is stacked images, the first axis being the stack. Those become
+    one image whose channels are those of the first frame, then those of the next: of frames (H, W, C), channel
+    `k * C + c` is channel `c` of frame `k`. Pixels of bool become uint8. Others that are no uint8 are scaled by the
+    larger of their bounds' magnitudes, to [0, 1] or [-1, 1], unless they have no bounds, or none of a pixel.
+
+    Args:
+        space: an observation space.
+        prepare_images: whether the last paragraph holds; it did not in earlier versions.
+
     Raises:
         UserError: a space of another kind; the message names it by its path.
     """
-    parts = [_observation_part(*leaf) for leaf in _leaves(space, (), "observation space")]
+    parts = [_observation_part(*leaf, prepare_images) for leaf in _leaves(space, (), "observation space")]
     if not parts:
         raise UserError(f"The observation space is empty: {space}. It needs at least one array.")
     return tuple(parts)
@@ -61,13 +75,10 @@ class ActionCodec:
         self.continuous_size = 0
         self.branches: tuple[int, ...] = ()
         self._readers: list[Read] = []
-        self._build = self._builder(space, "action space", ())
+        self.decode = self._builder(space, "action space", ())
+        """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
         if not self.continuous_size and not self.branches:
             raise UserError(f"The action space is empty: {space}. An agent needs at least one action.")
-
-    def decode(self, continuous: Array, discrete: Array) -> Any:
-        """Returns the action for rows `continuous` (C,) float32 and `discrete` (B,) int32."""
-        return self._build(continuous, discrete)
 
     def encode(self, action: Any) -> tuple[Array, Array]:
         """Returns the rows (C,) float32, clipped to [-1, 1], and (B,) int32 that `decode` makes `action` from.
@@ -115,10 +126,9 @@ class ActionCodec:
 
 
 def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
-    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one array for each branch.
+    """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one for each branch.
 
-    Raises:
-        ValueError: the sizes differ from `branches`, or a branch is left without a choice.
+    Raises ValueError if the sizes differ from `branches`, or a branch is left without a choice.
     """
     several = isinstance(mask, (tuple, list)) and np.ndim(mask[0]) > 0
     flat = np.concatenate([np.ravel(part) for part in mask]) if several else np.ravel(mask)
@@ -142,16 +152,17 @@ def _leaves(space: Space, path: tuple[Any, ...], where: str) -> Iterator[tuple[S
         yield from _leaves(sub, (*path, key), f"{where}[{key!r}]")
 
 
-def _observation_part(space: Space, path: tuple[Any, ...], where: str) -> ObservationPart:
+def _observation_part(space: Space, path: tuple[Any, ...], where: str, prepare_images: bool) -> ObservationPart:
     name = "/".join(str(key) for key in path) or "observation"
     shape: tuple[int, ...] = space.shape or (1,)
+    image = prepare_images and len(shape) in (3, 4)
     dtype, scale = "uint8", 1.0
     write: Write = _copy
     if isinstance(space, spaces.Box):
-        if space.dtype != np.uint8:
-            dtype = "float32"
-        else:
+        if space.dtype == np.uint8:
             scale = 1.0 / max(int(space.high.max(initial=1)), 1)
+        elif space.dtype != np.bool_ or not image:
+            dtype, scale = "float32", _pixel_scale(space) if image else 1.0
     elif isinstance(space, spaces.Discrete):
         shape, write = (int(space.n),), _one_hot(np.zeros(1, np.int64), np.asarray([space.start]))
     elif isinstance(space, spaces.MultiDiscrete):
@@ -159,15 +170,42 @@ def _observation_part(space: Space, path: tuple[Any, ...], where: str) -> Observ
         shape, write = (int(counts.sum()),), _one_hot(np.cumsum(counts) - counts, np.ravel(space.start))
     elif not isinstance(space, spaces.MultiBinary):
         raise _refusal(space, where)
+    if image and len(shape) == 4:
+        shape, write = _merged(shape)
     return ObservationPart(ObservationSpec(name, shape, dtype, scale), path, write)
+
+
+def _pixel_scale(space: spaces.Box) -> float:
+    """Returns what brings the values of an image to [0, 1] or [-1, 1]; 1 without bounds, or with none of a pixel."""
+    largest = float(max(np.abs(bound.astype(np.float64)).max(initial=0) for bound in (space.low, space.high)))
+    return 1.0 / largest if 0 < largest <= _LARGEST_PIXEL else 1.0
+
+
+def _merged(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Write]:
+    """Returns the shape of stacked images (K, *frame) merged into channels, and what writes them."""
+    count, first, middle, last = shape
+    if channels_first(shape[1:]):
+        return (count * first, middle, last), partial(_copy_merged, shape, False)
+    return (first, middle, count * last), partial(_copy_merged, shape, True)
 
 
 def _copy(value: Any, row: Array) -> None:
     if np.shape(value) != row.shape:
-        if np.size(value) != row.size:  # numpy would repeat a smaller one without a word
-            raise ValueError(f"an observation has shape {list(np.shape(value))}; its space says {list(row.shape)}")
-        value = np.reshape(value, row.shape)
+        value = _shaped(value, row.shape)
     row[...] = value
+
+
+def _copy_merged(shape: tuple[int, ...], last: bool, value: Any, row: Array) -> None:
+    """Writes stacked images of `shape` as one, whose channels come `last` or first."""
+    frames = _shaped(value, shape)
+    row[...] = (np.moveaxis(frames, 0, 2) if last else frames).reshape(row.shape)
+
+
+def _shaped(value: Any, shape: tuple[int, ...]) -> Array:
+    """Returns an observation in the shape that its space says; ValueError if it has not as many numbers."""
+    if np.size(value) != math.prod(shape):  # numpy would repeat a smaller one without a word
+        raise ValueError(f"an observation has shape {list(np.shape(value))}; its space says {list(shape)}")
+    return np.reshape(value, shape)
 
 
 def _one_hot(starts: Array, offset: Array) -> Write:

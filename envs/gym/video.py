@@ -33,8 +33,7 @@ def video_file(folder: Path, number: float) -> Path:
 class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Writes a video of each episode into `folder`, whole by the end of its last step. Several may share a folder.
 
-    Raises:
-        UserError: the env cannot draw `rgb_array`.
+    Raises UserError if the env cannot draw `rgb_array`.
     """
 
     def __init__(self, env: Env, folder: str) -> None:

@@ -45,6 +45,7 @@ class Launcher:
     def __init__(self) -> None:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
+        """Says what has happened: `Launched` and `Ended`."""
         self._process = get_context("spawn").Process(target=run_launcher, args=(theirs,), name="launcher", daemon=True)
         self._process.start()
         theirs.close()
@@ -56,10 +57,6 @@ class Launcher:
     def kill(self, key: int) -> None:
         """Kills a player and all that it has started."""
         self._send(("kill", key))
-
-    def take(self) -> list[Launched | Ended]:
-        """Returns what has happened since the last call."""
-        return self.inbox.take()
 
     def close(self) -> None:
         """Ends the launcher, which kills the players that are left."""

@@ -11,12 +11,7 @@ from envs.spec import UserError
 
 
 def reckon(wanted: Sequence[tuple[str, int]]) -> int:
-    """Adds up what a run wants, (name, bytes) each, and returns the sum in bytes.
-
-    Raises:
-        UserError: the sum exceeds the memory that is available now.
-
-    """
+    """Returns the bytes that a run wants in all, (name, bytes) each; UserError if so many are not available now."""
     total = sum(size for _, size in wanted)
     available = available_memory()
     if total > available:

@@ -61,9 +61,7 @@ class Budget:
         """Counts a failure of the instances `failed`, which `text` describes, and adds the events that say so.
 
         Returns when to start them again (monotonic); None if all of them are retired. `causes` are said of those.
-
-        Raises:
-            InstanceFailed: one has to be retired, and too few others live.
+        Raises InstanceFailed if one has to be retired, and too few others live.
         """
         now = time.monotonic()
         restarts = {instance: self.spend(instance, now) for instance in failed if not self.retired[instance]}

@@ -111,13 +111,10 @@ class Channels:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuses environment parameters that cannot be sent.
+    """Refuses environment parameters that cannot be sent, by a UserError that names the first.
 
     A value is a number, or one of `{sampler: uniform, min, max}`, `{sampler: gaussian, mean, deviation}` and
     `{sampler: multi_range, intervals: [[a, b], …]}`.
-
-    Raises:
-        UserError: naming the parameter.
     """
     for name, value in parameters.items():
         where = f"env.parameters.{name}"
@@ -130,11 +127,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def check_channels(own: Sequence[str]) -> None:
-    """Refuses side channels that cannot be had: each is an import path `package.module:Class`.
-
-    Raises:
-        UserError: naming the path.
-    """
+    """Refuses side channels, import paths `package.module:Class`, that cannot be had: a UserError names the first."""
     taken: dict[UUID, str] = {
         kind().channel_id: f"Outstep's own {kind.__name__}"
         for kind in (EngineConfigurationChannel, EnvironmentParametersChannel, StatsSideChannel)

@@ -44,11 +44,7 @@ class UnityManager(Manager):
         """When to report that players are connected but no agent has appeared (monotonic)."""
 
     def start(self) -> dict[str, BehaviorSpec]:
-        """Starts the players without waiting for them; no spec is known yet.
-
-        Raises:
-            UserError: the Editor's port is taken, or the folder for logs cannot be made.
-        """
+        """Starts the players without waiting; UserError if the Editor's port is taken, or logs have no folder."""
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:

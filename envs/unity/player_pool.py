@@ -100,11 +100,7 @@ class PlayerPool:
         self._launcher: Launcher | None = None
 
     def launch(self, instance: int) -> None:
-        """Starts a player for an instance that has none.
-
-        Raises:
-            UserError: the Editor's port is taken.
-        """
+        """Starts a player for an instance that has none; UserError if the Editor's port is taken."""
         env = self._config
         seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
@@ -281,7 +277,7 @@ class PlayerPool:
         launcher = self._launcher
         if launcher is None:
             return
-        for event in launcher.take():
+        for event in launcher.inbox.take():
             if isinstance(event, Launched):
                 if event.key in self._by_key:
                     self._by_key[event.key].pid = event.pid

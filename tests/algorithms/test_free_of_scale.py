@@ -89,14 +89,14 @@ def test_each_value_of_ppo_means_the_same_after_its_unit_has_moved():
     ppo.update()
     inputs = [torch.randn(50, 3)]
     features, _ = ppo.policy.features(inputs, torch.zeros(50, 0))
-    before = ppo.value(inputs, features) * ppo.rewards.units
+    before = ppo.value(inputs, features, torch.zeros(50, 0)) * ppo.rewards.units
     units = ppo.rewards.units.clone()
     play(rows, writer, lambda step, rng: 1000.0 * rng.random(4), seed=1)
     with torch.no_grad():
         while (rollout := ppo._reader.take_any()) is not None:
             ppo._score(rollout)
     assert ppo.rewards.units[0] > 50 * units[0]
-    after = ppo.value(inputs, features) * ppo.rewards.units
+    after = ppo.value(inputs, features, torch.zeros(50, 0)) * ppo.rewards.units
     assert before.shape == (50, 2)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
 

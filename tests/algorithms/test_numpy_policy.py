@@ -12,7 +12,7 @@ from envs.spec import BehaviorSpec, ObservationSpec
 
 VECTOR = ObservationSpec("vector", (4,), "float32")
 TABLE = ObservationSpec("table", (2, 3), "float32", 0.5)
-PLANES = ObservationSpec("planes", (3, 10, 8), "uint8", 0.25)
+PLANES = ObservationSpec("planes", (3, 4, 8), "uint8", 0.25)
 IMAGE = ObservationSpec("image", (24, 24, 3), "uint8", 1 / 255)
 SPECS = {
     "continuous": BehaviorSpec("b", (VECTOR,), 2),

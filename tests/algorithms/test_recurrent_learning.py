@@ -59,6 +59,18 @@ def test_a_sequence_at_once_is_one_step_after_another(cell):
 
 
 @CELLS
+def test_a_sequence_of_fewer_steps_is_as_long_as_it_says(cell):
+    layer = RecurrentLayer(4, MemorySettings(Cell[cell], 5))
+    features, before = torch.randn(3 * 6, 4), torch.randn(3, 10 if cell == "lstm" else 5)
+    lengths = torch.tensor([2, 6, 1])
+    together, after = layer(features, before, lengths)
+    for i, length in enumerate(lengths):
+        outputs, state = layer(features[6 * i : 6 * i + length], before[i : i + 1])
+        torch.testing.assert_close(together[6 * i : 6 * i + length], outputs)
+        torch.testing.assert_close(after[i], state[0])
+
+
+@CELLS
 def test_a_new_recurrent_layer_keeps_what_it_holds_for_long(cell):
     settings = MemorySettings(Cell[cell], 16)
     layer = RecurrentLayer(4, settings)
@@ -93,24 +105,6 @@ class _Nothing:
     def merge(self, rows): ...
 
     def publish(self, shift, scale): ...
-
-
-def test_values_behind_a_segment_go_on_from_its_memory():
-    ppo, _ = wandered(ppo_of())
-    rollout = ppo._reader.take(1, 1)
-    goes_on = np.flatnonzero(rollout.bootstrapped)
-    assert rollout.bootstrap_state[goes_on].any(axis=1).sum() > 0
-    following, _ = ppo._next_values(rollout, torch.zeros(120, 1), torch.zeros(1))
-    for segment in goes_on:
-        end = rollout.ends[segment]
-        with torch.no_grad():
-            policy, move = ppo.policy, torch.from_numpy
-            inputs = policy.prepare([move(rollout.observations[0][end : end + 1])])
-            _, state = policy.features(inputs, move(rollout.recurrent_state[end : end + 1]))
-            inputs = policy.prepare([move(rollout.bootstrap_observations[0][segment : segment + 1])])
-            features, _ = policy.features(inputs, state)
-            expected = ppo.value(inputs, features)
-        torch.testing.assert_close(following[end], expected[0], atol=1e-5, rtol=1e-4)
 
 
 def gradients_of(algorithm, batch):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import make_dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,9 +57,12 @@ class Trainer:
 
 
 def composed(overrides, schema, name):
-    """Lets the rungs with demonstrations be composed without any."""
-    kept = [each.replace("_gail", "") for each in overrides if ".demos=" not in each]
-    return compose(kept, schema, name)
+    """Lets the rungs with demonstrations be composed without any; the same words only once, as that takes a while."""
+    kept = tuple(each.replace("_gail", "") for each in overrides if ".demos=" not in each)
+    return once(kept, schema, name)
+
+
+once = cache(compose)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def rows():
         assert writer.is_alive()
     yield shared
     stop[0] = 1
-    writer.join(60)
+    writer.join(200)
     assert writer.exitcode == 0
     assert shared.head == shared.reserved
 

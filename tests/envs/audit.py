@@ -19,7 +19,7 @@ class Audit:
         self.counts = dict.fromkeys(range(manager.instances), 0)
         self.lost, self.order, self.endings = [], [], {"terminated": 0, "truncated": 0}
 
-    def turn(self, timeout=60.0, skip=()):
+    def turn(self, timeout=200.0, skip=()):
         """One `recv`, checked, and actions for all that wait, `skip` apart. Returns what was received."""
         ready = self.manager.recv(timeout)
         for behavior, said in ready.items():

@@ -74,7 +74,7 @@ def load_rows(run: Path) -> Rows:
     ((name, saved),) = checkpoint.replay.items()
     layout = Layout(BehaviorSpec.from_dict(checkpoint.state["behaviors"][name]["spec"]))
     if (oldest := int(saved.index["oldest"])) > 1:
-        raise UserError(f"the buffer's first {oldest - 1:,} rows are overwritten: raise algorithm.buffer_memory_mib")
+        raise UserError(f"the buffer's first {oldest - 1:,} rows are overwritten: raise algorithm.buffer_capacity")
     capacity = max(16, int(saved.index["head"]))
     rows = Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
     restore(rows, saved.index, saved.chunks())

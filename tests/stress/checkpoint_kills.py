@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     result: dict[str, Any] = {"machine": machine()}
     for name in options.only or _FAULTS:
         fault = _FAULTS[name]
-        outcomes = {point: _try(point, fault) for point in _points()}
+        outcomes = {point: _try(point, fault) for point in islice(_points(), 0, None, options.every)}
         result[name] = {
             "points": len(outcomes),
             "by_kind": dict(Counter(point.kind for point in outcomes)),
@@ -353,6 +354,7 @@ def _text(result: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.stress.checkpoint_kills", description="Kills while saving.")
     parser.add_argument("--only", nargs="+", choices=_FAULTS, help="one kind of fault (all)")
+    parser.add_argument("--every", type=int, default=1, help="try one of so many points (1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 

@@ -21,7 +21,8 @@ from buffers.snapshot import restore
 from envs.spec import BehaviorSpec
 from tests.trainer.tiny_runs import SAC, newest, summary
 
-ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.time_scale=0", "env.kwargs.duration=0.002"]
+ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.kwargs.duration=0.01"]
+"""Games that take their time, so that a run that is waited for leaves the processor to others."""
 END_SECONDS = 100.0
 """On a busy machine too, only what stays for ever is still there after so long."""
 PLAYERS = ["env=unity", "env.player=env=basic", "env.instances=2"]
@@ -32,9 +33,12 @@ class Started:
 
     def __init__(self, folder: Path, *overrides: str, saved: int = 2) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "trainer", *SAC, *overrides, f"run.dir={folder}", "checkpoint.every_seconds=1"]
+        words = [*SAC, *overrides, f"run.dir={folder}", "checkpoint.every_seconds=0.5"]
         self.process = subprocess.Popen(
-            command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}, start_new_session=True
+            [sys.executable, "-m", "trainer", *words],
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": "."},
+            start_new_session=True,
         )
         self.seen: set[psutil.Process] = {psutil.Process(self.process.pid)}
         self.until_saved(saved)
@@ -90,13 +94,16 @@ def saved_samples(folder: Path) -> int:
 
 @contextmanager
 def interrupted_once(condition: Callable[[], object]) -> Iterator[None]:
-    """Presses Ctrl+C in this process once a condition holds."""
-    over = threading.Event()
+    """Presses Ctrl+C in this process once a condition holds, or cannot be looked at: what it raised is raised here."""
+    over, failed = threading.Event(), []
 
     def press() -> None:
-        while not condition():
-            if over.wait(0.05):
-                return
+        try:
+            while not condition():
+                if over.wait(0.05):
+                    return
+        except Exception as error:
+            failed.append(error)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=press)
@@ -106,6 +113,8 @@ def interrupted_once(condition: Callable[[], object]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        if failed:
+            raise failed[0]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from trainer.__main__ import main
 from trainer.evaluate.__main__ import main as evaluate_main
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-INLINE = ["env=basic", "run.mode=inline"]
+INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 EACH = pytest.mark.parametrize("words", [PPO, SAC], ids=["ppo", "sac"])
 
 

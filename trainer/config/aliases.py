@@ -20,8 +20,12 @@ OLD_KEYS = {
     "reward.gail.form": "reward.gail.reward_type",
 }
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
-OLD_VALUES = {"algorithm.normalize_returns": False}
-"""What runs of earlier versions did by settings that their `config.yaml` lacks, where it is not today's default."""
+OLD_VALUES = {
+    "algorithm.normalize_returns": False,
+    "algorithm.network.flatten_below": 20,
+    "env.prepare_images": False,
+}
+"""What runs of earlier versions did, by the settings that they do not have: they go on with it."""
 OLD_FIGURES = {
     "supply_fraction": "env_utilization",
     "run/supply_fraction": "run/env_utilization",
@@ -106,13 +110,18 @@ def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collec
     _report(renamed)
 
 
-def add_old_values(settings: MutableMapping[Any, Any]) -> None:
-    """Adds to the saved settings of a run what its version did by those that it lacked, in place."""
-    for each in (settings, *(settings.get("behaviors") or {}).values()):
+def add_old_values(saved: MutableMapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Gives settings that a saved configuration lacks the values that stand for what earlier versions did, in place.
+
+    `known` has the keys of its kind of environment.
+    """
+    for settings in (saved, *(saved.get("behaviors") or {}).values()):
         for key, value in OLD_VALUES.items():
-            group, _, name = key.partition(".")
-            if isinstance(each, Mapping) and isinstance(own := each.get(group), MutableMapping):
-                own.setdefault(name, value)
+            (*path, last), part = key.split("."), settings
+            for name in path:
+                part = part.get(name) if isinstance(part, Mapping) else None
+            if isinstance(part, MutableMapping) and (path != ["env"] or last in known):
+                part.setdefault(last, value)
 
 
 def current_figure(name: str) -> str:

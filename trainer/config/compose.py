@@ -81,11 +81,7 @@ def save_config(config: TrainConfig, folder: Path) -> None:
 
 
 def load_config(folder: str | Path) -> TrainConfig:
-    """Returns the configuration with which the run in `folder` was started.
-
-    Raises:
-        UserError: the folder holds no run, or its configuration cannot be read.
-    """
+    """Returns the configuration with which the run in `folder` was started; UserError if there is none to be read."""
     return cast(TrainConfig, OmegaConf.to_object(_saved(folder)))
 
 
@@ -135,7 +131,10 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         if kept and not OmegaConf.is_missing(node, key := _RUN_KEYS[schema]):
             folder = os.path.expanduser(str(node[key]))
             if os.path.isdir(folder):  # else the command says what is missing
-                node.env = _env_of(folder, kept)
+                saved = _saved(folder)
+                for override in kept:
+                    OmegaConf.update(saved, override.get_key_element().lstrip("+"), override.value())
+                node.env = saved.env
         if old_keys:
             given = [override.get_key_element().lstrip("+") for override in parsed]
             rename_old_keys(node, _defaults(OmegaConf.select(node, "algorithm.name")), given)
@@ -181,14 +180,6 @@ def _changes_of_the_runs_env(overrides: list[Override]) -> list[Override]:
     """Returns those that change single keys of a run's env: all that do, unless another env is chosen."""
     keys = [override.get_key_element().lstrip("+") for override in overrides]
     return [] if "env" in keys else [each for each, key in zip(overrides, keys) if key.startswith("env.")]
-
-
-def _env_of(folder: str, overrides: list[Override]) -> DictConfig:
-    """Returns the env of the run in `folder`, changed by `overrides`."""
-    node = _saved(folder)
-    for override in overrides:
-        OmegaConf.update(node, override.get_key_element().lstrip("+"), override.value())
-    return cast(DictConfig, node.env)
 
 
 def _type_algorithms(node: DictConfig) -> None:
@@ -284,7 +275,7 @@ def _saved(folder: str | Path) -> DictConfig:
         kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
         schema.env = OmegaConf.structured(find_kind(kind))
         rename_old_keys(loaded, _defaults(loaded.algorithm.name))
-        add_old_values(loaded)
+        add_old_values(loaded, schema.env)
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         _type_algorithms(node)
         return node

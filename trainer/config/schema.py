@@ -271,11 +271,7 @@ class RecordConfig:
 
 
 def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, RewardSettings]:
-    """Returns the settings of the algorithm and the reward of `behavior`.
-
-    Raises:
-        UserError: `behaviors` names others only.
-    """
+    """Returns the settings of a behavior's algorithm and reward; UserError if `behaviors` names others only."""
     if not config.behaviors:
         return config.algorithm, config.reward
     chosen = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)

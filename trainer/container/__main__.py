@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         if list(words) == ["train"]:
             return _train(root)
@@ -98,10 +98,6 @@ def _run(root: Path) -> int:
         summary = json.loads(file.read_text(encoding="utf-8"))
         _print_metrics(summary["samples"], summary["samples_per_second"], summary["episode_reward_mean"])
     return status
-
-
-def _leave(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _serve(root: Path) -> int:

@@ -32,10 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Turns an ML-Agents YAML into an experiment of ours.
 
     Prints the file written, what has no counterpart, and how to train. `argv` is the command line without the program's
-    name.
-
-    Returns:
-        The exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
+    name. Returns the exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "-h" in argv or "--help" in argv:

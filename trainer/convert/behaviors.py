@@ -16,10 +16,7 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
     """Converts `default_settings` and `behaviors` of the `file` to groups of an experiment.
 
     The first of them stands at the top level, whose values the others inherit. What has no counterpart is appended to
-    `left`.
-
-    Raises:
-        UserError: as `trainer.convert.__main__.convert`, as far as behaviors are concerned.
+    `left`. Raises UserError as `trainer.convert.__main__.convert`, as far as behaviors are concerned.
     """
     entries: dict[str, dict[str, Any]] = {}
     if "default_settings" in file:

@@ -25,19 +25,8 @@ def read_policy_network(data: object, where: str, default: Mapping[str, Any], le
     return values
 
 
-def read_signal_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns the same of a reward signal, which has no memory. UserError as of `read_network`."""
-    if (memory := mapping(data, where).get("memory")) is not None:
-        left.append(Left(f"{where}.memory", memory, _NO_MEMORY))
-    return read_network(data, where, default, left)
-
-
 def read_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns all values of `network_settings`, on top of those of `default`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or a memory of odd size.
-    """
+    """Returns `network_settings`, on top of `default`. UserError as of `read`, or for a memory of odd size."""
     own = read(data, where, keys.NETWORK, left)
     for encoder in [own.pop(name) for name in keys.ENCODER_TYPE if name in own]:
         own["vis_encode_type"] = encoder
@@ -49,11 +38,7 @@ def read_network(data: object, where: str, default: Mapping[str, Any], left: lis
 
 
 def network(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings of `algorithm.network`: always the same keys, except for those of a memory.
-
-    Raises:
-        UserError: sequences are longer than a batch.
-    """
+    """Returns `algorithm.network`, the same keys but for a memory; UserError if sequences are longer than a batch."""
     values = entry["network_settings"]
     return {
         # ML-Agents has one layer even where none is asked for.
@@ -109,8 +94,8 @@ _MEMORY = (
     "algorithm.network.memory.burn_in=8 may help: see docs/memory.md"
 )
 _SINGLE = "raised to 2: a single step teaches nothing about memory"
-_NO_MEMORY = "reward signals have no memory, in ML-Agents neither: nothing to do"
 _NO_ENCODER = (
-    "no such encoder here: images of less than 20 pixels a side are flattened, others go through `simple`; "
+    "no such encoder here: images go through `simple`, which is like match3 where a side has less than 20 pixels; "
+    "algorithm.network.flatten_below=1000 flattens them, as fully_connected does; "
     "algorithm.network.encoder=impala (8 pixels or more) sees more, or bring your own: see docs/extending.md"
 )

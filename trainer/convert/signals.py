@@ -11,7 +11,7 @@ from typing import Any
 from envs.spec import UserError
 from trainer.convert import keys
 from trainer.convert.keys import Left, read
-from trainer.convert.networks import encoder_of, read_network, read_signal_network
+from trainer.convert.networks import encoder_of, read_network
 
 NOVELTY = ("curiosity", "rnd")
 """Signals that pay for what is new; they have the same names here."""
@@ -20,11 +20,7 @@ NOVELTY = ("curiosity", "rnd")
 def read_signal(
     name: str, data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]
 ) -> dict[str, Any]:
-    """Returns values of a signal, on top of those of `default_settings`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or GAIL has no `demo_path`.
-    """
+    """Returns values of a signal, on top of those of `default_settings`. UserError as of `read`, or without demos."""
     own = read(data, where, keys.SIGNALS[name], left)
     values = {**(default or keys.defaults(keys.SIGNALS[name])), **own}
     given, network_where = own.get("network_settings"), f"{where}.network_settings"
@@ -32,7 +28,10 @@ def read_signal(
         read_network(values.pop("network_settings", None), network_where, keys.defaults(keys.NETWORK), [])
         return values
     base = (default or keys.defaults(keys.SIGNALS[name]))["network_settings"]
-    network = read_signal_network(given, network_where, base, left)
+    if given and given.get("memory") is not None:
+        remedy = "reward signals have no memory, in ML-Agents neither: nothing to do"
+        left.append(Left(f"{network_where}.memory", given["memory"], remedy))
+    network = read_network(given, network_where, base, left)
     if given is None and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
     if name == "gail":
@@ -42,11 +41,7 @@ def read_signal(
 
 
 def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
-    """Returns values of `behavioral_cloning`, on top of those of `default_settings`.
-
-    Raises:
-        UserError: what `trainer.convert.keys.read` raises, or there is no `demo_path`.
-    """
+    """Returns values of `behavioral_cloning`, on top of `default_settings`. UserError as of `read_signal`."""
     values = {**(default or keys.defaults(keys.CLONING)), **read(data, where, keys.CLONING, left)}
     _need_demos(values, where)
     left.append(Left(where, data, _STRENGTH))

@@ -6,7 +6,7 @@ Shapes: N agents; C continuous actions, D discrete branches.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ def evaluate(
     env = config.env.for_evaluation(min(episodes, config.env.instances))
 
     def make_act(spec: BehaviorSpec) -> Act:
-        return PolicyAgent(trained_policy(config, checkpoint, spec), seed, deterministic).play
+        return PolicyAgent(trained_policy(config, checkpoint, spec), seed, deterministic).act
 
     with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
         manager.lockstep = env.reproducible
@@ -145,17 +145,13 @@ class PolicyAgent:
         self._generator = torch.Generator().manual_seed(seed)
         self._states: dict[int, Array] = {}
 
-    def play(self, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
+    def act(self, decisions: Decisions, begun: Array) -> tuple[Array, Array]:
         """Acts for decisions (N,), some of which have `begun` an episode (N,): an `Act`."""
-        return self.act(decisions.agent, decisions.observations, decisions.mask, begun)
-
-    def act(self, agents: Array, observations: Sequence[Array], mask: Array, begun: Array) -> tuple[Array, Array]:
-        """Returns continuous (N, C) and discrete (N, D) actions of agents (N,); `begun` (N,) marks a new episode."""
-        nothing = np.zeros(self._policy.state_size, np.float32)
-        known = zip(agents.tolist(), begun.tolist())
-        state = np.stack([nothing if new else self._states[agent] for agent, new in known])
-        acted = self._policy.act(observations, mask, state, self._generator, self._deterministic)
-        self._states.update(zip(agents.tolist(), acted.recurrent_state))
+        nothing, agents = np.zeros(self._policy.state_size, np.float32), decisions.agent.tolist()
+        state = np.stack([nothing if new else self._states[agent] for agent, new in zip(agents, begun.tolist())])
+        seen, mask = decisions.observations, decisions.mask
+        acted = self._policy.act(seen, mask, state, self._generator, self._deterministic)
+        self._states.update(zip(agents, acted.recurrent_state))
         return acted.continuous, acted.discrete
 
 

@@ -142,7 +142,7 @@ def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env,
         _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
     except Exception as error:  # whatever its code does
         raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
-    return env, behavior_spec(env, gym.behavior, "action_mask" in info)
+    return env, behavior_spec(env, gym.behavior, "action_mask" in info, gym.prepare_images)
 
 
 def _gym_player(config: RecordConfig, env: Env, spec: BehaviorSpec, stopped: Callable[[], bool]) -> Demonstrator:
@@ -172,14 +172,15 @@ class _Trained(Demonstrator):
         begun = np.array([moment.episode != self._episode])
         self._episode = moment.episode
         rows = tuple(row[None] for row in moment.rows)
-        continuous, discrete = self._player.act(np.zeros(1, np.int64), rows, moment.mask[None], begun)
+        one = np.zeros(1, np.int64)
+        continuous, discrete = self._player.act(Decisions(one, one, rows, moment.mask[None]), begun)
         return self._codec.decode(continuous[0], discrete[0])
 
 
 def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
     """Returns what plays Unity's agents: a run's policy, or one bot for all, made from the behavior's spec."""
     if (trained := _trained(config, spec)) is not None:
-        return trained.play
+        return trained.act
     bot = _made(config, spec)
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from algorithms.settings import AlgorithmSettings
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
+from trainer.runtime.ipc import CAPACITY, Shared
 from trainer.runtime.policy_store import weights_bytes
 
 if TYPE_CHECKING:
@@ -24,39 +25,92 @@ LATE_SECONDS = 60.0
 _MIB = 2**20
 
 
-def buffer_sizes(config: TrainConfig) -> tuple[dict[str, int], int, int]:
-    """Returns, for `Shared`, the bytes of each known behavior, and how many others may come, of how many bytes each.
+def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
+    """Returns, for `Shared`, the behaviors that are known before the environment runs, and how many others may come.
 
     Raises:
         UserError: `behaviors` leaves out one that the environment is known to have.
     """
     if known := config.env.behaviors:
-        return {name: _bytes(config, name) for name in known}, 0, 0
-    named = {name: _bytes(config, name) for name in config.behaviors if name != DEFAULT_BEHAVIOR}
-    if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
-        return named, 0, 0
-    return named, SPARES, _bytes(config, DEFAULT_BEHAVIOR)
+        for name in known:
+            settings_of(config, name)
+        return known, 0
+    named = [name for name in config.behaviors if name != DEFAULT_BEHAVIOR]
+    return named, 0 if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors else SPARES
 
 
-def divide_arena(
-    arena: memoryview, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings
+def open_buffer(
+    shared: Shared, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings, before: int | None = None
 ) -> tuple[memoryview, Rows]:
-    """Divides a behavior's memory into two slots of weights and the rows behind them, alike in learner and collector.
+    """Opens a behavior's memory, alike in learner and collector: two slots of weights, and the rows behind them.
+
+    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with.
+
+    Raises UserError if the rows that are asked for do not fit.
+    """
+    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
+    weights = weights_bytes(policy.flat.numel())
+    if not counters[CAPACITY]:
+        counters[CAPACITY] = choose_capacity(layout, weights, settings, shared.free, before)
+    capacity = int(counters[CAPACITY])
+    memory = shared.arena(spec.name, weights + layout.memory_bytes(capacity))
+    return memory[:weights], Rows(layout, memory[weights:], capacity)
+
+
+def choose_capacity(
+    layout: Layout, weights: int, settings: AlgorithmSettings, free: int, before: int | None = None
+) -> int:
+    """Returns how many rows a buffer holds: those asked for, else by default, in at most half of the `free` bytes.
+
+    Args:
+        layout: of the rows.
+        weights: bytes of the weights, which come on top.
+        settings: what asks for rows or for memory.
+        free: bytes that are left.
+        before: rows of the run that it goes on with, which stay if they fit.
 
     Raises:
-        UserError: the rows that are asked for do not fit.
+        UserError: they do not fit into `buffer_memory_mib`, or memory is short.
     """
-    weights = weights_bytes(policy.flat.numel())
-    layout = Layout(spec, policy.state_size)
-    fitting = layout.capacity(max(0, len(arena) - weights))
-    least = settings.min_rows() if settings.buffer_capacity is None else settings.buffer_capacity
-    if fitting < least:
-        needed = -(-(weights + layout.row_bytes * least) // _MIB) + 1
+    name, least, rows = layout.spec.name, settings.min_rows(), settings.buffer_capacity
+    if settings.buffer_memory_mib is not None:
+        fitting = layout.capacity(max(0, settings.buffer_memory_mib * _MIB - weights))
+        if fitting < (wanted := rows or least):
+            needed = -(-(weights + layout.row_bytes * wanted) // _MIB) + 1
+            raise UserError(
+                f"{name}: {wanted:,} rows of {layout.row_bytes:,} bytes and the weights need {needed:,} MiB, but "
+                f"algorithm.buffer_memory_mib is {settings.buffer_memory_mib:,}: raise it to {needed:,}, or ask for "
+                "fewer rows"
+            )
+        rows = rows or fitting
+    elif rows is None and before is not None and before >= least and weights + layout.memory_bytes(before) <= free:
+        rows = before
+    elif rows is None:
+        half = free // 2 - weights
+        some = layout.capacity(half) if half > layout.memory_bytes(least) else 0
+        rows = max(least, min(settings.own().default_rows(layout.row_bytes), some))
+    if (needed := weights + layout.memory_bytes(rows)) > free:
         raise UserError(
-            f"{spec.name}: {least:,} rows of {layout.row_bytes:,} bytes and the weights need {needed:,} MiB, but "
-            f"algorithm.buffer_memory_mib is {len(arena) // _MIB:,}: raise it to {needed:,}, or ask for fewer rows"
+            f"the buffer of behavior {name!r} needs {-(-needed // _MIB):,} MiB for {rows:,} rows of "
+            f"{layout.row_bytes:,} bytes, but {free // _MIB:,} MiB of memory are left: ask for fewer rows "
+            "(algorithm.buffer_capacity), or free memory (in a container also docker --shm-size)"
         )
-    return arena[:weights], Rows(layout, arena[weights:], settings.buffer_capacity or fitting)
+    return rows
+
+
+def describe_buffer(rows: Rows, settings: AlgorithmSettings) -> tuple[str, str | None]:
+    """Returns what a run says at its start of a behavior's rows, and a warning if they are few."""
+    layout, name = rows.layout, rows.layout.spec.name
+    size = -(-layout.memory_bytes(rows.capacity) // _MIB)
+    line = f"Behavior {name!r} keeps {rows.capacity:,} rows of {layout.row_bytes:,} bytes: {size:,} MiB."
+    few = settings.own().few_rows
+    if settings.buffer_capacity is not None or rows.capacity >= few:
+        return line, None
+    key = "buffer_capacity" if settings.buffer_memory_mib is None else "buffer_memory_mib"
+    return line, (
+        f"Behavior {name!r}: {rows.capacity:,} rows are few for a replay, from {few:,} on it is varied: "
+        f"raise algorithm.{key} if the machine has the memory, or make observations smaller."
+    )
 
 
 def missing_behaviors(config: TrainConfig, seen: Sequence[str], when: str) -> str | None:
@@ -66,8 +120,3 @@ def missing_behaviors(config: TrainConfig, seen: Sequence[str], when: str) -> st
         return None
     missing, found = ", ".join(f"behaviors.{name}" for name in named), ", ".join(map(repr, seen))
     return f"{missing} did not appear {when}; the game has {found}: is the name right?"
-
-
-def _bytes(config: TrainConfig, behavior: str) -> int:
-    settings, _ = settings_of(config, behavior)
-    return settings.buffer_memory_mib * _MIB

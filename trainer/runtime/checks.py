@@ -9,14 +9,16 @@ import numpy as np
 from algorithms.registry import ALGORITHMS, algorithm_settings
 from algorithms.rewards.registry import REWARDS, RewardSettings, validate_rewards
 from algorithms.settings import AlgorithmSettings
-from envs.process.ram import reckon
+from buffers.rows import Layout, Rows
+from envs.process.ram import available_memory, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import load_config
 from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
-from trainer.runtime.behaviors import buffer_sizes, divide_arena
+from trainer.runtime.behaviors import choose_capacity, known_behaviors
 from trainer.runtime.device import gpu_trouble
+from trainer.runtime.policy_store import weights_bytes
 from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.writers import find_writers
 
@@ -46,17 +48,23 @@ def check_train(config: TrainConfig) -> None:
     _check_device(config.device)
     _check_folders(config)
     reckon(_buffers(config))
-    _check_demos(config)
+    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
+        for path, key in demos_of(config, name).items():
+            read_demos(path, key)
     for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run
         _check_behavior(config, spec)
 
 
 def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
-    """Returns the buffers that are claimed at the start, or with the first behavior, by what messages call them."""
-    named, _, spare = buffer_sizes(config)
-    if not named or not config.behaviors:
-        return [("the buffer (algorithm.buffer_memory_mib)", sum(named.values()) or spare)]
-    return [(f"behaviors.{name}.algorithm.buffer_memory_mib", size) for name, size in named.items()]
+    """Returns the memory that settings ask for at the start, or with the first behavior, by what messages call it."""
+    names, _ = known_behaviors(config)
+    alone = not names or not config.behaviors
+    asked = []
+    for name in names or [DEFAULT_BEHAVIOR]:
+        if (size := settings_of(config, name)[0].buffer_memory_mib) is not None:
+            key = "algorithm.buffer_memory_mib"
+            asked.append((f"the buffer ({key})" if alone else f"behaviors.{name}.{key}", size * 2**20))
+    return asked
 
 
 def _check_goal(goal: GoalConfig) -> None:
@@ -77,16 +85,11 @@ def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefi
     validate_rewards(rewards, algorithm.discount, prefix)
 
 
-def _check_demos(config: TrainConfig) -> None:
-    """Reads all demonstrations once."""
-    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
-        for path, key in demos_of(config, name).items():
-            read_demos(path, key)
-
-
 def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     """Refuses checkpoints, demonstrations and networks that do not fit a behavior."""
     settings, rewards = settings_of(config, spec.name)
+    if settings.buffer_memory_mib is None:
+        choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_memory())
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
@@ -107,8 +110,11 @@ def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: Algorithm
     from algorithms.base import make_algorithm
     from algorithms.policy import make_policy
 
-    arena = np.zeros(settings.buffer_memory_mib * 2**20, np.uint8).data  # takes no memory until it is written
-    _, rows = divide_arena(arena, make_policy(spec, settings), spec, settings)
+    policy = make_policy(spec, settings)
+    layout = Layout(spec, policy.state_size)
+    capacity = choose_capacity(layout, weights_bytes(policy.flat.numel()), settings, available_memory())
+    memory = np.zeros(layout.memory_bytes(capacity), np.uint8)  # takes none until it is written
+    rows = Rows(layout, memory.data, capacity)
     demos, _ = load_demos(config, spec)
     make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, settings_of(config, spec.name)[1], demos)
 

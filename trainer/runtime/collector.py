@@ -77,15 +77,11 @@ class Channel:
 
     def may_act(self) -> bool:
         """Returns whether the learner keeps up well enough for games to go on."""
-        return self.rate_limiter is not None and self.rate_limiter.may_write(
-            self._usable(), int(self._counters[UPDATES])
-        )
+        return self.rate_limiter is not None and self.rate_limiter.may_write(*self._progress())
 
     def may_update(self) -> bool:
         """Returns whether an update is due: the learner, if it waits, should be woken."""
-        return self.rate_limiter is not None and self.rate_limiter.may_update(
-            self._usable(), int(self._counters[UPDATES])
-        )
+        return self.rate_limiter is not None and self.rate_limiter.may_update(*self._progress())
 
     def take(self, ready: Ready) -> None:
         """Closes rows and keeps decisions until `act`."""
@@ -158,8 +154,9 @@ class Channel:
                     "the algorithm, your own?"
                 )
 
-    def _usable(self) -> int:
-        return self._writer.rows.sampleable - int(self._counters[DROPPED])
+    def _progress(self) -> tuple[int, int]:
+        """Returns the rows that could be drawn so far, less those that were dropped as too old, and the updates."""
+        return self._writer.rows.sampleable - int(self._counters[DROPPED]), int(self._counters[UPDATES])
 
     def _count(self) -> None:
         """Counts all rows again: the counter may be behind them, where an earlier collector died."""

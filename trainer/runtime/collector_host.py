@@ -16,7 +16,7 @@ from envs.api import Setup
 from envs.config import Stepping
 from envs.spec import BehaviorSpec
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
-from trainer.runtime.behaviors import divide_arena
+from trainer.runtime.behaviors import open_buffer
 from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.ipc import Message, Shared
 
@@ -147,7 +147,7 @@ class CollectorHost:
         settings, _ = settings_of(self._config, name)
         policy = make_policy(spec, settings)
         place = shared.claim(name)
-        weights, rows = divide_arena(shared.arena(name), policy, spec, settings)
+        weights, rows = open_buffer(shared, policy, spec, settings)
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = self._config.seed + 1 + place + (shared.samples << 32)
         reader = PolicyReader(weights, policy.flat.numel())

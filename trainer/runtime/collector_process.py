@@ -211,7 +211,7 @@ def collect(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Conne
     try:
         host = CollectorHost(config, folder, shared, link.send, lambda: link.unread, None)
         with host.open() as collector:
-            host.instances.watch(link.fileobj)
+            host.instances.watch(link.socket)
             _turns(host, collector, link, shared.flags, tracer(config.run, folder, "collector"))
     except Exception as error:  # whatever it was, the learner has to know
         if host is not None:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import select
 import socket
-import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.heap import Arena
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.process.ram import reckon
 from envs.spec import Array, UserError
+from trainer.runtime.arenas import Arenas
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -29,10 +26,9 @@ _RECEIVED = 2  # added to these: messages received
 LEARNER_WAITS, THROTTLED = 4, 5  # flags: this side wants to be woken
 TURNS = 6  # of the collector: shows that it is alive
 _COMMON = 7
-SAMPLES, OPEN, UPDATES, DROPPED, BEFORE = range(5)  # of each behavior
-COUNTERS = 5
+SAMPLES, OPEN, UPDATES, DROPPED, BEFORE, CAPACITY = range(6)  # of each behavior
+COUNTERS = 6
 _ARRIVAL_SECONDS = 0.05
-_MIB = 2**20
 
 
 class Message(NamedTuple):
@@ -44,31 +40,16 @@ class Message(NamedTuple):
 
 
 class Shared:
-    """Memory of a run: byte arenas, each claimed by one behavior, and counters.
+    """Memory of a run: counters and an arena for each behavior. A new collector finds all as the one before left it."""
 
-    Arenas of known behaviors are claimed at once, so that a lack of memory shows before anything starts. Spare ones
-    take no memory before a behavior that appears claims one. A new collector finds all as the one before has left it.
-    """
-
-    def __init__(
-        self, bytes_by_behavior: Mapping[str, int], spares: int = 0, spare_bytes: int = 0, instances: int = 0
-    ) -> None:
-        sizes = [*bytes_by_behavior.values(), *[spare_bytes] * spares]
-        self._places = {name: place for place, name in enumerate(bytes_by_behavior)}
-        self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(sizes) + instances)
-        # As multiprocessing's own arrays, spawned processes inherit this memory, and it ends with the last of them.
-        self._arenas: list[Arena] = []
-        for place, size in enumerate(sizes):
-            self._arenas.append(Arena(size))  # after the one before was filled: it is placed where there is room
-            if place < len(self._places):
-                self._fill(place)
+    def __init__(self, behaviors: Sequence[str], spares: int = 0, instances: int = 0) -> None:
+        """`behaviors` are known, and `spares` others may come."""
+        self._places = {name: place for place, name in enumerate(behaviors)}
+        self._arenas = Arenas(len(behaviors) + spares)
+        self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(self._arenas) + instances)
 
     def claim(self, behavior: str) -> int:
-        """Gives the behavior a zero-filled arena if it has none, and returns its place, for `assign`.
-
-        Raises:
-            UserError: no spare arena is left, or memory is short.
-        """
+        """Returns the place of the behavior's counters and arena, for `assign`; UserError if none is left."""
         if behavior not in self._places:
             place = len(self._places)
             if place == len(self._arenas):
@@ -76,8 +57,6 @@ class Shared:
                     f"behavior {behavior!r} is one too many: with {', '.join(map(repr, self._places))} there are "
                     f"{place} already. Name those that the game has in `behaviors`, each gets memory of its own then"
                 )
-            self._check_room(behavior, self._arenas[place])
-            self._fill(place)
             self._places[behavior] = place
         return self._places[behavior]
 
@@ -85,9 +64,14 @@ class Shared:
         """Records a place that the other process has claimed."""
         self._places[behavior] = place
 
-    def arena(self, behavior: str) -> memoryview:
-        """Returns the behavior's bytes."""
-        return memoryview(self._arenas[self._places[behavior]].buffer)
+    def arena(self, behavior: str, size: int) -> memoryview:
+        """Returns the behavior's `size` bytes, zeros at first; UserError if they do not fit into memory."""
+        return self._arenas.open(self._places[behavior], size, f"the buffer of behavior {behavior!r}")
+
+    @property
+    def free(self) -> int:
+        """Bytes that one more arena may have."""
+        return self._arenas.free
 
     @property
     def flags(self) -> Array:
@@ -108,7 +92,8 @@ class Shared:
         """Returns the behavior's counters.
 
         The collector writes `SAMPLES`, earlier parts of a resumed run included, and `OPEN`: unfinished steps. The
-        learner writes `UPDATES`, `DROPPED`, and `BEFORE`: samples that were not restored, which the rows lack.
+        learner writes `UPDATES`, `DROPPED`, and `BEFORE`: samples that were not restored, which the rows lack. Whoever
+        opens the arena first writes `CAPACITY`.
         """
         counters: Array = self._each[self._places[behavior]]
         return counters
@@ -125,28 +110,14 @@ class Shared:
             -1, COUNTERS
         )
 
-    def _check_room(self, behavior: str, arena: Arena) -> None:
-        """Refuses an arena that does not fit, before it is written: too little shared memory would kill the process."""
-        reckon([(f"the buffer of behavior {behavior!r} (algorithm.buffer_memory_mib)", arena.size)])
-        if sys.platform == "win32":
-            return
-        volume = os.fstatvfs(arena.fd)
-        if (left := volume.f_bavail * volume.f_frsize) < arena.size:
-            raise UserError(
-                f"the buffer of behavior {behavior!r} needs {arena.size // _MIB:,} MiB (algorithm.buffer_memory_mib), "
-                f"but {left // _MIB:,} MiB of shared memory are left: ask for less, or give more (docker: --shm-size)"
-            )
-
-    def _fill(self, place: int) -> None:
-        """Writes zeros, so that the memory is really taken."""
-        np.frombuffer(self._arenas[place].buffer, np.uint8)[:] = 0
-
 
 class Link:
     """One end of the connection between learner and collector."""
 
     def __init__(self, pipe: Connection, wake: socket.socket, shared: Shared, receives: int) -> None:
-        self._pipe, self._socket = pipe, wake
+        self._pipe = pipe
+        self.socket = wake
+        """To wait on, for a selector."""
         self._flags = shared.flags
         self._receives, self._sends = receives, 1 - receives
         self._seen = 0
@@ -189,22 +160,17 @@ class Link:
     def wake(self) -> None:
         """Ends the other side's wait."""
         with contextlib.suppress(BlockingIOError):  # full: it holds enough bytes to wake the other side
-            self._socket.send(b"\0")
+            self.socket.send(b"\0")
 
     def wait(self, seconds: float) -> None:
         """Waits until the other side wakes this one or `seconds` have passed; EOFError when it is gone."""
-        if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65536):
+        if select.select([self.socket], [], [], seconds)[0] and not self.socket.recv(65536):
             raise EOFError
 
     def close(self) -> None:
         """Closes this end."""
         self._pipe.close()
-        self._socket.close()
-
-    @property
-    def fileobj(self) -> socket.socket:
-        """The socket to wait on, for a selector."""
-        return self._socket
+        self.socket.close()
 
 
 def link_pair(shared: Shared) -> tuple[Link, tuple[Connection, socket.socket]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
+from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
-from trainer.runtime.behaviors import divide_arena
+from trainer.runtime.behaviors import describe_buffer, open_buffer
 from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
@@ -88,11 +90,7 @@ class Learner:
         self.seconds += time.perf_counter() - start
 
     def publish(self) -> None:
-        """Publishes the policy to the actors, as version `updates` + 1.
-
-        Raises:
-            UserError: a weight is NaN or infinite; actors keep what they have.
-        """
+        """Publishes the policy to the actors, as version `updates` + 1; UserError if a weight is NaN or infinite."""
         self._write_counters()
         flat = self._flat()
         if not (finite := np.isfinite(flat)).all():
@@ -166,8 +164,14 @@ def make_learner(
     """
     name = spec.name
     settings, reward = settings_of(config, name)
-    weights, rows = divide_arena(shared.arena(name), make_policy(spec, settings), spec, settings)
     before = saved.state["behaviors"].get(name) if saved else None
+    kept = before.get("rows") if before else None  # earlier versions did not say
+    kept = kept if isinstance(kept, int) else None
+    weights, rows = open_buffer(shared, make_policy(spec, settings), spec, settings, kept)
+    line, warning = describe_buffer(rows, settings)
+    log.info(line)
+    if warning:
+        log.warning(warning)
     replay = saved.replay.get(name) if saved else None
     if replay is not None:
         restore(rows, replay.index, replay.chunks())
@@ -187,19 +191,29 @@ def make_learner(
             learner.restart_counting()
         return learner
     if config.init is not None:
-        _load_weights(algorithm, spec, config.init)
+        _load_weights(algorithm, spec, config, config.init)
     learner.publish()
     return learner
 
 
-def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, folder: str) -> None:
+def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, config: TrainConfig, folder: str) -> None:
     """Loads the weights of the run in `folder`, and nothing else."""
     saved = load_checkpoint(folder)
     check_spec(spec, saved)
     try:
         algorithm.load_weights(_tensors(saved, spec.name))
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"init={folder}: its networks do not fit these settings: {error}") from error
+        before, now = (_network(each, spec.name) for each in (load_config(folder), config))
+        changed = [f"algorithm.network.{key}={value}" for key, value in before.items() if value != now[key]]
+        reason = f"that run has {', '.join(changed)}" if changed else str(error)
+        raise UserError(f"init={folder}: its networks do not fit these settings: {reason}") from error
+
+
+def _network(config: TrainConfig, behavior: str) -> dict[str, Any]:
+    """Returns the settings of a behavior's networks, by the rest of their keys."""
+    values = as_dict(settings_of(config, behavior)[0].network)
+    memory = values.pop("memory")
+    return {**values, **{f"memory.{key}": value for key, value in memory.items()}}
 
 
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, Tensor]:

@@ -15,10 +15,9 @@ _FILE = "in_use"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Locks a run's folder for this process. The system removes the lock when the process ends, in whatever way.
+    """Locks a run's folder for this process; UserError if another process trains there, or it cannot be written.
 
-    Raises:
-        UserError: another process trains there, or nothing can be written there.
+    The system removes the lock when the process ends, in whatever way.
     """
     try:
         file = (folder / _FILE).open("a+b")

@@ -125,4 +125,9 @@ def _finite(learners: Learners) -> bool:
 
 
 def _description(learner: Learner, snapshot: Snapshot | None = None) -> dict[str, Any]:
-    return {"spec": learner.spec.to_dict(), "samples": learner.samples(snapshot), "demos": learner.demos}
+    return {
+        "spec": learner.spec.to_dict(),
+        "samples": learner.samples(snapshot),
+        "rows": learner.rows.capacity,
+        "demos": learner.demos,
+    }

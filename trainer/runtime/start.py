@@ -6,6 +6,7 @@ process starts first, and instances start while both processes import torch.
 
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.schema import Mode, TrainConfig
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHandle, InlineCollector
 from trainer.runtime.collector_process import CollectorProcess
 from trainer.runtime.ipc import SAMPLES, Shared
@@ -29,15 +30,12 @@ def start(config: TrainConfig) -> int:
     if config.resume is not None:
         folder = Path(config.resume)
     else:
-        config = replace(config, run=replace(config.run, name=_name(config)))
+        choices = config.run.choices
+        name = config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
+        config = replace(config, run=replace(config.run, name=name))
         folder = _new_folder(config)
     with run_lock(folder):
         return train(config, folder)
-
-
-def _name(config: TrainConfig) -> str:
-    choices = config.run.choices
-    return config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
 
 
 def _new_folder(config: TrainConfig) -> Path:
@@ -46,10 +44,8 @@ def _new_folder(config: TrainConfig) -> Path:
     folder = Path(config.run.dir or Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     try:
         if config.run.dir is None:
-            first, count = folder, 1
-            while folder.exists():
-                count += 1
-                folder = first.with_name(f"{first.name}_{count}")
+            numbered = (folder.with_name(f"{folder.name}_{count}") for count in itertools.count(2))
+            folder = next(each for each in itertools.chain([folder], numbered) if not each.exists())
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
         save_config(config, folder)
     except OSError as error:
@@ -96,7 +92,7 @@ def train(config: TrainConfig, folder: Path) -> int:
 
 
 def _share(config: TrainConfig, checkpoint: Checkpoint | None) -> Shared:
-    shared = Shared(*buffer_sizes(config), instances=config.env.instances)
+    shared = Shared(*known_behaviors(config), instances=config.env.instances)
     for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
         shared.claim(name)
         shared.counters(name)[SAMPLES] = saved["samples"]

@@ -147,11 +147,7 @@ class AgentReader:
         self._branch_starts = np.cumsum((0, *branches))[:-1]
 
     def read(self, agents: Any) -> Agents:
-        """Returns the agents (N,) of one message, a `ListAgentInfoProto` that is not empty.
-
-        Raises:
-            PlayerFault: one of them cannot be used.
-        """
+        """Returns the agents (N,) of a `ListAgentInfoProto` that is not empty; PlayerFault if one cannot be used."""
         message = MessageAgents(agents)
         ids = message.field("id")
         done = message.array("done", bool)

@@ -145,11 +145,7 @@ class Connection(Peer):
         """By stream: what has come of a request that is not whole yet."""
 
     def receive(self, data: bytes) -> list[Request | Cancelled]:
-        """Takes what the client has sent.
-
-        Raises:
-            ProtocolError: the connection is to be closed.
-        """
+        """Takes what the client has sent; ProtocolError if the connection is to be closed."""
         self._in += data
         if not self.greeted:
             if not PREFACE.startswith(self._in[: len(PREFACE)]):

@@ -27,19 +27,16 @@ class Settings:
         self._parameters: dict[str, Callable[[], float]] = {}
 
     def take(self, data: bytes) -> None:
-        """Reads the side channel bytes of one message; settings and channels that mean nothing here are passed over.
-
-        Raises:
-            UserError: bytes that are cut short.
-        """
+        """Reads a message's side channel bytes, and skips what means nothing here; UserError if they are cut short."""
         try:
             for channel, content in _frames(data):
                 if channel == ENGINE:
                     if struct.unpack_from("<i", content)[0] == _TIME_SCALE:
                         (self.time_scale,) = struct.unpack_from("<f", content, 4)
                 elif channel == PARAMETERS:
-                    name, at = _string(content)
-                    self._parameters[name] = _source(content, at)
+                    (length,) = struct.unpack_from("<i", content)
+                    (name,) = struct.unpack_from(f"{length}s", content, 4)
+                    self._parameters[name.decode("ascii")] = _source(content, 4 + length)
         except (struct.error, UnicodeDecodeError) as error:
             raise UserError(f"The trainer's side channel data cannot be read ({error}): {data!r}.") from error
 
@@ -66,11 +63,6 @@ def _frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         (content,) = struct.unpack_from(f"{length}s", data, begin)
         yield data[at : at + 16], content
         at = begin + length
-
-
-def _string(content: bytes) -> tuple[str, int]:
-    (length,) = struct.unpack_from("<i", content)
-    return struct.unpack_from(f"{length}s", content, 4)[0].decode("ascii"), 4 + length
 
 
 def _source(content: bytes, at: int) -> Callable[[], float]:

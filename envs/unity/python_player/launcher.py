@@ -16,10 +16,7 @@ def write_launcher(path: str | Path, words: Sequence[str]) -> Path:
     """Writes an executable that starts a player with `words` and its own arguments, from any folder.
 
     Modules are found as they are here and now. On Linux ML-Agents likes a name that ends in `.x86_64`; a name that ends
-    in `.app` becomes a macOS bundle; on Windows `.bat` is added.
-
-    Returns:
-        The absolute path to start: the file, or the bundle.
+    in `.app` becomes a macOS bundle; on Windows `.bat` is added. Returns the absolute path to start: file or bundle.
     """
     path = Path(path).absolute()
     words = [f"env={absolute(word[4:])}" if word.startswith("env=") else word for word in words]

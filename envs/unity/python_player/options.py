@@ -62,11 +62,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Returns the options that the arguments of a command line ask for.
-
-    Raises:
-        UserError: an unknown key, a value that cannot be used, no env.
-    """
+    """Returns what a command line asks for; UserError if a key or a value is unknown, or there is no env."""
     words, flags = _sorted_out(arguments)
     kwargs = {key.partition(".")[2]: _yaml(words.pop(key)) for key in list(words) if key.startswith("kwargs.")}
     name = words.pop("env", None)

@@ -67,7 +67,8 @@ class PlayerClient:
             due, agents = self._next()
             self._report(agents)
             data = self._serialized()
-            _wait_until(due)
+            while (now := time.perf_counter()) < due:
+                time.sleep(due - now)
             self._act(self._exchange_bytes(data))
 
     def _introduce(self) -> None:
@@ -178,8 +179,3 @@ class PlayerClient:
         if self._message.header.status != _OK:
             raise Closed("this player quit")
         return now
-
-
-def _wait_until(when: float) -> None:
-    while (now := time.perf_counter()) < when:
-        time.sleep(when - now)

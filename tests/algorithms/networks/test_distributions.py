@@ -60,12 +60,20 @@ def test_number_of_allowed_choices_follows_the_mask():
 
 
 def test_gaussian_agrees_with_the_reference():
-    mean, log_std = torch.randn(5, 3, generator=generator()), torch.tensor([0.1, -1.0, 0.5])
+    mean, log_std = torch.randn(5, 3, generator=generator()), torch.tensor([-0.1, -1.0, -0.5])
     ours, theirs = Gaussian(mean, log_std), reference.Normal(mean, log_std.exp())
     actions, log_prob = ours.sample(generator())
     torch.testing.assert_close(log_prob, theirs.log_prob(actions).sum(-1))
     torch.testing.assert_close(ours.log_prob(actions), log_prob)
     torch.testing.assert_close(ours.entropy(), theirs.entropy().sum(-1)[0])
+
+
+def test_no_entropy_is_paid_for_what_environments_clip():
+    log_std = torch.tensor([-1.0, 0.0, 0.1, 3.0], requires_grad=True)
+    entropy = Gaussian(torch.zeros(5, 4), log_std).entropy()
+    assert entropy.item() == pytest.approx(4 * 0.5 * math.log(2 * math.pi * math.e) - 1)
+    (gradient,) = torch.autograd.grad(entropy, log_std)
+    assert gradient.tolist() == [1, 1, 0, 0]
 
 
 def test_squashed_gaussian_agrees_with_the_reference():

@@ -26,21 +26,63 @@ def encoder_of(kind, *shape, scale=1.0):
 
 @pytest.mark.parametrize(
     ("shape", "image"),
-    [((3, 20, 20), True), ((84, 84, 3), True), ((3, 19, 40), False), ((3, 10, 8), False), ((30, 30), False)],
+    [
+        ((3, 20, 20), True),
+        ((84, 84, 3), True),
+        ((3, 5, 40), True),
+        ((10, 10, 4), True),
+        ((4, 8, 3), False),
+        ((30, 30), False),
+        ((2, 3, 30, 30), False),
+    ],
 )
 def test_images_are_told_by_their_shape(shape, image):
-    assert is_image(observation(*shape), SIMPLE) is image
+    assert is_image(observation(*shape), NetworkSettings()) is image
+
+
+def test_small_images_are_flattened_where_that_is_asked_for():
+    settings = NetworkSettings(flatten_below=20)
+    assert not is_image(observation(3, 19, 40), settings)
+    assert is_image(observation(3, 20, 20), settings)
+    assert is_image(observation(3, 10, 8), NetworkSettings(encoder=IMPALA, flatten_below=20))
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"),
+    [
+        ((3, 84, 84), True),
+        ((84, 84, 3), False),
+        ((3, 40, 8), True),
+        ((40, 30, 8), False),
+        ((10, 10, 16), False),
+        ((16, 10, 10), True),
+        ((10, 10, 10), False),
+    ],
+)
+def test_the_channels_of_an_image_are_told_by_its_shape(shape, first):
+    encoder = ImageEncoder(observation(*shape), SIMPLE)
+    assert encoder.shape == (shape if first else (shape[2], *shape[:2]))
+    assert encoder.permutes is not first
+
+
+def test_images_of_minatar_go_through_two_layers_of_three_pixels():
+    encoder = encoder_of(SIMPLE, 10, 10, 4)
+    shapes = [tuple(p.shape) for p in encoder.parameters() if p.dim() > 1]
+    assert shapes == [(16, 4, 3, 3), (32, 16, 3, 3)]
+    assert encoder.features == 32 * 6 * 6
+    assert encoder_of(SIMPLE, 3, 19, 40).features == 32 * 15 * 36
+    assert next(tuple(p.shape) for p in encoder_of(SIMPLE, 3, 20, 20).parameters() if p.dim() > 1) == (16, 3, 8, 8)
 
 
 @pytest.mark.parametrize("kind", [NATURE, IMPALA])
 def test_encoders_that_are_asked_for_take_everything_with_three_axes(kind):
-    assert is_image(observation(3, 10, 8), kind)
-    assert not is_image(observation(30, 30), kind)
+    assert is_image(observation(3, 10, 8), NetworkSettings(encoder=kind))
+    assert not is_image(observation(30, 30), NetworkSettings(encoder=kind))
 
 
 @pytest.mark.parametrize(
     ("kind", "shape"),
-    [(SIMPLE, shape) for shape in [(3, 20, 20), (21, 37, 3), (1, 84, 84), (20, 20, 20)]]
+    [(SIMPLE, shape) for shape in [(3, 20, 20), (21, 37, 3), (1, 84, 84), (20, 20, 20), (5, 5, 1), (4, 19, 6)]]
     + [(NATURE, shape) for shape in [(3, 36, 36), (37, 51, 3), (4, 84, 84)]]
     + [(IMPALA, shape) for shape in [(3, 8, 8), (11, 9, 3), (4, 84, 84)]],
 )
@@ -101,7 +143,7 @@ def test_an_encoder_that_does_not_fit_an_images_size_is_refused(kind, shape, wor
 
 @pytest.mark.parametrize("kind", [SIMPLE, NATURE, IMPALA])
 def test_policy_and_encoder_agree_on_what_is_an_image(kind):
-    small = ObservationSpec("small", (3, 40, 8), "float32")
+    small = ObservationSpec("small", (3, 40, 8 if kind is IMPALA else 4), "float32")
     spec = BehaviorSpec("b", (small, observation(40, 40, 3), observation(5, dtype="float32")), 1)
     if kind is NATURE:
         spec = BehaviorSpec("b", spec.observations[1:], 1)
@@ -114,7 +156,7 @@ def test_policy_and_encoder_agree_on_what_is_an_image(kind):
         NATURE: [(40, 40, 3)],
         IMPALA: [(3, 40, 8), (40, 40, 3)],
     }[kind]
-    assert inputs[0].shape == (2, 5 + (960 if kind is SIMPLE else 0))
+    assert inputs[0].shape == (2, 5 + (480 if kind is SIMPLE else 0))
     assert policy.normalized_size == inputs[0].shape[1]
     assert policy.features(inputs, torch.zeros(2, 0))[0].shape == (2, 8)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from algorithms.imitation.demonstrations import Demonstrations, Steps
 from algorithms.metrics import below
-from algorithms.policy import Policy
+from algorithms.policy import LARGEST_INPUT, Policy
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
 from algorithms.rewards.base import Scores
@@ -218,7 +218,7 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, r
             return torch.tensor([reward / (1 - DISCOUNT)])
         return torch.tensor([reward / (1 - DISCOUNT), 0.0]) / ppo.rewards.scale.scales.float()
 
-    monkeypatch.setattr(ppo.value, "forward", lambda inputs, features: worth().expand(len(inputs[0]), -1))
+    monkeypatch.setattr(ppo.value, "forward", lambda inputs, *_: worth().expand(len(inputs[0]), -1))
     rollout = ppo._reader.take(1, 4)
     assert rollout.terminated.any()
     batch = ppo._evaluate(rollout)
@@ -262,6 +262,54 @@ def test_continuation_from_a_saved_state_is_exact(settings):
     mine, theirs = algorithm.state_dict(), other.state_dict()
     assert mine.keys() == theirs.keys()
     assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == []
+
+
+LEVELS = np.arange(1, 26, dtype=np.float32)
+ALGORITHMS = pytest.mark.parametrize(
+    "settings",
+    [
+        SACSettings(network=SMALL, batch_size=32),
+        PPOSettings(network=SMALL, rollout_size=40, minibatch_size=20, max_lag=99),
+    ],
+    ids=["sac", "ppo"],
+)
+
+
+def at_levels():
+    """One demonstrated step at each level, which is the first number of the observation."""
+    rows = demonstrated(steps=25)
+    rows.fields["observation_0"][1:26] = LEVELS[:, None] * [1, 0, 0]
+    return rows
+
+
+def level_inputs(algorithm):
+    """What networks see of each level."""
+    observations = (torch.from_numpy(LEVELS[:, None] * [1, 0, 0]).float(), torch.zeros(25, 2, dtype=torch.uint8))
+    return algorithm.policy.prepare(observations)[0][:, 0]
+
+
+@pytest.mark.parametrize("cloned", [False, True], ids=["alone", "with cloning"])
+@ALGORITHMS
+def test_the_normalizer_begins_with_the_demonstrations_once(settings, cloned):
+    cloning = CloningSettings("x") if cloned else CloningSettings()
+    algorithm, _ = made(replace(settings, cloning=cloning), demos=at_levels())
+    assert algorithm.normalizer.count == 25
+    torch.testing.assert_close(level_inputs(algorithm), torch.from_numpy((LEVELS - 13) / LEVELS.std()))
+
+
+@pytest.mark.parametrize("cloned", [False, True], ids=["alone", "with cloning"])
+@ALGORITHMS
+def test_an_agent_that_knows_the_first_level_alone_tells_demonstrated_levels_apart(settings, cloned):
+    cloning = CloningSettings("x") if cloned else CloningSettings()
+    algorithm, rows = made(replace(settings, cloning=cloning), demos=at_levels())
+    rows.fields["observation_0"][:] = [1, 0, 0]
+    for _ in range(2):
+        algorithm.update()
+    for _ in range(200):
+        algorithm.normalize(rows.fields["observation_0"][1:101])
+    inputs = level_inputs(algorithm)
+    assert inputs[-1] < LARGEST_INPUT
+    assert (inputs.diff() > 0.05).all()
 
 
 def test_a_share_of_each_batch_of_sac_is_demonstrated(monkeypatch):

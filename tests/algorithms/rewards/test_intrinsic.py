@@ -11,7 +11,7 @@ from algorithms.rewards.intrinsic import Intrinsic, Model, Scale
 from algorithms.rewards.registry import make_rewards
 from algorithms.rewards.rnd import RND
 from algorithms.rewards.settings import CuriositySettings, IntrinsicSettings, RNDSettings
-from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, SPECS, policy_of, steps_of
+from tests.algorithms.rewards.intrinsic_steps import CONTINUOUS, HYBRID, PICTURES, SPECS, policy_of, steps_of
 
 CPU = torch.device("cpu")
 YES = torch.tensor(True)
@@ -146,6 +146,19 @@ def test_steps_that_terminated_earn_the_mean_and_so_does_what_follows_them():
     assert scores.absorbing.item() == pytest.approx(mean)
 
 
+def test_an_end_is_worth_what_a_value_that_episodes_do_not_cut_off_is_worth_on_average():
+    """Episodes of errors 1, 2, 3 and 6, then the next one begins: by hand, each step's value over all that follows."""
+    errors, discount = np.array([1.0, 2.0, 3.0, 6.0]), 0.9
+    novelty = known()
+    novelty.learn(errors_of(*errors), 1)
+    paid = errors / np.sqrt((errors**2).mean())
+    forever = np.linalg.solve(np.eye(4) - discount * np.roll(np.eye(4), 1, axis=1), paid)
+    assert forever[0] == pytest.approx(paid[0] + discount * forever[1])
+    assert forever[3] == pytest.approx(paid[3] + discount * forever[0])
+    absorbing = novelty.score(errors_of(*errors)).absorbing.item()
+    assert absorbing / (1 - discount) == pytest.approx(forever.mean(), rel=1e-5)
+
+
 def test_a_batch_of_ends_alone_teaches_nothing():
     novelty = known()
     novelty.learn(errors_of(1.0, 3.0), 1)
@@ -218,9 +231,10 @@ def test_continuation_from_a_saved_state_is_exact(make, settings_type, spec):
 
 
 @both
-def test_nothing_waits_for_the_device(make, settings_type, monkeypatch):
-    novelty = make(fast(settings_type, batch_size=8), policy_of(HYBRID), seed=0)
-    steps = steps_of(HYBRID, 20, ends=0.2)
+@pytest.mark.parametrize("spec", [HYBRID, PICTURES], ids=lambda spec: spec.name)
+def test_nothing_waits_for_the_device(make, settings_type, spec, monkeypatch):
+    novelty = make(fast(settings_type, batch_size=8), policy_of(spec), seed=0)
+    steps = steps_of(spec, 20, ends=0.2)
 
     def waits(*_):
         raise AssertionError("this waits for the device")

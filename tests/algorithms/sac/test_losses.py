@@ -64,12 +64,20 @@ def test_the_minimum_over_two_branches_is_that_of_the_value():
     assert value.item() == pytest.approx(19 + entropy), "head by head it would be 18.5 - 1"
 
 
-def test_the_minimum_over_three_branches_beside_a_continuous_action_is_that_of_the_value():
+def test_the_minimum_over_two_branches_beside_a_continuous_action_is_that_of_the_value():
+    # Critic 1: 1.5 + 17.5 = 19; critic 2: 0.5 + 19 = 19.5.
+    q = heads([[1.0, 2.0], [10.0, 20.0]], [[0.0, 1.0], [4.0, 24.0]])
+    value = min_soft_value(q, choosing([0.5, 0.5], [0.25, 0.75], log_prob=2.0), torch.tensor([0.5, 0.0, 0.0]))
+    assert value.item() == pytest.approx(19 - 0.5 * 2), "head by head it would be 18 - 1"
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_minimum_over_three_branches_is_that_of_the_value(continuous):
     q = heads([[1.0, 2.0], [10.0, 20.0], [0.0, 8.0]], [[5.0, 6.0], [0.0, 12.0], [1.0, 3.0]])
-    action = choosing([0.5, 0.5], [1.0, 0.0], [0.5, 0.5], log_prob=2.0)
+    action = choosing([0.5, 0.5], [1.0, 0.0], [0.5, 0.5], log_prob=2.0 if continuous else None)
     # Critic 1: 1.5 + 10 + 4 = 15.5; critic 2: 5.5 + 0 + 2 = 7.5. Branches 1 and 3 add entropies of ln 2.
-    value = min_soft_value(q, action, torch.tensor([0.5, 0.1, 1.0, 0.2]))
-    assert value.item() == pytest.approx(7.5 - 0.5 * 2 + 0.3 * math.log(2))
+    value = min_soft_value(q, action, torch.tensor([0.5, 0.1, 1.0, 0.2])[not continuous :])
+    assert value.item() == pytest.approx(7.5 - 0.5 * 2 * continuous + 0.3 * math.log(2))
 
 
 def test_each_row_has_a_smaller_critic_of_its_own():
@@ -113,6 +121,21 @@ def test_policy_over_several_branches_follows_the_critic_whose_value_is_smaller(
     torch.testing.assert_close(of_q, heads([[-0.5, -0.5], [-0.25, -0.75]], [[0.0, 0.0], [0.0, 0.0]]))
     # Of a branch of probabilities p and values q: -p (q - expected q).
     torch.testing.assert_close(of_logits, torch.tensor([[[0.25, -0.25], [0.25 * 7.5, -0.75 * 2.5]]]))
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_policy_over_three_branches_follows_the_critic_whose_value_is_smaller(continuous):
+    # Critic 1: 1.5 + 10 + 4 = 15.5; critic 2: 5.5 + 6 + 2 = 13.5, though its first head says more.
+    q = heads([[1.0, 2.0], [10.0, 10.0], [0.0, 8.0]], [[5.0, 6.0], [0.0, 12.0], [1.0, 3.0]]).requires_grad_()
+    logits = torch.zeros(1, 3, 2, requires_grad=True)
+    actions, log_prob = (torch.zeros(1, 1), torch.tensor([2.0])) if continuous else (NO_ACTIONS, torch.zeros(1))
+    action = SampledAction(actions, log_prob, Categorical(logits.log_softmax(-1)))
+    loss = policy_loss(q, action, torch.tensor([0.5, 0.1, 1.0, 0.2])[not continuous :])
+    assert loss.item() == pytest.approx(-13.5 + 0.5 * 2 * continuous - 1.3 * math.log(2))
+    of_q, of_logits = torch.autograd.grad(loss, [q, logits])
+    torch.testing.assert_close(of_q, heads([[0.0] * 2] * 3, [[-0.5] * 2] * 3))
+    # Each branch is even, so its entropy has no slope: -p (q - expected q).
+    torch.testing.assert_close(of_logits, torch.tensor([[[0.25, -0.25], [3.0, -3.0], [0.5, -0.5]]]))
 
 
 def test_policy_over_one_branch_follows_the_smaller_value_of_each_choice():

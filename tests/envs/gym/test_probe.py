@@ -1,10 +1,14 @@
 import math
+import pickle
+from dataclasses import replace
 
 import pytest
 
 from envs.gym import probe as probing
 from envs.gym.adapter import GymEnv
-from envs.gym.probe import Pace, choose_workers, probe
+from envs.gym.config import GymConfig
+from envs.gym.probe import Pace, Probe, choose_workers, probe
+from envs.spec import BehaviorSpec
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,17 @@ def test_a_step_that_fails_in_the_first_look_is_left_to_the_workers(fault):
     found = probe(GymEnv("tests.toys:Faulty-v0", {"fault": fault, "spare_probe": False}), 1, 60.0)
     assert found.spec.branches == (5,)
     assert not found.pace.durations
+
+
+def test_there_is_one_look_whose_result_goes_with_the_settings(monkeypatch):
+    looks = []
+    found = Probe(BehaviorSpec("A-v0", (), branches=(2,)), False, Pace(False, 1e-3))
+    monkeypatch.setattr(probing, "probe", lambda *given: looks.append(given) or found)
+    config = GymConfig(id="A-v0")
+    assert config.probe_specs(1) == [found.spec]
+    elsewhere = pickle.loads(pickle.dumps(config))  # as a collector's process is given it
+    assert elsewhere.probed(1) == config.probed(1) == found
+    assert len(looks) == 1
+    assert replace(config, kwargs={"level": 2}).probed(1) == found  # another environment is looked at anew
+    assert len(looks) == 2
+    assert config == GymConfig(id="A-v0")  # it is no setting

@@ -27,6 +27,10 @@ OBSERVATIONS = [
 ]
 
 
+FRAMES_LAST = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
+"""Two frames (H, W, C) of three colours."""
+
+
 class SpaceEnv(gymnasium.Env):
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -43,6 +47,86 @@ def test_observations_become_the_arrays_of_their_spec(space, value, specs, expec
     GymAdapter(env, spec).observe(value, rows)
     for row, right in zip(rows, expected):
         np.testing.assert_array_equal(row, right)
+
+
+@pytest.mark.parametrize(
+    ("space", "scale"),
+    [
+        (spaces.Box(0, 255, (8, 8, 3), np.float32), 1 / 255),
+        (spaces.Box(0, 255, (8, 8, 3), np.int64), 1 / 255),
+        (spaces.Box(0, 65_535, (8, 8, 1), np.uint16), 1 / 65_535),
+        (spaces.Box(0, 1, (8, 8, 3), np.float32), 1.0),
+        (spaces.Box(-1, 1, (8, 8, 3), np.float32), 1.0),
+        (spaces.Box(-0.25, 0.5, (8, 8, 3), np.float32), 2.0),
+        (spaces.Box(-10, 4, (2, 8, 8, 3), np.float64), 0.1),
+        (spaces.Box(0, np.inf, (8, 8, 3), np.float32), 1.0),
+        (spaces.Box(0, np.finfo(np.float32).max, (8, 8, 3), np.float32), 1.0),
+        (spaces.Box(0, 0, (8, 8, 3), np.float32), 1.0),
+        (spaces.Box(0, 255, (8, 8), np.float32), 1.0),  # no image
+    ],
+    ids=str,
+)
+def test_float_images_are_scaled_by_their_bounds(space, scale):
+    (part,) = observation_parts(space)
+    assert (part.spec.dtype, part.spec.scale) == ("float32", pytest.approx(scale, rel=1e-7))
+
+
+@pytest.mark.parametrize("space", [spaces.Box(0.0, 1.0, (10, 10, 4), np.bool_), spaces.MultiBinary((10, 10, 4))])
+def test_images_of_bool_are_zeros_and_ones_of_a_byte(space):
+    (part,) = observation_parts(space)
+    assert part.spec == ObservationSpec("observation", (10, 10, 4), "uint8", 1.0)
+    row, value = np.full((10, 10, 4), 99, np.uint8), space.sample()
+    part.write(value, row)
+    np.testing.assert_array_equal(row, value)
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (FRAMES_LAST, np.concatenate(FRAMES_LAST, axis=2)),
+        (FRAMES_LAST.transpose(0, 3, 1, 2)[:, :2], np.concatenate(FRAMES_LAST.transpose(0, 3, 1, 2)[:, :2])),
+        (FRAMES_LAST[..., :1], np.stack(FRAMES_LAST[..., 0], axis=2)),
+    ],
+    ids=["channels last", "channels first", "grey"],
+)
+def test_stacked_frames_become_the_channels_of_one_image_the_first_frames_first(frames, expected):
+    (part,) = observation_parts(spaces.Box(0, 255, frames.shape, np.uint8))
+    assert part.spec == ObservationSpec("observation", expected.shape, "uint8", 1 / 255)
+    row = np.zeros(expected.shape, np.uint8)
+    part.write(frames, row)
+    np.testing.assert_array_equal(row, expected)
+    with pytest.raises(ValueError, match="its space says"):
+        part.write(frames[:1], row)
+
+
+def test_frames_that_gymnasium_stacks_are_one_image():
+    class Camera(SpaceEnv):
+        def reset(self, *, seed=None, options=None):
+            return self.observation_space.sample(), {}
+
+    camera = Camera(spaces.Box(0, 255, (84, 84, 3), np.uint8), spaces.Discrete(2))
+    env = gymnasium.wrappers.FrameStackObservation(camera, 4)
+    spec = behavior_spec(env, "toy")
+    assert spec.observations[0].shape == (84, 84, 12)
+    row = np.zeros((84, 84, 12), np.uint8)
+    observation, _ = env.reset()
+    GymAdapter(env, spec).observe(observation, (row,))
+    np.testing.assert_array_equal(row[..., 9:], observation[3])
+
+
+def test_images_are_left_as_earlier_versions_did_for_a_spec_of_theirs():
+    space = spaces.Dict(
+        bits=spaces.Box(0.0, 1.0, (10, 10, 4), np.bool_), stack=spaces.Box(0, 255, (2, 8, 8, 3), np.float32)
+    )
+    env = SpaceEnv(space, spaces.Discrete(2))
+    spec = behavior_spec(env, "toy", prepare_images=False)
+    assert [(o.shape, o.dtype, o.scale) for o in spec.observations] == [
+        ((10, 10, 4), "float32", 1.0),
+        ((2, 8, 8, 3), "float32", 1.0),
+    ]
+    rows, value = tuple(np.zeros(o.shape, o.dtype) for o in spec.observations), space.sample()
+    GymAdapter(env, spec).observe(value, rows)
+    np.testing.assert_array_equal(rows[1], value["stack"])
 
 
 @pytest.mark.parametrize("space", [row[0] for row in OBSERVATIONS], ids=[str(row[0]) for row in OBSERVATIONS])

@@ -112,7 +112,7 @@ def test_a_number_that_is_none_restarts_its_instance_alone_by_name():
         manager.start()
         lost = 0
         while lost < 3:
-            ready = manager.recv(10.0)["Odd-v0"]
+            ready = manager.recv(200.0)["Odd-v0"]
             lost += len(ready.lost)
             agents = ready.decisions.agent
             assert np.isfinite(ready.decisions.observations[0]).all()
@@ -157,7 +157,7 @@ def test_instances_that_die_with_their_worker_once_too_often_are_left_out_with_i
         manager.start()
         trigger, delivered = Trigger(1, 1), 0
         while delivered < 100:
-            agents = manager.recv(10.0)["Faulty-v0"].decisions.agent
+            agents = manager.recv(200.0)["Faulty-v0"].decisions.agent
             actions = np.array([[trigger(agent, 0)] for agent in agents.tolist()], np.int32).reshape(-1, 1)
             manager.send("Faulty-v0", agents, np.zeros((len(agents), 0), np.float32), actions)
             delivered += len(agents) if manager.retired.any() else 0

@@ -57,12 +57,12 @@ def test_an_instance_that_is_left_out_is_not_waited_for():
 def test_time_that_runs_out_loses_nothing():
     with in_lockstep(oracles(length=50), 3, 7) as manager:
         manager.start()
-        manager.recv(10.0)
+        manager.recv(200.0)
         for agent in range(3):
             manager.send("Oracle-v0", np.array([agent]), np.zeros((1, 0), np.float32), np.array([[3]], np.int32))
             if agent < 2:
                 assert manager.recv(0.05) == {}
-        assert manager.recv(10.0)["Oracle-v0"].results.instance.tolist() == [0, 1, 2]
+        assert manager.recv(200.0)["Oracle-v0"].results.instance.tolist() == [0, 1, 2]
 
 
 def _ready(agents, truncated, lost=(), going_on=()):
@@ -135,10 +135,10 @@ def _play(manager, turns, rng, said=None):
     """Sends random actions `turns` times; all that is received, flattened."""
     heard = []
     for _ in range(turns):
-        said = said or manager.recv(10.0)["CartPole-v1"]
+        said = said or manager.recv(200.0)["CartPole-v1"]
         discrete = rng.integers(0, 2, (4, 1), dtype=np.int32)
         manager.send("CartPole-v1", said.decisions.agent, np.zeros((4, 0), np.float32), discrete)
-        said = manager.recv(10.0)["CartPole-v1"]
+        said = manager.recv(200.0)["CartPole-v1"]
         heard.append([said.results.reward, said.results.terminated, *said.decisions.observations])
     return said, heard
 
@@ -155,7 +155,7 @@ def test_a_resumed_run_goes_on_bit_for_bit():
     rng.bit_generator.state = random
     with _cartpole(state) as manager:
         manager.start()
-        again = manager.recv(10.0)["CartPole-v1"]
+        again = manager.recv(200.0)["CartPole-v1"]
         assert len(again.results.agent) == 0
         np.testing.assert_array_equal(again.decisions.observations[0], said.decisions.observations[0])
         assert manager.state() == {**state, "actions": [tuple(actions) for actions in state["actions"]]}
@@ -173,6 +173,6 @@ def test_an_episode_that_cannot_be_driven_through_again_is_lost():
     state["actions"][1] = [[[]] * 200, [[0]] * 200]  # the pole falls long before
     with _cartpole(state) as manager:
         manager.start()
-        again = manager.recv(20.0)["CartPole-v1"]
+        again = manager.recv(200.0)["CartPole-v1"]
     assert again.lost.tolist() == [1]
     assert sorted(again.decisions.agent.tolist()) == [0, 1, 2, 3]

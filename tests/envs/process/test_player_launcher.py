@@ -25,7 +25,7 @@ def next_of(launcher, kind):
     """The next event of that kind."""
     for _ in range(1000):
         waiting = getattr(launcher, "waiting", [])
-        launcher.waiting = waiting + launcher.take()
+        launcher.waiting = waiting + launcher.inbox.take()
         while launcher.waiting:
             event = launcher.waiting.pop(0)
             if isinstance(event, kind):
@@ -98,7 +98,7 @@ from envs.process.player_launcher import Launched, Launcher
 if __name__ == "__main__":
     launcher = Launcher()
     launcher.launch(1, {SLEEPER!r}, {str(tmp_path / "out")!r}, {{}})
-    while not (events := launcher.take()):
+    while not (events := launcher.inbox.take()):
         select.select([launcher.inbox.socket], [], [], 1)
     print(events[0].pid, launcher._process.pid, flush=True)
     time.sleep(600)

@@ -52,7 +52,7 @@ class Client:
 
     def send(self, content):
         """A future of the answer's bytes."""
-        return self._call.future(content.SerializeToString(), timeout=20)
+        return self._call.future(content.SerializeToString(), timeout=200)
 
     def introduce(self, version="1.5.0"):
         """The player's first message; the answer's initialization."""

@@ -54,7 +54,7 @@ def test_players_are_told_seed_version_and_reset(port, manager):
 
 def test_actions_come_back_in_the_order_in_which_agents_asked(manager, client):
     answer = client.say({ONE: [info(7, [1.0]), info(3, [2.0]), info(9, [3.0])]}, [parameters(ONE)])
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert ready.decisions.observations[0].tolist() == [[1.0], [2.0], [3.0]]
     send(manager, "Walker", ready.decisions.agent[::-1], [2, 1, 0])
     assert answer.actions(ONE) == [[0], [1], [2]]
@@ -62,7 +62,7 @@ def test_actions_come_back_in_the_order_in_which_agents_asked(manager, client):
 
 def test_continuous_actions_reach_the_game_within_minus_one_and_one(manager, client):
     answer = client.say({ONE: [info(7, [1.0])]}, [parameters(ONE, branches=(), continuous=3)])
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     drawn = np.array([[-1.5, 0.25, 3.0]], np.float32)  # PPO's Gaussian is unbounded
     manager.send("Walker", ready.decisions.agent, drawn, np.zeros((1, 0), np.int32))
     (action,) = answer.get().unity_input.rl_input.agent_actions[ONE].value
@@ -74,7 +74,7 @@ def test_an_instance_goes_on_once_every_agent_of_every_behavior_has_an_action(ma
     answer = client.say(
         {ONE: [info(1, [1.0]), info(2, [1.0])], TWO: [info(3, [1.0])]}, [parameters(ONE), parameters(TWO)]
     )
-    ready = manager.recv(10)
+    ready = manager.recv(100)
     assert set(ready) == {"Walker", "Runner"}
     first, second = ready["Walker"].decisions.agent
     send(manager, "Walker", [second], [1])
@@ -88,13 +88,13 @@ def test_an_instance_goes_on_once_every_agent_of_every_behavior_has_an_action(ma
 
 def test_a_behavior_may_appear_at_any_time_and_teams_share_one(manager, client):
     answer = client.say({"Striker?team=1": [info(1, [1.0])]}, [parameters("Striker?team=1")])
-    send(manager, "Striker", manager.recv(10)["Striker"].decisions.agent, [1])
+    send(manager, "Striker", manager.recv(100)["Striker"].decisions.agent, [1])
     assert answer.actions("Striker?team=1") == [[1]]
     answer = client.say(
         {"Striker?team=1": [info(1, [2.0], 0.5)], "Striker?team=0": [info(2, [3.0])], TWO: [info(3, [4.0])]},
         [parameters("Striker?team=0"), parameters(TWO)],
     )
-    ready = manager.recv(10)
+    ready = manager.recv(100)
     assert set(manager.specs) == {"Striker", "Runner"}
     assert sorted(ready["Striker"].decisions.observations[0].ravel().tolist()) == [2.0, 3.0]
     values = dict(zip(ready["Striker"].decisions.agent.tolist(), ready["Striker"].decisions.observations[0].ravel()))
@@ -107,7 +107,7 @@ def test_a_behavior_may_appear_at_any_time_and_teams_share_one(manager, client):
 
 def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(manager, client):
     client.say({ONE: [info(1, [1.0]), info(2, [5.0])]}, [parameters(ONE)])
-    asked = manager.recv(10)["Walker"].decisions.agent.tolist()
+    asked = manager.recv(100)["Walker"].decisions.agent.tolist()
     send(manager, "Walker", asked, [0, 0])
     client.say(
         {
@@ -119,7 +119,7 @@ def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(ma
             ]
         }
     )
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert ready.results.agent.tolist() == asked
     assert ready.results.reward.tolist() == [1.5, 0.75]
     assert ready.results.terminated.tolist() == [True, False]
@@ -132,25 +132,25 @@ def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(ma
 
 def test_agents_that_do_not_ask_in_a_message_keep_their_number_and_open_step(manager, client):
     client.say({ONE: [info(1, [1.0]), info(2, [2.0])]}, [parameters(ONE)])
-    first, second = manager.recv(10)["Walker"].decisions.agent.tolist()
+    first, second = manager.recv(100)["Walker"].decisions.agent.tolist()
     send(manager, "Walker", [first, second], [0, 0])
     client.say({ONE: [info(2, [3.0], reward=1.0)]})
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert ready.results.agent.tolist() == ready.decisions.agent.tolist() == [second]
     send(manager, "Walker", [second], [0])
     client.say({ONE: [info(1, [4.0], reward=2.0), info(2, [5.0], reward=3.0)]})
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert ready.results.agent.tolist() == [first, second]
     assert ready.results.reward.tolist() == [2.0, 3.0]
 
 
 def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(manager, client):
     client.say({ONE: [info(1, [1.0]), info(2, [2.0])]}, [parameters(ONE)])
-    first, second = manager.recv(10)["Walker"].decisions.agent.tolist()
+    first, second = manager.recv(100)["Walker"].decisions.agent.tolist()
     send(manager, "Walker", [first, second], [0, 0])
     ends = [info(1, [3.0], reward=1.0), info(2, [4.0], reward=2.0), info(1, [5.0], reward=0.5, done=True)]
     answer = client.say({ONE: [*ends, info(8, [6.0])]})
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert dict(zip(ready.results.agent.tolist(), ready.results.reward.tolist())) == {first: 1.5, second: 2.0}
     assert ready.decisions.agent.tolist() == [second, first]  # the newcomer has the other's number
     assert ready.decisions.observations[0].tolist() == [[4.0], [6.0]]
@@ -159,12 +159,12 @@ def test_an_agent_that_asks_and_ends_in_one_message_closes_once_and_is_answered(
     assert len(given) == 3
     assert given[1:] == [[2], [1]]
     client.say({ONE: [info(2, [7.0]), info(8, [8.0])]})
-    assert manager.recv(10)["Walker"].results.agent.tolist() == [second, first]
+    assert manager.recv(100)["Walker"].results.agent.tolist() == [second, first]
 
 
 def test_what_came_before_an_agents_first_action_is_no_sample(manager, client):
     client.say({ONE: [info(1, [1.0], reward=9.0), info(2, [1.0], reward=9.0, done=True)]}, [parameters(ONE)])
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert len(ready.results.agent) == 0
     assert ready.decisions.observations[0].tolist() == [[1.0]]
 
@@ -180,7 +180,7 @@ def test_a_message_in_which_nobody_asks_is_answered_at_once(manager, client):
 
 def test_an_agent_that_does_not_wait_cannot_be_sent_an_action(manager, client):
     client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
-    agents = manager.recv(10)["Walker"].decisions.agent
+    agents = manager.recv(100)["Walker"].decisions.agent
     send(manager, "Walker", agents, [0])
     with pytest.raises(ValueError, match="do not wait"):
         send(manager, "Walker", agents, [0])
@@ -188,9 +188,9 @@ def test_an_agent_that_does_not_wait_cannot_be_sent_an_action(manager, client):
 
 def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, client):
     client.say({ONE: [info(1, [1.0]), info(2, [1.0])]}, [parameters(ONE)])
-    agents = manager.recv(10)["Walker"].decisions.agent.tolist()
+    agents = manager.recv(100)["Walker"].decisions.agent.tolist()
     client.close()
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert sorted(ready.lost.tolist()) == sorted(agents)
     assert "closed its connection" in fault_of(manager)
     while not any("closed its connection" in events.text for events in manager.events):
@@ -200,7 +200,7 @@ def test_a_player_that_leaves_is_told_of_and_waited_for_again(port, manager, cli
     again.introduce()
     again.ask_for_input()
     again.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert ready.decisions.observations[0].tolist() == [[8.0]]
     assert len(ready.results.agent) == len(ready.lost) == 0
     again.close()
@@ -214,17 +214,17 @@ def test_the_editor_may_be_stopped_as_often_as_one_likes(port, tmp_path):
             client.introduce()
             client.ask_for_input()
             client.say({ONE: [info(1, [8.0])]}, [parameters(ONE)])
-            assert len(manager.recv(10)["Walker"].decisions.agent) == 1
+            assert len(manager.recv(100)["Walker"].decisions.agent) == 1
             client.close()
-            assert len(manager.recv(10)["Walker"].lost) == 1
+            assert len(manager.recv(100)["Walker"].lost) == 1
             manager.recv(0.5)  # it listens again
 
 
 def test_a_number_that_is_none_fails_its_instance_alone_by_name(manager, client):
     client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
-    send(manager, "Walker", manager.recv(10)["Walker"].decisions.agent, [0])
+    send(manager, "Walker", manager.recv(100)["Walker"].decisions.agent, [0])
     answer = client.say({ONE: [info(1, [float("nan")])]})
-    ready = manager.recv(10)["Walker"]
+    ready = manager.recv(100)["Walker"]
     assert len(ready.lost) == 1
     assert answer.get().header.status == 400
     text = fault_of(manager)
@@ -240,7 +240,7 @@ def test_a_second_client_is_refused_and_the_first_goes_on(port, manager, client)
         unexpected_client.introduce()
     unexpected_client.close()
     answer = client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
-    send(manager, "Walker", manager.recv(10)["Walker"].decisions.agent, [1])
+    send(manager, "Walker", manager.recv(100)["Walker"].decisions.agent, [1])
     assert answer.actions(ONE) == [[1]]
 
 
@@ -253,7 +253,7 @@ def test_another_version_of_the_protocol_is_named(port, manager):
 
 def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, client):
     client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
-    manager.recv(10)
+    manager.recv(100)
     client.close()
     while not any("closed its connection" in events.text for events in manager.events):
         manager.recv(0.1)
@@ -263,7 +263,7 @@ def test_a_spec_that_differs_between_instances_ends_the_run(port, manager, clien
     again.ask_for_input()
     again.say({ONE: [info(1, [1.0, 2.0])]}, [parameters(ONE)])
     with pytest.raises(UserError, match=r"Walker.*float32\[2\], not float32\[1\]"):
-        manager.recv(10)
+        manager.recv(100)
     again.close()
 
 
@@ -271,7 +271,7 @@ def test_nobody_who_connects_is_an_error_with_the_usual_causes(port, tmp_path):
     with unity_manager(tmp_path, port=port, connect_timeout=0.2) as manager:
         manager.start()
         with pytest.raises(UserError, match=r"did not connect within 0\.2 s .*(\n.*)*pressed Play"):
-            manager.recv(10)
+            manager.recv(100)
 
 
 def test_players_that_show_no_agent_are_told_of_once(port, tmp_path, clock):
@@ -309,6 +309,6 @@ def test_leaving_tells_the_player_to_quit(port, tmp_path):
         client.introduce()
         client.ask_for_input()
         answer = client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
-        manager.recv(10)
+        manager.recv(100)
     assert answer.get().header.status == 400
     client.close()

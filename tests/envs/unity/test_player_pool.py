@@ -12,7 +12,7 @@ from tests.envs.making import unity_manager
 BASIC = "env=basic"
 
 
-def turn(manager, timeout=20.0):
+def turn(manager, timeout=200.0):
     """One receipt, all actions 2 (to the right); what was ready."""
     received = manager.recv(timeout)
     assert received, f"nothing came; events: {list(manager.events)}"
@@ -107,7 +107,7 @@ def test_a_player_that_dies_before_it_connects_is_told_at_once_with_its_log(tmp_
         with pytest.raises(
             UserError, match=r"exit status 2\)(.|\n)*Unknown environment id 'NoSuch-v0'(.|\n)*usual causes"
         ):
-            manager.recv(30)
+            manager.recv(200)
 
 
 def test_one_player_that_never_connects_holds_up_nobody(tmp_path, clock):

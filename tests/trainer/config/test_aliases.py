@@ -66,6 +66,19 @@ def test_an_old_key_works_on_the_command_line_and_is_reported_once(
     assert capsys.readouterr().err == f"renamed: {old} is now {OLD_KEYS[old]}\n"
 
 
+@pytest.mark.parametrize("env", ["env=gym env.id=A-v0", "env=basic", "env=unity"])
+def test_a_run_of_an_earlier_version_goes_on_with_what_it_did(env: str, tmp_path: Path) -> None:
+    save_config(compose([*env.split(), "behaviors.A={}"], TrainConfig, "config"), tmp_path)
+    before = load_config(tmp_path)
+    assert (before.algorithm.network.flatten_below, getattr(before.env, "prepare_images", True)) == (5, True)
+    lines = (tmp_path / "config.yaml").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.split(":")[0].strip() not in ("flatten_below", "prepare_images")]
+    (tmp_path / "config.yaml").write_text("".join(kept))
+    after = load_config(tmp_path)
+    assert [each.algorithm.network.flatten_below for each in (after, after.behaviors["A"])] == [20, 20]
+    assert getattr(after.env, "prepare_images", False) is False
+
+
 @pytest.mark.parametrize("prefix", ["", "behaviors.A."])
 @pytest.mark.parametrize("plus", ["+", "++"])
 def test_an_old_key_may_be_added(plus: str, prefix: str) -> None:

@@ -270,7 +270,7 @@ def test_a_training_that_is_stopped_half_way_goes_on_and_is_served(tmp_path):
 
     with started(tmp_path, "serve", SAGEMAKER_BIND_TO_PORT="0") as process:
         port = int(re.search(r"http://0\.0\.0\.0:(\d+)/", process.stdout.readline())[1])
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=200)) as connection:
             assert played_by(connection) == pytest.approx(0.93)
         process.send_signal(signal.SIGTERM)
         assert process.wait(200) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from trainer.config.compose import load_config
 from trainer.evaluate.__main__ import main
 from trainer.evaluate.results import load_evaluations
 
-ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "run.mode=inline", "stop.samples=64"]
+ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.workers=1", "run.mode=inline", "stop.samples=64"]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,17 @@ def run(oracle, tmp_path) -> Path:
     return shutil.copytree(oracle, tmp_path / "run")
 
 
-def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(run, capsys):
-    assert main([f"run={run}", "episodes=4", "video=true"]) == 0
-    out = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def filmed(oracle, tmp_path_factory) -> tuple[Path, str]:
+    """That run after an evaluation with videos, and what this has printed."""
+    run = shutil.copytree(oracle, tmp_path_factory.mktemp("filmed") / "run")
+    with redirect_stdout(StringIO()) as out:
+        assert main([f"run={run}", "episodes=4", "video=true"]) == 0
+    return run, out.getvalue()
+
+
+def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(filmed):
+    run, out = filmed
     ((folder, found),) = load_evaluations(run)
     assert folder == run / "evaluation" / "deterministic" / found.checkpoint
     assert (run / "checkpoints" / found.checkpoint).is_dir()
@@ -65,17 +75,16 @@ def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(run, cap
     assert {"episode/reward_min", "episode/length_max", "episode/steps"} <= set(events.Tags()["scalars"])
 
 
-def test_the_video_is_of_the_episode_that_was_scored(run):
+def test_the_video_is_of_the_episode_that_was_scored(filmed):
     pytest.importorskip("imageio_ffmpeg")
-    assert main([f"run={run}", "episodes=5", "video=true"]) == 0
-    ((folder, found),) = load_evaluations(run)
+    ((folder, found),) = load_evaluations(filmed[0])
     for episode in found.episodes:
         assert len(decoded(folder / episode.video).frames) == episode.length + 1
 
 
 @pytest.mark.parametrize("deterministic", ["true", "false"])
 def test_the_same_seed_plays_the_same_episodes(run, deterministic):
-    command = [f"run={run}", "episodes=9", f"deterministic={deterministic}", "env.workers=3"]
+    command = [f"run={run}", "episodes=9", f"deterministic={deterministic}", "env.workers=2"]
     played = []
     for seed in (5, 5, 6):
         assert main([*command, f"seed={seed}"]) == 0
@@ -84,8 +93,8 @@ def test_the_same_seed_plays_the_same_episodes(run, deterministic):
     assert played[0] == played[1] != played[2]
 
 
-def test_likeliest_and_drawn_actions_stand_side_by_side_and_the_newest_of_each_stays(run):
-    assert main([f"run={run}", "episodes=3", "video=true"]) == 0
+def test_likeliest_and_drawn_actions_stand_side_by_side_and_the_newest_of_each_stays(filmed, tmp_path):
+    run = shutil.copytree(filmed[0], tmp_path / "run")
     assert main([f"run={run}", "episodes=2", "deterministic=false"]) == 0
     assert main([f"run={run}", "episodes=2"]) == 0
     found = {each.deterministic: (folder, each) for folder, each in load_evaluations(run)}

@@ -65,7 +65,7 @@ def test_images_of_unity_act_as_in_torch_also_where_channels_are_many(name):
     assert_acts_alike(policy_of(MANY[name], "ppo"), channels_last=True)
 
 
-@pytest.mark.parametrize(("encoder", "side"), [("nature", 36), ("impala", 9)])
+@pytest.mark.parametrize(("encoder", "side"), [("simple", 5), ("nature", 36), ("impala", 9)])
 def test_every_encoder_acts_as_in_torch(encoder, side):
     image = ObservationSpec("image", (side, side + 5, 3), "uint8", 1 / 255)
     wide = ObservationSpec("wide", (side + 1, side + 3, side + 4), "float32")
@@ -141,7 +141,7 @@ def test_a_network_that_a_graph_cannot_hold_is_refused():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
-    assert train([*PPO, "env=basic", "run.mode=inline", "stop.samples=200", f"run.dir={folder}"]) == 0
+    assert train([*PPO, "env=basic", "env.workers=1", "run.mode=inline", "stop.samples=200", f"run.dir={folder}"]) == 0
     return folder
 
 

@@ -46,16 +46,14 @@ def test_one_behavior_imitates_beside_another_that_does_not(tmp_path, demo):
         "behaviors.Extra.algorithm.cloning.updates_before=30",
     ]
     assert main([*PLAYERS, *LATE_SAC, *extra, f"run.dir={run}", "stop.samples=600"]) == 0
-    before = summary(run)
-    assert before["stopped_by"] == "samples"
-    assert all(before["updates"][name] > 0 for name in ("Basic-v0", "Extra"))
+    seen = summary(run)
+    assert seen["stopped_by"] == "samples"
+    assert all(seen["updates"][name] > 0 for name in ("Basic-v0", "Extra"))
     tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
     assert {tag.split("/")[0] for tag in tags if "/gail/" in tag or "/cloning/" in tag} == {"Extra"}
     saved = newest(run).tensors
     assert int(saved["Extra/cloning/updates_left"]) == 0
     assert int(saved["Extra/rewards/gail/optimizer/steps"]) > 0
-    assert main([f"resume={run}", "stop.samples=900"]) == 0
-    assert summary(run)["updates"]["Extra"] > before["updates"]["Extra"]
     assert not family()
 
 

@@ -24,7 +24,7 @@ from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import PolicyActor
-from trainer.runtime.behaviors import buffer_sizes
+from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHost
 from trainer.runtime.collector_process import one_thread
 from trainer.runtime.ipc import BEFORE, SAMPLES, Shared
@@ -212,7 +212,7 @@ def test_a_collector_that_goes_on_with_a_run_draws_other_noise_than_the_one_befo
     config = compose(["env=basic", "algorithm=ppo", "env.instances=1", *PPO, *TINY], TrainConfig, "config")
     drawn = []
     for samples in (0, 0, 7):
-        shared = Shared(*buffer_sizes(config), instances=1)
+        shared = Shared(*known_behaviors(config), instances=1)
         shared.claim("Basic-v0")
         shared.counters("Basic-v0")[[SAMPLES, BEFORE]] = samples
         with CollectorHost(config, tmp_path, shared, lambda *_, **__: None, lambda: False, None).open() as collector:

@@ -19,7 +19,7 @@ from tests.trainer.tiny_runs import SAC as TINY
 from tests.trainer.tiny_runs import newest, summary
 from trainer.__main__ import main
 
-INLINE = [*TINY, "run.mode=inline", "checkpoint.every_seconds=0.1", *ORACLE]
+INLINE = [*TINY, "run.mode=inline", "checkpoint.every_seconds=0.1", *ORACLE, "env.time_scale=0"]
 
 
 def test_weights_that_are_none_reach_neither_actors_nor_checkpoints(

@@ -21,7 +21,7 @@ from trainer.saved_policy import trained_policy
 from trainer.serve.onnx_policy import Model
 from trainer.telemetry.metrics import write_whole
 
-INLINE = ["env=basic", "run.mode=inline"]
+INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 
 
 def assert_models_are_those_of(folder: Path, checkpoints: list[Path]) -> None:

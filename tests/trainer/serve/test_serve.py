@@ -50,12 +50,12 @@ def serving(model: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], i
 
 @pytest.fixture(scope="module")
 def port(model) -> Iterator[int]:
-    with serving(model, "max_body_mib=0.01", "request_seconds=0.5") as (_, port):
+    with serving(model, "max_body_mib=0.01", "request_seconds=3") as (_, port):
         yield port
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, dict]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=200)) as connection:
         connection.request(method, path, body)
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())
@@ -73,7 +73,7 @@ def test_it_answers_pings_and_requests_without_torch(port):
 
 
 def test_one_connection_serves_many_requests(port):
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=200)) as connection:
         for _ in range(20):
             connection.request("POST", "/invocations", json.dumps(GOOD))
             reply = connection.getresponse()
@@ -103,7 +103,7 @@ def test_bad_requests_are_told_what_would_be_right_and_it_lives_on(port, body, w
 
 def raw(port: int, *parts: bytes) -> bytes:
     """What is replied to bytes, sent as they are, until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
         for part in parts:
             connection.sendall(part)
         reply = b""
@@ -125,14 +125,14 @@ def test_a_body_that_is_too_large_is_refused_before_it_has_come(port):
 def test_a_request_that_never_ends_is_given_up(port):
     reply = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b'{"observations": ')
     assert reply.startswith(b"HTTP/1.1 408")
-    assert b"the request took more than 0.5 s to arrive" in reply
+    assert b"the request took more than 3 s to arrive" in reply
     assert_lives(port)
 
 
 def test_clients_that_hang_up_or_talk_nonsense_harm_nobody(port):
     half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
     for words in (half, b"\x16\x03\x01\x02\x00\x01\x00", b"GET"):
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
             connection.sendall(words)
     assert_lives(port)
     assert ask(port, "GET", "/other")[0] == 404
@@ -153,7 +153,7 @@ def test_its_description_has_the_models_own_shapes_and_examples_that_work(port):
 
 def listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+        socket.create_connection(("127.0.0.1", port), timeout=200).close()
     except OSError:
         return False
     return True
@@ -164,7 +164,7 @@ def listens(port: int) -> bool:
 def test_it_stops_when_asked_and_first_answers_what_is_under_way(model, number):
     with serving(model) as (server, port):
         body = json.dumps(GOOD).encode()
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
             head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             connection.sendall(head + body[:5])
             assert ask(port, "GET", "/ping")[0] == 200  # the first one's beginning has been read by now
@@ -173,7 +173,7 @@ def test_it_stops_when_asked_and_first_answers_what_is_under_way(model, number):
                 pass
             connection.sendall(body[5:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-        assert server.wait(60) == 0
+        assert server.wait(200) == 0
         assert server.stderr is not None
         assert server.stderr.read() == ""
 

@@ -72,7 +72,15 @@ def test_nothing_is_traced_unasked(tmp_path, monkeypatch):
 def test_run_is_traced_from_updates_down_to_operations(tmp_path, monkeypatch):
     monkeypatch.setattr(profile, "_WARM_UP_SECONDS", 0.0)
     monkeypatch.setattr(profile, "_TURNS", 3)
-    words = [*SAC, "env=gym", "env.id=CartPole-v1", "run.mode=inline", "run.profile=true", "stop.samples=60"]
+    words = [
+        *SAC,
+        "env=gym",
+        "env.id=CartPole-v1",
+        "env.workers=1",
+        "run.mode=inline",
+        "run.profile=true",
+        "stop.samples=60",
+    ]
     assert main([*words, f"run.dir={tmp_path}"]) == 0
     names = traced(tmp_path / "profile" / "learner.pt.trace.json.gz")
     assert sum("learner.py" in name and name.endswith(": update") for name in names) == 3

@@ -15,7 +15,7 @@ from trainer.telemetry.writers import WRITERS, MetricWriter, Writers
 
 HERE = __name__
 FULL = "[Errno 28] No space left on device"
-CARTPOLE = [*PPO, "env=gym", "env.id=CartPole-v1", "run.mode=inline", "stop.samples=100"]
+CARTPOLE = [*PPO, "env=gym", "env.id=CartPole-v1", "env.workers=1", "run.mode=inline", "stop.samples=100"]
 
 
 class Broken(MetricWriter):

@@ -61,7 +61,7 @@ def test_grpcs_own_client_gets_what_it_sent(size):
         call = channel.unary_unary("/any/method")
         content = bytes(range(256)) * (size // 256) + bytes(size % 256)
         for _ in range(3):
-            assert call(content, timeout=20) == content[::-1]
+            assert call(content, timeout=200) == content[::-1]
     thread.join()
     listener.close()
 
