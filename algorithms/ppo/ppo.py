@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithms.awaited import AwaitedStates
 from algorithms.base import Algorithm, Network
 from algorithms.metrics import below, column_mean, mean
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
-from algorithms.ppo.value import AwaitedStates, Value, with_own_memory
+from algorithms.ppo.value import Value, with_own_memory
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
@@ -181,7 +182,7 @@ class PPO(Algorithm):
             return x if length == 1 else x.index_select(0, rows)
 
         inputs = tuple(arranged(x) for x in self.policy.prepare(observations))
-        starts = self._awaited.before(rollout.numbers[np.concatenate(([0], rollout.ends[:-1] + 1))])
+        starts = self._awaited.before(rollout)
         value_state, behind = self.value.replay(inputs, sequences, rollout.ends, starts, EVALUATED_AT_ONCE)
         self._awaited.keep(rollout, behind)
         played = Transitions(
