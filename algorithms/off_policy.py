@@ -218,8 +218,8 @@ def frozen(network: M) -> M:
 NORMALIZE_EVERY = 10
 """Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
 MEASURE_EVERY = 40
-"""Updates between two looks of the scale of returns at all new rows. One takes as long as three quarters of an update at
-2 x 64, so this costs 2 %; a reward that comes between them is bounded."""
+"""Updates between two looks of the scale of returns at all new rows. A look takes three quarters of an update's time at
+2 x 64, so this costs 2 %; a reward that comes between two is bounded."""
 MEASURED_AT_ONCE = 1024
 """Rows that are measured together: bounds the memory that images take."""
 TOLERANCE = 1000

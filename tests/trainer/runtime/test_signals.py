@@ -127,7 +127,7 @@ def test_a_slow_disk_and_a_stopped_collector_keep_no_run_from_saving(start: Call
 def test_a_start_that_takes_long_is_left(start: Callable[..., Started], mode: str, number: int, status: int) -> None:
     run = start("env=gym", "env.id=tests.toys:Asleep-v0", f"run.mode={mode}", saved=0)
     run.until(lambda: (run.folder / "in_use").exists() and any("spawn_main" in line for line in run.words()))
-    os.kill(-run.process.pid if to_all else run.process.pid, number)
+    run.process.send_signal(number)
     assert run.process.wait(END_SECONDS) == status
     run.nothing_is_left()
     assert not (run.folder / "checkpoints").exists()
