@@ -6,8 +6,9 @@ from algorithms.networks.custom import CustomNetwork, network_class
 from algorithms.networks.mlp import Encoder
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
-from algorithms.ppo.ppo import PPO, Value
+from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
+from algorithms.ppo.value import Value
 from algorithms.rewards.gail import Discriminator
 from algorithms.rewards.settings import GAILSettings
 from algorithms.sac.critic import Critic
