@@ -183,9 +183,9 @@ def _bytes(space: Space, name: str, arrange: Arrange | None) -> Write:
         arranged = value if arrange is None else arrange(value)
         row[...] = arranged
         if (
-            (value.dtype not in safe and not (row == arranged).all())
-            or (highest < 255 and (row > high_row).any())
-            or (lowest > 0 and (row < low_row).any())
+            (value.dtype not in safe and np.count_nonzero(row != arranged))
+            or (highest < 255 and np.count_nonzero(row > high_row))
+            or (lowest > 0 and np.count_nonzero(row < low_row))
         ):
             with np.errstate(all="ignore"):
                 outside = (value != value.astype(np.uint8)) | (value < low) | (value > high)
@@ -222,15 +222,17 @@ def _choices(space: spaces.MultiDiscrete, name: str) -> Write:
     """Writes several choices as one-hot groups, one after another."""
     counts = space.nvec.ravel().astype(np.int64)
     starts, offset = np.cumsum(counts) - counts, np.ravel(space.start).astype(np.int64)
-    limits = counts.astype(np.uint64)
+    limits, shifted = counts.astype(np.uint64), bool(offset.any())
 
     def write(value: Any, row: Array) -> None:
         seen = np.asarray(value)
         if seen.size != len(counts) or seen.dtype.kind not in "iub":
             raise WrongValue(f"observation {name!r} is {shortened(value)}, outside of its space {space}")
-        choices = seen.ravel().astype(np.int64) - offset
+        choices = seen.ravel().astype(np.int64, copy=False)
+        if shifted:
+            choices = choices - offset
         outside = choices.view(np.uint64) >= limits  # below 0 is far above
-        if outside.any():
+        if np.count_nonzero(outside):
             (index,) = _first(outside)
             right = f"{offset[index]} to {offset[index] + counts[index] - 1}"
             place = np.unravel_index(index, space.shape)
