@@ -125,7 +125,12 @@ def test_a_gradient_step_of_ppo_stays_on_its_device(make, name, shared):
             zeros(N, 0),
             None,
         )
-        ppo._learn_some((PPOBatch(played, *(zeros(N) for _ in range(5))), zeros(N // 2, dtype=torch.int64)))
+        ppo._learn_some(
+            (
+                PPOBatch(played, *(zeros(N) for _ in range(3)), zeros(N, 1), zeros(N, 1)),
+                zeros(N // 2, dtype=torch.int64),
+            )
+        )
 
 
 @pytest.mark.parametrize(
