@@ -25,6 +25,7 @@ On a GPU ours replays an update as one graph; theirs, like ours with `--compile`
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -155,6 +156,8 @@ def device_mib(experiment: str, device: str) -> float:
 
 def run_mib(overrides: Sequence[str], device: str) -> float:
     """The same of a short run of any configuration."""
+    gc.collect()  # an algorithm and its graph hold each other
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         status = train([*overrides, *_SHORT, f"device={device}", f"run.dir={folder}"])

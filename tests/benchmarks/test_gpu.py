@@ -144,12 +144,13 @@ def test_cpu_and_gpu_act_alike(on_cpu, monkeypatch):
     assert all(row["largest difference of an action"] == 0 and row[SHORT] is None for row in rows)
 
 
-@pytest.mark.parametrize(("mib", "short"), [(100.0, None), (5000.0, "one takes 5,000 MiB of the GPU, 4,096 are")])
+@pytest.mark.parametrize(("mib", "short"), [(100.0, None), (5000.0, "one holds 5,000 MiB of the GPU, 4,096 are")])
 def test_memory_is_limited(on_cpu, monkeypatch, mib, short):
     monkeypatch.setattr(gpu_parts, "MEMORY", {"one": ["+experiment=one"]})
-    monkeypatch.setattr(gpu_parts, "run_mib", lambda overrides, device: mib)
+    monkeypatch.setattr(gpu_parts, "run_mib", lambda overrides, device: 90.0)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: mib * 2**20)
     (row,) = gpu_parts.memory()
-    assert row["MiB"] == mib
+    assert (row["MiB of tensors"], row["MiB held"]) == (90.0, mib)
     assert row[SHORT] is None if short is None else row[SHORT].startswith(short)
 
 
