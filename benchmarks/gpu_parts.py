@@ -21,7 +21,7 @@ from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import Policy
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import NetworkSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from benchmarks import training
 from benchmarks.update_contenders import ACTIONS, NUMBERS, PIXELS, OurPPO, OurSAC, Settings, ours, theirs
 from benchmarks.update_speed import rate, run_mib
@@ -240,6 +240,7 @@ GRAPHED: dict[str, tuple[Settings, tuple[int, ...], tuple[int, ...]]] = {
     "sac, 2 x 256": (_sac(256, 256), (NUMBERS,), ()),
     "sac, 2 x 256, textbook": (_sac(256, 256, accelerate=False), (NUMBERS,), ()),
     "sac, 2 x 256, branches of 3 and 2": (_sac(256, 256), (NUMBERS,), (3, 2)),
+    "sac, LSTM": (SACSettings(network=NetworkSettings([64], memory=MemorySettings(Cell["lstm"]))), (NUMBERS,), ()),
     "sac, images": (_sac(256), PIXELS, ()),
     "ppo, 2 x 256": (_SMALL_PPO, (NUMBERS,), ()),
     "ppo, 2 x 256, branches of 3 and 2": (_SMALL_PPO, (NUMBERS,), (3, 2)),

@@ -105,9 +105,9 @@ def random_data(steps: int, shape: tuple[int, ...] = (NUMBERS,), branches: tuple
     )
 
 
-def filled_rows(data: Data) -> Rows:
-    """A full buffer of the data's rows."""
-    rows = _make_rows(data, data.rewards.size)
+def filled_rows(data: Data, state_size: int = 0) -> Rows:
+    """A full buffer of the data's rows, with recurrent states of zeros if they have a size."""
+    rows = _make_rows(data, data.rewards.size, state_size)
     _append(Writer(rows), data, np.zeros_like(data.rewards), 1)
     return rows
 
@@ -124,7 +124,7 @@ class OurSAC:
     def __init__(
         self, settings: SACSettings, device: str, shape: tuple[int, ...] = (NUMBERS,), branches: tuple[int, ...] = ()
     ) -> None:
-        rows = filled_rows(random_data(_replay_steps(shape), shape, branches))
+        rows = filled_rows(random_data(_replay_steps(shape), shape, branches), settings.network.memory.numbers)
         self.algorithm = self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
 
     def compile(self) -> None:
@@ -279,10 +279,10 @@ def _gradient_steps(settings: PPOSettings) -> int:
     return settings.epochs * -(-settings.rollout_size // settings.minibatch_size)
 
 
-def _make_rows(data: Data, capacity: int) -> Rows:
+def _make_rows(data: Data, capacity: int, state_size: int = 0) -> Rows:
     shape, dtype = data.observations.shape[2:], data.observations.dtype.name
     observation = ObservationSpec("observation", shape, dtype, 1 / 255 if dtype == "uint8" else 1.0)
-    layout = Layout(BehaviorSpec("random", (observation,), ACTIONS, data.branches))
+    layout = Layout(BehaviorSpec("random", (observation,), ACTIONS, data.branches), state_size)
     return Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
 
 
@@ -290,9 +290,11 @@ def _append(writer: Writer, data: Data, log_probs: Array, version: int) -> None:
     """Appends as many steps of all agents as there are log-probabilities (any, A)."""
     agents, nothing = np.arange(AGENTS), np.zeros((AGENTS, 0), np.float32)
     mask, never = nothing.astype(np.bool_), np.zeros(AGENTS, np.bool_)
+    state, position = np.zeros((AGENTS, writer.rows.layout.state_size), np.float32), np.zeros(AGENTS, np.int64)
     for log_prob, choices, (step, _, (action, reward, terminated)) in zip(log_probs, data.choices, _steps(data)):
         taken = ((step,), mask, action, choices, log_prob, version, reward)
-        writer.append(agents, *taken, terminated, never, (step[:0],), mask[:0])
+        writer.append(agents, *taken, terminated, never, (step[:0],), mask[:0], state, position, state[:0])
+        position = np.where(terminated, 0, position + 1)
 
 
 def _steps(data: Data) -> Iterator[tuple[Array, Array, tuple[Array, Array, Array]]]:

@@ -7,7 +7,7 @@ import torch
 
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import NetworkSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from benchmarks import gpu, gpu_parts, pixel_game, training, update_contenders
 from benchmarks.gpu import PARTS, SHORT, Part
 from benchmarks.isolated import FailedError
@@ -89,13 +89,15 @@ def on_cpu(monkeypatch):
     monkeypatch.setattr(update_contenders, "_UPDATES", 2)
     pixels = update_contenders.PIXELS
     graphed = {"sac": (SAC, (17,), ()), "branches": (SAC, (17,), (3, 2)), "images": (SAC, pixels, ())}
+    memory = MemorySettings(Cell["lstm"], 4, sequence_length=4, burn_in=0)
+    graphed["memory"] = (SACSettings(network=NetworkSettings([8], memory=memory), batch_size=8), (17,), ())
     monkeypatch.setattr(gpu_parts, "GRAPHED", graphed | {"ppo": (PPO, (17,), (3, 2)), "ppo, images": (PPO, pixels, ())})
     monkeypatch.setattr(gpu_parts, "RATES", {"sac": (SAC, (17,)), "ppo": (PPO, (17,))})
 
 
 def test_equal_updates_differ_by_nothing_and_what_is_not_captured_falls_short(on_cpu):
     rows = list(gpu_parts.graphs())
-    assert [row["largest difference of a weight"] for row in rows] == [0.0] * 5
+    assert [row["largest difference of a weight"] for row in rows] == [0.0] * 6
     assert [row[SHORT] for row in rows] == [f"{name} is not captured" for name in gpu_parts.GRAPHED]
 
 
