@@ -113,24 +113,24 @@ def raw(port: int, *parts: bytes) -> bytes:
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_has_come(port):
-    announced = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"[" * 20_000)
+    announced = raw(port, b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n", b"[" * 20_000)
     assert announced.startswith(b"HTTP/1.1 413")
     assert b"the body is larger than 10,485 bytes: send fewer rows, or raise max_body_mib" in announced
     chunk = b"1000\r\n" + b"[" * 4096 + b"\r\n"
-    chunked = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 3)
+    chunked = raw(port, b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 3)
     assert chunked.startswith(b"HTTP/1.1 413")
     assert_lives(port)
 
 
 def test_a_request_that_never_ends_is_given_up(port):
-    reply = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b'{"observations": ')
+    reply = raw(port, b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n", b'{"observations": ')
     assert reply.startswith(b"HTTP/1.1 408")
     assert b"the request took more than 3 s to arrive" in reply
     assert_lives(port)
 
 
 def test_clients_that_hang_up_or_talk_nonsense_harm_nobody(port):
-    half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    half = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
     for words in (half, b"\x16\x03\x01\x02\x00\x01\x00", b"GET"):
         with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
             connection.sendall(words)
@@ -165,7 +165,7 @@ def test_it_stops_when_asked_and_first_answers_what_is_under_way(model, number):
     with serving(model) as (server, port):
         body = json.dumps(GOOD).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
-            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            head = f"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             connection.sendall(head + body[:5])
             assert ask(port, "GET", "/ping")[0] == 200  # the first one's beginning has been read by now
             server.send_signal(number)
