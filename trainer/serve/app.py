@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from envs.spec import UserError
 from trainer.config.schema import ServeConfig
 from trainer.serve.arrays import cut
-from trainer.serve.budget import Busy, MemoryBudget
+from trainer.serve.budget import BoundedMemory, Budget, Busy
 from trainer.serve.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from trainer.serve.hosts import AllowedHosts
 from trainer.serve.onnx_policy import Model
@@ -35,12 +35,17 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
     exported = model.exported
     limits = Limits.of(exported, config.max_rows, int(config.max_body_mib * 2**20))
     short_rows = _short_rows(model)
+    budget = Budget(limits.body)
     worker = ThreadPoolExecutor(1, "long_requests")
     app = FastAPI(
         title=f"Outstep: {exported.spec.name}", description=description(exported), docs_url=None, redoc_url=None
     )
-    app.add_middleware(MemoryBudget, largest=limits.body)
+    app.add_middleware(BoundedMemory, budget=budget)
     app.add_middleware(AllowedHosts, host=config.host, names=config.allowed_hosts)
+
+    def answer_in_turn(body: bytes) -> bytes:
+        budget.check()  # others' replies may not have been read
+        return answer(model, body, limits)
 
     @app.get("/ping", openapi_extra=ping_docs())
     async def ping() -> dict[str, str]:
@@ -61,7 +66,7 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
             if is_short(body, short_rows):
                 reply = answer(model, body, limits)
             else:
-                reply = await asyncio.get_running_loop().run_in_executor(worker, answer, model, body, limits)
+                reply = await asyncio.get_running_loop().run_in_executor(worker, answer_in_turn, body)
             return Response(reply, media_type="application/json")
         except Busy as error:
             return _refusal(503, error)
@@ -69,6 +74,8 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
             return _refusal(413, error)
         except UserError as error:
             return _refusal(400, error)
+        except asyncio.CancelledError:  # the server has been asked to stop, and waits no longer
+            return _refusal(503, UserError("the server stops"))
         except ClientDisconnect:
             return Response(status_code=400)  # the client is gone
 

@@ -15,45 +15,55 @@ class Busy(UserError):
     """A request that may be answered later, when others are done."""
 
 
-class MemoryBudget:
-    """Bounds bodies: `Busy` or `TooLarge` is raised where one is read. Sends a reply in pieces, as the client reads it.
+class Budget:
+    """How many bytes there are of bodies and replies; `largest` of one body, and about twice as many of all."""
 
-    Args:
-        app: what answers.
-        largest: bytes of the largest body; twice as many may be under way at once.
+    def __init__(self, largest: int) -> None:
+        self.largest = largest
+        self.held = 0
+
+    def check(self) -> None:
+        """Raises `Busy` if there is no room for more."""
+        if self.held > 2 * self.largest:
+            raise Busy("there are too many large requests at once: send it again later")
+
+
+class BoundedMemory:
+    """Serves requests within a budget.
+
+    `Busy` or `TooLarge` is raised where a body is read. A long reply is sent in pieces, as its client reads it.
     """
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
+    def __init__(self, app: ASGIApp, budget: Budget) -> None:
         self._app = app
-        self._largest = largest
-        self._held = 0
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        size = 0
+        budget, size = self._budget, 0
+
+        def take(message: Message) -> bytes:
+            nonlocal size
+            body: bytes = message.get("body", b"")
+            size += len(body)
+            budget.held += len(body)
+            return body
 
         async def bounded() -> Message:
-            nonlocal size
             message = await receive()
-            length = len(message.get("body", b""))
-            size += length
-            self._held += length
-            if size > self._largest:
-                raise TooLarge(
-                    f"the body is larger than {self._largest:,} bytes: send fewer rows, or raise max_body_mib"
-                )
-            if size > _PIECE and self._held > 2 * self._largest:
-                raise Busy("there are too many large requests at once: send it again later")
+            take(message)
+            if size > budget.largest:
+                reason = f"the body is larger than {budget.largest:,} bytes"
+                raise TooLarge(f"{reason}: send fewer rows, or raise max_body_mib")
+            if size > _PIECE:
+                budget.check()
             return message
 
         async def in_pieces(message: Message) -> None:
-            nonlocal size
-            body = message.get("body", b"")
+            body = take(message)
             if len(body) <= _PIECE:
                 await send(message)
                 return
-            size += len(body)
-            self._held += len(body)
             for start in range(0, len(body), _PIECE):
                 end = start + _PIECE
                 more = end < len(body) or message.get("more_body", False)
@@ -62,4 +72,4 @@ class MemoryBudget:
         try:
             await self._app(scope, bounded, in_pieces)
         finally:
-            self._held -= size
+            budget.held -= size

@@ -34,6 +34,8 @@ class Settings(uvicorn.Config):
         super().__init__(app, http=Connection, ws="none", **kwargs)
         self.request_seconds = request_seconds
         self.most_connections = most_connections
+        self.waiting: dict[Connection, None] = {}
+        """Connections whose client has to go on, the one first that has been silent for longest."""
 
     def configure_logging(self) -> None:
         """Lets each kind of line through once in a while: who sends nonsense must not fill the log."""
@@ -51,8 +53,6 @@ class Connection(HttpToolsProtocol):
     config: Settings
     _timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    _since = 0.0
-    """When the server began to wait for the client."""
     _unread = 0
     """Bytes since the request's beginning, or the last part of its body."""
     _head = 0
@@ -63,17 +63,17 @@ class Connection(HttpToolsProtocol):
         self._await_client()
         if len(self.connections) <= self.config.most_connections:
             return
-        waiting = [each for each in self.connections if isinstance(each, Connection) and each._waits_for_client()]
-        oldest = min(waiting, key=lambda each: each._since)
         self.logger.warning(
             "%d connections are open, as many as there may be: the one that has been silent for longest is closed",
             self.config.most_connections,
         )
-        self.connections.discard(oldest)
+        oldest = next(iter(self.config.waiting))  # this one, if there is no other
+        oldest._forget()
         oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops all timers."""
+        self._forget()
         for timer in (self._timer, self._reader_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
@@ -129,12 +129,13 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         if not self.transport.is_closing():
+            self.config.waiting.pop(self, None)
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Waits for the next request."""
-        self._since = time.monotonic()
         super().on_response_complete()
+        self._note_wait()
 
     def pause_writing(self) -> None:
         """Waits for the client to read its reply."""
@@ -158,8 +159,17 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
 
     def _await_client(self) -> None:
-        self._since = time.monotonic()
+        self._note_wait()
         self._timer = self.loop.call_later(self.config.request_seconds, self._give_up)
+
+    def _note_wait(self) -> None:
+        if self._waits_for_client():
+            self.config.waiting.pop(self, None)
+            self.config.waiting[self] = None
+
+    def _forget(self) -> None:
+        self.connections.discard(self)
+        self.config.waiting.pop(self, None)
 
     def _give_up(self) -> None:
         self._timer = None
