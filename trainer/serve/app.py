@@ -23,7 +23,7 @@ from trainer.serve.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from trainer.serve.hosts import AllowedHosts
 from trainer.serve.onnx_policy import Model
 from trainer.serve.openapi import description, invocation_docs, ping_docs
-from trainer.serve.requests import Limits, TooLarge, answer, is_short
+from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer, is_short
 
 _SHORT_SECONDS = 0.005
 """How long a pass may take where requests are read."""
@@ -70,6 +70,8 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
             return Response(reply, media_type="application/json")
         except Busy as error:
             return _refusal(503, error)
+        except RowsDiffer as error:
+            return _refusal(409, error)
         except TooLarge as error:
             return _refusal(413, error)
         except UserError as error:
@@ -105,5 +107,5 @@ def _short_rows(model: Model) -> int:
 
 def _refusal(status: int, error: UserError) -> Response:
     # In ASCII: a client's own text may have characters that no encoding has.
-    headers = {"Connection": "close"} if status != 400 else None
+    headers = {"Connection": "close"} if status in (413, 503) else None
     return Response(json.dumps({"error": str(error)}), status, headers, "application/json")

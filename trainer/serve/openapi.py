@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from algorithms.onnx.contract import Exported
-from trainer.serve.requests import IGNORED, Limits
+from trainer.serve.requests import IGNORED, LARGEST_FLOAT, Limits
 
-_LARGEST = float(np.finfo(np.float32).max)
-_FLOAT = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
+_FLOAT = {"type": "number", "minimum": -LARGEST_FLOAT, "maximum": LARGEST_FLOAT}
 _ACTION = {"type": "number", "minimum": -1, "maximum": 1}
 _CHOICE = {"type": "integer", "minimum": 0}
 _MASK_WORDS = (
@@ -48,7 +47,7 @@ def invocation_docs(exported: Exported, limits: Limits) -> dict[str, Any]:
             "rows": {"summary": "N rows", "value": example},
             "inputs": {"summary": "the same, in the other shape", "value": {"inputs": example}},
         }
-    responses = _refusals("400", "408", "413", "431", "503")
+    responses = _refusals("400", "408", "409", "413", "431", "503")
     reply = {"application/json": {"schema": {"oneOf": [_reply(exported), _outputs(exported)]}}}
     responses["200"] = {"description": "What the policy does, a row for each of the request", "content": reply}
     return {"requestBody": {"required": True, "content": {"application/json": body}}, "responses": responses}
@@ -58,6 +57,7 @@ def _refusals(*statuses: str) -> dict[str, Any]:
     words = {
         "400": "It cannot be answered, or its Host is not allowed",
         "408": "It took too long to arrive",
+        "409": "Its fields do not have the same number of rows",
         "413": "It is too large",
         "431": "Its headers are too large",
         "503": "There are too many large requests at once",

@@ -25,6 +25,7 @@ INPUTS = "inputs"
 """Around these fields in the other shape of a request, which is answered by `outputs`."""
 IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
 """Fields that clients of RLlib's policies send along in `inputs`."""
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _PARSED_BYTES = 5
 """How many bytes a request may take once it is parsed, for each of the largest body."""
 _REPLY_NUMBER = 25
@@ -35,7 +36,11 @@ _LONG_BODY = 2**17
 
 
 class TooLarge(UserError):
-    """A request with more rows or numbers than the server takes."""
+    """A request that takes more memory than the server allows."""
+
+
+class RowsDiffer(UserError):
+    """A request whose fields have different numbers of rows: the one rule that a JSON schema has no words for."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def answer(model: Model, body: bytes, limits: Limits | None = None) -> bytes:
     """Returns the reply to a request.
 
     Raises:
-        TooLarge: it has too many rows, or would take too much memory.
+        TooLarge: it would take too much memory.
+        RowsDiffer: its fields do not have the same number of rows.
         UserError: which field, what was seen, what would be right.
     """
     exported = model.exported
@@ -176,7 +182,7 @@ def _read(model: Model, fields: Mapping[str, Any], most_rows: int) -> tuple[list
     observations = _observations(spec, fields["observations"])
     rows = len(observations[0])
     if rows > most_rows:
-        raise TooLarge(f"observations has {rows:,} rows: send at most {most_rows}, or raise max_rows or max_body_mib")
+        raise UserError(f"observations has {rows:,} rows: send at most {most_rows}, or raise max_rows or max_body_mib")
     deterministic = fields.get("deterministic", True)
     if not isinstance(deterministic, bool):
         raise UserError(f"deterministic is {shown(deterministic)}: it must be true or false")
@@ -219,10 +225,8 @@ def _observation(observation: ObservationSpec, sent: Any, field: str) -> Array:
 def _floats(sent: Any, field: str, shape: tuple[int, ...]) -> Array:
     """(N, *shape) float32."""
     array = numbers(sent, field, shape)
-    with np.errstate(over="ignore"):
-        floats = array.astype(np.float32)
-    refuse_values(array, ~np.isfinite(floats), field, "finite numbers")
-    return floats
+    refuse_values(array, ~(np.abs(array) <= LARGEST_FLOAT), field, "finite numbers")
+    return array.astype(np.float32)
 
 
 def _masks(spec: BehaviorSpec, sent: Any, rows: int) -> Array:
@@ -246,7 +250,7 @@ def _masks(spec: BehaviorSpec, sent: Any, rows: int) -> Array:
 
 def _same_rows(array: Array, field: str, rows: int) -> Array:
     if len(array) != rows:
-        raise UserError(f"{field} has {len(array)} rows: it must have {rows}, as the observations")
+        raise RowsDiffer(f"{field} has {len(array)} rows: it must have {rows}, as the observations")
     return array
 
 
