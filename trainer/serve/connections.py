@@ -55,7 +55,10 @@ class Connection(HttpToolsProtocol):
     _reader_timer: asyncio.TimerHandle | None = None
     _unread = 0
     """Bytes since the request's beginning, or the last part of its body."""
+    _part = 0
+    """Bytes of the part that is being read, unless it also holds what belongs to an earlier request."""
     _head = 0
+    """Bytes of the request's headers so far."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts to wait for the first request."""
@@ -86,6 +89,7 @@ class Connection(HttpToolsProtocol):
         if self._timer is None:
             self._await_client()
         self._unread += len(data)
+        self._part = len(data)
         super().data_received(data)
         if self._unread > LARGEST_HEAD and not self.transport.is_closing():
             self._refuse(431, _HEAD_REASON)
@@ -93,7 +97,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begins with a request."""
         super().on_message_begin()
-        self._unread = self._head = 0
+        self._unread, self._head = self._part, 0
         if self._timer is None:
             self._await_client()
 
@@ -119,12 +123,13 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Takes a part of the body."""
-        self._unread = 0
+        self._unread = self._part = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ends a request: it has arrived."""
+        self._part = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
