@@ -160,19 +160,26 @@ def test_headers_just_below_the_bound_are_taken(port):
     assert raw(port, head).startswith(b"HTTP/1.1 200")
 
 
+def takes(port: int, first: bytes, more: bytes) -> bool:
+    """Whether the server takes something again and again, and never hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
+        try:
+            connection.sendall(first)
+            for _ in range(10_000):
+                connection.sendall(more)
+        except ConnectionError:
+            return False
+    return True
+
+
 def test_a_trailer_without_end_is_cut_off(port):
     chunk = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: "
-    with pytest.raises(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
-        connection.sendall(chunk)
-        for _ in range(10_000):
-            connection.sendall(b"a" * 65536)
+    assert not takes(port, chunk, b"a" * 65536)
     assert_lives(port)
 
 
 def test_requests_that_nobody_waits_for_are_not_collected(port):
-    with pytest.raises(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
-        for _ in range(10_000):
-            connection.sendall((PING + b"\r\n") * 1000)
+    assert not takes(port, b"", (PING + b"\r\n") * 1000)
     assert_lives(port)
 
 
