@@ -1,13 +1,13 @@
 """The base of all algorithms: what each of them repeats. An algorithm is its networks and its update.
 
-Shapes: P numbers of a network's parameters.
+Shapes: P numbers of a network's parameters, V values that an algorithm learns.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.imitation.cloning import Cloning
+from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import (
     Averages,
     below,
@@ -30,8 +31,10 @@ from algorithms.networks.normalizer import Moments, Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.registry import algorithm_class
+from algorithms.rewards.base import Rewards, Scores, ValueOf
 from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
 from algorithms.settings import AlgorithmSettings, GradientSettings, scheduled
+from buffers.rollout import Rollout
 from buffers.rows import Rows, observation_names
 from envs.spec import Array, BehaviorSpec, UserError
 
@@ -49,7 +52,10 @@ class Algorithm(ABC):
     publish_every = 1
     """Updates between two publications of the policy."""
     joint_optimizer = False
-    """Whether all networks share one optimiser, and one norm to which gradients are clipped; else each has its own."""
+    """Whether all networks share one optimiser; else each has its own. The gradient of each is clipped by itself."""
+    value_of: ClassVar[ValueOf] = "sum"
+    """Of what it learns values (V of them): of the sum of all reward signals (V = 1), so that all need one discount; of
+    the sum of those of each `discount`; or of each `signal`."""
     updates_per_sample: float
     """Updates that are made for each sample."""
     start_samples = 0
@@ -74,11 +80,12 @@ class Algorithm(ABC):
         """Made so far, earlier parts of a resumed run included."""
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self.policy, networks = seeded(self._make_networks, seed)
-        """`policy` is what is learned; actors get copies of `policy.flat`."""
-        self._place(networks)
+        self.policy: Policy
+        """What is learned; actors get copies of `policy.flat`."""
+        self.rewards: Rewards
+        signals = default_rewards() if rewards is None else rewards
+        self._place(seeded(lambda: self._make_networks(signals, demos, seed), seed))
         self.normalizer = Normalizer(self.policy.normalized_size)
-        self.rewards = make_rewards(default_rewards() if rewards is None else rewards, self.policy, demos, seed)
         self.cloning: Cloning | None = None
         if (path := settings.cloning.demos) is not None:
             self.cloning = Cloning(settings.cloning, demos[path], self.policy, seed)
@@ -101,6 +108,12 @@ class Algorithm(ABC):
     def update(self) -> None:
         """Learns once, and adds 1 to `updates`; or finds too few rows that are fresh, and counts those as `dropped`."""
 
+    def rescale_values(self, ratios: Tensor) -> None:  # noqa: B027
+        """Multiplies all predicted values by `ratios` (V,), as returns are now counted in another unit.
+
+        Without it predictions are wrong by as much for a while: after the first updates ratios are close to 1.
+        """
+
     @property
     def dropped(self) -> int:
         """Rows that came too late to be learned from; no update is made for them."""
@@ -116,13 +129,43 @@ class Algorithm(ABC):
             self.normalizer.add(self._demonstrated, len(rows))
         self.normalizer.publish(self.policy.shift, self.policy.scale)
 
+    def measure(self, rollout: Rollout, scores: Sequence[Scores]) -> None:
+        """Lets new rows move the scale of returns; predictions keep their meaning (PopArt, arXiv 1602.07714)."""
+        ratios = self.rewards.measure(rollout, scores)
+        if ratios is not None:
+            with torch.no_grad():
+                self.rescale_values(ratios)
+
+    def steps_of(self, rollout: Rollout) -> Steps:
+        """Returns the rows of a rollout as reward signals see them."""
+        following = []
+        for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
+            after = np.roll(seen, -1, axis=0)
+            after[rollout.ends] = at_ends
+            following.append(self.move(after))
+        arrays = (rollout.mask, rollout.continuous, rollout.discrete, rollout.terminated)
+        mask, continuous, discrete, terminated = map(self.move, arrays)
+        observations = tuple(map(self.move, rollout.observations))
+        return Steps(observations, mask, continuous, discrete.long(), terminated, tuple(following))
+
     def move(self, array: Array) -> Tensor:
         """Returns an array as a tensor on the device."""
         return torch.from_numpy(array).to(self.device)
 
-    def step(self, network: str, loss: Tensor) -> Tensor:
-        """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite."""
-        finite = self.optimizers[network].step(torch.autograd.grad(loss, self.parameters[network]))
+    def step(self, network: str, *losses: Tensor) -> Tensor:
+        """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite.
+
+        The gradients of several `losses` are clipped apart, and added.
+        """
+        parameters = self.parameters[network]
+        if len(losses) == 1:
+            gradients = [torch.autograd.grad(losses[0], parameters)]
+        else:
+            found = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses]
+            gradients = [
+                tuple(torch.zeros_like(p) if g is None else g for g, p in zip(each, parameters)) for each in found
+            ]
+        finite = self.optimizers[network].step(*gradients)
         self.policy.bound()
         return finite
 
@@ -173,6 +216,7 @@ class Algorithm(ABC):
         return {
             **{f"weights/{name}": vector.cpu().clone() for name, vector in vectors.items()},
             "weights/normalizer": self.normalizer.state(),
+            **{f"weights/returns/{name}": numbers for name, numbers in self.rewards.weights().items()},
         }
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
@@ -180,10 +224,13 @@ class Algorithm(ABC):
         for name, vector in {**self.vectors, "policy": self.policy.flat}.items():
             vector.copy_(state[f"weights/{name}"])
         self.normalizer.load_state(state["weights/normalizer"])
+        self.rewards.load_weights(below(state, "weights/returns/"))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that an exact continuation needs, the rows apart: `weights`, and more."""
         parts: dict[str, Mapping[str, Tensor]] = {"rewards": self.rewards.state_dict()}
+        if self.rewards.scale is not None:
+            parts["returns"] = self.rewards.scale.state_dict()
         if self.cloning is not None:
             parts["cloning"] = self.cloning.state_dict()
         for name, optimizer in self.optimizers.items():
@@ -203,6 +250,8 @@ class Algorithm(ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(below(state, "optimizer/" if self.joint_optimizer else f"optimizer/{name}/"))
         self.rewards.load_state_dict(below(state, "rewards/"))
+        if self.rewards.scale is not None:
+            self.rewards.scale.load_state_dict(below(state, "returns/"))
         if self.cloning is not None:
             self.cloning.load_state_dict(below(state, "cloning/"))
         load_torch_state(self.generator, state["random/torch"])
@@ -227,9 +276,14 @@ class Algorithm(ABC):
         if self.normalizer.count:
             self._demonstrated = self.normalizer.moments()
 
-    def _make_networks(self) -> tuple[Policy, Mapping[str, Network]]:
-        self.policy = Policy(self.spec, self.settings.network, self.settings.kind)
-        return self.policy, self.build()
+    def _make_networks(self, signals: RewardSettings, demos: Mapping[str, Rows], seed: int) -> Mapping[str, Network]:
+        """Makes the policy, the signals that are paid for what it does, and the networks that learn what that earns."""
+        settings = self.settings
+        self.policy = Policy(self.spec, settings.network, settings.kind)
+        self.policy.move_to(self.policy.flat.to(self.device))
+        weighed = settings.discount, settings.normalize_returns, self.value_of
+        self.rewards = make_rewards(signals, self.policy, demos, seed, *weighed)
+        return self.build()
 
     def _place(self, networks: Mapping[str, Network]) -> None:
         """Lays all parameters into one vector: the policy's (its normaliser first), those learned, and the others."""
@@ -253,12 +307,15 @@ class Algorithm(ABC):
             place(self.parameters[name], vector)
             self.vectors[name] = vector
         ranges = {name: vector for name, vector in self.vectors.items() if learned[name]}
+        own_sizes = [vector.numel() for vector in ranges.values()]
         if self.joint_optimizer:
-            ranges = {"all": storage[start : start + sum(vector.numel() for vector in ranges.values())]}
+            ranges = {"all": storage[start : start + sum(own_sizes)]}
             self.parameters["all"] = [p for name in ("policy", *names) if learned[name] for p in self.parameters[name]]
         chosen = self.settings
+        sizes = own_sizes if self.joint_optimizer else []
         self.optimizers = {
-            name: FlatAdam(vector, chosen.learning_rate, chosen.max_gradient_norm) for name, vector in ranges.items()
+            name: FlatAdam(vector, chosen.learning_rate, chosen.max_gradient_norm, sizes)
+            for name, vector in ranges.items()
         }
 
 

@@ -5,13 +5,14 @@ actor remembered there.
 
 Shapes: W sequences of a batch, P places of each, L of them steps, those that only lead up to others included, N = W * L
 (without a recurrent state P = 2, L = 1); R numbers of the state; A mask entries, C continuous actions, B branches as
-they are chosen.
+they are chosen; V values (`Algorithm.value_of`).
 """
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,11 +21,14 @@ from torch import Tensor, nn
 
 from algorithms.base import Algorithm
 from algorithms.imitation.demonstrations import Steps
+from algorithms.metrics import below
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.ops.staging import Part, Staging
 from algorithms.returns import n_step_returns
+from algorithms.rewards.scale import ReturnScale
 from algorithms.settings import OffPolicySettings
 from buffers.replay import Replay, ReplayBatch
+from buffers.rollout import RolloutReader
 from envs.spec import Array
 
 
@@ -47,16 +51,16 @@ class OffPolicyBatch(NamedTuple):
     discrete: Tensor
     """(N, B) int64, as they are chosen."""
     returns: Tensor
-    """(N,) n-step."""
+    """(N,) n-step; (V, N) if there are several values."""
     next_discount: Tensor
-    """(N,) weight of the value behind a return, 0 where the episode terminated."""
+    """(N,) or (V, N): weight of the value behind a return, 0 where the episode terminated."""
     loss_mask: Tensor | None
     """(N,) float32, 0 where padded or replayed for the recurrent state alone; None if all count."""
 
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the rows (N, ...) at steps and at ends, of what a network makes of the observations."""
         rows = outputs if self.places is None else outputs[self.places]
-        at_steps, at_ends = torch.split(rows, len(self.returns))
+        at_steps, at_ends = torch.split(rows, self.returns.shape[-1])
         return at_steps, at_ends
 
 
@@ -74,9 +78,12 @@ class OffPolicy(Algorithm):
         self.start_samples = settings.start_samples
         self.tolerance = max(TOLERANCE, 1 / settings.updates_per_sample)
         self._replay = Replay(self.rows, settings.network.sequence_length, settings.burn_in)
-        self._discounts = settings.discount ** torch.arange(settings.n_step, device=self.device).float()
+        discounts = np.array(self.rewards.discounts, np.float32)[:, None]
+        self._powers = discounts ** np.arange(settings.n_step + 1, dtype=np.float32)  # (V, n + 1)
+        self._discounts = self.move(self._powers[:, :-1].copy()).unbind()
         self._staging = Staging(self.device)
         self._replayed = Graphed(self.learn, self.device) if self.graphed else self.learn
+        self._stream = RolloutReader(self.rows, MEASURED_AT_ONCE)
         self._demos = None
         if settings.demos is not None:
             self._demos = Replay(self.demos[settings.demos], settings.network.sequence_length, settings.burn_in)
@@ -88,6 +95,8 @@ class OffPolicy(Algorithm):
     def update(self) -> None:
         """Draws a batch, lets normaliser and reward signals learn from it, and learns."""
         settings: OffPolicySettings = self.settings
+        if self.rewards.scale is not None and self.updates % MEASURE_EVERY == 0:
+            self._measure_new(self.rewards.scale)
         own = drawn = self._draw(self._replay, settings.batch_sequences - settings.demo_sequences)
         if self._demos is not None:
             drawn = own.followed_by(self._draw(self._demos, settings.demo_sequences))
@@ -103,9 +112,34 @@ class OffPolicy(Algorithm):
             (self.learn if self.cloning is not None and self.cloning.active else self._replayed)(batch)
         self.updates += 1
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns all that an exact continuation needs, the rows apart."""
+        stream = self._stream.state() if self.rewards.scale is not None else {}
+        return {**super().state_dict(), **{f"stream/{key}": torch.from_numpy(x) for key, x in stream.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave; the rows must be there already."""
+        super().load_state_dict(state)
+        if self.rewards.scale is not None:
+            self._stream.load_state({key: value.numpy() for key, value in below(state, "stream/").items()})
+
+    def _measure_new(self, scale: ReturnScale) -> None:
+        """Lets rows that have come since move the scale of returns, before they are drawn; demonstrations first."""
+        if not scale.count and self._demos is not None:
+            self._measure_all(RolloutReader(self._demos.rows, MEASURED_AT_ONCE))
+            scale.forget()
+        self._measure_all(self._stream)
+
+    def _measure_all(self, reader: RolloutReader) -> None:
+        while (rollout := reader.take_any()) is not None:
+            steps = self.steps_of(rollout) if self.rewards.look else None
+            self.measure(rollout, self.rewards.score(self.move(rollout.rewards), steps))
+
     def _draw(self, replay: Replay, sequences: int) -> ReplayBatch:
         settings = self.settings
-        return replay.sample(self.rng, sequences, settings.n_step, settings.discount, every_step=self.rewards.look)
+        # With several values these discounts only say where an episode has terminated.
+        discount = settings.discount if len(self._powers) == 1 else 1.0
+        return replay.sample(self.rng, sequences, settings.n_step, discount, every_step=self.rewards.look)
 
     def _steps(self, drawn: ReplayBatch, chosen: Array) -> Steps:
         """Returns the steps of sequences that are `chosen`, (W, any) bool of their first places."""
@@ -123,6 +157,10 @@ class OffPolicy(Algorithm):
         observations = [x.reshape(sequences * places, *x.shape[2:]) for x in drawn.observations]
         first = places * np.arange(sequences)[:, None]
         both = np.concatenate(((first + np.arange(length)).ravel(), (first + drawn.bootstrap).ravel()))
+        next_discounts, end_discounts = drawn.bootstrap_discount.ravel(), drawn.end_discount.ravel()
+        if len(self._powers) > 1:
+            powers = self._powers[:, drawn.lengths.ravel()]
+            next_discounts, end_discounts = powers * next_discounts, powers * end_discounts
         looked_at = both if self.policy.recurrent_layer is None else None
         mask, continuous, discrete, state, rewards, valid, next_discount, end_discount, learned, where, *seen = (
             self._staging.move(
@@ -133,8 +171,8 @@ class OffPolicy(Algorithm):
                     Part(drawn.recurrent_state),
                     Part(drawn.rewards),
                     Part(drawn.valid),
-                    Part(drawn.bootstrap_discount.ravel()),
-                    Part(drawn.end_discount.ravel()),
+                    Part(next_discounts),
+                    Part(end_discounts),
                     Part(drawn.learned.ravel(), dtype=np.float32),
                     Part(both),
                     *(Part(x, looked_at) for x in observations),
@@ -146,12 +184,15 @@ class OffPolicy(Algorithm):
             steps = self._steps(drawn, np.ones_like(drawn.valid))
             loss_mask = valid.clone()
             loss_mask[sequences - self.settings.demo_sequences :] = False  # demonstrated
-        scores = self.rewards.score(rewards, steps, loss_mask)
-        # What the environment paid for a step that is not valid is 0 already.
-        earned = scores.rewards * valid if self.rewards.look else scores.rewards
-        returns = n_step_returns(earned, self._discounts)
+        scores = self.rewards.score(rewards, steps)
+        self.rewards.log(scores, loss_mask)
+        earned, absorbing = self.rewards.combine(scores)  # (V, W, any steps), (V,)
+        if self.rewards.look:  # what the environment paid for a step that is not valid is 0 already
+            earned = earned * valid
+        by_value = [n_step_returns(each, powers) for each, powers in zip(earned.unbind(), self._discounts)]
+        returns = by_value[0] if len(by_value) == 1 else torch.stack(by_value)
         if self.rewards.look:  # what follows an end pays for ever
-            returns += end_discount * scores.absorbing / (1 - self.settings.discount)
+            returns = returns + end_discount * (absorbing if len(by_value) == 1 else absorbing[:, None])
         return OffPolicyBatch(
             observations=tuple(seen),
             recurrent_state=state,
@@ -176,5 +217,10 @@ def frozen(network: M) -> M:
 
 NORMALIZE_EVERY = 10
 """Updates between two looks of the normaliser at a batch: its statistics need few rows, and a look is not free."""
+MEASURE_EVERY = 40
+"""Updates between two looks of the scale of returns at all new rows. A look takes three quarters of an update's time at
+2 x 64, so this costs 2 %; a reward that comes between two is bounded."""
+MEASURED_AT_ONCE = 1024
+"""Rows that are measured together: bounds the memory that images take."""
 TOLERANCE = 1000
 """Samples that the learner may lag behind before games are throttled."""

@@ -155,6 +155,9 @@ class AlgorithmSettings:
     """MiB of memory that the buffer may take; null = what its rows need."""
     discount: float = setting(0.99, at_least=0, at_most=1)
     """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
+    normalize_returns: bool = True
+    """Whether the returns of each reward signal are divided by their running deviation, so that nothing depends on the
+    unit of a reward. False: values are learned in the rewards' own units."""
     cloning: CloningSettings = field(default_factory=CloningSettings)
     """Cloning of demonstrations, before or beside."""
 
@@ -207,7 +210,7 @@ class GradientSettings(AlgorithmSettings):
     schedule_samples: int | None = setting(None, at_least=1)
     """Samples after which the `*_end` values are reached; needed if any of them is set."""
     max_gradient_norm: float | None = setting(None, above=0)
-    """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    """Gradients of each network are scaled down to this norm; null = never. Lower: steadier, slower."""
 
     def validate(self, prefix: str = "algorithm") -> None:
         """Checks as the base does, and that schedules have an end; raises UserError."""

@@ -89,7 +89,7 @@ TASKS = {
         (
             *("env=gym", "env.id=CartPole-v1", "env.instances=8", "algorithm=sac", _SMALL),
             *("algorithm.batch_size=128", "algorithm.learning_rate=1e-3", "algorithm.target_rate=0.02"),
-            *("algorithm.updates_per_sample=0.5", "reward.extrinsic.strength=0", "reward.gail.strength=0.2"),
+            *("algorithm.updates_per_sample=0.5", "reward.extrinsic.strength=0", "reward.gail.strength=1"),
             "reward.gail.updates_per_sample=0.1",
         ),
         mark=450.0,
@@ -102,14 +102,14 @@ TASKS = {
     "sac_recall": LearningTask((*_RECALL_SAC, _REMEMBER), mark=0.95, samples=30_000),
     "sac_recall_forgetful": LearningTask(_RECALL_SAC, mark=0.95, samples=30_000),
     "ppo_corridor_rnd": LearningTask(
-        ("algorithm=ppo", *_CORRIDOR, "reward.rnd.strength=0.1"), mark=0.95, samples=150_000
+        ("algorithm=ppo", *_CORRIDOR, "reward.rnd.strength=1"), mark=0.95, samples=150_000
     ),
     "ppo_corridor_curiosity": LearningTask(
-        ("algorithm=ppo", *_CORRIDOR, "reward.curiosity.strength=0.1"), mark=0.95, samples=150_000
+        ("algorithm=ppo", *_CORRIDOR, "reward.curiosity.strength=1"), mark=0.95, samples=150_000
     ),
     "ppo_corridor": LearningTask(("algorithm=ppo", *_CORRIDOR), mark=0.95, samples=150_000),
     "sac_corridor_rnd": LearningTask(
-        (*_CORRIDOR_SAC, "reward.rnd.strength=0.1", "reward.rnd.updates_per_sample=0.02"), mark=0.95, samples=150_000
+        (*_CORRIDOR_SAC, "reward.rnd.strength=1", "reward.rnd.updates_per_sample=0.02"), mark=0.95, samples=150_000
     ),
     "sac_corridor": LearningTask(_CORRIDOR_SAC, mark=0.95, samples=150_000),
 }

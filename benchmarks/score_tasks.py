@@ -68,7 +68,7 @@ TASKS = {
             *(_SMALL, "algorithm.rollout_size=256", "algorithm.minibatch_size=256", "algorithm.epochs=20"),
             *("algorithm.learning_rate=7e-4", "algorithm.learning_rate_end=1e-5", "algorithm.clip_end=0.02"),
             *("algorithm.schedule_samples=100000", "algorithm.entropy_coef=0", "algorithm.discount=0.98"),
-            *("algorithm.gae_lambda=0.8", "algorithm.max_lag=0", _RAW, "reward.extrinsic.strength=0.02"),
+            *("algorithm.gae_lambda=0.8", "algorithm.max_lag=0", _RAW),
         ),
         theirs=Theirs(
             100_000,
@@ -90,7 +90,7 @@ TASKS = {
         ours=(
             *(_SMALL, "algorithm.rollout_size=1024", "algorithm.minibatch_size=64", "algorithm.epochs=10"),
             *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=60000"),
-            *("algorithm.entropy_coef=0", "algorithm.discount=0.9", "reward.extrinsic.strength=0.1"),
+            *("algorithm.entropy_coef=0", "algorithm.discount=0.9"),
         ),
         theirs=Theirs(
             1_000_000,
@@ -113,7 +113,6 @@ TASKS = {
             *(_SMALL, "algorithm.rollout_size=2048", "algorithm.minibatch_size=256", "algorithm.epochs=8"),
             *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=200000"),
             *("algorithm.entropy_coef=0.01", "algorithm.entropy_coef_end=0", "algorithm.discount=0.995", _RAW),
-            "reward.extrinsic.strength=0.05",
         ),
         theirs=Theirs(
             1_000_000,
@@ -125,7 +124,6 @@ TASKS = {
         ours=(
             *(_SMALL, "algorithm.batch_size=64", "algorithm.start_samples=300", "algorithm.learning_rate=3e-3"),
             *("algorithm.discount=0.9", "algorithm.target_rate=0.04", "algorithm.updates_per_sample=0.33"),
-            "reward.extrinsic.strength=0.1",
         ),
         theirs=Theirs(1_000_000, {"learning_rate": 1e-3, "gradient_steps": 1}),
     ),
@@ -135,7 +133,6 @@ TASKS = {
             *(_SMALL, _RAW, "algorithm.batch_size=128", "algorithm.start_samples=2000", "algorithm.learning_rate=1e-3"),
             *("algorithm.target_rate=0.01", "algorithm.updates_per_sample=0.25", "algorithm.n_step=3"),
             *("algorithm.discount=0.995", "algorithm.temperature=0.02", "algorithm.continuous_entropy=-1"),
-            "reward.extrinsic.strength=0.05",
         ),
         theirs=Theirs(
             500_000,

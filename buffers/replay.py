@@ -66,6 +66,14 @@ class ReplayBatch(NamedTuple):
         ends: Array = self.valid & (self.numbers[:, 1:] == 0)
         return ends
 
+    @property
+    def lengths(self) -> Array:
+        """(B, T) int64: steps of the return that begins at each step."""
+        learning = self.learned.shape[1]
+        taken = self.valid.sum(axis=1, keepdims=True)
+        lengths: Array = np.clip(taken - np.arange(learning), 0, self.valid.shape[1] - learning + 1)
+        return lengths
+
     def followed_by(self, other: ReplayBatch) -> ReplayBatch:
         """One batch of this and `other`, of the same spec and steps. Their numbers may be of different rows."""
         return ReplayBatch(*map(_concatenated, self, other))

@@ -78,9 +78,14 @@ class Rollout:
     overwritten: int
     """Rows up to this number were overwritten, or about to be, when these were taken."""
 
+    @property
+    def firsts(self) -> Array:
+        """(S,) int64: place of each segment's first row."""
+        return np.concatenate(([0], self.ends[:-1] + 1))
+
 
 class RolloutReader:
-    """Takes rollouts of exactly `size` rows from `rows` while a writer goes on. Waits for no particular instance.
+    """Takes rollouts of `size` rows from `rows` while a writer goes on. Waits for no particular instance.
 
     A row that is not linked yet stays behind, and is the first of its agent's next segment.
     """
@@ -111,20 +116,28 @@ class RolloutReader:
         there at the last rollout, open or left over, may be one version older still: with `max_lag` 0 no game moves
         during an update, yet each agent's last row is complete only with the agent's next decision.
         """
+        return self._take(version - max_lag, self.size)
+
+    def take_any(self) -> Rollout | None:
+        """Take the oldest sampleable rows, however old their policies: up to `size`, or None if there are none."""
+        return self._take(0, 1)
+
+    def _take(self, oldest: int, least: int) -> Rollout | None:
+        """Take up to `size` rows, not fewer than `least`, of policies from version `oldest` on."""
         while True:
             survey = self._survey()
-            stale = survey.sampleable & (version - survey.version > max_lag + survey.carried)
+            stale = survey.sampleable & (oldest - survey.version > survey.carried)
             fresh = np.flatnonzero(survey.sampleable & ~stale)
             left = survey.sampleable & ~stale | survey.open
             dropped = survey.lost + int(np.count_nonzero(stale))
-            if fresh.size < self.size:
+            if fresh.size < least:
                 self._settle(survey, left, survey.carried, dropped, 0)
                 return None
             taken = fresh[: self.size]
             left[taken] = False
             rollout = self._collect(survey.numbers[taken], survey.next[taken])
             if survey.numbers[taken[0]] > self.rows.overwritten:
-                self._settle(survey, left, np.ones_like(left), dropped, self.size)
+                self._settle(survey, left, np.ones_like(left), dropped, len(taken))
                 return rollout
 
     def state(self) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """Parameters of one optimiser in one flat vector, and Adam over it in few operations.
 
-Shapes: P parameters in all.
+Shapes: P parameters in all, of which each of R networks has a range.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ def place(tensors: Iterable[Tensor], vector: Tensor) -> None:
 
 
 class FlatAdam:
-    """Adam (arXiv 1412.6980) over one flat vector, with gradient clipping by global norm.
+    """Adam (arXiv 1412.6980) over one flat vector, with gradient clipping by the norm of each network's part.
 
     A step whose gradient is not finite leaves parameters and moments as they were. That is decided on the device, so
     nothing waits for the answer; `skipped` returns the count.
     """
 
-    def __init__(self, vector: Tensor, learning_rate: float, max_gradient_norm: float | None) -> None:
+    def __init__(
+        self, vector: Tensor, learning_rate: float, max_gradient_norm: float | None, sizes: Sequence[int] = ()
+    ) -> None:
+        """`sizes` (R,) are the networks' numbers of parameters, in the vector's order; none = it is all of one."""
         device = vector.device
         self.vector = vector
         self.mean = torch.zeros_like(vector)
@@ -42,27 +45,35 @@ class FlatAdam:
         self.learning_rate = torch.tensor(learning_rate, device=device)
         self._max_gradient_norm = max_gradient_norm
         self._apply = _fused_step if _can_fuse(device) else _plain_step
-        self._gradient = torch.empty_like(vector)
-        self._parts: list[Tensor] = []
+        self._gradients: list[_Gradient] = []
+        self._sizes = sizes or [vector.numel()]
         self._skip = torch.zeros((), device=device)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> Tensor:
-        """One step along gradients given in the vector's order; returns whether they were finite, () bool."""
-        gradient = self._gradient
-        if not self._parts:
-            flat = torch.split(gradient, [part.numel() for part in gradients])
-            self._parts = [view.view(part.shape) for view, part in zip(flat, gradients)]
-        gradient.zero_()
-        torch._foreach_add_(self._parts, list(gradients))
-        norm = gradient.norm()
+    def step(self, *gradients: Sequence[Tensor]) -> Tensor:
+        """One step along gradients given in the vector's order; returns whether they were finite, () bool.
+
+        Where there are several, of losses that share parameters, each is clipped as a whole before they are added.
+        """
+        if not self._gradients:
+            sizes = self._sizes if len(gradients) == 1 else [self.vector.numel()]
+            self._gradients = [_Gradient(self.vector, given, sizes) for given in gradients]
+        for each, given in zip(self._gradients, gradients):
+            each.fill(given)
+        ranges = [part for each in self._gradients for part in each.ranges]
+        norms = torch.stack(torch._foreach_norm(ranges))
         # NaN compares false, so this catches both kinds of bad numbers.
-        finite: Tensor = norm < torch.inf
+        finite: Tensor = norms.sum() < torch.inf
         torch.logical_not(finite, out=self._skip)
         self.steps.add_(finite)
         self.skips.add_(self._skip)
         if self._max_gradient_norm is not None:
-            gradient.mul_(self._max_gradient_norm / norm.clamp(min=self._max_gradient_norm))
+            factors = self._max_gradient_norm / norms.clamp(min=self._max_gradient_norm)
+            for part, factor in zip(ranges, factors.unbind()):
+                part.mul_(factor)
+        gradient, *others = (each.vector for each in self._gradients)
+        for other in others:
+            gradient.add_(other)
         self._apply(self.vector, gradient, self.mean, self.square, self.steps, self.learning_rate, self._skip)
         return finite
 
@@ -80,6 +91,23 @@ class FlatAdam:
             state = {**state, "skips": state["attempts"] - state["steps"]}
         for name, tensor in self._state.items():
             tensor.copy_(state[name])
+
+
+class _Gradient:
+    """The gradient of one loss, in memory that is filled at each step."""
+
+    def __init__(self, like: Tensor, parts: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        self.vector = torch.empty_like(like)
+        """(P,)."""
+        self.ranges = list(torch.split(self.vector, list(sizes)))
+        """That of each network."""
+        flat = torch.split(self.vector, [part.numel() for part in parts])
+        self._parts = [view.view(part.shape) for view, part in zip(flat, parts)]
+
+    def fill(self, parts: Sequence[Tensor]) -> None:
+        """Takes over a gradient."""
+        self.vector.zero_()
+        torch._foreach_add_(self._parts, list(parts))
 
 
 BETAS = (0.9, 0.999)
@@ -107,8 +135,10 @@ def _plain_step(
     mean.lerp_(gradient, done * (1 - BETAS[0]))
     square.lerp_(gradient.square_(), done * (1 - BETAS[1]))
     taken = steps.double().clamp(min=1)
-    root = (1 - BETAS[1] ** taken).sqrt()
-    step_size = done * learning_rate * root / (1 - BETAS[0] ** taken)
+    # Not `BETAS[0] ** taken`, which early versions of torch 2 copy from the CPU: no graph can be captured then.
+    first, second = (1 - torch.pow(beta, taken) for beta in BETAS)
+    root = second.sqrt()
+    step_size = done * learning_rate * root / first
     # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
     denominator = torch.sqrt(square, out=gradient).add_(root * EPSILON)
     vector.addcdiv_(mean * -step_size, denominator)

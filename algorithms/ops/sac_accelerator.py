@@ -31,7 +31,7 @@ def accelerated_update(networks: Networks) -> Update | None:
     """What gives losses and gradients of a batch and target entropies; None for networks that are not known here."""
     policy, critic = networks.policy, networks.critic
     known = type(policy) is Policy and type(critic) is Critic
-    known &= type(policy.trunk) is MLP and type(critic.stack) is StackedMLP
+    known &= type(policy.trunk) is MLP and type(critic.stack) is StackedMLP and critic.values == 1
     for network in (policy, critic):
         known &= network.recurrent_layer is None and type(network.encoder) is Encoder and not network.encoder.images
     return partial(_update, networks) if known else None

@@ -1,6 +1,6 @@
 """Losses of proximal policy optimisation as pure functions, with the decoupled objective of `algorithms.ppo.ppo`.
 
-Shapes: N rows of a rollout, M rows of a minibatch.
+Shapes: N rows of a rollout, M rows of a minibatch, V values.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from algorithms.metrics import mean
+from algorithms.metrics import column_mean, mean
 
 
 def policy_loss(
@@ -28,12 +28,12 @@ def policy_loss(
 def value_loss(
     values: Tensor, old_values: Tensor, targets: Tensor, clip: float | None, loss_mask: Tensor | None = None
 ) -> Tensor:
-    """() half the squared error of (M,) rows; a value that has moved by more than `clip` earns nothing by going on."""
+    """(V,) half the squared error of (M, V) rows; a value that moved by more than `clip` earns nothing by going on."""
     errors = (values - targets).square()
     if clip is not None:
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         errors = torch.maximum(errors, (clipped - targets).square())
-    return 0.5 * mean(errors, loss_mask)
+    return 0.5 * column_mean(errors, loss_mask)
 
 
 def importance_weights(proximal_log_prob: Tensor, behavior_log_prob: Tensor, largest: float) -> Tensor:

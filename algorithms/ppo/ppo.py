@@ -8,7 +8,7 @@ With a recurrent state, a rollout is learned from in sequences, which begin with
 
 Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without a recurrent state), padded to
 P = Q * L rows, R numbers of a recurrent state (the policy's and the value's have as many), M rows of a minibatch, C
-continuous actions, B branches as they are chosen, A mask entries.
+continuous actions, B branches as they are chosen, A mask entries, V values (`Algorithm.value_of`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithms.awaited import AwaitedStates
 from algorithms.base import Algorithm, Network
-from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, mean, variance
+from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_mean, mean, variance
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
-from algorithms.ppo.value import AwaitedStates, Value, with_own_memory
+from algorithms.ppo.value import Value, with_own_memory
 from algorithms.returns import estimate_returns
+from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
 from buffers.rollout import Rollout, RolloutReader, cut
 
@@ -59,9 +60,9 @@ class PPOBatch(NamedTuple):
     advantages: Tensor
     """(P,) of zero mean and unit deviation over the rollout."""
     values: Tensor
-    """(P,) as the update starts."""
+    """(P, V) as the update starts."""
     targets: Tensor
-    """(P,) of the value."""
+    """(P, V) of the values."""
 
     def take(self, sequences: Tensor) -> PPOBatch:
         """Some of the sequences."""
@@ -84,6 +85,7 @@ class PPO(Algorithm):
     """
 
     joint_optimizer = True
+    value_of = "signal"
 
     def build(self) -> dict[str, Network]:
         """Makes the value, and the numbers that schedules move: plain ones would stay in a graph as they were."""
@@ -94,9 +96,15 @@ class PPO(Algorithm):
         self._reader = RolloutReader(self.rows, settings.rollout_size)
         self._replayed = Graphed(self._learn_some, self.device)
         self._clip, self._entropy = torch.zeros(2, device=self.device)
-        self.value = Value(self.policy, settings.shared_trunk)
+        self.value = Value(self.policy, settings.shared_trunk, len(self.rewards.discounts))
         self._awaited = AwaitedStates(self.value.state_size, self.device)
+        self._discounts = torch.tensor(self.rewards.discounts, device=self.device)[:, None]
         return {"value": self.value}
+
+    def rescale_values(self, ratios: Tensor) -> None:
+        """Multiplies what each head says, exactly. Adam's steps hardly depend on the size of gradients: they stay."""
+        self.value.head.weight.mul_(ratios[:, None])
+        self.value.head.bias.mul_(ratios)
 
     @property
     def dropped(self) -> int:
@@ -181,7 +189,7 @@ class PPO(Algorithm):
             return x if length == 1 else x.index_select(0, rows)
 
         inputs = tuple(arranged(x) for x in self.policy.prepare(observations))
-        starts = self._awaited.before(rollout.numbers[np.concatenate(([0], rollout.ends[:-1] + 1))])
+        starts = self._awaited.before(rollout)
         value_state, behind = self.value.replay(inputs, sequences, rollout.ends, starts, EVALUATED_AT_ONCE)
         self._awaited.keep(rollout, behind)
         played = Transitions(
@@ -193,29 +201,38 @@ class PPO(Algorithm):
             value_state,
             None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
         )
+        earned = self._score(rollout)
         log_prob, values = self._evaluate_sequences(played, length)
         proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
-        steps = None
-        if self.rewards.look:
-            terminated, following = self.move(rollout.terminated), self._following(rollout)
-            steps = Steps(observations, mask, continuous, discrete.long(), terminated, following)
-            with torch.enable_grad():
-                self.rewards.learn(steps, settings.rollout_size)
-        scores = self.rewards.score(self.move(rollout.rewards), steps)
-        next_value, linked = self._next_values(rollout, value, scores.absorbing, behind)
+        next_value, linked = self._next_values(rollout, value, earned.absorbing, behind)
         trace = weights if settings.vtrace else torch.ones_like(weights)
-        advantages, targets = estimate_returns(
-            scores.rewards, value, next_value, linked, trace, settings.discount, settings.gae_lambda
+        by_value, targets = estimate_returns(
+            earned.rewards, value.t(), next_value.t(), linked, trace, self._discounts, settings.gae_lambda
         )
+        # Of all values together, in the game's units: what the policy is judged by.
+        units = self.rewards.units
+        in_all, error = units @ targets, units @ (targets - value.t())
         lag = self.updates + 1 - self.move(rollout.versions).float().mean()
-        variances = {ERROR_VARIANCE: variance(targets - value), TARGET_VARIANCE: variance(targets)}
-        self.log({**variances, "ppo/return": targets.mean(), "ppo/lag": lag}, targets.mean().isfinite())
+        variances = {ERROR_VARIANCE: variance(error), TARGET_VARIANCE: variance(in_all)}
+        self.log({**variances, "ppo/return": in_all.mean(), "ppo/lag": lag}, in_all.mean().isfinite())
+        advantages = self.rewards.value_weights @ by_value
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets))
+        return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets.t()))
+
+    def _score(self, rollout: Rollout) -> Earned:
+        """What the rows earn, once the signals have learned from them and their returns are measured."""
+        steps = self.steps_of(rollout) if self.rewards.look else None
+        if steps is not None:
+            with torch.enable_grad():
+                self.rewards.learn(steps, self.settings.rollout_size)
+        scores = self.rewards.score(self.move(rollout.rewards), steps)
+        self.rewards.log(scores)
+        self.measure(rollout, scores)
+        return self.rewards.combine(scores)
 
     def _evaluate_sequences(self, played: Transitions, length: int) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (P,) of what was done, and values (P,), of all sequences, some at once."""
+        """Log-probabilities (P,) of what was done, and values (P, V), of all sequences, some at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
         for first in range(0, len(played.recurrent_state), at_once):
@@ -227,32 +244,21 @@ class PPO(Algorithm):
             values.append(self.value(inputs, features, played.value_state[first : first + at_once]))
         return torch.cat(log_probs), torch.cat(values)
 
-    def _following(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """Returns what was seen after each step, (N, *shape) for each observation."""
-        following = []
-        for seen, at_ends in zip(rollout.observations, rollout.bootstrap_observations):
-            after = np.roll(seen, -1, axis=0)
-            after[rollout.ends] = at_ends
-            following.append(self.move(after))
-        return tuple(following)
-
     def _next_values(
         self, rollout: Rollout, values: Tensor, absorbing: Tensor, behind: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(N,) value of what followed each row, and (N,) whether that is the next row here.
+        """(N, V) values of what followed each row, and (N,) whether that is the next row here.
 
-        Where the episode terminated, that is the absorbing state, which pays `absorbing` () a step for ever; else the
-        value goes on from its recurrent state `behind` (S, R) the segment.
+        Where the episode terminated, that is the absorbing state, whose values are `absorbing` (V,); else the value
+        goes on from its recurrent state `behind` (S, R) the segment.
         """
         linked = np.ones(len(rollout.numbers), np.bool_)
         linked[rollout.ends] = False
         inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
-        bootstrapped = self.move(rollout.bootstrapped)
+        bootstrapped = self.move(rollout.bootstrapped)[:, None]
         features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
-        bootstrap = self.value(inputs, features, behind) * bootstrapped
-        if self.rewards.look:
-            bootstrap = bootstrap + ~bootstrapped * absorbing / (1 - self.settings.discount)
-        following = values.roll(-1)
+        bootstrap = torch.where(bootstrapped, self.value(inputs, features, behind), absorbing)
+        following = values.roll(-1, 0)
         following[self.move(rollout.ends)] = bootstrap
         return following, self.move(linked)
 
@@ -275,15 +281,18 @@ class PPO(Algorithm):
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
         values = self.value(played.inputs, features, played.value_state)
-        loss_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
-        loss = loss_policy + settings.value_weight * loss_value - self._entropy * entropy
-        finite = self.step("all", loss + self.cloning_loss())
+        by_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
+        of_policy = loss_policy - self._entropy * entropy + self.cloning_loss()
+        of_value = settings.value_weight * by_value.mean()
+        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
+        finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
-            weight, value = mean(batch.weights, loss_mask), mean(batch.values, loss_mask)
+            weight, value = mean(batch.weights, loss_mask), column_mean(batch.values, loss_mask) @ self.rewards.units
+            loss_value = by_value @ self.rewards.units.square()
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
             logged = dict(zip(METRICS, scalars))
             if self.policy.log_std is not None and distribution.discrete is not None:

@@ -18,7 +18,7 @@ class PPOSettings(GradientSettings):
 
     name: str = "ppo"
     """Names the algorithm: always `ppo`."""
-    rollout_size: int = setting(2048, at_least=1)
+    rollout_size: int = setting(2048, at_least=2)
     """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
     minibatch_size: int = setting(256, at_least=1)
     """Samples of one gradient step. Larger: steadier and fewer steps. Usual: 64 to 1024."""
@@ -37,9 +37,10 @@ class PPOSettings(GradientSettings):
     value_weight: float = setting(0.5, at_least=0)
     """Weight of the value loss beside the policy's. Matters with a shared trunk."""
     value_clip: float | None = setting(None, above=0)
-    """How far a value may move from the rollout's value, in return units; null = no limit. Lower: slower, steadier."""
+    """How far a value may move from the rollout's value, in deviations of its returns (in their own unit without
+    `normalize_returns`); null = no limit. Lower: slower, steadier."""
     max_gradient_norm: float | None = setting(0.5, above=0)
-    """Gradients are scaled down to this global norm; null = never. Lower: steadier, slower."""
+    """Gradients of policy and value are each scaled down to this norm; null = never. Lower: steadier, slower."""
     shared_trunk: bool = False
     """Whether policy and value share all layers before their heads, a recurrent one too: cheaper, but their gradients
     interfere."""

@@ -15,7 +15,7 @@ from envs.spec import UserError
 
 if TYPE_CHECKING:  # torch takes seconds, and whoever only checks settings does without
     from algorithms.policy import Policy
-    from algorithms.rewards.base import Rewards, RewardSignal
+    from algorithms.rewards.base import Rewards, RewardSignal, ValueOf
     from buffers.rows import Rows
 
 REWARDS: Registry[Any] = Registry(
@@ -46,9 +46,9 @@ class CustomSignalSettings(SignalSettings):
     """Whatever else its class can be set, by the names of its `Settings`; they may also stand beside `path`."""
 
     def own(self, prefix: str) -> SignalSettings:
-        """Returns the settings that the class is made with: those of its own, and the strength."""
+        """Returns the settings that the class is made with: those of its own, and those of every signal."""
         kind = settings_class(imported(str(self.path), f"{prefix}.path"), SignalSettings, f"{prefix}.path={self.path}")
-        return typed(kind, {"strength": self.strength}, self.settings, prefix)
+        return typed(kind, {"strength": self.strength, "discount": self.discount}, self.settings, prefix)
 
     def validate(self, prefix: str) -> None:
         """Checks that the path names a reward signal, and its settings as the class does; raises UserError."""
@@ -90,12 +90,17 @@ def validate_rewards(rewards: RewardSettings, discount: float, prefix: str = "")
     """
     for name, settings in rewards.items():
         settings.validate(f"{prefix}reward.{name}")
-    paid = [name for name, settings in rewards.items() if name != EXTRINSIC and settings.pays]
-    if paid and discount >= 1:
-        raise UserError(
-            f"{prefix}algorithm.discount={discount} with {prefix}reward.{paid[0]}: after an end the value is "
-            "reward / (1 - discount), so the discount has to be below 1"
-        )
+        if name == EXTRINSIC or not settings.pays or discount_of(settings, discount) < 1:
+            continue
+        key = f"{prefix}algorithm.discount={discount} with {prefix}reward.{name}"
+        if settings.discount is not None:
+            key = f"{prefix}reward.{name}.discount={settings.discount}"
+        raise UserError(f"{key}: after an end the value is reward / (1 - discount), so the discount has to be below 1")
+
+
+def discount_of(settings: SignalSettings, discount: float) -> float:
+    """Returns the discount of a signal, which may be the algorithm's."""
+    return discount if settings.discount is None else settings.discount
 
 
 def signal_class(name: str, settings: SignalSettings, key: str) -> type[RewardSignal]:
@@ -111,22 +116,42 @@ def signal_class(name: str, settings: SignalSettings, key: str) -> type[RewardSi
     return found
 
 
-def make_rewards(rewards: RewardSettings, policy: Policy, demos: Mapping[str, Rows], seed: int) -> Rewards:
-    """Returns the sum of the signals that pay; `demos` holds, by path, the demonstrations that they learn from."""
+def make_rewards(
+    rewards: RewardSettings,
+    policy: Policy,
+    demos: Mapping[str, Rows],
+    seed: int,
+    discount: float,
+    normalize: bool = False,
+    value_of: ValueOf = "sum",
+) -> Rewards:
+    """Returns the signals that pay, with the algorithm's `discount`; `demos` holds, by path, what they learn from.
+
+    See `Rewards` for the last two. Raises UserError if a signal cannot be made, or its discount serves no value.
+    """
     from algorithms.metrics import words_of
     from algorithms.rewards.base import Rewards
 
     signals: dict[str, RewardSignal] = {}
+    extrinsic = rewards.get(EXTRINSIC, SignalSettings())
+    discounts = {EXTRINSIC: discount_of(extrinsic, discount)}
     for name, settings in rewards.items():
         if name == EXTRINSIC or not settings.pays:
             continue
         key = f"reward.{name}"
         kind, own = signal_class(name, settings, key), settings.own(key)
+        discounts[name] = discount_of(settings, discount)
         try:
             signals[name] = kind(name, own, policy, demos, seed)
         except Exception as error:
             if settings.signal or isinstance(error, UserError):
                 raise  # ours, or it says itself what it does not do
             raise UserError(f"{key}: {kind.__qualname__} cannot be made ({words_of(error)})") from error
-    extrinsic = rewards.get(EXTRINSIC)
-    return Rewards(1.0 if extrinsic is None else extrinsic.strength, signals, policy.flat.device)
+    other = [name for name in discounts if discounts[name] != discount]
+    if other and value_of == "sum":
+        raise UserError(
+            f"reward.{other[0]}.discount={discounts[other[0]]}: this algorithm learns one value, of "
+            f"algorithm.discount={discount}; ppo and sac take signals of several"
+        )
+    weighed = discount, list(discounts.values()), normalize, value_of
+    return Rewards(extrinsic.strength, signals, policy.flat.device, *weighed)

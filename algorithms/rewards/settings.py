@@ -21,7 +21,10 @@ class SignalSettings:
     """The import path of its class; empty = that of its entry point."""
 
     strength: float = setting(1.0, at_least=0)
-    """Factor on this reward; 0 = none."""
+    """What this reward counts beside others; 0 = nothing. Returns of all are brought to one size before, unless
+    `algorithm.normalize_returns` is false."""
+    discount: float | None = setting(None, at_least=0, at_most=1)
+    """Weight of this reward one step later, 0 to 1; null = `algorithm.discount`. Higher: its effect reaches further."""
 
     @property
     def pays(self) -> bool:
@@ -89,7 +92,7 @@ class GAILSettings(LearnedSignalSettings):
     demos: str | None = path_field()
     """Demonstrations: a `.demo` file, a folder of them, or a pattern; null = no GAIL."""
     strength: float = setting(0.1, at_least=0)
-    """Factor on this reward, beside `extrinsic.strength` on the environment's."""
+    """What this reward counts beside `extrinsic.strength` for the environment's."""
     reward_type: RewardType = RewardType["signed"]
     """`signed`, `positive` or `negative`: what is paid. None of them pays for living or dying by itself."""
     use_actions: bool = False
@@ -112,7 +115,8 @@ class IntrinsicSettings(LearnedSignalSettings):
     """What signals have in common that pay agents for what is new to them."""
 
     strength: float = setting(0.0, at_least=0)
-    """Factor on this reward, whose root mean square over the run is 1 before it; 0 = none. Usual: 0.005 to 0.5."""
+    """What this reward counts beside `extrinsic.strength` for the environment's; 0 = none. Usual: 0.1 to 2, as returns
+    are brought to one size before."""
     encoding_size: int = setting(64, at_least=2)
     """Numbers in which its networks describe an observation. More: finer differences count as new."""
 

@@ -2,7 +2,8 @@
 
 Shapes: N rows, S = 2 critics, C continuous actions, B branches as they are chosen, K choices of the largest,
 T = (C > 0) + B action blocks, each with a temperature (alpha). q is (S, N, B, K), a head for each choice; the heads of
-those that are chosen add up to the value of an action. Without branches it is (S, N).
+those that are chosen add up to the value of an action. Without branches it is (S, N). Signals of several discounts have
+V values, and q is (S, V, N, ...): a policy is judged by their sum, and the first one includes the entropy.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class SampledAction(NamedTuple):
 
 
 def critic_loss(q: Tensor, discrete: Tensor, targets: Tensor, loss_mask: Tensor | None = None) -> Tensor:
-    """() mean squared error of both critics' values of the actions taken, choices (N, B), against targets (N,)."""
+    """() mean squared error of both critics' values of actions taken, choices (N, B), against targets (N,), (V, N)."""
     q = taken_q(q, discrete)
     return mean(F.mse_loss(q, targets.expand_as(q), reduction="none"), loss_mask)
 
@@ -54,6 +55,19 @@ def min_soft_value(q: Tensor, action: SampledAction, temperatures: Tensor) -> Te
     return soft_value(q.min(0).values, action, temperatures)
 
 
+def min_soft_values(q: Tensor, action: SampledAction, temperatures: Tensor) -> Tensor:
+    """(V, N) parts of `min_soft_value` of the sum of q (S, V, N, ...): all are of the critic that says less of it."""
+    total = q.sum(1)
+    branches = q.dim() == 5
+    by_branch = branches and q.shape[3] == 1
+    smaller = total.argmin(0) if by_branch or not branches else soft_value(total, action, temperatures).argmin(0)
+    places = smaller if smaller.dim() == q.dim() - 2 else smaller[:, None, None]
+    chosen = q.gather(0, places.expand(1, *q.shape[1:]))[0]
+    values = soft_value(chosen, action, torch.zeros_like(temperatures))
+    entropy = soft_value(torch.zeros_like(chosen[0]), action, temperatures)
+    return torch.cat([values[:1] + entropy, values[1:]])
+
+
 def soft_value(q: Tensor, action: SampledAction, temperatures: Tensor) -> Tensor:
     """(..., N) the expectation of q - alpha * log_prob, q (..., N, B, K) or (..., N)."""
     value = q
@@ -67,10 +81,10 @@ def soft_value(q: Tensor, action: SampledAction, temperatures: Tensor) -> Tensor
 
 
 def taken_q(q: Tensor, discrete: Tensor) -> Tensor:
-    """(S, N) of the choices (N, B) taken: the sum of their heads."""
-    if q.dim() == 2:
+    """(S, ..., N) of the choices (N, B) taken: the sum of their heads. Where there are none, q is that."""
+    if not discrete.shape[1]:
         return q
-    return q.gather(-1, discrete[None, ..., None].expand(len(q), -1, -1, 1)).sum((-2, -1))
+    return q.gather(-1, discrete[..., None].expand(*q.shape[:-1], 1)).sum((-2, -1))
 
 
 def block_entropies(action: SampledAction, loss_mask: Tensor | None = None) -> Tensor:

@@ -32,11 +32,13 @@ class SAC(OffPolicy):
     publish_every = 4
     """Updates between publications of the policy: a fraction of a decision apart, and the copy is not free."""
     joint_optimizer = True
+    value_of = "discount"
     graphed = True
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         place(self.networks.fixed_critic.parameters(), self.vectors["critics"])
+        self._unit = self.rewards.units[0]  # that of all its values, always the same tensor
         self._accelerated = None
         if self.settings.accelerate:
             from algorithms.ops.sac_accelerator import accelerated_update
@@ -46,7 +48,7 @@ class SAC(OffPolicy):
     def build(self) -> dict[str, Network]:
         """Makes the critics, their targets, and the logarithms of the temperatures."""
         spec, settings = self.spec, self.settings
-        critic = Critic(spec, settings.network, settings.dueling)
+        critic = Critic(spec, settings.network, settings.dueling, len(self.rewards.discounts))
         blocks = ["continuous"] * (spec.continuous_size > 0)
         blocks += [f"branch_{i}" for i in range(self.policy.branches.count)]
         initial = torch.full((len(blocks),), math.log(settings.temperature))
@@ -62,6 +64,11 @@ class SAC(OffPolicy):
         # Critics were `weights/critic` and `weights/target` while their last layer lay the other way round.
         return {"critics": critic, "temperatures": log_temperatures, "targets": self.networks.target_critic}
 
+    def rescale_values(self, ratios: Tensor) -> None:
+        """Multiplies what critics and targets say. Adam's steps hardly depend on the size of gradients: they stay."""
+        self.networks.critic.rescale(ratios)
+        self.networks.target_critic.rescale(ratios)
+
     def learn(self, batch: OffPolicyBatch) -> None:
         """Makes one update on the device: static shapes, and nothing waits for a result."""
         target_entropies = self._target_entropies(batch)
@@ -74,14 +81,15 @@ class SAC(OffPolicy):
         finite = self.optimizers["all"].step(gradients)
         self.vectors["targets"].lerp_(self.vectors["critics"], self.settings.target_rate)
         scalars = torch.stack(
-            [losses.critic, losses.policy, losses.value, losses.error_variance, losses.target_variance]
+            [losses.critic * self._unit, losses.policy, losses.value, losses.error_variance, losses.target_variance]
         )
+        scalars = scalars * self._unit  # the variances' ratio alone is shown
         self.averages(self._names).add(torch.cat([scalars, losses.entropies, losses.temperatures]), finite)
 
     def _target_entropies(self, batch: OffPolicyBatch) -> Tensor:
         """(T,) what the entropy of each block is held at."""
         if not self.spec.branches:
             return self._continuous_target
-        choices = self.policy.branches.log_choices(batch.mask[: len(batch.returns)])
+        choices = self.policy.branches.log_choices(batch.mask[: batch.returns.shape[-1]])
         loss_mask = batch.loss_mask if len(choices) > 1 else None
         return torch.cat([self._continuous_target, column_mean(choices, loss_mask) * self.settings.discrete_entropy])

@@ -20,6 +20,7 @@ from algorithms.sac.losses import (
     block_entropies,
     critic_loss,
     min_soft_value,
+    min_soft_values,
     policy_loss,
     taken_q,
     temperature_loss,
@@ -47,7 +48,7 @@ class Losses(NamedTuple):
     policy: Tensor
     temperature: Tensor
     value: Tensor
-    """() mean target of the critics."""
+    """() mean target of the critics, of several values that of their sum."""
     error_variance: Tensor
     """() variance of the targets less what the critics say."""
     target_variance: Tensor
@@ -69,25 +70,30 @@ def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tens
     # The critics learn the n-step return and the soft value behind it.
     with torch.no_grad():
         next_q = target_critic(features_at(target_critic, ends, batch, ENDS), next_action.continuous)
-        target_q = torch.addcmul(batch.returns, batch.next_discount, min_soft_value(next_q, next_action, alpha))
+        soft = min_soft_value if critic.values == 1 else min_soft_values
+        target_q = torch.addcmul(batch.returns, batch.next_discount, soft(next_q, next_action, alpha))
     features = features_at(critic, steps, batch, STEPS)
     q = critic(features, batch.continuous)
 
     # The policy learns to do what they value. Its continuous actions go into them; its choices are among their heads.
     has_continuous = action.continuous.shape[1] > 0
     policy_q = fixed_critic(features.detach(), action.continuous) if has_continuous else q.detach()
+    if critic.values > 1:
+        policy_q = policy_q.sum(1)
 
     # The temperatures learn to keep the policy's entropy where it is wanted.
     with torch.no_grad():
         entropies = block_entropies(action, loss_mask)
-        errors = target_q - taken_q(q, batch.discrete)
+        errors, whole = target_q - taken_q(q, batch.discrete), target_q
+        if critic.values > 1:
+            errors, whole = errors.sum(-2), whole.sum(0)
     return Losses(
         critic_loss(q, batch.discrete, target_q, loss_mask),
         policy_loss(policy_q, action, alpha, loss_mask),
         temperature_loss(log_temperatures, entropies, target_entropies),
-        mean(target_q, loss_mask),
+        mean(whole, loss_mask),
         variance(errors, loss_mask),
-        variance(target_q, loss_mask),
+        variance(whole, loss_mask),
         entropies,
         alpha,
     )

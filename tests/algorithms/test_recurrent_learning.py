@@ -1,5 +1,7 @@
 """Learning with a memory: sequences, their padding, and what they begin with."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -107,8 +109,9 @@ class _Nothing:
 
 def gradients_of(algorithm, batch):
     found = []
+    algorithm.metrics()  # those of earlier steps
     step = algorithm.optimizers["all"].step
-    algorithm.optimizers["all"].step = lambda parts: (found.extend(parts), torch.tensor(True))[1]
+    algorithm.optimizers["all"].step = lambda *losses: (found.extend(chain(*losses)), torch.tensor(True))[1]
     (algorithm.learn if isinstance(algorithm, SAC) else algorithm._learn)(batch)
     algorithm.optimizers["all"].step = step
     return torch.cat([part.flatten() for part in found]), algorithm.metrics()

@@ -20,7 +20,11 @@ OLD_KEYS = {
     "reward.gail.form": "reward.gail.reward_type",
 }
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
-OLD_VALUES = {"algorithm.network.flatten_below": 20, "env.prepare_images": False}
+OLD_VALUES = {
+    "algorithm.normalize_returns": False,
+    "algorithm.network.flatten_below": 20,
+    "env.prepare_images": False,
+}
 """What runs of earlier versions did, by the settings that they do not have: they go on with it."""
 OLD_FIGURES = {
     "supply_fraction": "env_utilization",

@@ -112,6 +112,7 @@ def _algorithm(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         "name": entry["trainer_type"],
         "network": network(entry),
         "discount": entry["discount"],
+        "normalize_returns": False,  # strengths and temperatures are in the game's units there
         "cloning": cloning(entry),
         **(_ppo(entry) if entry["trainer_type"] == "ppo" else _sac(entry, left)),
     }

@@ -78,12 +78,9 @@ def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
 
 def _learned(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns the settings that all signals with networks of their own share; UserError if the discount is 1."""
-    values, discount, where = entry["signals"][name], entry["discount"], f"{entry['where']}.reward_signals.{name}"
-    if discount >= 1:
+    values, where = entry["signals"][name], f"{entry['where']}.reward_signals.{name}"
+    if values["gamma"] >= 1:
         raise UserError(f"{where} needs a gamma below 1: what follows an end is worth its reward / (1 - gamma)")
-    if values["gamma"] != discount:
-        remedy = f"one discount serves all rewards: algorithm.discount={discount:g}, that of the extrinsic one"
-        left.append(Left(f"{where}.gamma", values["gamma"], remedy))
     network, normalize = values["network_settings"], entry["network_settings"]["normalize"]
     if network["normalize"] != normalize:
         remedy = f"its networks see what the policy does: algorithm.network.normalize={str(normalize).lower()}"
@@ -94,6 +91,7 @@ def _learned(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str,
         left.append(Left(f"{where}.network_settings.vis_encode_type", network["vis_encode_type"], remedy))
     return {
         "strength": values["strength"],
+        "discount": values["gamma"],
         "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
         "learning_rate": values["learning_rate"],
         "updates_per_sample": _updates_per_sample(entry),

@@ -62,6 +62,43 @@ def test_flat_adam_moves_like_torch_adam(max_gradient_norm):
     torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-6)
 
 
+def clipped(parts, most):
+    parts = [part.clone().requires_grad_() for part in parts]
+    for part in parts:
+        part.grad = part.detach().clone()
+    nn.utils.clip_grad_norm_(parts, most)
+    return [part.grad for part in parts]
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_gradients_of_networks_and_of_losses_are_clipped_apart(losses, monkeypatch):
+    """One by one network; where losses share parameters, each as a whole, and then they are added."""
+    module = network()
+    adam = FlatAdam(placed(module), 1e-2, 0.1, [42, 16])
+    taken = []
+    monkeypatch.setattr(adam, "_apply", lambda vector, gradient, *_: taken.append(gradient.clone()))
+    first, second = [gradients(module, 1), [100 * g for g in gradients(module, 2)]]
+    assert adam.step(*(first, second)[:losses])
+    if losses == 1:
+        expected = [*clipped(first[:2], 0.1), *clipped(first[2:], 0.1)]
+        assert torch.stack([g.norm() for g in first]).norm() > 0.2
+    else:
+        expected = [one + other for one, other in zip(clipped(first, 0.1), clipped(second, 0.1))]
+    torch.testing.assert_close(taken[0], torch.cat([g.flatten() for g in expected]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_one_bad_number_skips_the_whole_step(losses):
+    module = network()
+    vector = placed(module)
+    adam, before = FlatAdam(vector, 1e-2, 0.1, [42, 16]), vector.clone()
+    good, bad = gradients(module, 1), [g.clone() for g in gradients(module, 2)]
+    bad[3][0] = float("nan")
+    assert not adam.step(*([bad], [good, bad])[losses - 1])
+    assert torch.equal(vector, before)
+    assert adam.skipped() == 1
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("first", [True, False])
 def test_step_with_a_bad_gradient_changes_nothing_and_is_counted(bad, first):

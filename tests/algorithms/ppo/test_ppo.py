@@ -141,7 +141,8 @@ def test_fresh_data_is_exactly_as_likely_as_when_it_was_acted():
 
 
 def test_vtrace_equals_gae_on_fresh_data(monkeypatch):
-    loop = Loop(pendulum, replace(CARTPOLE, rollout_size=128, minibatch_size=64, epochs=2), 1, envs=8)
+    settings = replace(CARTPOLE, rollout_size=128, minibatch_size=64, epochs=2, normalize_returns=False)
+    loop = Loop(pendulum, settings, 1, envs=8)
     loop.run(144)
     for _ in range(40):
         loop.step()
@@ -191,8 +192,8 @@ def test_value_of_what_follows_comes_from_the_next_row_or_the_bootstrap():
     ppo, _, _ = filled()
     torch.nn.init.ones_(ppo.value.head.bias)
     rollout = ppo._reader.take(1, 4)
-    values = torch.arange(40.0)
-    following, linked = ppo._next_values(rollout, values, torch.zeros(()), torch.zeros(len(rollout.ends), 0))
+    values = torch.arange(40.0)[:, None]
+    following, linked = ppo._next_values(rollout, values, torch.zeros(1), torch.zeros(len(rollout.ends), 0))
     for i in range(40):
         if i in rollout.ends:
             assert not linked[i]
@@ -252,13 +253,16 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     assert told.pop("update/skipped_non_finite") == 6
     assert told.pop("update/skipped_share") == 1
     of_settings = {"update/learning_rate", "ppo/clip", "ppo/entropy_coef", "policy/deviation"}
+    del told["reward/extrinsic_return_scale"]
     bad = {key for key in told if key.startswith("not_finite/")}
     assert {"not_finite/loss/policy", "not_finite/loss/value"} <= bad
     assert set(told) - bad == of_settings & set(told)
 
 
 def test_metrics_tell_schedules_lag_deviation_and_how_much_values_explain():
-    settings = replace(SMALL, clip_end=0.1, entropy_coef_end=0.0, learning_rate_end=0.0, schedule_samples=100)
+    settings = replace(
+        SMALL, normalize_returns=False, clip_end=0.1, entropy_coef_end=0.0, learning_rate_end=0.0, schedule_samples=100
+    )
     ppo, _, _ = filled(replace(settings, max_lag=2))
     ppo.updates = 2  # the rows were acted by version 1, and the newest is 3
     ppo.set_progress(50)
@@ -300,6 +304,27 @@ def test_restored_ppo_goes_on_exactly(shared):
     mine, theirs = ppo.state_dict(), other.state_dict()
     assert mine.keys() == theirs.keys()
     assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_policy_moves_as_far_however_wrong_the_value_is(shared, monkeypatch):
+    """What is clipped of the value's gradient takes nothing from the policy's."""
+    steps = []
+    for error in (1.0, 1e6):
+        ppo, _, _ = filled(replace(SMALL, shared_trunk=shared, normalize_returns=False, value_weight=1e-3))
+        batch = ppo._evaluate(ppo._reader.take(1, 1))
+        batch = batch._replace(targets=batch.values + error * 1e3)
+        monkeypatch.setattr(
+            ppo.optimizers["all"], "_apply", lambda vector, gradient, *_: steps.append(gradient.clone())
+        )
+        ppo._learn(batch)
+    head = ppo.policy.head.weight.numel()
+    before = sum(p.numel() for name, p in ppo.policy.named_parameters() if not name.startswith("head")) - 2
+    policy = slice(2 + before, 2 + before + head)  # behind log_std and the trunk: no part of the value's
+    assert steps[0][policy].abs().max() > 1e-3
+    torch.testing.assert_close(steps[1][policy], steps[0][policy])
+    value = steps[1][ppo.vectors["policy"].numel() :]
+    assert 0.1 < value.norm() < 0.51, "the value's own is clipped at 0.5"
 
 
 def test_weights_alone_carry_the_policy_over():

@@ -183,10 +183,11 @@ def made(settings, seed=3, demos=None):
 def pay(algorithm, monkeypatch, reward):
     """Every step pays the same, the absorbing state included."""
     monkeypatch.setattr(algorithm.rewards, "learn", lambda *_: None)
+    nothing = torch.tensor(0.0)
     monkeypatch.setattr(
         algorithm.rewards,
         "score",
-        lambda given, steps, loss_mask=None: Scores(torch.full_like(given, reward), torch.tensor(reward)),
+        lambda given, steps: [Scores(torch.full_like(given, reward), nothing + reward), Scores(0 * given, nothing)],
     )
 
 
@@ -205,16 +206,24 @@ def test_neither_living_nor_dying_earns_anything_by_itself_in_sac(monkeypatch, r
     torch.testing.assert_close(going[~ended], torch.full_like(going[~ended], worth))
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("reward", [1.0, -1.0])
-def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, reward):
-    ppo, _ = made(PPOSettings(network=SMALL, discount=DISCOUNT, rollout_size=40, minibatch_size=40))
+def test_neither_living_nor_dying_earns_anything_by_itself_in_ppo(monkeypatch, reward, normalize):
+    sizes = {"rollout_size": 40, "minibatch_size": 40}
+    ppo, _ = made(PPOSettings(network=SMALL, discount=DISCOUNT, normalize_returns=normalize, **sizes))
     pay(ppo, monkeypatch, reward)
-    worth = reward / (1 - DISCOUNT)
-    monkeypatch.setattr(ppo.value, "forward", lambda inputs, *_: torch.full((len(inputs[0]),), worth))
+
+    def worth():
+        if not normalize:
+            return torch.tensor([reward / (1 - DISCOUNT)])
+        return torch.tensor([reward / (1 - DISCOUNT), 0.0]) / ppo.rewards.scale.scales.float()
+
+    monkeypatch.setattr(ppo.value, "forward", lambda inputs, *_: worth().expand(len(inputs[0]), -1))
     rollout = ppo._reader.take(1, 4)
     assert rollout.terminated.any()
     batch = ppo._evaluate(rollout)
-    torch.testing.assert_close(batch.targets, torch.full((40,), worth))
+    torch.testing.assert_close(batch.targets, worth().expand(40, -1))
+    assert batch.targets.abs().max() <= 10.001 or not normalize
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_strength_follows_its_schedule(make, settings_type):
 def test_signals_are_made_only_if_they_ever_pay():
     def made(**signals: IntrinsicSettings) -> list[str]:
         policy: Policy = policy_of(HYBRID)
-        return list(make_rewards(signals, policy, {}, seed=0)._signals)
+        return list(make_rewards(signals, policy, {}, seed=0, discount=0.99)._signals)
 
     assert made() == []
     assert made(curiosity=CuriositySettings(strength=0.1), rnd=RNDSettings(strength=0.1)) == ["curiosity", "rnd"]

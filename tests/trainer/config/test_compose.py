@@ -370,6 +370,20 @@ def test_a_configuration_saved_before_there_were_kinds_of_env_is_gymnasiums(tmp_
     assert compose_train(f"resume={folder}").env == compose_train("env.id=A-v0", "env.kwargs.a=1").env
 
 
+def test_a_configuration_saved_before_returns_were_normalized_goes_on_in_raw_units(tmp_path: Path) -> None:
+    folder = saved_run(
+        tmp_path / "run", "env=basic", "behaviors.A.algorithm.name=sac", "behaviors.B.reward.rnd.strength=0.1"
+    )
+    assert load_config(folder).algorithm.normalize_returns
+    lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    older = "".join(line for line in lines if "normalize_returns" not in line)
+    assert len(older.splitlines()) == len(lines) - 3
+    (folder / "config.yaml").write_text(older)
+    config = compose_train(f"resume={folder}")
+    for settings in (config.algorithm, *(each.algorithm for each in config.behaviors.values())):
+        assert not settings.normalize_returns
+
+
 def test_evaluation_takes_the_runs_env_or_single_keys_of_it_or_another(tmp_path: Path) -> None:
     folder = saved_run(tmp_path / "run", "env.id=A-v0", "env.instances=9")
     assert compose([f"run={folder}"], EvaluateConfig, "evaluate").env is None

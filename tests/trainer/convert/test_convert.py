@@ -84,6 +84,7 @@ def test_every_value_of_a_ppo_behavior_is_converted() -> None:
     assert experiment["algorithm"] == {
         "network": {"hidden": [64, 64, 64], "normalize": True, **PLAIN},
         "discount": 0.995,
+        "normalize_returns": False,
         "rollout_size": 12000,
         "minibatch_size": 64,
         "epochs": 4,
@@ -109,6 +110,7 @@ def test_every_value_of_a_sac_behavior_is_converted() -> None:
     assert experiment["algorithm"] == {
         "network": {"hidden": [128, 128], "normalize": False, **PLAIN},
         "discount": 0.99,
+        "normalize_returns": False,
         "batch_size": 256,
         "buffer_capacity": 200000,
         "start_samples": 1000,

@@ -64,6 +64,7 @@ def test_every_value_of_gail_is_converted() -> None:
         "gail": {
             "demos": "Demos/Expert.demo",
             "strength": 0.02,
+            "discount": 0.99,
             "reward_type": "positive",
             "use_actions": True,
             "hidden": [64, 64, 64],
@@ -136,7 +137,7 @@ def test_cloning_without_steps_goes_on_for_ever_and_that_is_told() -> None:
         ({}, []),
         ({"use_vail": False}, []),
         ({"use_vail": True}, ["gail.use_vail"]),
-        ({"gamma": 0.8}, ["gail.gamma"]),
+        ({"gamma": 0.8}, []),
         ({"network_settings": {"normalize": True}}, ["gail.network_settings.normalize"]),
         ({"network_settings": {"vis_encode_type": "resnet"}}, ["gail.network_settings.vis_encode_type"]),
     ],
@@ -198,7 +199,6 @@ def test_a_behavior_without_demonstrations_does_not_get_those_of_the_first() -> 
         (behavior(cloning={"steps": 1}), f"{A}.behavioral_cloning.demo_path is missing: give a .demo file"),
         (behavior(gail={**GAIL, "strength": -1}), f"{A}.reward_signals.gail.strength=-1 must be at least 0"),
         (behavior(gail={**GAIL, "gamma": 1}), f"{A}.reward_signals.gail needs a gamma below 1"),
-        (behavior(extrinsic={"gamma": 1}, gail=GAIL), f"{A}.reward_signals.gail needs a gamma below 1"),
         (behavior(gail={**GAIL, "demo_paths": "a"}), f"did you mean {A}.reward_signals.gail.demo_path?"),
         (behavior(cloning={**CLONING, "strength": -0.5}), f"{A}.behavioral_cloning.strength=-0.5 must be at least 0"),
         (behavior(cloning={**CLONING, "steps": -1}), f"{A}.behavioral_cloning.steps=-1 must be at least 0"),
@@ -220,6 +220,7 @@ def test_a_converted_experiment_with_demonstrations_composes_with_every_value(tm
     assert reward["gail"] == GAILSettings(
         demos="Demos/Expert.demo",
         strength=0.02,
+        discount=0.99,
         reward_type=RewardType["positive"],
         use_actions=True,
         hidden=[64, 64, 64],

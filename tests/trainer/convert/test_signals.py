@@ -29,6 +29,7 @@ def test_every_value_is_converted(signal: str) -> None:
         "extrinsic": {"strength": 0.5},
         signal: {
             "strength": 0.02,
+            "discount": 0.99,
             "hidden": [64, 64, 64],
             "encoding_size": 64,
             "learning_rate": 0.001,
@@ -63,7 +64,7 @@ def test_beside_sac_they_have_an_update_ratio_of_their_own() -> None:
     ("changes", "told"),
     [
         ({}, []),
-        ({"gamma": 0.8}, ["gamma"]),
+        ({"gamma": 0.8}, []),
         ({"network_settings": {"normalize": True}}, ["network_settings.normalize"]),
         ({"network_settings": {"vis_encode_type": "match3"}}, ["network_settings.vis_encode_type"]),
     ],
@@ -71,6 +72,12 @@ def test_beside_sac_they_have_an_update_ratio_of_their_own() -> None:
 def test_what_differs_is_told(signal: str, changes: dict[str, Any], told: list[str]) -> None:
     data = behavior(extrinsic={}, **{signal: {**NOVELTY, **changes}})
     assert sorted(keys_left(data)) == sorted([signal, *(f"{signal}.{key}" for key in told)])
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_signal_keeps_its_own_discount(signal: str) -> None:
+    experiment = converted(behavior(extrinsic={"gamma": 0.995}, **{signal: {**NOVELTY, "gamma": 0.8}}))
+    assert (experiment["algorithm"]["discount"], experiment["reward"][signal]["discount"]) == (0.995, 0.8)
 
 
 def test_that_a_strength_means_something_else_here_is_told() -> None:
@@ -115,7 +122,6 @@ def test_default_settings_are_inherited_and_told_once() -> None:
     [
         (behavior(rnd={"strength": -1}), f"{A}.reward_signals.rnd.strength=-1 must be at least 0"),
         (behavior(rnd={"gamma": 1}), f"{A}.reward_signals.rnd needs a gamma below 1"),
-        (behavior(extrinsic={"gamma": 1}, curiosity={}), f"{A}.reward_signals.curiosity needs a gamma below 1"),
         (behavior(curiosity={"stength": 1}), f"did you mean {A}.reward_signals.curiosity.strength?"),
     ],
 )
@@ -137,6 +143,7 @@ def test_a_converted_experiment_with_novelty_composes_with_every_value(tmp_path:
     assert isinstance(sac, SACSettings)
     assert reward["curiosity"] == CuriositySettings(
         strength=0.02,
+        discount=0.99,
         hidden=[64, 64, 64],
         encoding_size=64,
         learning_rate=0.001,
@@ -145,7 +152,13 @@ def test_a_converted_experiment_with_novelty_composes_with_every_value(tmp_path:
     )
     # Two numbers are the least that an encoding can have here.
     assert reward["rnd"] == RNDSettings(
-        strength=1.0, hidden=[1, 1], encoding_size=2, learning_rate=1e-4, updates_per_sample=1.0, batch_size=128
+        discount=0.99,
+        strength=1.0,
+        hidden=[1, 1],
+        encoding_size=2,
+        learning_rate=1e-4,
+        updates_per_sample=1.0,
+        batch_size=128,
     )
     validate_rewards(reward, sac.discount)
     _, reward = settings_of(config, "B")
