@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from algorithms.imitation.cloning import Cloning
 from algorithms.imitation.demonstrations import Steps
-from algorithms.metrics import Averages, below, load_numpy_state, load_torch_state, numpy_state, seeded, words_of
+from algorithms.metrics import (
+    Averages,
+    below,
+    explained_variance,
+    load_numpy_state,
+    load_torch_state,
+    numpy_state,
+    seeded,
+    words_of,
+)
 from algorithms.networks.normalizer import Moments, Normalizer
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
@@ -84,6 +93,8 @@ class Algorithm(ABC):
         self._demonstrated: Moments | None = None
         self._look_at_demonstrations()
         self._averages: dict[tuple[str, ...], Averages] = {}
+        self._read = 0, 0
+        """Gradient steps made and skipped, when metrics were last read."""
         self.set_progress(0)
 
     @abstractmethod
@@ -186,11 +197,17 @@ class Algorithm(ABC):
     def metrics(self) -> dict[str, float]:
         """Returns means over the updates since the last reading, and gradient steps skipped since the start."""
         read = [averages.read() for averages in self._averages.values()]
+        optimizers = list(self.optimizers.values())
+        skipped, made = sum(each.skipped() for each in optimizers), sum(int(each.steps.item()) for each in optimizers)
+        (made_before, skipped_before), self._read = self._read, (made, skipped)
+        tried = made - made_before + skipped - skipped_before
         return {
-            **{name: value for each in read for name, value in each.items()},
+            **explained_variance({name: value for each in read for name, value in each.items()}),
             **self.rewards.metrics(),
             **(self.cloning.metrics() if self.cloning is not None else {}),
-            "update/skipped_non_finite": sum(optimizer.skipped() for optimizer in self.optimizers.values()),
+            "update/learning_rate": float(optimizers[0].learning_rate),
+            "update/skipped_non_finite": skipped,
+            **({"update/skipped_share": (skipped - skipped_before) / tried} if tried else {}),
         }
 
     def weights(self) -> dict[str, Tensor]:
@@ -253,10 +270,9 @@ class Algorithm(ABC):
         names = tuple(name for name, normalized in chosen if normalized)
         if not names or not self.demos:
             return
-        parts = [rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values()]
-        self.normalize(
-            np.concatenate([np.concatenate([x.reshape(len(x), -1) for x in part], axis=1) for part in parts])
-        )
+        gathered = (rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values())
+        joined = [np.concatenate([x.reshape(len(x), -1) for x in parts], axis=1) for parts in gathered]
+        self.normalize(np.concatenate(joined))
         if self.normalizer.count:
             self._demonstrated = self.normalizer.moments()
 

@@ -59,6 +59,27 @@ def mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:
     return (values * loss_mask).sum() / (loss_mask.expand_as(values).sum().clamp(min=1))
 
 
+def variance(values: Tensor, loss_mask: Tensor | None = None) -> Tensor:
+    """() variance of values (..., N) over those of the loss mask, as for `mean`."""
+    if loss_mask is None:
+        return values.var(unbiased=False)
+    return mean((values - mean(values, loss_mask)).square(), loss_mask)
+
+
+def explained_variance(averages: dict[str, float]) -> dict[str, float]:
+    """Returns averages with the share of the targets' variance that values explain, in place of what it is made of.
+
+    It is 1 - Var(target - value) / Var(target): 1 where values foresee all, 0 where a constant would say as much, below
+    where that would say more. Without any variance there is none.
+    """
+    error, whole = averages.pop(ERROR_VARIANCE, 0.0), averages.pop(TARGET_VARIANCE, 0.0)
+    return averages | ({"value/explained_variance": 1 - error / whole} if whole > 0 else {})
+
+
+ERROR_VARIANCE, TARGET_VARIANCE = "value/error_variance", "value/target_variance"
+"""Names under which an algorithm logs these; `explained_variance` follows from their averages."""
+
+
 def column_mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:
     """(X,) means of values (N, X) over the rows of the loss mask, as for `mean`."""
     return values.mean(0) if loss_mask is None else loss_mask @ values / loss_mask.sum().clamp(min=1)

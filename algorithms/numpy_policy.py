@@ -21,7 +21,7 @@ they are chosen, K choices of the largest of these, A mask entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from algorithms.networks.distributions import FORBIDDEN, LOG_ROOT
 from algorithms.networks.mlp import MLP, Encoder
 from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Acted, Policy
+from algorithms.settings import Activation
 from envs.spec import Array
 
 
@@ -46,6 +47,7 @@ class NumpyActor:
         self._parts = _parts(policy)
         self._layers = [_layer(layer) for layer in policy.trunk.layers]
         self._recurrent_layer = None if policy.recurrent_layer is None else _NumpyRecurrentLayer(policy.recurrent_layer)
+        self._activate = _ACTIVATIONS[policy.trunk.activation]
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
@@ -77,7 +79,7 @@ class NumpyActor:
         for weight, bias in self._layers:
             x = x.dot(weight)
             x += bias
-            np.maximum(x, ZERO, out=x)
+            self._activate(x)
         if self._recurrent_layer is not None:
             x, state = self._recurrent_layer.step(x, state)
         weight, bias = self._head
@@ -234,6 +236,18 @@ def _sigmoid(x: Array) -> Array:
     x *= HALF
     x += HALF
     return x
+
+
+def _silu(x: Array) -> None:
+    x *= _sigmoid(x.copy())
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Array], object]] = {
+    Activation["relu"]: lambda x: np.maximum(x, ZERO, out=x),
+    Activation["silu"]: _silu,
+    Activation["tanh"]: lambda x: np.tanh(x, out=x),
+}
+"""All of them in place."""
 
 
 def _layer(layer: nn.Module) -> tuple[Array, Array]:

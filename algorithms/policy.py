@@ -108,7 +108,12 @@ class Policy(nn.Module):
         # Small first outputs: the policy starts close to uniform whatever the observations are.
         initialize(self.head, 0.01)
         gaussian = kind == "ppo" and spec.continuous_size > 0
-        self.log_std = nn.Parameter(torch.full((spec.continuous_size,), -0.5)) if gaussian else None
+        first = FIRST_LOG_STD if kind == "ppo" else 0.0
+        if settings.initial_deviation is not None:
+            first = math.log(settings.initial_deviation)
+        self.log_std = nn.Parameter(torch.full((spec.continuous_size,), first)) if gaussian else None
+        if kind == "sac":
+            nn.init.constant_(self.head.bias[spec.continuous_size : continuous], first)
         self.flat = torch.empty(sum(tensor.numel() for tensor in self._published()))
         self.move_to(self.flat)
 
@@ -229,5 +234,7 @@ class Policy(nn.Module):
 
 LARGEST_INPUT = 10.0
 """Normalised inputs are clipped at this many standard deviations."""
+FIRST_LOG_STD = -0.5
+"""Log deviation of the unbounded Gaussian at the start, unless settings ask for another; that of SAC begins at 0."""
 LOG_STD_RANGE = (-10.0, 2.0)
 """Bounds of a log deviation."""

@@ -25,6 +25,9 @@ but for exploration noise (`deterministic`)."""
 Cell = Enum("Cell", ["none", "lstm", "gru"])
 """The recurrent cell: none, an LSTM (doi 10.1162/neco.1997.9.8.1735) or a GRU (arXiv 1406.1078)."""
 
+Activation = Enum("Activation", ["relu", "silu", "tanh"])
+"""What follows a hidden layer: ReLU, SiLU (x * sigmoid(x), arXiv 1702.03118, also called Swish) or tanh."""
+
 _ROOM_BYTES = 128 * 2**20
 """So much a buffer may take for rows beyond those needed: thousands of agents may end a step at once."""
 
@@ -85,6 +88,12 @@ class NetworkSettings:
 
     hidden: list[int] = setting(default_factory=lambda: [256, 256], at_least=1)
     """Units of each hidden layer. More units: richer functions, slower updates and decisions. Usual: 64 to 512."""
+    activation: Activation = Activation["relu"]
+    """What follows each hidden layer of policy, value, critics and reward signals: `relu`, `silu` (smooth; ML-Agents'
+    choice) or `tanh` (bounded). Encoders of images keep their own."""
+    initial_deviation: float | None = setting(None, at_least=1e-4, at_most=7)
+    """Standard deviation of continuous actions (-1 to 1) at the start, before tanh for SAC; null = 0.61 for PPO, 1 for
+    SAC. Higher: explores more at first. Usual: 0.3 to 1."""
     normalize: bool = True
     """Whether float32 vector observations are shifted and scaled by their running mean and deviation."""
     joint_choices: int = setting(128, at_least=0)

@@ -78,6 +78,11 @@ class Rollout:
     overwritten: int
     """Rows up to this number were overwritten, or about to be, when these were taken."""
 
+    @property
+    def firsts(self) -> Array:
+        """(S,) int64: place of each segment's first row."""
+        return np.concatenate(([0], self.ends[:-1] + 1))
+
 
 class RolloutReader:
     """Takes rollouts of `size` rows from `rows` while a writer goes on. Waits for no particular instance.

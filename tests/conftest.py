@@ -24,5 +24,8 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def all_messages() -> None:
-    """Lets every message through, whatever a test before has silenced."""
+    """Lets every message through, whatever a test before has silenced, and only to where it belongs."""
     logging.getLogger("outstep").setLevel(logging.NOTSET)
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if type(each).__module__.startswith("absl")]:
+        root.removeHandler(handler)  # TensorBoard's, which writes to what stderr was in the test that imported it

@@ -62,6 +62,33 @@ class Oracle(gymnasium.Env):
         return {} if self.duration is None else {"duration": self.duration}
 
 
+class Noise(gymnasium.Env):
+    """Shows numbers that mean nothing and, if asked, a `camera` that sees nothing; pays by chance. Ten steps each."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, camera=False):
+        seen = {"numbers": spaces.Box(-1, 1, (2,), np.float32)}
+        if camera:
+            seen["camera"] = spaces.Box(0, 255, (4, 4, 1), np.uint8)
+        self.observation_space = spaces.Dict(seen)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.at += 1
+        return self._observation(), float(self.np_random.normal()), self.at == 10, False, {}
+
+    def _observation(self):
+        seen = {"numbers": self.np_random.uniform(-1, 1, 2).astype(np.float32)}
+        if "camera" in self.observation_space.spaces:
+            seen["camera"] = np.full((4, 4, 1), 128, np.uint8)
+        return seen
+
+
 class Faulty(Oracle):
     """An oracle in which action 4 sets off a `fault` (step, reset, kill, stop, hang); `make` and `always` need none."""
 
@@ -234,5 +261,5 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
-for _kind in (Oracle, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Camera, Odd, Asleep):
+for _kind in (Oracle, Noise, Faulty, Paced, Unpicturable, Telltale, Mixed, Wordy, Camera, Odd, Asleep):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.toys:{_kind.__name__}")

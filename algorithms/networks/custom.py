@@ -23,7 +23,8 @@ from envs.spec import BehaviorSpec, UserError
 def make_body(spec: BehaviorSpec, settings: NetworkSettings) -> tuple[Encoder | CustomNetwork, MLP]:
     """Encoder and hidden layers, one after another; a user's own network is followed by no layer."""
     encoder = make_encoder(spec, settings)
-    return encoder, MLP(encoder.features, settings.hidden if settings.custom is None else [])
+    hidden = settings.hidden if settings.custom is None else []
+    return encoder, MLP(encoder.features, hidden, settings.activation)
 
 
 def make_encoder(spec: BehaviorSpec, settings: NetworkSettings) -> Encoder | CustomNetwork:

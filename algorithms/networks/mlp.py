@@ -6,14 +6,15 @@ Shapes: N rows, D numbers, F features, S stacked copies.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from algorithms.networks.encoders import ImageEncoder, initialize, is_image
-from algorithms.settings import NetworkSettings
+from algorithms.settings import Activation, NetworkSettings
 from envs.spec import BehaviorSpec
 
 
@@ -35,10 +36,11 @@ class Encoder(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers, each followed by a ReLU; no layer at all hands the input on."""
+    """Linear layers, each followed by an activation; no layer at all hands the input on."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int]) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], activation: Activation = Activation["relu"]) -> None:
         super().__init__()
+        self.activation = activation
         sizes = [inputs, *hidden]
         self.layers = nn.ModuleList(nn.Linear(ahead, behind) for ahead, behind in pairwise(sizes))
         for layer in self.layers:
@@ -47,19 +49,28 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of inputs (N, D)."""
+        activate = ACTIVATIONS[self.activation]
         for layer in self.layers:
-            x = layer(x).relu_()
+            x = activate(layer(x))
         return x
 
 
 class StackedMLP(nn.Module):
-    """Several MLPs of one shape in one batched pass; layer norm before each ReLU keeps critics from diverging."""
+    """Several MLPs of one shape in one batched pass; layer norm before activations keeps critics from diverging."""
 
     ones: Tensor
     zeros: Tensor
 
-    def __init__(self, copies: int, inputs: int, hidden: Sequence[int], outputs: int) -> None:
+    def __init__(
+        self,
+        copies: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: Activation = Activation["relu"],
+    ) -> None:
         super().__init__()
+        self.activation = activation
         sizes = [inputs, *hidden]
         shapes = [*pairwise(sizes), (outputs, sizes[-1])]
         self.weights = nn.ParameterList(
@@ -76,9 +87,10 @@ class StackedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (S, O, N) of inputs (N, D)."""
         *hidden, (last_weight, last_bias) = self.layers
+        activate = ACTIVATIONS[self.activation]
         x = x.expand(len(last_weight), *x.shape)
         for weight, bias in hidden:
-            x = self._norm(torch.baddbmm(bias, x, weight)).relu_()
+            x = activate(self._norm(torch.baddbmm(bias, x, weight)))
         return torch.baddbmm(last_bias, last_weight, x.mT)
 
     def _norm(self, x: Tensor) -> Tensor:
@@ -89,6 +101,12 @@ class StackedMLP(nn.Module):
 
 
 NORM_EPSILON = 1e-5
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    Activation["relu"]: torch.relu_,
+    Activation["silu"]: F.silu,
+    Activation["tanh"]: torch.tanh_,
+}
+"""In place where the gradient follows from what comes out: SiLU's needs what went in."""
 
 
 def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:

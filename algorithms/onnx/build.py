@@ -14,7 +14,7 @@ import inspect
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +31,7 @@ from algorithms.networks.mlp import MLP
 from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.onnx.contract import METADATA, Exported, Port
 from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Policy
+from algorithms.settings import Activation
 from envs.spec import Array, ObservationSpec, UserError
 
 OPSET = 9
@@ -163,8 +164,15 @@ def _several(graph: _Graph, layers: Any, x: str) -> str:
 
 def _mlp(graph: _Graph, mlp: Any, x: str) -> str:
     for layer in mlp.layers:
-        x = graph.node("Relu", _layer(graph, layer, x))
+        x = _ACTIVATIONS[mlp.activation](graph, _layer(graph, layer, x))
     return x
+
+
+_ACTIVATIONS: dict[Activation, Callable[[_Graph, str], str]] = {
+    Activation["relu"]: lambda graph, x: graph.node("Relu", x),
+    Activation["silu"]: lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    Activation["tanh"]: lambda graph, x: graph.node("Tanh", x),
+}
 
 
 def _convolution(graph: _Graph, layer: Any, x: str) -> str:

@@ -9,38 +9,48 @@ Shapes: N rows of which the first M are learned from, D inputs, H units, O outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from algorithms.networks.distributions import LOG_ROOT, SquashedGaussian
-from algorithms.networks.mlp import NORM_EPSILON, StackedMLP
+from algorithms.networks.mlp import ACTIVATIONS, MLP, NORM_EPSILON, StackedMLP
 from algorithms.ops.matmul import linear, product, stacked_product
+from algorithms.settings import Activation
 
 
 class DensePass:
-    """Linear layers, each but the last one followed by a ReLU."""
+    """An MLP and a linear layer behind it."""
 
-    def __init__(self, layers: Sequence[nn.Module], x: Tensor) -> None:
-        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    def __init__(self, mlp: MLP, head: nn.Linear, x: Tensor) -> None:
+        parameters = [*mlp.parameters(), *head.parameters()]
         self._weights, biases = parameters[::2], parameters[1::2]
-        self._inputs = []
-        for i, (weight, bias) in enumerate(zip(self._weights, biases), 1):
+        self._activation = mlp.activation
+        self._inputs, self._kept = [], []
+        for weight, bias in zip(self._weights[:-1], biases):
             self._inputs.append(x)
-            x = linear(x, weight, bias, i < len(biases))
-        self.outputs = x
+            fused = self._activation is Activation["relu"]
+            x = linear(x, weight, bias, fused)
+            self._kept.append(x)
+            if not fused:
+                x = ACTIVATIONS[self._activation](x)
+        self._inputs.append(x)
+        self.outputs = linear(x, self._weights[-1], biases[-1], False)
         """(N, O)."""
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
         """The parameters' gradients from that of the outputs' first rows (M, O)."""
-        inputs = [x[: len(gradient)] for x in self._inputs]
+        rows = len(gradient)
+        inputs = [x[:rows] for x in self._inputs]
         gradients: list[Tensor] = []
         for i in reversed(range(len(inputs))):
             gradients[:0] = product(gradient.t(), inputs[i]), gradient.sum(0)
             if i:
-                gradient = torch.ops.aten.threshold_backward(product(gradient, self._weights[i]), inputs[i], 0)
+                kept = self._kept[i - 1]
+                kept = inputs[i] if kept is self._inputs[i] else kept[:rows]  # a slice less where it is the same
+                gradient = BACKWARD[self._activation](product(gradient, self._weights[i]), kept)
         return gradients
 
 
@@ -76,7 +86,7 @@ class StackedPass:
 
     def __init__(self, stack: StackedMLP, features: Tensor, others: Tensor, evaluated: Tensor | None = None) -> None:
         """Goes through with `features` beside `others`, then with `features` beside `evaluated` if that is given."""
-        self._norm = stack.ones, stack.zeros
+        self._norm, self._activation = (stack.ones, stack.zeros), stack.activation
         self._rows, self._split = len(features), features.shape[1]
         *hidden, (last_weight, last_bias) = stack.layers
         x = torch.cat([features, others], dim=-1) if others.shape[1] else features
@@ -84,11 +94,15 @@ class StackedPass:
             x = torch.cat([x, torch.cat([features, evaluated], dim=-1)])
         x = x.expand(len(last_weight), *x.shape)
         self._weights = [weight for weight, _ in stack.layers]
-        self._kept = [x]
+        self._inputs: list[Tensor] = []
+        self._kept: list[tuple[Tensor, ...]] = []
         for weight, bias in hidden:
+            self._inputs.append(x)
             raw = stacked_product(x, weight, bias)
-            x, mean, scale = torch.ops.aten.native_layer_norm(raw, raw.shape[-1:], *self._sized(raw), NORM_EPSILON)
-            self._kept += [raw, mean, scale, x.relu_()]
+            normed, *scales = torch.ops.aten.native_layer_norm(raw, raw.shape[-1:], *self._sized(raw), NORM_EPSILON)
+            self._kept.append((normed, raw, *scales))
+            x = ACTIVATIONS[self._activation](normed)
+        self._inputs.append(x)
         outputs = torch.baddbmm(last_bias, last_weight, x.mT)
         self.outputs = outputs if evaluated is None else outputs[..., : self._rows]
         """(S, O, M)."""
@@ -97,24 +111,23 @@ class StackedPass:
 
     def gradients(self, learned: Tensor, of_evaluated: Tensor | None) -> tuple[Tensor | None, list[Tensor]]:
         """Those of the evaluated inputs (M, ...) and of the weights, then biases, from those of both outputs."""
-        weights, kept, rows = self._weights, self._kept, self._rows
-        of_weights = [torch.bmm(learned, _first(kept[-1], rows))]
+        weights, inputs, rows = self._weights, self._inputs, self._rows
+        of_weights = [torch.bmm(learned, _first(inputs[-1], rows))]
         of_biases = [learned.sum(-1, keepdim=True)]
         gradient = (learned if of_evaluated is None else torch.cat([learned, of_evaluated], dim=-1)).mT
         back = weights[-1]
         for i in reversed(range(len(weights) - 1)):
-            x, *between = kept[4 * i : 4 * i + 5]
-            gradient = self._before_norm(_times(gradient, back), *between)
+            gradient = self._before_norm(_times(gradient, back), *self._kept[i])
             learned = _first(gradient, rows)
-            of_weights.insert(0, stacked_product(_first(x, rows).mT, learned))
+            of_weights.insert(0, stacked_product(_first(inputs[i], rows).mT, learned))
             of_biases.insert(0, learned.sum(1, keepdim=True))
             back = weights[i].mT
         of_inputs = None if of_evaluated is None else torch.bmm(gradient[:, rows:], back[..., self._split :]).sum(0)
         return of_inputs, of_weights + of_biases
 
-    def _before_norm(self, gradient: Tensor, raw: Tensor, mean: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-        """The gradient of `raw`, from that of `out` (S, N, H), which a layer norm and a ReLU made of it."""
-        gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+    def _before_norm(self, gradient: Tensor, normed: Tensor, raw: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """The gradient of `raw`, from that of what a layer norm and an activation made of it (S, N, H)."""
+        gradient = BACKWARD[self._activation](gradient, normed)
         results = torch.ops.aten.native_layer_norm_backward(
             gradient, raw, raw.shape[-1:], mean, scale, *self._sized(raw), [True, False, False]
         )
@@ -124,6 +137,15 @@ class StackedPass:
         """Scale and shift (H,) of a layer norm over x (..., H), of those for the widest."""
         size = x.shape[-1]
         return self._norm if len(self._norm[0]) == size else [part[:size] for part in self._norm]
+
+
+BACKWARD: dict[Activation, Callable[[Tensor, Tensor], Tensor]] = {
+    Activation["relu"]: lambda gradient, kept: torch.ops.aten.threshold_backward(gradient, kept, 0),
+    Activation["silu"]: torch.ops.aten.silu_backward,
+    Activation["tanh"]: torch.ops.aten.tanh_backward,
+}
+"""The gradient before an activation, from that behind it and the tensor that `ACTIVATIONS` took: that tensor holds what
+came out where it works in place."""
 
 
 def _first(x: Tensor, rows: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from algorithms.metrics import variance
 from algorithms.networks.distributions import Categorical, SquashedGaussian
 from algorithms.networks.mlp import MLP, Encoder, StackedMLP
 from algorithms.off_policy import OffPolicyBatch
@@ -44,7 +45,7 @@ def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor)
     alpha = log_temperatures.exp()
     all_observed = policy.prepare(batch.observations)[0]
     observed, next_observed = all_observed.chunk(2)
-    policy_pass = DensePass([*policy.trunk.layers, policy.head], all_observed)
+    policy_pass = DensePass(policy.trunk, policy.head, all_observed)
     sampling = _Sampling(policy, policy_pass.outputs, batch)
     action, next_action = sampling.action(slice(count)), sampling.action(slice(count, None))
 
@@ -57,7 +58,7 @@ def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor)
     next_q = target_critic.by_head(target_pass.outputs)
     target_q = torch.addcmul(returns, batch.next_discount, min_soft_value(next_q, next_action, alpha))
 
-    loss_critic, of_q = _critic_loss(q, batch.discrete, target_q, weights)
+    loss_critic, of_q, errors = _critic_loss(q, batch.discrete, target_q, weights)
     loss_policy, of_action = _policy_loss(policy_q, action, alpha, weights)
     of_evaluated = None if of_action.q is None else _of_outputs(critic, of_action.q)
     of_continuous, of_critic = critic_pass.gradients(_of_outputs(critic, of_q), of_evaluated)
@@ -66,7 +67,8 @@ def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor)
     if log_temperatures.requires_grad:
         gradients.append(entropies - target_entropies)
     loss_temperature = temperature_loss(log_temperatures, entropies, target_entropies)
-    return Losses(loss_critic, loss_policy, loss_temperature, target_q @ weights, entropies, alpha), gradients
+    value, variances = target_q @ weights, (variance(errors, loss_mask), variance(target_q, loss_mask))
+    return Losses(loss_critic, loss_policy, loss_temperature, value, *variances, entropies, alpha), gradients
 
 
 class _OfAction(NamedTuple):
@@ -112,13 +114,16 @@ class _Sampling:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-def _critic_loss(q: Tensor, discrete: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """`critic_loss`, and its gradient by q; `weights` (N,) of the rows add up to 1."""
+def _critic_loss(q: Tensor, discrete: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`critic_loss`, its gradient by q, and the errors (S, N); `weights` (N,) of the rows add up to 1."""
     if q.dim() == 2:
-        return _squared_errors(q - targets, weights)
+        errors = q - targets
+        return *_squared_errors(errors, weights), errors
     choices = discrete[None, ..., None].expand(len(q), -1, -1, 1)
-    loss, of_values = _squared_errors(q.gather(-1, choices).sum((-2, -1)) - targets, weights)
-    return loss, torch.zeros_like(q).scatter_(-1, choices, of_values[..., None, None].expand_as(choices))
+    errors = q.gather(-1, choices).sum((-2, -1)) - targets
+    loss, of_values = _squared_errors(errors, weights)
+    of_q = torch.zeros_like(q).scatter_(-1, choices, of_values[..., None, None].expand_as(choices))
+    return loss, of_q, errors
 
 
 def _squared_errors(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithms.awaited import AwaitedStates
 from algorithms.base import Algorithm, Network
-from algorithms.metrics import below, column_mean, mean
+from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_mean, mean, variance
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
-from algorithms.ppo.value import AwaitedStates, Value, with_own_memory
+from algorithms.ppo.value import Value, with_own_memory
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
@@ -145,6 +146,13 @@ class PPO(Algorithm):
         self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
         self._entropy.fill_(scheduled(chosen.entropy_coef, chosen.entropy_coef_end, horizon, samples))
 
+    def metrics(self) -> dict[str, float]:
+        """Returns those of the base, what schedules have come to, and the deviation of continuous actions."""
+        schedules = {"ppo/clip": float(self._clip), "ppo/entropy_coef": float(self._entropy)}
+        log_std = self.policy.log_std
+        deviation = {} if log_std is None else {"policy/deviation": float(log_std.detach().exp().mean())}
+        return {**super().metrics(), **schedules, **deviation}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that an exact continuation needs, the rows apart."""
         rollout = {f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()}
@@ -181,7 +189,7 @@ class PPO(Algorithm):
             return x if length == 1 else x.index_select(0, rows)
 
         inputs = tuple(arranged(x) for x in self.policy.prepare(observations))
-        starts = self._awaited.before(rollout.numbers[np.concatenate(([0], rollout.ends[:-1] + 1))])
+        starts = self._awaited.before(rollout)
         value_state, behind = self.value.replay(inputs, sequences, rollout.ends, starts, EVALUATED_AT_ONCE)
         self._awaited.keep(rollout, behind)
         played = Transitions(
@@ -202,6 +210,12 @@ class PPO(Algorithm):
         by_value, targets = estimate_returns(
             earned.rewards, value.t(), next_value.t(), linked, trace, self._discounts, settings.gae_lambda
         )
+        # Of all values together, in the game's units: what the policy is judged by.
+        units = self.rewards.units
+        in_all, error = units @ targets, units @ (targets - value.t())
+        lag = self.updates + 1 - self.move(rollout.versions).float().mean()
+        variances = {ERROR_VARIANCE: variance(error), TARGET_VARIANCE: variance(in_all)}
+        self.log({**variances, "ppo/return": in_all.mean(), "ppo/lag": lag}, in_all.mean().isfinite())
         advantages = self.rewards.value_weights @ by_value
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets.t()))
@@ -280,7 +294,10 @@ class PPO(Algorithm):
             weight, value = mean(batch.weights, loss_mask), column_mean(batch.values, loss_mask) @ self.rewards.units
             loss_value = by_value @ self.rewards.units.square()
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
-            self.log(dict(zip(METRICS, scalars)), finite)
+            logged = dict(zip(METRICS, scalars))
+            if self.policy.log_std is not None and distribution.discrete is not None:
+                logged["policy/entropy_discrete"] = mean(distribution.discrete.entropy().sum(-1), loss_mask)
+            self.log(logged, finite)
 
 
 METRICS = (

@@ -4,7 +4,7 @@ Actors evaluate no values, so rows hold the policy's recurrent state alone. That
 each rollout, segment by segment; what it remembers behind a segment that goes on is kept for the row that follows.
 
 Shapes: N rows of a rollout, S segments, Q sequences of L rows, P = Q * L, R numbers of the value's recurrent state (0
-without), K rows that are awaited, V values.
+without), V values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from algorithms.networks.custom import make_body
 from algorithms.networks.encoders import initialize
 from algorithms.networks.recurrent import RecurrentLayer, make_recurrent_layer
 from algorithms.policy import Policy
-from buffers.rollout import Rollout, Sequences
+from buffers.rollout import Sequences
 from envs.spec import Array
 
 
@@ -85,49 +85,6 @@ class Value(nn.Module):
             before[places] = state[of]
             _, state[of] = self.recurrent_layer(features[places].flatten(0, 1), state[of], lengths[chosen])
         return before, state
-
-
-class AwaitedStates:
-    """The value's recurrent state before rows that are still to come, by their numbers."""
-
-    def __init__(self, size: int, device: torch.device) -> None:
-        self._numbers = np.zeros(0, np.int64)  # (K,) in order
-        self._states = torch.zeros(0, size, device=device)
-
-    def before(self, numbers: Array) -> Tensor:
-        """Returns (S, R) of segments that begin with rows of these numbers.
-
-        Zeros where none is awaited: an episode begins, or what was before has been dropped as too old.
-        """
-        known = np.isin(numbers, self._numbers)
-        found = self._states.new_zeros(len(numbers), self._states.shape[1])
-        found[self._places(np.flatnonzero(known))] = self._states[
-            self._places(np.searchsorted(self._numbers, numbers[known]))
-        ]
-        return found
-
-    def keep(self, rollout: Rollout, behind: Tensor) -> None:
-        """Takes the states (S, R) behind a rollout's segments, and forgets those of rows that will not come."""
-        taken = rollout.numbers[np.concatenate(([0], rollout.ends[:-1] + 1))]
-        awaited = np.flatnonzero(~np.isin(self._numbers, taken) & (self._numbers > rollout.overwritten))
-        going = np.flatnonzero(rollout.following)
-        numbers = np.concatenate((self._numbers[awaited], rollout.following[going]))
-        states = torch.cat([self._states[self._places(awaited)], behind[self._places(going)]])
-        order = np.argsort(numbers)
-        self._numbers, self._states = numbers[order], states[self._places(order)]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Returns what an exact continuation needs."""
-        return {"numbers": torch.from_numpy(self._numbers.copy()), "states": self._states.cpu().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave; nothing of a version without it."""
-        if state:
-            self._numbers = state["numbers"].numpy().copy()
-            self._states = state["states"].to(self._states)
-
-    def _places(self, places: Array) -> Tensor:
-        return torch.from_numpy(places).to(self._states.device)
 
 
 def with_own_memory(state: Mapping[str, Tensor], value: Value) -> Mapping[str, Tensor]:

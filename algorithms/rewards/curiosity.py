@@ -27,6 +27,7 @@ from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.intrinsic import Encoding, Intrinsic, Model
 from algorithms.rewards.settings import CuriositySettings
+from algorithms.settings import Activation
 
 
 class Curiosity(Intrinsic):
@@ -66,8 +67,9 @@ class Dynamics(Model):
         self.phi = Encoding(spec, policy.network, hidden, size)
         self.actions = ActionInputs(spec)
         outputs = spec.continuous_size + policy.branches.count * policy.branches.width
-        self.inverse = _model(2 * size, hidden[-1:], outputs)
-        self.forward_model = _model(size + self.actions.features, hidden[-1:], size)
+        activation = policy.network.activation
+        self.inverse = _model(2 * size, hidden[-1:], outputs, activation)
+        self.forward_model = _model(size + self.actions.features, hidden[-1:], size, activation)
 
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
         """(N,) forward errors."""
@@ -87,8 +89,8 @@ class Dynamics(Model):
         return forward_error(predicted, after), torch.cat([before, after], dim=-1)
 
 
-def _model(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    trunk = MLP(inputs, hidden)
+def _model(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation) -> nn.Sequential:
+    trunk = MLP(inputs, hidden, activation)
     head = nn.Linear(trunk.features, outputs)
     initialize(head, 1.0)
     return nn.Sequential(trunk, head)

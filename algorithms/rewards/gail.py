@@ -59,7 +59,7 @@ class Discriminator(nn.Module):
         self.encoder = Encoder(spec, network)
         self.actions = ActionInputs(spec) if settings.use_actions else None
         actions = 0 if self.actions is None else self.actions.features
-        self.trunk = MLP(self.encoder.features + actions + 1, settings.hidden)
+        self.trunk = MLP(self.encoder.features + actions + 1, settings.hidden, network.activation)
         self.head = nn.Linear(self.trunk.features, 1)
         initialize(self.head, 1.0)
 

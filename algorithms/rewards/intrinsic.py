@@ -148,7 +148,7 @@ class Encoding(nn.Module):
     def __init__(self, spec: BehaviorSpec, network: NetworkSettings, hidden: Sequence[int], size: int) -> None:
         super().__init__()
         self.encoder = Encoder(spec, network)
-        self.trunk = MLP(self.encoder.features, hidden)
+        self.trunk = MLP(self.encoder.features, hidden, network.activation)
         self.head = nn.Linear(self.trunk.features, size)
         initialize(self.head, math.sqrt(2))
 

@@ -3,7 +3,7 @@
 What is measured is the discounted return of what agents did, G <- r + discount * G along each agent's steps, 0 where an
 episode begins, as gymnasium's NormalizeReward and SimbaV2 (arXiv 2502.15280) do. No network's output is part of it.
 
-Shapes: S signals, N rows of a rollout, E segments, K agents whose episodes go on.
+Shapes: S signals, N rows of a rollout.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from algorithms.awaited import AwaitedStates
 from buffers.rollout import Rollout
 from envs.spec import Array
 
@@ -33,8 +34,7 @@ class ReturnScale:
         """Rows measured, up to `MEMORY`."""
         self._statistics = torch.zeros(4, len(names), dtype=torch.float64, device=device)
         """Mean, variance and largest absolute of the returns, then the scale: 0 while nothing but zeros was seen."""
-        self._open = np.zeros(0, np.int64)  # numbers of the rows, in order, with which episodes go on
-        self._returns = self._statistics.new_zeros(len(names), 0)  # (S, K) what these episodes have earned so far
+        self.forget()
 
     @property
     def scales(self) -> Tensor:
@@ -59,16 +59,15 @@ class ReturnScale:
 
     def forget(self) -> None:
         """Forgets who was under way: the rows that come next have other numbers."""
-        self._open, self._returns = self._open[:0], self._returns[:, :0]
+        self._awaited = AwaitedStates(len(self._names), self._statistics.device, torch.float64)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns what an exact continuation needs, without what `weights` holds."""
-        return {"open": torch.from_numpy(self._open), "returns": self._returns.cpu().clone()}
+        return self._awaited.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
-        self._open = state["open"].numpy().copy()
-        self._returns = state["returns"].to(self._statistics)
+        self._awaited.load_state_dict(state)
 
     def weights(self) -> dict[str, Tensor]:
         """Returns by signal (5,) float64: the count and the statistics, in which predictions are counted."""
@@ -89,23 +88,12 @@ class ReturnScale:
 
     def _follow(self, rollout: Rollout, rewards: Tensor) -> Tensor:
         """(S, N) returns up to each row, from where each agent stood; those of episodes that go on are kept."""
-        firsts = np.concatenate(([0], rollout.ends[:-1] + 1))
-        first = np.zeros(len(rollout.numbers), np.bool_)
-        first[firsts] = True
-        wanted = rollout.numbers[firsts]
-        found = np.isin(wanted, self._open)
-        places = self._on_device(np.searchsorted(self._open, wanted[found]))
-        rewards[:, self._on_device(firsts[found])] += self._discounts * self._returns[:, places]
+        decay = np.ones(len(rollout.numbers), np.bool_)
+        decay[rollout.firsts] = False
+        rewards[:, self._on_device(rollout.firsts)] += self._discounts * self._awaited.before(rollout).t()
         longest = int(np.diff(rollout.ends, prepend=-1).max())
-        returns = accumulate_forward(rewards, self._discounts * self._on_device(~first), longest)
-        # Rows that were overwritten, or dropped as too old, are never met again.
-        waiting = ~np.isin(self._open, wanted) & (self._open > rollout.overwritten)
-        going = rollout.following > 0
-        numbers = np.concatenate((self._open[waiting], rollout.following[going]))
-        kept = self._returns[:, self._on_device(np.flatnonzero(waiting))]
-        order = np.argsort(numbers)
-        latest = torch.cat([kept, returns[:, self._on_device(rollout.ends[going])]], dim=1)
-        self._open, self._returns = numbers[order], latest[:, self._on_device(order)]
+        returns = accumulate_forward(rewards, self._discounts * self._on_device(decay), longest)
+        self._awaited.keep(rollout, returns[:, self._on_device(rollout.ends)].t().nan_to_num(0.0, 0.0, 0.0))
         return returns
 
     def _merge(self, returns: Tensor, at_ends: Tensor) -> None:
@@ -122,7 +110,6 @@ class ReturnScale:
         merged = torch.stack([mean + share * delta, variance, largest, scale])
         # A signal of the user's own may pay what is not finite: losses say so, and its statistics stay as they are.
         self._statistics.copy_(torch.where(merged.isfinite().all(0), merged, self._statistics))
-        self._returns.nan_to_num_(0.0, 0.0, 0.0)
 
     def _on_device(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self._statistics.device)

@@ -115,8 +115,8 @@ class IntrinsicSettings(LearnedSignalSettings):
     """What signals have in common that pay agents for what is new to them."""
 
     strength: float = setting(0.0, at_least=0)
-    """What this reward counts beside `extrinsic.strength` for the environment's, once the returns of both are brought to
-    one size; 0 = none. Usual: 0.1 to 2."""
+    """What this reward counts beside `extrinsic.strength` for the environment's; 0 = none. Usual: 0.1 to 2, as returns
+    are brought to one size before."""
     encoding_size: int = setting(64, at_least=2)
     """Numbers in which its networks describe an observation. More: finer differences count as new."""
 

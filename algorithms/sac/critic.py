@@ -31,7 +31,8 @@ class Critic(nn.Module):
         self.values = values
         self._heads = (len(branches), max(branches) + self.dueling) if branches else ()
         features = self.encoder.features if self.recurrent_layer is None else self.recurrent_layer.features
-        self.stack = StackedMLP(2, features + spec.continuous_size, settings.hidden, values * math.prod(self._heads))
+        inputs, outputs = features + spec.continuous_size, values * math.prod(self._heads)
+        self.stack = StackedMLP(2, inputs, settings.hidden, outputs, settings.activation)
         if self.dueling:
             with torch.no_grad():
                 self.stack.weights[-1].mul_(FIRST_SCALE)

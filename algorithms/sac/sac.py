@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.base import Network
-from algorithms.metrics import column_mean
+from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, column_mean
 from algorithms.off_policy import OffPolicy, OffPolicyBatch, frozen
 from algorithms.ops.adam import place
 from algorithms.sac.critic import Critic
@@ -55,7 +55,7 @@ class SAC(OffPolicy):
         log_temperatures = nn.Parameter(initial, settings.learn_temperature)
         self.networks = Networks(self.policy, critic, frozen(critic).to(self.device), frozen(critic), log_temperatures)
         self._names = (
-            *("loss/critic", "loss/policy", "sac/value"),
+            *("loss/critic", "loss/policy", "sac/value", ERROR_VARIANCE, TARGET_VARIANCE),
             *(f"policy/entropy_{block}" for block in blocks),
             *(f"sac/temperature_{block}" for block in blocks),
         )
@@ -80,7 +80,10 @@ class SAC(OffPolicy):
             gradients = list(torch.autograd.grad(loss, self.parameters["all"]))
         finite = self.optimizers["all"].step(gradients)
         self.vectors["targets"].lerp_(self.vectors["critics"], self.settings.target_rate)
-        scalars = torch.stack([losses.critic * self._unit, losses.policy, losses.value]) * self._unit
+        scalars = torch.stack(
+            [losses.critic * self._unit, losses.policy, losses.value, losses.error_variance, losses.target_variance]
+        )
+        scalars = scalars * self._unit  # the variances' ratio alone is shown
         self.averages(self._names).add(torch.cat([scalars, losses.entropies, losses.temperatures]), finite)
 
     def _target_entropies(self, batch: OffPolicyBatch) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from algorithms.metrics import mean
+from algorithms.metrics import mean, variance
 from algorithms.networks.distributions import SquashedGaussian
 from algorithms.off_policy import OffPolicyBatch
 from algorithms.policy import Policy
@@ -22,6 +22,7 @@ from algorithms.sac.losses import (
     min_soft_value,
     min_soft_values,
     policy_loss,
+    taken_q,
     temperature_loss,
 )
 
@@ -48,6 +49,10 @@ class Losses(NamedTuple):
     temperature: Tensor
     value: Tensor
     """() mean target of the critics, of several values that of their sum."""
+    error_variance: Tensor
+    """() variance of the targets less what the critics say."""
+    target_variance: Tensor
+    """()."""
     entropies: Tensor
     """(T,) mean of each action block."""
     temperatures: Tensor
@@ -79,11 +84,16 @@ def sac_losses(networks: Networks, batch: OffPolicyBatch, target_entropies: Tens
     # The temperatures learn to keep the policy's entropy where it is wanted.
     with torch.no_grad():
         entropies = block_entropies(action, loss_mask)
+        errors, whole = target_q - taken_q(q, batch.discrete), target_q
+        if critic.values > 1:
+            errors, whole = errors.sum(-2), whole.sum(0)
     return Losses(
         critic_loss(q, batch.discrete, target_q, loss_mask),
         policy_loss(policy_q, action, alpha, loss_mask),
         temperature_loss(log_temperatures, entropies, target_entropies),
-        mean(target_q if critic.values == 1 else target_q.sum(0), loss_mask),
+        mean(whole, loss_mask),
+        variance(errors, loss_mask),
+        variance(whole, loss_mask),
         entropies,
         alpha,
     )

@@ -2,13 +2,16 @@ import pytest
 import torch
 
 from algorithms.base import make_algorithm
+from algorithms.networks.mlp import MLP, StackedMLP
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
 from algorithms.registry import CustomSettings, PolicyClass
+from algorithms.rewards.gail import Discriminator
+from algorithms.rewards.settings import CuriositySettings, GAILSettings, RNDSettings
 from algorithms.sac.sac import SAC
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import CloningSettings, NetworkSettings
+from algorithms.settings import Activation, CloningSettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.algorithm_toys import Options, Still
 from tests.algorithms.loops import make_rows
@@ -25,6 +28,19 @@ def custom(name, **values):
 
 def make(settings, seed=1, capacity=200):
     return make_algorithm(SPEC, settings, make_rows(SPEC, capacity), CPU, seed, {}, {})
+
+
+@pytest.mark.parametrize("kind", [PPOSettings, SACSettings])
+def test_all_hidden_layers_of_a_run_have_the_activation_that_is_set(kind):
+    network = NetworkSettings([6], activation=Activation["silu"])
+    signals = {"curiosity": CuriositySettings(strength=1.0), "rnd": RNDSettings(strength=1.0)}
+    made = make_algorithm(SPEC, kind(network=network), make_rows(SPEC, 20_000), CPU, 1, signals, {})
+    networks = [made.policy, made.value if kind is PPOSettings else made.networks.critic]
+    networks += [signal._model for signal in made.rewards._signals.values()]
+    networks.append(Discriminator(SPEC, GAILSettings(), made.policy.network))
+    hidden = [[part for part in each.modules() if isinstance(part, (MLP, StackedMLP))] for each in networks]
+    assert all(hidden)
+    assert {part.activation for parts in hidden for part in parts} == {Activation["silu"]}
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(PPOSettings(), PPO), (SACSettings(), SAC)])

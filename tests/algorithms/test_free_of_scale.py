@@ -211,7 +211,7 @@ def test_with_signals_of_two_discounts_a_restored_algorithm_goes_on_exactly(sett
     other.load_state_dict({key: value.clone() for key, value in algorithm.state_dict().items()})
     play(rows, writer, noise, seed=7)
     for each in (algorithm, other):
-        for _ in range(11 if isinstance(each, SAC) else 2):
+        for _ in range(41 if isinstance(each, SAC) else 2):
             each.update()
     mine, theirs = algorithm.state_dict(), other.state_dict()
     assert mine.keys() == theirs.keys()

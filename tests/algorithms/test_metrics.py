@@ -1,13 +1,18 @@
 import numpy as np
+import pytest
 import torch
 
 from algorithms.metrics import (
+    ERROR_VARIANCE,
+    TARGET_VARIANCE,
     Averages,
     below,
+    explained_variance,
     load_numpy_state,
     load_torch_state,
     numpy_state,
     seeded,
+    variance,
 )
 
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -52,3 +57,17 @@ def test_state_of_another_kind_of_device_is_left_out():
 def test_below_takes_the_entries_of_one_part():
     x = torch.zeros(1)
     assert below({"a/b": x, "ab": x}, "a/") == {"b": x}
+
+
+def test_explained_variance_of_hand_computed_values():
+    targets, values = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 3.0, 5.0])
+    # Errors 0, -1, 1: variance 2/3. Targets: mean 3, variance (4 + 1 + 9) / 3.
+    averages = {ERROR_VARIANCE: float(variance(targets - values)), TARGET_VARIANCE: float(variance(targets)), "a": 1.0}
+    assert explained_variance(averages) == {"a": 1.0, "value/explained_variance": pytest.approx(1 - 2 / 14)}
+    assert explained_variance({ERROR_VARIANCE: 0.0, TARGET_VARIANCE: 0.0}) == {}
+    assert explained_variance({"a": 1.0}) == {"a": 1.0}
+
+
+def test_variance_leaves_out_rows_that_do_not_count():
+    values, loss_mask = torch.tensor([[1.0, 9.0, 3.0], [1.0, 9.0, 3.0]]), torch.tensor([1.0, 0.0, 1.0])
+    assert float(variance(values, loss_mask)) == 1

@@ -7,7 +7,7 @@ import torch
 from algorithms.networks import distributions
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
-from algorithms.settings import Cell, MemorySettings, NetworkSettings
+from algorithms.settings import Activation, Cell, MemorySettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 
 VECTOR = ObservationSpec("vector", (4,), "float32")
@@ -85,7 +85,10 @@ def test_every_kind_of_spec_acts_as_in_torch(name, kind, joint_choices, rows, mo
     assert_torch_agrees(policy_of(SPECS[name], kind, joint_choices=joint_choices), rows, monkeypatch)
 
 
-@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}, *MEMORIES])
+ACTIVATIONS = [{"activation": activation} for activation in Activation]
+
+
+@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}, *ACTIVATIONS, *MEMORIES])
 def test_every_kind_of_network_acts_as_in_torch(settings, monkeypatch):
     assert_torch_agrees(policy_of(SPECS["hybrid"], "sac", **settings), 20, monkeypatch)
 

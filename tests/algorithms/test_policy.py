@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +45,21 @@ def test_every_kind_of_spec_acts_with_the_right_shapes_and_types(name, kind, det
         assert [x.shape for x in acted] == shapes
         assert (acted[1] < np.array(spec.branches)).all()
         assert all(np.isfinite(x).all() for x in acted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "expected"),
+    [("ppo", None, math.exp(-0.5)), ("ppo", 1.5, 1.5), ("sac", None, 1), ("sac", 0.3, 0.3)],
+)
+@pytest.mark.parametrize("name", ["continuous", "hybrid"])
+def test_continuous_actions_begin_with_the_deviation_asked_for(name, kind, asked, expected):
+    policy = Policy(SPECS[name], replace(SMALL, initial_deviation=asked), kind)
+    observations, mask, state = decisions(SPECS[name], 50)
+    inputs = policy.prepare([torch.from_numpy(x) for x in observations])
+    with torch.no_grad():
+        log_std = policy(inputs, torch.from_numpy(mask), torch.from_numpy(state)).continuous.log_std
+    # The state moves SAC's a little at the start, as the first weights of its head are small.
+    torch.testing.assert_close(log_std.exp(), torch.full_like(log_std, expected), rtol=0.1 * (kind == "sac"), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])

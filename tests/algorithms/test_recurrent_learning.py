@@ -109,6 +109,7 @@ class _Nothing:
 
 def gradients_of(algorithm, batch):
     found = []
+    algorithm.metrics()  # those of earlier steps
     step = algorithm.optimizers["all"].step
     algorithm.optimizers["all"].step = lambda *losses: (found.extend(chain(*losses)), torch.tensor(True))[1]
     (algorithm.learn if isinstance(algorithm, SAC) else algorithm._learn)(batch)

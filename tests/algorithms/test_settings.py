@@ -35,9 +35,13 @@ def test_defaults_are_valid():
         ("buffer_capacity", 100),
         ("value_clip", 0.0),
         ("network", NetworkSettings(hidden=[64, 0])),
+        ("network.initial_deviation", 0.0),
+        ("network.initial_deviation", 8.0),
     ],
 )
 def test_ppo_value_out_of_range_is_refused_by_its_key(key, value):
+    key, _, inner = key.partition(".")
+    value = NetworkSettings(**{inner: value}) if inner else value
     with pytest.raises(UserError, match=f"algorithm.{key}"):
         replace(PPOSettings(schedule_samples=1000), **{key: value}).validate()
 

@@ -41,6 +41,7 @@ CONFIG = [
     ("GYM algorithm.network.normalize=7up", "algorithm.network.normalize=7up: expected true or false"),
     ("GYM env.stepping=sync", "env.stepping=sync: expected one of async, lockstep"),
     ("GYM device=gpu", "device=gpu: expected one of auto, cpu, cuda"),
+    ("GYM algorithm.network.activation=gelu", "algorithm.network.activation=gelu: expected one of relu, silu, tanh"),
     ("GYM run.mode=fast", "run.mode=fast: expected one of async, inline"),
     ("GYM algorithm.network.hidden=[a]", "algorithm.network.hidden=[a]: expected an integer"),
     ("GYM algorithm.network.hidden=64", "algorithm.network.hidden=64: expected a list, such as [1,2]"),

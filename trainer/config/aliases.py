@@ -55,6 +55,8 @@ OTHER_LIBRARIES = {
     "algorithm.updates_per_sample": "utd utd_ratio replay_ratio gradient_steps",
     "algorithm.n_step": "n_steps",
     "algorithm.network.hidden": "hidden net_arch hidden_units hidden_sizes hidden_dims",
+    "algorithm.network.activation": "activation activation_fn",
+    "algorithm.network.initial_deviation": "log_std_init init_noise_std initial_log_std",
     "algorithm.network.normalize": "normalize",
     "env.id": "env_id env_name",
     "env.kwargs": "env_kwargs",

@@ -43,6 +43,7 @@ def network(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         # ML-Agents has one layer even where none is asked for.
         "hidden": [values["hidden_units"]] * max(1, values["num_layers"]),
+        "activation": "silu",  # as all networks have there
         "normalize": values["normalize"],
         "joint_choices": 0,  # no key there: every branch is chosen by itself
         "encoder": encoder_of(entry),

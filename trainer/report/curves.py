@@ -131,7 +131,7 @@ def sections(events: Events, goal: GoalConfig) -> list[Section]:
     found = [
         Section("Learning", learning),
         Section("Speed", speed),
-        Section("Algorithm", take_all("loss/", "policy/entropy", "sac/temperature")),
+        Section("Algorithm", take_all("loss/", "policy/entropy", "sac/temperature", "value/")),
         Section("More curves", take_all(""), folded=True),
     ]
     return [section for section in found if section.charts]
@@ -165,5 +165,9 @@ _TITLES = {
     "loss/value": "Value loss",
     "loss/critic": "Critic loss",
     "policy/entropy": "Entropy of the policy",
+    "value/explained_variance": "Explained variance of the values",
 }
-_NOTES = {"policy/entropy": "nats; high: the policy tries many things"}
+_NOTES = {
+    "policy/entropy": "nats; high: the policy tries many things",
+    "value/explained_variance": "1: values foresee all returns; 0: no more than a constant would",
+}

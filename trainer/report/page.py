@@ -46,6 +46,7 @@ def page_of(run: Path) -> str:
         stopped_by=summary and summary["stopped_by"],
         facts=_facts(config, events, summary),
         cards=_cards(config, events, summary),
+        diagnosis=(summary or {}).get("diagnosis", {}),
         films=_films(run, evaluations),
         evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
         sections=sections(events, config.goal),

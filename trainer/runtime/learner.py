@@ -25,6 +25,8 @@ from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.console import log
+from trainer.telemetry.constant import ConstantObservations
+from trainer.telemetry.diagnosis import CONSTANT
 
 _PREPARE_UPDATES, _PREPARE_SECONDS = 20, 0.5
 """`prepare` makes so many updates, or spends so many seconds, before it returns."""
@@ -48,6 +50,9 @@ class Learner:
         self.rate_limiter = RateLimiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
         self._weights = weights
         self._counters = counters
+        self._constant = ConstantObservations(rows)
+        self._read = 0, 0
+        """Samples that could be drawn and those dropped, when metrics were last read."""
         counters[BEFORE] = counters[SAMPLES] - rows.samples
 
     def samples(self, snapshot: Snapshot | None = None) -> int:
@@ -131,8 +136,14 @@ class Learner:
 
     def metrics(self) -> dict[str, float]:
         """Returns the algorithm's metrics since they were last read, and the counts of its updates."""
+        constant = self._constant.look()
+        before, (sampleable, dropped) = self._read, (self.rows.sampleable, self.algorithm.dropped)
+        self._read = sampleable, dropped
         return {
             **self.algorithm.metrics(),
+            "observations/constant": len(constant),
+            **{f"{CONSTANT}{name}": 1.0 for name in constant},
+            "update/dropped_share": (dropped - before[1]) / max(1, sampleable - before[0]),
             "update/achieved": self.achieved_ratio,
             "update/count": self.algorithm.updates,
             "update/dropped_samples": self.algorithm.dropped,

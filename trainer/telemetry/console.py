@@ -38,6 +38,8 @@ class Status:
     shares: Mapping[str, float] = field(default_factory=dict)
     """Shares of time (0 to 1) by activity, such as `acting`, `waiting for games`, `updating`."""
     seconds_left: float | None = None
+    diagnosis: str | None = None
+    """What is wrong with the run, if anything is."""
 
 
 class Progress:
@@ -155,4 +157,5 @@ def _display(title: str, status: Status) -> Group:
     left = "" if status.seconds_left is None else f"   {clock(status.seconds_left)} left"
     sides = Table.grid(padding=(0, 6))
     sides.add_row(table, bars)
-    return Group(Text(title + left, style="bold cyan"), sides)
+    heading = Text(title + left, style="bold cyan")
+    return Group(heading, sides, *([] if status.diagnosis is None else [Text(status.diagnosis, style="yellow")]))

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import yaml
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
+from algorithms.rewards.registry import EXTRINSIC
 from trainer.config.compose import as_dict
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import TrainConfig, settings_of
 from trainer.telemetry.console import Progress, Status, log, seconds_left
+from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, write_whole
 from trainer.telemetry.statistics import Episode, Statistics
@@ -46,6 +48,9 @@ class RunLogger:
         self._env = config.env
         self._episodes = EpisodeStatistics()
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
+        self._diagnoses: dict[str, Diagnosis] = {}
+        self._fresh = config.init is None and (not state or "diagnoses" in state)
+        """Whether the first episodes of the run are known, and those of a policy that had learned nothing."""
         self._game = GameStatistics()
         self._seconds_before: float = state.get("seconds", 0.0)
         self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
@@ -53,6 +58,8 @@ class RunLogger:
             self._episodes.load_state(state["episodes"])
             for name, episodes in state.get("behaviors", {}).items():
                 self._by_behavior[name].load_state(episodes)
+            for name, diagnosis in state.get("diagnoses", {}).items():
+                self._diagnosis(name).load_state(diagnosis)
             if self._goal and state["goal"]:
                 self._goal.load_state(state["goal"])
         self._acting: dict[str, str] = {}
@@ -97,6 +104,7 @@ class RunLogger:
         for episode in finished:
             values = self._episodes.add(episode.reward, episode.length, episode.metrics)
             self._by_behavior[behavior].add(episode.reward, episode.length, episode.metrics)
+            self._diagnosis(behavior).add_episode(episode.reward)
             if self._goal is None:
                 continue
             if self._goal.metric in values or not self._env.sends_statistics:
@@ -160,6 +168,7 @@ class RunLogger:
             "updates": {name: each["update/count"] for name, each in metrics.items()},
             "updates_achieved": {name: each["update/achieved"] for name, each in metrics.items()},
             "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
+            "diagnosis": self._sentences(),  # by behavior, what is wrong; none if all is well
             "acting": self._acting,
             "layout": self.statistics.layout,
             "instances": {key: getattr(self.statistics, key).tolist() for key in ("samples", "spans", "busy")},
@@ -169,6 +178,8 @@ class RunLogger:
         except OSError as error:
             log.warning(f"summary.json could not be written: {error}. An earlier one is kept.")
         after = f"{samples:,} samples and {self.seconds:.0f} s"
+        for behavior, sentence in self._sentences().items():
+            log.warning(f"At the end of the run: {self._of_behavior(behavior, sentence)}")
         log.info(f"The run ended ({stopped_by}) after {after}: {self._folder}")
 
     def state(self) -> dict[str, Any]:
@@ -180,6 +191,7 @@ class RunLogger:
             "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
             "goal": self._goal.state() if self._goal else None,
             "skipped": self._skipped,
+            "diagnoses": {name: diagnosis.state() for name, diagnosis in self._diagnoses.items()},
         }
 
     def close(self) -> None:
@@ -203,6 +215,8 @@ class RunLogger:
         metrics = {name: learner.metrics() for name, learner in learners.items()}
         for name, own in metrics.items():
             self._warn_of_skipped(name, own)
+            if new := self._diagnosis(name).add(samples, own):
+                log.warning(self._of_behavior(name, new))
         game, histograms = self._game.take()
         scalars = self._scalars(status, metrics) | game
 
@@ -213,6 +227,23 @@ class RunLogger:
 
         self._writers.write(samples, write)
         return metrics
+
+    def _diagnosis(self, behavior: str) -> Diagnosis:
+        """Returns the diagnosis of a behavior, begun with its first episode or metrics."""
+        if behavior not in self._diagnoses:
+            settings, rewards = settings_of(self._config, behavior)
+            paid = [name for name, reward in rewards.items() if reward.pays]
+            judged = self._fresh and settings.cloning.demos is None and paid == [EXTRINSIC]
+            self._diagnoses[behavior] = Diagnosis(judged)
+        return self._diagnoses[behavior]
+
+    def _sentences(self) -> dict[str, str]:
+        """Returns by behavior what is wrong."""
+        found = {name: diagnosis.sentence for name, diagnosis in self._diagnoses.items()}
+        return {name: sentence for name, sentence in found.items() if sentence is not None}
+
+    def _of_behavior(self, behavior: str, sentence: str) -> str:
+        return sentence if len(self._diagnoses) == 1 else f"Behavior {behavior!r}: {sentence}"
 
     def _warn_of_skipped(self, behavior: str, scalars: Mapping[str, float]) -> None:
         """Warns of updates that were skipped since the last reading, and names what in them was not finite."""
@@ -256,6 +287,7 @@ class RunLogger:
             goal=goal,
             shares=shares,
             seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
+            diagnosis=next((self._of_behavior(*each) for each in self._sentences().items()), None),
         )
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:

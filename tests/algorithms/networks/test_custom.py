@@ -6,8 +6,9 @@ from algorithms.networks.custom import CustomNetwork, network_class
 from algorithms.networks.mlp import Encoder
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
-from algorithms.ppo.ppo import PPO, Value
+from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
+from algorithms.ppo.value import Value
 from algorithms.rewards.gail import Discriminator
 from algorithms.rewards.settings import GAILSettings
 from algorithms.sac.critic import Critic
@@ -44,9 +45,9 @@ def test_a_custom_network_stands_in_place_of_encoder_and_hidden_layers(kind):
 
 def test_the_value_has_a_custom_network_of_its_own_or_shares_the_policys():
     policy = Policy(SPEC, custom("Trunk"), "ppo")
-    own = Value(policy, shared=False)
+    own = Value(policy, shared=False, count=1)
     assert [tuple(p.shape) for p in own.parameters() if p.dim() > 1] == [(6, 5), (1, 6)]
-    shared = Value(policy, shared=True)
+    shared = Value(policy, shared=True, count=1)
     assert [tuple(p.shape) for p in shared.parameters() if p.dim() > 1] == [(1, 6)]
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from algorithms.networks.mlp import Encoder, StackedMLP
-from algorithms.settings import NetworkSettings
+from algorithms.networks.mlp import MLP, Encoder, StackedMLP
+from algorithms.settings import Activation, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 
 
@@ -22,6 +22,23 @@ def test_encoder_joins_the_vector_and_all_images():
     assert (features[:, :5] == 1).all()
 
 
+def applied(activation, x):
+    return {"relu": x.clamp(min=0), "silu": x / (1 + (-x).exp()), "tanh": 1 - 2 / (1 + (2 * x).exp())}[activation.name]
+
+
+EVERY = pytest.mark.parametrize("activation", list(Activation))
+
+
+@EVERY
+def test_every_hidden_layer_is_followed_by_the_activation(activation):
+    torch.manual_seed(0)
+    mlp, x = MLP(6, [8, 7], activation), torch.randn(5, 6)
+    expected = x
+    for layer in mlp.layers:
+        expected = applied(activation, expected @ layer.weight.T + layer.bias)
+    torch.testing.assert_close(mlp(x), expected)
+
+
 def separate(stack, x):
     """What the copies of a stack do, each by itself."""
     outputs = []
@@ -30,16 +47,17 @@ def separate(stack, x):
         *hidden, (weight, bias) = zip(stack.weights, stack.biases)
         for w, b in hidden:
             y = y @ w[i] + b[i]
-            y = F.relu(F.layer_norm(y, y.shape[-1:]))
+            y = applied(stack.activation, F.layer_norm(y, y.shape[-1:]))
         outputs.append(weight[i] @ y.T + bias[i])
     return torch.stack(outputs)
 
 
+@EVERY
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("hidden", [[8, 7], [8], []])
-def test_stacked_mlps_equal_separate_ones(hidden, outputs):
+def test_stacked_mlps_equal_separate_ones(hidden, outputs, activation):
     torch.manual_seed(0)
-    stack = StackedMLP(2, 6, hidden, outputs)
+    stack = StackedMLP(2, 6, hidden, outputs, activation)
     for bias in stack.biases:
         torch.nn.init.normal_(bias)
     x = torch.randn(5, 6)

@@ -6,7 +6,7 @@ from onnx import TensorProto, numpy_helper
 
 from algorithms.onnx.build import build_model
 from algorithms.onnx.contract import Exported, Port
-from algorithms.settings import Cell, MemorySettings
+from algorithms.settings import Activation, Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import IMAGE, SPECS, VECTOR, policy_of
 
@@ -78,13 +78,17 @@ def test_what_a_behavior_lacks_is_neither_taken_nor_given(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "cell", "encoder", "joint_choices"),
-    [("ppo", "lstm", "simple", 0), ("sac", "gru", "nature", 1000), ("ppo", "none", "impala", 0)],
+    ("kind", "cell", "encoder", "joint_choices", "activation"),
+    [
+        ("ppo", "lstm", "simple", 0, "relu"),
+        ("sac", "gru", "nature", 1000, "silu"),
+        ("ppo", "none", "impala", 0, "tanh"),
+    ],
 )
-def test_models_have_only_operators_that_unity_knows(kind, cell, encoder, joint_choices):
+def test_models_have_only_operators_that_unity_knows(kind, cell, encoder, joint_choices, activation):
     spec = BehaviorSpec("b", (VECTOR, ObservationSpec("image", (40, 36, 3), "uint8", 1 / 255)), 2, (3, 4), True)
     settings = {"memory": MemorySettings(Cell[cell], 8), "encoder": encoder, "joint_choices": joint_choices}
-    model = build_model(policy_of(spec, kind, **settings), channels_last=True)
+    model = build_model(policy_of(spec, kind, activation=Activation[activation], **settings), channels_last=True)
     assert {node.op_type for node in model.graph.node} <= KNOWN
 
 

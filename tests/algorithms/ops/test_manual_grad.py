@@ -8,6 +8,9 @@ from algorithms.networks.distributions import SquashedGaussian
 from algorithms.networks.mlp import MLP, StackedMLP
 from algorithms.ops.manual_grad import DensePass, SquashedPass, StackedPass
 from algorithms.ops.matmul import _has_one_dnn, prefers_one_dnn
+from algorithms.settings import Activation
+
+EVERY_ACTIVATION = pytest.mark.parametrize("activation", list(Activation))
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +22,15 @@ def by_autograd(outputs, weights, asked):
     return torch.autograd.grad((outputs * weights).sum(), asked)
 
 
+@EVERY_ACTIVATION
 @pytest.mark.parametrize("learned", [5, 3])
 @pytest.mark.parametrize("hidden", [[8, 7], [8], []])
-def test_dense_layers_and_their_gradients_from_the_first_rows(hidden, learned):
-    trunk = MLP(6, hidden).double()
+def test_dense_layers_and_their_gradients_from_the_first_rows(hidden, learned, activation):
+    trunk = MLP(6, hidden, activation).double()
     head, x = nn.Linear(trunk.features, 4).double(), torch.randn(5, 6).double()
     expected, weights = head(trunk(x)), torch.randn(learned, 4).double()
     with torch.no_grad():
-        done = DensePass([*trunk.layers, head], x)
+        done = DensePass(trunk, head, x)
         gradients = done.gradients(weights)
     torch.testing.assert_close(done.outputs, expected)
     asked = [*trunk.parameters(), *head.parameters()]
@@ -34,12 +38,13 @@ def test_dense_layers_and_their_gradients_from_the_first_rows(hidden, learned):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_large_products_and_their_gradients_equal_those_of_torchs_own_layers():
-    trunk, head, x = MLP(168, [168, 170]), nn.Linear(170, 150), torch.randn(320, 168)
+@EVERY_ACTIVATION
+def test_large_products_and_their_gradients_equal_those_of_torchs_own_layers(activation):
+    trunk, head, x = MLP(168, [168, 170], activation), nn.Linear(170, 150), torch.randn(320, 168)
     assert all(prefers_one_dnn(x, layer.weight) for layer in trunk.layers) == _has_one_dnn()
     expected, weights = head(trunk(x)), torch.randn(320, 150)
     with torch.no_grad():
-        done = DensePass([*trunk.layers, head], x)
+        done = DensePass(trunk, head, x)
         gradients = done.gradients(weights)
     torch.testing.assert_close(done.outputs, expected, atol=1e-4, rtol=1e-4)
     asked = [*trunk.parameters(), *head.parameters()]
@@ -47,11 +52,14 @@ def test_large_products_and_their_gradients_equal_those_of_torchs_own_layers():
         torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
 
 
+@EVERY_ACTIVATION
 @pytest.mark.parametrize("evaluates", [True, False])
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("hidden", [[8, 7], [8], [7, 8], []])
-def test_stacked_layers_give_evaluated_inputs_a_gradient_and_parameters_that_of_the_others(hidden, outputs, evaluates):
-    stack = StackedMLP(2, 6, hidden, outputs).double()
+def test_stacked_layers_give_evaluated_inputs_a_gradient_and_parameters_that_of_the_others(
+    hidden, outputs, evaluates, activation
+):
+    stack = StackedMLP(2, 6, hidden, outputs, activation).double()
     for bias in stack.biases:
         nn.init.normal_(bias)
     features, others, evaluated = (torch.randn(5, size).double() for size in (4, 2, 2))

@@ -251,8 +251,41 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     assert torch.equal(ppo.policy.flat, before)
     told = ppo.metrics()
     assert told.pop("update/skipped_non_finite") == 6
-    assert {"not_finite/loss/policy", "not_finite/loss/value"} <= set(told)
-    assert all(key.startswith("not_finite/") for key in told if key != "reward/extrinsic_return_scale")
+    assert told.pop("update/skipped_share") == 1
+    of_settings = {"update/learning_rate", "ppo/clip", "ppo/entropy_coef", "policy/deviation"}
+    del told["reward/extrinsic_return_scale"]
+    bad = {key for key in told if key.startswith("not_finite/")}
+    assert {"not_finite/loss/policy", "not_finite/loss/value"} <= bad
+    assert set(told) - bad == of_settings & set(told)
+
+
+def test_metrics_tell_schedules_lag_deviation_and_how_much_values_explain():
+    settings = replace(
+        SMALL, normalize_returns=False, clip_end=0.1, entropy_coef_end=0.0, learning_rate_end=0.0, schedule_samples=100
+    )
+    ppo, _, _ = filled(replace(settings, max_lag=2))
+    ppo.updates = 2  # the rows were acted by version 1, and the newest is 3
+    ppo.set_progress(50)
+    seen = []
+    learn = ppo._learn
+    ppo._learn = lambda batch: (seen.append(batch), learn(batch))
+    ppo.update()
+    metrics = ppo.metrics()
+    assert metrics["ppo/lag"] == 2
+    assert metrics["ppo/clip"] == pytest.approx(0.15)
+    assert metrics["ppo/entropy_coef"] == pytest.approx(0.005)
+    assert metrics["update/learning_rate"] == pytest.approx(settings.learning_rate / 2)
+    assert metrics["policy/deviation"] == pytest.approx(math.exp(-0.5), rel=0.01)
+    assert 0 < metrics["policy/entropy_discrete"] < math.log(6)  # choices of 3 and 2, some of which are forbidden
+    # An epoch of 3 minibatches of 16 rows holds all 40, and some of them twice.
+    pairs = {(float(value), float(target)) for each in seen[:3] for value, target in zip(each.values, each.targets)}
+    assert len(pairs) == 40
+    values, targets = np.array(sorted(pairs)).T
+    assert metrics["ppo/return"] == pytest.approx(targets.mean(), rel=1e-4)
+    assert metrics["value/explained_variance"] == pytest.approx(
+        1 - np.var(targets - values) / np.var(targets), rel=1e-3
+    )
+    assert "value/explained_variance" not in ppo.metrics()  # no rollout since
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -24,6 +24,7 @@ def made(*discounts):
 def rollout(numbers, ends, following, terminated=False, overwritten=0):
     """Rows as a reader groups them: their numbers, where segments end, and the rows with which agents go on."""
     arrays = {"numbers": np.array(numbers), "ends": np.array(ends), "following": np.array(following)}
+    arrays["firsts"] = np.concatenate(([0], arrays["ends"][:-1] + 1))
     return SimpleNamespace(**arrays, terminated=np.array([terminated]), overwritten=overwritten)
 
 
@@ -51,9 +52,9 @@ def test_returns_of_interleaved_agents_go_on_where_each_of_them_stood():
     assert ratio == pytest.approx(before / float(scale.scales))
     # Row 8 goes on from 3, row 9 does not come: it is waited for until it is overwritten.
     measured(scale, [1.0], [8], [0], [10])
-    assert scale._open.tolist() == [9, 10]
+    assert scale._awaited._numbers.tolist() == [9, 10]
     measured(scale, [1.0], [10], [0], [0], overwritten=9)
-    assert scale._open.tolist() == []
+    assert scale._awaited._numbers.tolist() == []
     returns += [2.5, 2.25]
     assert float(scale.scales) == pytest.approx(expected_scale(returns))
 

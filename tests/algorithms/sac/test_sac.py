@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.ops.adam import _can_fuse
 from algorithms.sac import update
+from algorithms.sac.losses import taken_q
 from algorithms.sac.sac import SAC
 from algorithms.sac.settings import SACSettings
 from algorithms.settings import NetworkSettings
@@ -99,7 +100,7 @@ def test_targets_follow_the_critics_by_their_rate():
     torch.testing.assert_close(sac.vectors["targets"], expected)
 
 
-@pytest.mark.parametrize(("accelerate", "most"), [(True, 170), (False, 245)])
+@pytest.mark.parametrize(("accelerate", "most"), [(True, 172), (False, 245)])
 def test_update_has_a_bounded_number_of_operations(accelerate, most):
     class Count(TorchDispatchMode):
         operations = 0
@@ -140,11 +141,28 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing(accelerat
     for old, new in zip(before, (sac.policy.flat, sac.vectors["critics"], sac.vectors["targets"])):
         assert torch.equal(old, new)
     metrics = sac.metrics()
-    assert metrics.pop("update/skipped_non_finite") == 1
-    assert set(metrics) == {
-        *("not_finite/loss/critic", "not_finite/loss/policy", "not_finite/sac/value", "reward/extrinsic_return_scale"),
-        *(key for key in metrics if key.startswith("not_finite/policy/entropy_")),
+    assert metrics.pop("update/skipped_non_finite") == metrics.pop("update/skipped_share") == 1
+    assert metrics.pop("update/learning_rate") == pytest.approx(sac.settings.learning_rate)
+    assert metrics.pop("reward/extrinsic_return_scale") == pytest.approx(float(sac.rewards.scale.scales))
+    bad = ("loss/critic", "loss/policy", "sac/value", "value/error_variance", "value/target_variance")
+    assert set(metrics) == {f"not_finite/{name}" for name in bad} | {
+        key for key in metrics if key.startswith("not_finite/policy/entropy_")
     }
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_explained_variance_is_that_of_the_critics_values_of_the_actions_taken(accelerate, monkeypatch):
+    sac, _, _ = filled(replace(SMALL, accelerate=accelerate, learning_rate=1e-9))
+    batch = sac._to_device(sac._replay.sample(np.random.default_rng(0), 32, 3, 0.99))
+    targets = targets_of(sac, batch)
+    critic = sac.networks.critic
+    inputs = [x[: len(targets)] for x in sac.policy.prepare(batch.observations)]
+    with torch.no_grad():
+        features, _ = critic.features(inputs, batch.recurrent_state)
+        q = taken_q(critic(features, batch.continuous), batch.discrete)
+    sac.learn(batch)
+    expected = 1 - float((targets - q).var(unbiased=False) / targets.var(unbiased=False))
+    assert sac.metrics()["value/explained_variance"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("learn_temperature", [True, False])

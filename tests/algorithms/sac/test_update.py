@@ -8,7 +8,7 @@ from torch import distributions as reference
 from algorithms.policy import LOG_STD_RANGE
 from algorithms.sac.sac import SAC
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import Cell, MemorySettings, NetworkSettings
+from algorithms.settings import Activation, Cell, MemorySettings, NetworkSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.networks.test_mlp import separate
@@ -18,6 +18,8 @@ IMAGE = (*VECTOR, ObservationSpec("i", (20, 20, 1), "uint8", 1 / 255))
 LSTM = {"memory": MemorySettings(Cell["lstm"], 4, 6, 2)}
 NETWORKS = {
     "MLP": (VECTOR, {}),
+    "silu": (VECTOR, {"activation": Activation["silu"]}),
+    "tanh": (VECTOR, {"activation": Activation["tanh"]}),
     "large": (VECTOR, {"hidden": [168, 168]}),
     "image": (IMAGE, {}),
     "own": (VECTOR, {"custom": "tests.algorithms.custom_toys:Trunk"}),

@@ -46,7 +46,12 @@ SAC: dict[str, Any] = {
     },
     "max_steps": 300000,
 }
-PLAIN: dict[str, Any] = {"joint_choices": 0, "encoder": "simple", "memory": {"cell": "none"}}
+PLAIN: dict[str, Any] = {
+    "activation": "silu",
+    "joint_choices": 0,
+    "encoder": "simple",
+    "memory": {"cell": "none"},
+}
 """A network without memory."""
 
 

@@ -6,7 +6,7 @@ import yaml
 
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import Cell, MemorySettings, NetworkSettings
+from algorithms.settings import Activation, Cell, MemorySettings, NetworkSettings
 from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, left_of, refusal
 from tests.trainer.tiny_runs import newest
 from trainer.__main__ import main as train
@@ -155,6 +155,9 @@ def test_sac_has_room_for_a_sequence_that_is_a_whole_batch() -> None:
     assert (f"{A}.hyperparameters.buffer_size", 128) in told(data)
 
 
+SILU = Activation["silu"]
+
+
 def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path: Path) -> None:
     behaviors = {
         "A": {**networked("sac", memory=MEMORY, vis_encode_type="nature_cnn"), "hyperparameters": {"batch_size": 32}},
@@ -169,7 +172,7 @@ def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path
     assert isinstance(sac, SACSettings)
     sac.validate()
     memory = MemorySettings(Cell["lstm"], size=128, sequence_length=32, burn_in=0)
-    assert sac.network == NetworkSettings([128, 128], False, 0, memory, "nature")
+    assert sac.network == NetworkSettings([128, 128], SILU, None, False, 0, memory, "nature")
     plain, _ = settings_of(config, "B")
     assert isinstance(plain, SACSettings)
     plain.validate()
@@ -178,7 +181,7 @@ def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path
     assert isinstance(ppo, PPOSettings)
     ppo.validate()
     memory = MemorySettings(Cell["lstm"], size=1, sequence_length=64, burn_in=0)
-    assert ppo.network == NetworkSettings([128, 128], False, 0, memory, "impala")
+    assert ppo.network == NetworkSettings([128, 128], SILU, None, False, 0, memory, "impala")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import algorithms.onnx.build
 from algorithms.onnx.build import build_model
 from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
-from tests.algorithms.test_numpy_policy import IMAGE, SPECS, VECTOR, decisions, policy_of
+from tests.algorithms.test_numpy_policy import ACTIVATIONS, IMAGE, SPECS, VECTOR, decisions, policy_of
 from tests.trainer.tiny_runs import PPO
 from trainer.__main__ import main as train
 from trainer.config.compose import compose, load_config
@@ -72,7 +72,7 @@ def test_every_encoder_acts_as_in_torch(encoder, side):
     assert_acts_alike(policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=encoder), True)
 
 
-@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}])
+@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, *ACTIVATIONS])
 def test_every_kind_of_network_acts_as_in_torch(settings):
     assert_acts_alike(policy_of(MANY["floats"], "sac", **settings))
 

@@ -56,6 +56,12 @@ def read(tmp_path):
     return lambda *overrides, **given: Reader(page_of(written_run(tmp_path / "run", *overrides, **given)))
 
 
+def test_what_is_wrong_with_a_run_stands_at_the_top(tmp_path):
+    run = written_run(tmp_path / "run")
+    write_summary(run, 1000, "samples", diagnosis={"Basic-v0": "The policy hardly moves."})
+    assert "The policy hardly moves." in Reader(page_of(run)).text
+
+
 def test_the_page_needs_nothing_beside_it(tmp_path):
     run = written_run(tmp_path / "run", curves=CURVES)
     write_evaluation(run, [0.9, 0.8], video=gif())

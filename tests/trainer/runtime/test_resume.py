@@ -129,11 +129,11 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     saved = newest(tmp_path)
     assert {name.removeprefix("Basic-v0/") for name in saved.tensors} == TENSORS | TENSORS_OF[algorithm]
     assert set(saved.state) == {"behaviors", "collector", "report"}
-    assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos"}
+    assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos", "rows"}
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"begun", "actions"}
     assert set(saved.state["collector"]["channels"]["Basic-v0"]) == CHANNEL
-    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped"}
+    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped", "diagnoses"}
 
 
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}

@@ -76,11 +76,11 @@ def test_statuses_are_those_that_are_documented(tmp_path: Path) -> None:
     assert status(f"run.dir={tmp_path / 'b'}", "env.min_instances=4") == 2
 
 
-def ends(run: Started, number: int, status: int) -> None:
-    """The run saves and leaves, and nothing is left over."""
+def ends(run: Started, number: int, status: int, to_all: bool = False) -> None:
+    """The run saves and leaves, and nothing is left over; a terminal sends `to_all` its processes."""
     before = newest(run.folder).path.name
     run.family()
-    run.process.send_signal(number)
+    os.kill(-run.process.pid if to_all else run.process.pid, number)
     assert run.process.wait(END_SECONDS) == status
     run.nothing_is_left()
     assert summary(run.folder)["stopped_by"] == "interrupted"
@@ -120,7 +120,7 @@ def test_ctrl_c_twice_leaves_at_once(hung: Started) -> None:
 def test_a_slow_disk_and_a_stopped_collector_keep_no_run_from_saving(start: Callable[..., Started]) -> None:
     run = start(*ORACLE, f"{NETWORK}SlowDisk")
     run.collector.send_signal(signal.SIGSTOP)
-    ends(run, signal.SIGTERM, 143)
+    ends(run, signal.SIGINT, 130, to_all=True)
 
 
 @pytest.mark.parametrize(("mode", "number", "status"), [("async", signal.SIGINT, 130), ("inline", signal.SIGTERM, 143)])

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
         progress.line(STATUS)
         log.warning("instance 3 restarted")
     assert stream.getvalue() == f"{LINE}\ninstance 3 restarted\n"
+
+
+def test_a_terminal_shows_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Progress("title", tmp_path, stream) as progress:
+        progress.show(replace(STATUS, diagnosis="The policy hardly moves."))
+    assert "The policy hardly moves." in stream.getvalue()
 
 
 def test_a_terminal_shows_every_figure_and_messages_but_no_lines(

@@ -73,6 +73,7 @@ def test_the_summary_has_the_keys_that_users_count_on(run_logger, tmp_path):
         "updates": {"A": 7},
         "updates_achieved": {"A": 0.5},
         "dropped": {"A": 3},
+        "diagnosis": {},
         "acting": {},
         "layout": "",
         "instances": {"samples": [], "spans": [], "busy": []},
