@@ -113,7 +113,13 @@ _TUNING = {
 TASKS |= {name: _task(name, *figures) for name, figures in _TUNING.items()}
 CORE = list(_PLAIN)[:6]
 SCALE = [name for name, task in TASKS.items() if task.like]
-TIERS = {"core": CORE, "rest": [name for name in _PLAIN if name not in CORE], "scale": SCALE, "tuning": list(_TUNING), "all": [*_PLAIN, *SCALE]}
+TIERS = {
+    "core": CORE,
+    "rest": [name for name in _PLAIN if name not in CORE],
+    "scale": SCALE,
+    "tuning": list(_TUNING),
+    "all": [*_PLAIN, *SCALE],
+}
 RATES: dict[str, dict[str, float]] = {
     "ours-ppo": dict.fromkeys(_PLAIN, 2000.0),
     "sb3-ppo": dict.fromkeys(_PLAIN, 1000.0),
