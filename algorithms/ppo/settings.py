@@ -30,7 +30,7 @@ class PPOSettings(GradientSettings):
     """How far the probability ratio may move before its gradient ends. Higher: bolder updates. Usual: 0.1 to 0.3."""
     clip_end: float | None = setting(None, at_least=0)
     """Clip at the end of the schedule, reached linearly; null = constant."""
-    target_kl: float | None = setting(0.01, above=0)
+    target_kl: float | None = setting(0.02, above=0)
     """KL divergence of an update that the learning rate aims at: it falls where an update moves the policy by more than
     twice as much, and rises below half of it. Higher: bolder updates. null = the rate stays. Usual: 0.005 to 0.03."""
     entropy_coef: float | None = setting(None, at_least=0)
