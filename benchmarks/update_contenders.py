@@ -1,6 +1,7 @@
 """Who takes part in `update_speed.py`: SAC and PPO, ours and Stable-Baselines3's, on the same random steps.
 
-Shapes: T steps, A agents, O numbers observed, C continuous actions.
+Shapes: T steps, A agents, (O…) the shape of what is observed: (17,) numbers or (4, 84, 84) pixels; C continuous
+actions, B discrete branches.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from algorithms.ops import matmul as products
+from algorithms.ops.cuda_graph import Graphed
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
@@ -27,6 +29,9 @@ REPLAY_ROWS = 50_000
 AGENTS = 8
 NUMBERS = 17
 """Observed; with 6 continuous actions, as many as HalfCheetah has."""
+PIXELS = (4, 84, 84)
+"""Four grey frames of 84 x 84, as Atari games are played; of these the replay holds fewer: `IMAGE_ROWS`."""
+IMAGE_ROWS = 2_000
 ACTIONS = 6
 _ENDS = 0.01  # share of steps that end their episode
 _UPDATES = 20  # of SAC in one call of `learn`
@@ -47,48 +52,68 @@ class Contender(Protocol):
 
 def contenders(settings: Settings, device: str, compiled: bool = False) -> dict[str, Contender]:
     """Ours and, where Stable-Baselines3 is installed, theirs; our SAC through `torch.compile` if `compiled`."""
-    sides: dict[str, Contender] = {}
-    installed = find_spec("stable_baselines3") is not None
-    if isinstance(settings, SACSettings):
-        sides["ours"] = OurSAC(settings, device, compiled)
-        if installed:
-            sides["theirs"] = TheirSAC(settings, device)
-    else:
-        sides["ours"] = OurPPO(settings, device)
-        if installed:
-            sides["theirs"] = TheirPPO(settings, device)
+    sides: dict[str, Contender] = {"ours": ours(settings, device)}
+    if compiled and isinstance(sides["ours"], OurSAC):
+        sides["ours"].compile()
+    if find_spec("stable_baselines3") is not None:
+        sides["theirs"] = theirs(settings, device)
     return sides
+
+
+def ours(
+    settings: Settings, device: str, shape: tuple[int, ...] = (NUMBERS,), branches: tuple[int, ...] = ()
+) -> OurSAC | OurPPO:
+    """Our side, which observes arrays of `shape` and also chooses among `branches`."""
+    if isinstance(settings, SACSettings):
+        return OurSAC(settings, device, shape, branches)
+    return OurPPO(settings, device, shape, branches)
+
+
+def theirs(settings: Settings, device: str, shape: tuple[int, ...] = (NUMBERS,)) -> TheirSAC | TheirPPO:
+    """Stable-Baselines3's, which must be installed."""
+    return TheirSAC(settings, device, shape) if isinstance(settings, SACSettings) else TheirPPO(settings, device, shape)
 
 
 class Data(NamedTuple):
     """T steps of all agents; a few of them end their episode, and none cuts it off."""
 
     observations: Array
-    """(T + 1, A, O) float32."""
+    """(T + 1, A, O…) float32, or uint8 where they are images."""
     actions: Array
     """(T, A, C) float32, between -1 and 1."""
     rewards: Array
     """(T, A) float32."""
     terminated: Array
     """(T, A) bool."""
+    branches: tuple[int, ...]
+    """Choices of each discrete branch."""
+    choices: Array
+    """(T, A, B) int32."""
 
 
-def random_data(steps: int, numbers: int = NUMBERS) -> Data:
+def random_data(steps: int, shape: tuple[int, ...] = (NUMBERS,), branches: tuple[int, ...] = ()) -> Data:
     """The same steps at every call."""
     rng = np.random.default_rng(0)
+    size = (steps + 1, AGENTS, *shape)
     return Data(
-        rng.normal(size=(steps + 1, AGENTS, numbers)).astype(np.float32),
+        rng.integers(0, 256, size, np.uint8) if len(shape) == 3 else rng.normal(size=size).astype(np.float32),
         rng.uniform(-1, 1, (steps, AGENTS, ACTIONS)).astype(np.float32),
         rng.normal(size=(steps, AGENTS)).astype(np.float32),
         rng.random((steps, AGENTS)) < _ENDS,
+        branches,
+        rng.integers(0, np.array(branches, np.int32), (steps, AGENTS, len(branches)), np.int32),
     )
 
 
-def filled_rows(data: Data) -> Rows:
-    """A full buffer of the data's rows."""
-    rows = _make_rows(data.observations.shape[-1], data.rewards.size)
+def filled_rows(data: Data, state_size: int = 0) -> Rows:
+    """A full buffer of the data's rows, with recurrent states of zeros if they have a size."""
+    rows = _make_rows(data, data.rewards.size, state_size)
     _append(Writer(rows), data, np.zeros_like(data.rewards), 1)
     return rows
+
+
+def _replay_steps(shape: tuple[int, ...]) -> int:
+    return (IMAGE_ROWS if len(shape) == 3 else REPLAY_ROWS) // AGENTS
 
 
 class OurSAC:
@@ -96,15 +121,23 @@ class OurSAC:
 
     gradient_steps = _UPDATES
 
-    def __init__(self, settings: SACSettings, device: str, compiled: bool = False) -> None:
-        rows = filled_rows(random_data(REPLAY_ROWS // AGENTS))
-        self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
-        if compiled:
-            products.LARGE = sys.maxsize  # Inductor chooses libraries itself
-            optimizer: Any = self._sac.optimizers["all"]
-            optimizer.step = torch.compiler.disable(optimizer.step)  # type: ignore[no-untyped-call]  # no fused Adam there
-            learn: Any = torch.compile(self._sac.learn)
-            self._sac._replayed = learn
+    def __init__(
+        self, settings: SACSettings, device: str, shape: tuple[int, ...] = (NUMBERS,), branches: tuple[int, ...] = ()
+    ) -> None:
+        rows = filled_rows(random_data(_replay_steps(shape), shape, branches), settings.network.memory.numbers)
+        self.algorithm = self._sac = SAC(rows.layout.spec, settings, rows, device, 0)
+
+    def compile(self) -> None:
+        """Hands updates to `torch.compile`."""
+        products.LARGE = sys.maxsize  # Inductor chooses libraries itself
+        optimizer: Any = self._sac.optimizers["all"]
+        optimizer.step = torch.compiler.disable(optimizer.step)  # type: ignore[no-untyped-call]  # no fused Adam there
+        learn: Any = torch.compile(self._sac.learn)
+        self._sac._replayed = learn
+
+    def launch(self) -> None:
+        """Makes all updates by plain calls, on a GPU too."""
+        self._sac._replayed = Graphed(self._sac.learn, torch.device("cpu"))
 
     def refill(self) -> None:
         """Nothing."""
@@ -121,15 +154,16 @@ class TheirSAC:
 
     gradient_steps = _UPDATES
 
-    def __init__(self, settings: SACSettings, device: str) -> None:
+    def __init__(self, settings: SACSettings, device: str, shape: tuple[int, ...] = (NUMBERS,)) -> None:
         import stable_baselines3
 
         self._batch_size = settings.batch_size
+        data = random_data(_replay_steps(shape), shape)
         model = stable_baselines3.SAC(
-            "MlpPolicy",
-            _spaces(),
+            _policy_name(shape),
+            _spaces(shape),
             learning_rate=settings.learning_rate,
-            buffer_size=REPLAY_ROWS,
+            buffer_size=data.rewards.size,
             tau=settings.target_rate,
             gamma=settings.discount,
             ent_coef=f"auto_{settings.temperature}",
@@ -138,7 +172,7 @@ class TheirSAC:
             device=device,
         )
         self._model = _silent(model)
-        data, buffer = random_data(REPLAY_ROWS // AGENTS), self._model.replay_buffer
+        buffer = self._model.replay_buffer
         for step, following, (action, reward, terminated) in _steps(data):
             buffer.add(step, following, action, reward, terminated, [{}] * AGENTS)
 
@@ -154,14 +188,20 @@ class TheirSAC:
 class OurPPO:
     """Updates from rollouts of the same steps, each as if the newest policy had acted."""
 
-    def __init__(self, settings: PPOSettings, device: str) -> None:
+    def __init__(
+        self, settings: PPOSettings, device: str, shape: tuple[int, ...] = (NUMBERS,), branches: tuple[int, ...] = ()
+    ) -> None:
         self._settings, self._device = settings, device
         self.gradient_steps = _gradient_steps(settings)
-        self._data = random_data(settings.rollout_size // AGENTS)
-        rows = _make_rows(NUMBERS, settings.min_rows())
+        self._data = random_data(settings.rollout_size // AGENTS, shape, branches)
+        rows = _make_rows(self._data, settings.min_rows())
         self._writer = Writer(rows)
-        self._ppo = PPO(rows.layout.spec, settings, rows, device, 0)
+        self.algorithm = self._ppo = PPO(rows.layout.spec, settings, rows, device, 0)
         self._write(1)  # each agent's newest step is complete only with its next
+
+    def launch(self) -> None:
+        """Makes all gradient steps by plain calls, on a GPU too."""
+        self._ppo._replayed = Graphed(self._ppo._learn_some, torch.device("cpu"))
 
     def refill(self) -> None:
         """Writes a rollout."""
@@ -176,28 +216,29 @@ class OurPPO:
     @torch.no_grad()
     def _write(self, steps: int) -> None:
         data, policy = self._data, self._ppo.policy
-        seen, actions = (
-            torch.from_numpy(x.reshape(-1, x.shape[-1])).to(self._device)
-            for x in (data.observations[:steps], data.actions[:steps])
+        seen, actions, choices = (
+            torch.from_numpy(x[:steps].reshape(steps * AGENTS, *x.shape[2:])).to(self._device)
+            for x in (data.observations, data.actions, data.choices)
         )
         nothing = torch.zeros(len(seen), 0, device=self._device)
         features, _ = policy.features(policy.prepare([seen]), nothing)
-        log_prob = policy.distribution(features, nothing.bool()).log_prob(actions, nothing.long())
+        distribution = policy.distribution(features, nothing.bool())
+        log_prob = distribution.log_prob(actions, policy.branches.index(choices.long()))
         _append(self._writer, data, log_prob.view(steps, AGENTS).cpu().numpy(), self._ppo.updates + 1)
 
 
 class TheirPPO:
     """Updates from a rollout buffer of the same steps, each as if the newest policy had acted."""
 
-    def __init__(self, settings: PPOSettings, device: str) -> None:
+    def __init__(self, settings: PPOSettings, device: str, shape: tuple[int, ...] = (NUMBERS,)) -> None:
         import stable_baselines3
 
         self._settings, self._device = settings, device
         self.gradient_steps = _gradient_steps(settings)
-        self._data = random_data(settings.rollout_size // AGENTS)
+        self._data = random_data(settings.rollout_size // AGENTS, shape)
         model = stable_baselines3.PPO(
-            "MlpPolicy",
-            _spaces(),
+            _policy_name(shape),
+            _spaces(shape),
             learning_rate=settings.learning_rate,
             n_steps=settings.rollout_size // AGENTS,
             batch_size=settings.minibatch_size,
@@ -238,9 +279,10 @@ def _gradient_steps(settings: PPOSettings) -> int:
     return settings.epochs * -(-settings.rollout_size // settings.minibatch_size)
 
 
-def _make_rows(numbers: int, capacity: int) -> Rows:
-    observation = ObservationSpec("observation", (numbers,), "float32")
-    layout = Layout(BehaviorSpec("random", (observation,), ACTIONS))
+def _make_rows(data: Data, capacity: int, state_size: int = 0) -> Rows:
+    shape, dtype = data.observations.shape[2:], data.observations.dtype.name
+    observation = ObservationSpec("observation", shape, dtype, 1 / 255 if dtype == "uint8" else 1.0)
+    layout = Layout(BehaviorSpec("random", (observation,), ACTIONS, data.branches), state_size)
     return Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
 
 
@@ -248,9 +290,11 @@ def _append(writer: Writer, data: Data, log_probs: Array, version: int) -> None:
     """Appends as many steps of all agents as there are log-probabilities (any, A)."""
     agents, nothing = np.arange(AGENTS), np.zeros((AGENTS, 0), np.float32)
     mask, never = nothing.astype(np.bool_), np.zeros(AGENTS, np.bool_)
-    for log_prob, (step, _, (action, reward, terminated)) in zip(log_probs, _steps(data)):
-        taken = ((step,), mask, action, nothing.astype(np.int32), log_prob, version, reward)
-        writer.append(agents, *taken, terminated, never, (step[:0],), mask[:0])
+    state, position = np.zeros((AGENTS, writer.rows.layout.state_size), np.float32), np.zeros(AGENTS, np.int64)
+    for log_prob, choices, (step, _, (action, reward, terminated)) in zip(log_probs, data.choices, _steps(data)):
+        taken = ((step,), mask, action, choices, log_prob, version, reward)
+        writer.append(agents, *taken, terminated, never, (step[:0],), mask[:0], state, position, state[:0])
+        position = np.where(terminated, 0, position + 1)
 
 
 def _steps(data: Data) -> Iterator[tuple[Array, Array, tuple[Array, Array, Array]]]:
@@ -261,14 +305,21 @@ def _steps(data: Data) -> Iterator[tuple[Array, Array, tuple[Array, Array, Array
 class _Spaces(gymnasium.Env[Array, Array]):
     """An environment that nobody steps: Stable-Baselines3 takes spaces from it."""
 
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (NUMBERS,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (ACTIONS,), np.float32)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        image = len(shape) == 3
+        bounds = (0, 255, shape, np.uint8) if image else (-np.inf, np.inf, shape, np.float32)
+        self.observation_space = gymnasium.spaces.Box(*bounds)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (ACTIONS,), np.float32)
 
 
-def _spaces() -> Any:
+def _spaces(shape: tuple[int, ...]) -> Any:
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    return DummyVecEnv([_Spaces] * AGENTS)
+    return DummyVecEnv([lambda: _Spaces(shape)] * AGENTS)
+
+
+def _policy_name(shape: tuple[int, ...]) -> str:
+    return "CnnPolicy" if len(shape) == 3 else "MlpPolicy"
 
 
 def _silent(model: Any) -> Any:

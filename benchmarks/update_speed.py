@@ -25,9 +25,11 @@ On a GPU ours replays an update as one graph; theirs, like ours with `--compile`
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -103,7 +105,7 @@ def contest(settings: Settings, device: str, rounds: int, seconds: float, compil
         contender.learn()  # what is made at the first update is made now
     for _ in range(rounds):
         for side, contender in sides.items():
-            rates[side].append(_rate(contender, device, seconds / rounds))
+            rates[side].append(rate(contender, device, seconds / rounds))
     figures: dict[str, Any] = {"device": device, "unit": _UNITS[settings.name], "theirs": None, "ratio": None}
     for side, contender in sides.items():
         figures[side] = {"per_second": median(rates[side]), "rounds": rates[side], **_dispatched(contender, device)}
@@ -112,9 +114,27 @@ def contest(settings: Settings, device: str, rounds: int, seconds: float, compil
     return figures
 
 
+def rate(contender: Contender, device: str, seconds: float) -> float:
+    """Lets one side learn on `device` for `seconds`; returns its updates or samples a second."""
+    units, busy = 0, 0.0
+    while busy < seconds:
+        contender.refill()
+        _wait_for(device)
+        start = time.perf_counter()
+        units += contender.learn()
+        _wait_for(device)
+        busy += time.perf_counter() - start
+    return units / busy
+
+
+def _wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def draw_microseconds(rounds: int, seconds: float) -> dict[str, float]:
     """Microseconds of one draw of 256 rows of 64 numbers with 3-step returns: median, least and most of the rounds."""
-    replay = Replay(filled_rows(random_data(REPLAY_ROWS // AGENTS, _DRAWN_NUMBERS)))
+    replay = Replay(filled_rows(random_data(REPLAY_ROWS // AGENTS, (_DRAWN_NUMBERS,))))
     rng = np.random.default_rng(0)
     costs = []
     for _ in range(rounds):
@@ -131,11 +151,18 @@ def draw_microseconds(rounds: int, seconds: float) -> dict[str, float]:
 
 def device_mib(experiment: str, device: str) -> float:
     """The most MiB of the GPU that tensors took in a short run of an experiment."""
+    return run_mib([f"+experiment={experiment}"], device)
+
+
+def run_mib(overrides: Sequence[str], device: str) -> float:
+    """The same of a short run of any configuration."""
+    gc.collect()  # an algorithm and its graph hold each other
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        status = train([f"+experiment={experiment}", *_SHORT, f"device={device}", f"run.dir={folder}"])
+        status = train([*overrides, *_SHORT, f"device={device}", f"run.dir={folder}"])
     if status:
-        raise RuntimeError(f"{experiment} ended with status {status}")
+        raise RuntimeError(f"{' '.join(overrides)} ended with status {status}")
     return torch.cuda.max_memory_allocated() / 2**20
 
 
@@ -172,23 +199,6 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _leaves_gpu(source: Tensor, target: Tensor) -> bool:
     return source.is_cuda and not target.is_cuda
-
-
-def _rate(contender: Contender, device: str, seconds: float) -> float:
-    units, busy = 0, 0.0
-    while busy < seconds:
-        contender.refill()
-        _wait_for(device)
-        start = time.perf_counter()
-        units += contender.learn()
-        _wait_for(device)
-        busy += time.perf_counter() - start
-    return units / busy
-
-
-def _wait_for(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -107,7 +107,7 @@ class Exported:
         try:
             data = json.loads(metadata[METADATA])
             return Exported(BehaviorSpec.from_dict(data["spec"]), int(data["memory_size"]), bool(data["hwc"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
 
 

@@ -135,8 +135,10 @@ def _plain_step(
     mean.lerp_(gradient, done * (1 - BETAS[0]))
     square.lerp_(gradient.square_(), done * (1 - BETAS[1]))
     taken = steps.double().clamp(min=1)
-    root = (1 - BETAS[1] ** taken).sqrt()
-    step_size = done * learning_rate * root / (1 - BETAS[0] ** taken)
+    # Not `BETAS[0] ** taken`, which early versions of torch 2 copy from the CPU: no graph can be captured then.
+    first, second = (1 - torch.pow(beta, taken) for beta in BETAS)
+    root = second.sqrt()
+    step_size = done * learning_rate * root / first
     # Both sides of Adam's fraction are multiplied by the root of the second bias: one pass less over the vector.
     denominator = torch.sqrt(square, out=gradient).add_(root * EPSILON)
     vector.addcdiv_(mean * -step_size, denominator)

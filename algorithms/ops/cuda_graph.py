@@ -41,6 +41,11 @@ class Graphed(Generic[Inputs]):
                 self._replay = self._captured(inputs)
             self._replay(inputs)
 
+    @property
+    def captured(self) -> bool:
+        """Whether there is a graph by now, which calls replay."""
+        return self._replay is not None and self._replay is not self._function
+
     def keep(self, part: Part) -> Part:
         """A part of the inputs of several calls, where a graph finds it: copied there now, and not for each call."""
         if self._plain_calls is None:
@@ -63,7 +68,8 @@ class Graphed(Generic[Inputs]):
         """What replays a call, which is recorded here without being made; the function itself if it cannot be."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # A capture that fails leaves its own stream as the current one; the outer block takes back ours.
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
                 self._function(first)
         except RuntimeError as error:
             _log.warning("updates run without a CUDA graph, which is slower: %s", str(error).strip().splitlines()[0])

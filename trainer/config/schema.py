@@ -196,10 +196,15 @@ class ServeConfig:
     """Address to listen on; `0.0.0.0` admits every machine that can reach this one."""
     port: int = setting(8080, at_least=0, at_most=65535)
     """Port to listen on; 0 = one that the system picks."""
+    allowed_hosts: list[str] = field(default_factory=list)
+    """Names by which clients may address the server (the `Host` of a request), besides `host` and this machine as
+    `localhost`; `*.example.com` = any below; `*` = any. If `host` is no loopback address, all numeric addresses too."""
+    max_rows: int = setting(1024, at_least=1)
+    """Rows of the largest request. A model with a large memory takes fewer: a reply is at most `max_body_mib` long."""
     max_body_mib: float = setting(8.0, above=0)
-    """Size of the largest request in MiB."""
+    """Size of the largest request in MiB. Once it is parsed it may take five times as much."""
     request_seconds: float = setting(10.0, above=0)
-    """Seconds that a request may take to arrive."""
+    """Seconds that a request may take to arrive, from the connection or its first byte on, and its reply to be read."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ def _serve(root: Path) -> int:
         there = ", ".join(model.name for model in models) or f"no file *{SUFFIX}"
         raise UserError(f"{root / 'model'} holds {there}: an endpoint serves one model, pack one")
     port = os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")
-    return serve([f"model={models[0]}", "host=0.0.0.0", f"port={port}"])
+    # A platform's own proxies ask by names that nobody knows here, and no browser reaches a managed container.
+    hosts = ",".join(f"'{name.strip()}'" for name in os.environ.get("OUTSTEP_ALLOWED_HOSTS", "*").split(","))
+    return serve([f"model={models[0]}", "host=0.0.0.0", f"port={port}", f"allowed_hosts=[{hosts}]"])
 
 
 def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> TrainConfig:

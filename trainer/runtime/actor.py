@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from algorithms.metrics import load_torch_state
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Acted, Policy
 from envs.spec import Array
@@ -81,11 +82,11 @@ class PolicyActor:
         return self._torch_generator.get_state().tolist()
 
     def load_state(self, state: dict[str, Any] | list[int]) -> None:
-        """Continues to draw from a random state."""
+        """Continues to draw from a random state; that of another kind of device, where it acted before, is left."""
         if isinstance(state, dict):
             self._numpy_generator.bit_generator.state = state
         else:
-            self._torch_generator.set_state(torch.tensor(state, dtype=torch.uint8))
+            load_torch_state(self._torch_generator, torch.tensor(state, dtype=torch.uint8))
 
 
 def quickest_actor(policy: Policy, weights: PolicyReader, seed: int, rows: int, gpu: bool) -> tuple[PolicyActor, str]:

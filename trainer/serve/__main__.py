@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.schema import ServeConfig
+from trainer.serve.arrays import cut
 from trainer.serve.onnx_policy import Model
 
 _PATIENCE_SECONDS = 5
 """How long requests under way may take once the server is asked to stop."""
 _KEEP_ALIVE_SECONDS = 60
 """How long a connection may be silent between two requests."""
+_MOST_CONNECTIONS = 512
+"""Each may keep 128 KiB of a request that has not arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +35,16 @@ def _serve(config: ServeConfig) -> int:
         import uvicorn
 
         from trainer.serve.app import make_app
+        from trainer.serve.connections import Settings
     except ImportError as error:
         raise UserError(f"the endpoint's libraries are missing ({error}): pip install 'outstep[serve]'") from error
     model = Model.load(config.model)
+    app = make_app(model, config)
     listening = _listen(config)
-    settings = uvicorn.Config(
-        make_app(model, config),
+    settings = Settings(
+        app,
+        request_seconds=config.request_seconds,
+        most_connections=_most_connections(),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -49,9 +56,26 @@ def _serve(config: ServeConfig) -> int:
         signal.signal(number, lambda *_: None)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving {model.exported.spec.name} from {config.model} on http://{shown}:{port}/invocations", flush=True)
+    print(
+        f"serving {cut(model.exported.spec.name)} from {config.model} on http://{shown}:{port}/invocations", flush=True
+    )
     uvicorn.Server(settings).run(sockets=[listening])
     return 0
+
+
+def _most_connections() -> int:
+    """Returns how many connections there may be, for which the system has to let the process open files."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * _MOST_CONNECTIONS  # a burst is accepted before all but the newest are closed
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _MOST_CONNECTIONS
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(_MOST_CONNECTIONS, soft // 4)
 
 
 def _listen(config: ServeConfig) -> socket.socket:

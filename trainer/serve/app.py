@@ -1,63 +1,111 @@
 """The HTTP side of the endpoint: `/ping`, `/invocations`, and a page that describes them (`/docs`, `/openapi.json`).
 
-A pass takes tens of microseconds, less than handing it to a thread would: it runs where requests are read.
+A short request takes tens of microseconds, less than handing it to a thread would: it is answered where requests are
+read. Longer ones are answered by one thread, one after another, while `/ping` and short ones go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from envs.spec import UserError
 from trainer.config.schema import ServeConfig
+from trainer.serve.arrays import cut
+from trainer.serve.budget import BoundedMemory, Budget, Busy
+from trainer.serve.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from trainer.serve.hosts import AllowedHosts
 from trainer.serve.onnx_policy import Model
-from trainer.serve.openapi import description, invocation_docs
-from trainer.serve.requests import answer
+from trainer.serve.openapi import description, invocation_docs, ping_docs
+from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer, is_short
+
+_SHORT_SECONDS = 0.005
+"""How long a pass may take where requests are read."""
+_MOST_SHORT_ROWS = 64
 
 
 def make_app(model: Model, config: ServeConfig) -> FastAPI:
-    """Returns an application that answers requests with the actions of `model`."""
-    app = FastAPI(title=f"Outstep: {model.exported.spec.name}", description=description(model.exported))
-    largest = int(config.max_body_mib * 2**20)
+    """Returns an application that answers requests with the actions of `model`; UserError if the model cannot act."""
+    exported = model.exported
+    limits = Limits.of(exported, config.max_rows, int(config.max_body_mib * 2**20))
+    short_rows = _short_rows(model)
+    budget = Budget(limits.body)
+    worker = ThreadPoolExecutor(1, "long_requests")
+    app = FastAPI(
+        title=f"Outstep: {exported.spec.name}", description=description(exported), docs_url=None, redoc_url=None
+    )
+    app.add_middleware(BoundedMemory, budget=budget)
+    app.add_middleware(AllowedHosts, host=config.host, names=config.allowed_hosts)
 
-    @app.get("/ping")
+    def answer_in_turn(body: bytes) -> bytes:
+        budget.check()  # others' replies may not have been read
+        return answer(model, body, limits)
+
+    @app.get("/ping", openapi_extra=ping_docs())
     async def ping() -> dict[str, str]:
         """Returns whether the model is there."""
         return {"status": "ok"}
 
-    @app.post("/invocations", openapi_extra=invocation_docs(model.exported))
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """Returns a page for people."""
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        return Response(docs_page(app.openapi()), media_type="text/html", headers=headers)
+
+    @app.post("/invocations", openapi_extra=invocation_docs(exported, limits))
     async def invocations(request: Request) -> Response:
         """Returns actions for observations."""
         try:
-            body = await asyncio.wait_for(_body(request, largest), config.request_seconds)
-        except asyncio.TimeoutError:
-            reason = f"the request took more than {config.request_seconds:g} s to arrive: send it faster"
-            return _refusal(408, reason)
+            body = await request.body()
+            if is_short(body, short_rows):
+                reply = answer(model, body, limits)
+            else:
+                reply = await asyncio.get_running_loop().run_in_executor(worker, answer_in_turn, body)
+            return Response(reply, media_type="application/json")
+        except Busy as error:
+            return _refusal(503, error)
+        except RowsDiffer as error:
+            return _refusal(409, error)
+        except TooLarge as error:
+            return _refusal(413, error)
         except UserError as error:
-            return _refusal(413, str(error))
+            return _refusal(400, error)
+        except asyncio.CancelledError:  # the server has been asked to stop, and waits no longer
+            return _refusal(503, UserError("the server stops"))
         except ClientDisconnect:
             return Response(status_code=400)  # the client is gone
-        try:
-            return Response(answer(model, body), media_type="application/json")
-        except UserError as error:
-            return _refusal(400, str(error))
 
     return app
 
 
-async def _body(request: Request, largest: int) -> bytes:
-    """Returns the body; UserError if it is above the limit."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > largest:
-            raise UserError(f"the body is larger than {largest:,} bytes: send fewer rows, or raise max_body_mib")
-        parts.append(part)
-    return b"".join(parts)
+def _short_rows(model: Model) -> int:
+    """Returns how many rows a request may have that is answered where requests are read, by how long one row takes."""
+    exported = model.exported
+    row = [np.zeros((1, *o.shape), o.dtype) for o in exported.spec.observations]
+    mask = np.ones((1, sum(exported.spec.branches)), np.bool_)
+    memory = np.zeros((1, exported.memory_size), np.float32)
+    seconds = float("inf")
+    for _ in range(3):  # the first takes longer
+        start = time.perf_counter()
+        try:
+            chosen = model.act(row, mask, memory, deterministic=True)
+        except Exception as error:  # onnxruntime's, of many kinds
+            raise UserError(f"the model cannot act ({cut(error)}): export it again") from error
+        seconds = min(seconds, time.perf_counter() - start)
+    shapes = [array.shape for array in chosen]
+    wanted = [(1, exported.spec.continuous_size), (1, len(exported.spec.branches)), memory.shape]
+    if shapes != wanted:
+        raise UserError(f"the model answers one row by arrays of shapes {shapes}, not {wanted}: export it again")
+    return min(_MOST_SHORT_ROWS, int(_SHORT_SECONDS / seconds))
 
 
-def _refusal(status: int, reason: str) -> Response:
-    return JSONResponse({"error": reason}, status, headers={"Connection": "close"} if status != 400 else None)
+def _refusal(status: int, error: UserError) -> Response:
+    # In ASCII: a client's own text may have characters that no encoding has.
+    headers = {"Connection": "close"} if status in (413, 503) else None
+    return Response(json.dumps({"error": str(error)}), status, headers, "application/json")

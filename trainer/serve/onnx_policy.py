@@ -5,6 +5,7 @@ Shapes: N rows, C continuous actions, D discrete branches, A their choices toget
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ import numpy as np
 
 from algorithms.onnx.contract import Exported, Port
 from envs.spec import Array, UserError
+
+_LONGEST_NAME = 1000
+"""Of a behavior or an observation, in characters."""
 
 
 class Chosen(NamedTuple):
@@ -54,6 +58,8 @@ class Model:
         exported = Exported.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         if exported is None:
             raise UserError(f"{name} is not a model of ours: write one with outstep export run=runs/... to=")
+        if fault := _fault(exported):
+            raise UserError(f"{name} is damaged, its metadata say {fault}: export it again")
         if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
             raise UserError(f"{name} is damaged, it has {difference}: export it again")
         self.exported = exported
@@ -96,6 +102,29 @@ class Model:
             next(results) if spec.branches else np.empty((rows, 0), np.int64),
             next(results)[:, 0] if exported.memory_size else state,
         )
+
+
+def _fault(exported: Exported) -> str | None:
+    """Returns what no policy of ours can have, in a model's metadata, which may come from anybody; None if all is well.
+
+    How large a row may be is bounded by the server's largest request.
+    """
+    spec = exported.spec
+    names = [o.name for o in spec.observations]
+    for name in (spec.name, *names):
+        if len(name) > _LONGEST_NAME:
+            return f"a name of {len(name):,} characters"
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            return f"the name {name!a}, which is no text"
+    if not names or len(set(names)) < len(names):
+        return f"{len(names)} observations, of {len(set(names))} names"
+    for o in spec.observations:
+        if o.dtype not in ("float32", "uint8") or min(o.shape, default=0) < 1 or not 0 < o.scale < math.inf:
+            return f"an observation of {o.dtype[:_LONGEST_NAME]!a}{list(o.shape[:10])} and scale {o.scale}"
+    sizes = (spec.continuous_size, exported.memory_size)
+    if min(sizes) < 0 or min(spec.branches, default=1) < 1 or not (spec.continuous_size or spec.branches):
+        return f"{sizes[0]} continuous actions, branches of {list(spec.branches[:10])} and a memory of {sizes[1]}"
+    return None
 
 
 def _ports(nodes: Sequence[Any]) -> list[Port]:

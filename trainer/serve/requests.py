@@ -7,51 +7,173 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from algorithms.onnx.contract import Exported
 from envs.spec import Array, BehaviorSpec, ObservationSpec, UserError
+from trainer.serve.arrays import cut, kind, numbers, refuse_values, shape_words, shown
 from trainer.serve.onnx_policy import Chosen, Model
 
 FIELDS = ("observations", "action_masks", "deterministic", "memory")
 INPUTS = "inputs"
 """Around these fields in the other shape of a request, which is answered by `outputs`."""
+IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
+"""Fields that clients of RLlib's policies send along in `inputs`."""
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+_PARSED_BYTES = 5
+"""How many bytes a request may take once it is parsed, for each of the largest body."""
+_REPLY_NUMBER = 25
+"""The most characters that a number of a reply takes, with its comma."""
+_ENCODE = json.JSONEncoder(allow_nan=False).encode
+_LONG_BODY = 2**17
+"""Smaller bodies need no care: even 128 KiB of brackets take 4 MB as lists."""
 
 
-def answer(model: Model, body: bytes) -> bytes:
-    """Returns the reply to a request; UserError (which field, what was seen, what would be right) if there is none."""
+class TooLarge(UserError):
+    """A request that takes more memory than the server allows."""
+
+
+class RowsDiffer(UserError):
+    """A request whose fields have different numbers of rows: the one rule that a JSON schema has no words for."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large requests and replies of a model may be."""
+
+    rows: int
+    body: int
+    """Bytes of a request, and of a reply."""
+
+    @staticmethod
+    def of(exported: Exported, max_rows: int, max_body: int) -> Limits:
+        """Returns the limits for a model; UserError if not even one of its rows fits into them."""
+        remedy = f"raise max_body_mib above {max_body / 2**20:g}"
+        sent, replied = _row_numbers(exported)
+        smallest = 2 * sent  # a digit and a comma
+        if _parsed_bytes(smallest, sent, _row_lists(exported)) > _PARSED_BYTES * max_body:
+            raise UserError(f"a request of one row has {sent:,} numbers: {remedy}")
+        rows = max_body // (_REPLY_NUMBER * max(1, replied))
+        if not rows:
+            raise UserError(
+                f"a reply of one row has {replied:,} numbers: raise max_body_mib above {max_body / 2**20:g}"
+            )
+        return Limits(min(max_rows, rows), max_body)
+
+
+def is_short(body: bytes, rows: int) -> bool:
+    """Returns whether a request surely has at most so many rows, and hardly any work apart from its pass."""
+    return len(body) <= 2**14 and body.count(b"[") <= rows
+
+
+def answer(model: Model, body: bytes, limits: Limits | None = None) -> bytes:
+    """Returns the reply to a request.
+
+    Raises:
+        TooLarge: it would take too much memory.
+        RowsDiffer: its fields do not have the same number of rows.
+        UserError: which field, what was seen, what would be right.
+    """
+    exported = model.exported
+    limits = limits or Limits.of(exported, 1024, 2**23)
+    if long := len(body) > _LONG_BODY:
+        _check_size(exported, body, limits)
     try:
-        sent = json.loads(body)
+        sent = json.loads(body, **_NUMBERS) if long else json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f'the body is not JSON ({error}): send {{"observations": ...}}') from error
     if not isinstance(sent, dict):
-        raise UserError(f'the body is {_kind(sent)}, not an object: send {{"observations": ...}}')
+        raise UserError(f'the body is {kind(sent)}, not an object: send {{"observations": ...}}')
     wrapped = INPUTS in sent
-    chosen = model.act(*_read(model, _inputs(sent) if wrapped else sent))
-    spec = model.exported.spec
-    return json.dumps({"outputs": _outputs(spec, chosen)} if wrapped else _named(chosen)).encode()
+    request = _read(model, _inputs(sent) if wrapped else sent, limits.rows)
+    del sent
+    chosen = model.act(*request)
+    try:
+        return _json({"outputs": _outputs(exported.spec, chosen)} if wrapped else _named(chosen)).encode()
+    except ValueError as error:  # NaN or infinity
+        raise UserError("the policy answers this with NaN: send observations as large as those of training") from error
 
 
-_IGNORED = ("prev_action", "prev_reward", "is_training", "seq_lens")
-"""Fields that clients of RLlib's policies send along in `inputs`."""
+def _float(text: str) -> float:
+    return float(text)
+
+
+def _int(text: str) -> int:
+    return int(text)
+
+
+_NUMBERS: dict[str, Any] = {"parse_float": _float, "parse_int": _int}
+"""Python's own functions here let other threads have their turn, which a whole parse in C would keep waiting."""
+
+
+def _check_size(exported: Exported, body: bytes, limits: Limits) -> None:
+    """Refuses a body, before it is parsed, that is out of all proportion to what the model takes."""
+    values, lists = body.count(b","), body.count(b"[") + body.count(b"{")
+    sent, replied = _row_numbers(exported)
+    # Twice: for fields that are ignored, and for names that have commas or brackets in them.
+    if values > 2 * limits.rows * (sent + replied + 4) or lists > 2 * limits.rows * (_row_lists(exported) + 4):
+        raise TooLarge(
+            f"the body has {values:,} commas and {lists:,} brackets, more than {limits.rows} rows of this model need: "
+            "send fewer rows, or raise max_rows"
+        )
+    # Python keeps text beyond ASCII at up to four bytes a character; once as a whole, and once in parts.
+    text = len(body) * (1 if body.isascii() else 8)
+    if (size := _parsed_bytes(text, values, lists)) > _PARSED_BYTES * limits.body:
+        raise TooLarge(
+            f"the body would take up to {size:,} bytes once it is parsed, more than {_PARSED_BYTES * limits.body:,}: "
+            "send fewer rows, or raise max_body_mib"
+        )
+
+
+def _parsed_bytes(text: int, values: int, lists: int) -> int:
+    """Returns at most how much memory parsed JSON takes."""
+    return text + 32 * values + 80 * lists
+
+
+def _row_numbers(exported: Exported) -> tuple[int, int]:
+    """Returns how many numbers a row of a request has, and one of a reply."""
+    spec = exported.spec
+    seen = sum(math.prod(o.shape) for o in spec.observations)
+    acted = spec.continuous_size + len(spec.branches)
+    return seen + sum(spec.branches) + exported.memory_size, acted + exported.memory_size
+
+
+def _row_lists(exported: Exported) -> int:
+    """Returns how many lists a row of a request has."""
+    seen = sum(math.prod(o.shape[:axes]) for o in exported.spec.observations for axes in range(len(o.shape)))
+    return seen + 2  # mask, memory
+
+
+def _json(reply: dict[str, Any]) -> str:
+    """Returns a reply as JSON. Each row of an array is written by itself, so that other threads have their turn."""
+    parts = []
+    for name, value in reply.items():
+        text = _json(value) if isinstance(value, dict) else f"[{', '.join([_ENCODE(row) for row in value])}]"
+        parts.append(f'"{name}": {text}')
+    return f"{{{', '.join(parts)}}}"
 
 
 def _inputs(sent: dict[str, Any]) -> dict[str, Any]:
     if len(sent) > 1:
         other = next(key for key in sent if key != INPUTS)
-        raise UserError(f"{other} stands beside {INPUTS}: put it into {INPUTS}")
+        raise UserError(f"{cut(other)} stands beside {INPUTS}: put it into {INPUTS}")
     if not isinstance(sent[INPUTS], dict):
-        raise UserError(f'{INPUTS} is {_kind(sent[INPUTS])}, not an object: send {{"observations": ...}} in it')
-    return {key: value for key, value in sent[INPUTS].items() if key not in _IGNORED}
+        raise UserError(f'{INPUTS} is {kind(sent[INPUTS])}, not an object: send {{"observations": ...}} in it')
+    return {key: value for key, value in sent[INPUTS].items() if key not in IGNORED}
 
 
-def _read(model: Model, fields: Mapping[str, Any]) -> tuple[list[Array], Array, Array, bool]:
+def _read(model: Model, fields: Mapping[str, Any], most_rows: int) -> tuple[list[Array], Array, Array, bool]:
     """Returns what `Model.act` takes: observations, mask (N, A) bool, memory (N, R) float32, and `deterministic`."""
     spec, memory_size = model.exported.spec, model.exported.memory_size
     for key in fields:
         if key not in FIELDS:
+            key = cut(key)
             close = difflib.get_close_matches(key, FIELDS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there is {_list(FIELDS)}"
             raise UserError(f"unknown field {key}; {hint}")
@@ -59,11 +181,11 @@ def _read(model: Model, fields: Mapping[str, Any]) -> tuple[list[Array], Array, 
         raise UserError(f"observations is missing: {_wanted(spec)}")
     observations = _observations(spec, fields["observations"])
     rows = len(observations[0])
-    if not rows:
-        raise UserError("observations has no rows: send at least one")
+    if rows > most_rows:
+        raise UserError(f"observations has {rows:,} rows: send at most {most_rows}, or raise max_rows or max_body_mib")
     deterministic = fields.get("deterministic", True)
     if not isinstance(deterministic, bool):
-        raise UserError(f"deterministic is {_shown(deterministic)}: it must be true or false")
+        raise UserError(f"deterministic is {shown(deterministic)}: it must be true or false")
     mask = np.ones((rows, sum(spec.branches)), np.bool_)
     if fields.get("action_masks") is not None:
         mask = _masks(spec, fields["action_masks"], rows)
@@ -79,50 +201,32 @@ def _observations(spec: BehaviorSpec, sent: Any) -> list[Array]:
     """Returns each observation's array, of those sent by name, or of the one that there is."""
     if not isinstance(sent, dict):
         if len(spec.observations) > 1:
-            raise UserError(f"observations is {_kind(sent)}: {_wanted(spec)}")
+            raise UserError(f"observations is {kind(sent)}: {_wanted(spec)}")
         return [_observation(spec.observations[0], sent, "observations")]
     names = [o.name for o in spec.observations]
     if sent.keys() != set(names):
         raise UserError(f"observations has {_list(sent) or 'nothing'}: {_wanted(spec)}")
-    arrays = [_observation(o, sent[o.name], f"observations.{o.name}") for o in spec.observations]
+    arrays = [_observation(o, sent[o.name], f"observations.{cut(o.name)}") for o in spec.observations]
     for name, array in zip(names, arrays):
-        _same_rows(array, f"observations.{name}", len(arrays[0]))
+        _same_rows(array, f"observations.{cut(name)}", len(arrays[0]))
     return arrays
 
 
 def _observation(observation: ObservationSpec, sent: Any, field: str) -> Array:
     if observation.dtype == "float32":
         return _floats(sent, field, observation.shape)
-    array = _numbers(sent, field, observation.shape)
-    wrong = (array < 0) | (array > 255) | (array != np.floor(array))
-    _refuse_values(array, wrong, field, "whole numbers from 0 to 255")
-    return array.astype(np.uint8)
+    array = numbers(sent, field, observation.shape)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.uint8)
+    refuse_values(array, whole != array, field, "whole numbers from 0 to 255")
+    return whole
 
 
 def _floats(sent: Any, field: str, shape: tuple[int, ...]) -> Array:
     """(N, *shape) float32."""
-    array = _numbers(sent, field, shape)
-    with np.errstate(over="ignore"):
-        floats = array.astype(np.float32)
-    if not np.isfinite(floats).all():
-        _refuse_values(array, ~np.isfinite(floats), field, "finite numbers")
-    return floats
-
-
-def _numbers(sent: Any, field: str, shape: tuple[int, ...], kinds: str = "iuf") -> Array:
-    """(N, *shape) of a numeric type."""
-    wanted = f"{field} must be numbers of shape {_shape(shape)}, N rows"
-    try:
-        array = np.array(sent)
-        if array.dtype.kind not in kinds:
-            if odd := _no_number(sent, field):
-                raise UserError(f"{odd}: {wanted}")
-            array = np.array(sent, np.float64)  # whole numbers beyond 64 bits
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{_no_number(sent, field) or f'{field} cannot be read ({error})'}: {wanted}") from error
-    if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
-        raise UserError(f"{field} has shape {list(array.shape)}: {wanted}")
-    return array
+    array = numbers(sent, field, shape)
+    refuse_values(array, ~(np.abs(array) <= LARGEST_FLOAT), field, "finite numbers")
+    return array.astype(np.float32)
 
 
 def _masks(spec: BehaviorSpec, sent: Any, rows: int) -> Array:
@@ -130,8 +234,8 @@ def _masks(spec: BehaviorSpec, sent: Any, rows: int) -> Array:
     if not spec.branches:
         raise UserError("action_masks was sent, but the model has no discrete actions: leave it out")
     field = "action_masks"
-    mask = _same_rows(_numbers(sent, field, (sum(spec.branches),), "iufb"), field, rows)
-    _refuse_values(mask, (mask != 0) & (mask != 1), field, "1 or true (allowed) and 0 or false")
+    mask = _same_rows(numbers(sent, field, (sum(spec.branches),), booleans=True), field, rows)
+    refuse_values(mask, (mask != 0) & (mask != 1), field, "1 or true (allowed) and 0 or false")
     mask = mask.astype(np.bool_)
     starts = np.cumsum((0, *spec.branches))
     stuck = ~np.logical_or.reduceat(mask, starts[:-1], axis=1)
@@ -146,27 +250,8 @@ def _masks(spec: BehaviorSpec, sent: Any, rows: int) -> Array:
 
 def _same_rows(array: Array, field: str, rows: int) -> Array:
     if len(array) != rows:
-        raise UserError(f"{field} has {len(array)} rows: it must have {rows}, as the observations")
+        raise RowsDiffer(f"{field} has {len(array)} rows: it must have {rows}, as the observations")
     return array
-
-
-def _refuse_values(array: Array, wrong: Array, field: str, right: str) -> None:
-    if wrong.any():
-        place = np.argwhere(wrong)[0].tolist()
-        at = "".join(f"[{i}]" for i in place)
-        raise UserError(f"{field}{at} is {array[tuple(place)]}: only {right} will do")
-
-
-def _no_number(sent: Any, field: str) -> str | None:
-    """Returns the first place in nested lists that holds no number, and what it holds."""
-    waiting = [(field, sent)]
-    while waiting:
-        place, value = waiting.pop()
-        if isinstance(value, list):
-            waiting += [(f"{place}[{i}]", each) for i, each in enumerate(value)][::-1]
-        elif not isinstance(value, (int, float)) or isinstance(value, bool):
-            return f"{place} is {_shown(value)}"
-    return None
 
 
 def _named(chosen: Chosen) -> dict[str, Any]:
@@ -189,25 +274,10 @@ def _outputs(spec: BehaviorSpec, chosen: Chosen) -> dict[str, Any]:
 
 def _wanted(spec: BehaviorSpec) -> str:
     if len(spec.observations) == 1:
-        return f"send an array of shape {_shape(spec.observations[0].shape)}, N rows"
-    parts = ", ".join(f"{o.name} {_shape(o.shape)}" for o in spec.observations)
+        return f"send an array of shape {shape_words(spec.observations[0].shape)}, N rows"
+    parts = ", ".join(f"{cut(o.name)} {shape_words(o.shape)}" for o in spec.observations)
     return f"send an object of arrays, N rows each: {parts}"
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, ('N', *shape)))}]"
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "an array", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
-def _shown(value: Any) -> str:
-    """Returns a value as JSON, cut short; what holds others by its kind alone."""
-    text = _kind(value) if isinstance(value, (dict, list)) else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
-def _list(names: Any) -> str:
-    return ", ".join(map(str, names))
+def _list(names: Iterable[object]) -> str:
+    return cut(", ".join(cut(name) for name in islice(names, 10)))

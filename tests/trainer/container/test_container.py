@@ -18,7 +18,8 @@ import gymnasium
 import pytest
 
 from tests.trainer.tiny_runs import summary
-from trainer.config.compose import load_config
+from trainer.config.compose import compose, load_config
+from trainer.config.schema import ServeConfig
 from trainer.container.__main__ import METRICS, main
 from trainer.telemetry.console import Status, log
 
@@ -210,6 +211,22 @@ def test_an_endpoint_serves_one_model(root, capsys, names):
     assert main(["serve"]) == 2
     there = ", ".join(names) or "no file *.onnx"
     assert f"holds {there}: an endpoint serves one model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"), [(None, "['*']"), ("policy.lan, *.example.com", "['policy.lan','*.example.com']")]
+)
+def test_an_endpoint_serves_any_host_unless_names_are_given(root, monkeypatch, given, hosts):
+    served = []
+    monkeypatch.setattr("trainer.container.__main__.serve", served.append)
+    if given is not None:
+        monkeypatch.setenv("OUTSTEP_ALLOWED_HOSTS", given)
+    write(root / "model" / "A.onnx", "")
+    main(["serve"])
+    assert served[0][1:] == ["host=0.0.0.0", "port=8080", f"allowed_hosts=[{hosts[1:-1]}]"]
+    assert compose(served[0], ServeConfig, "serve").allowed_hosts == [
+        each.strip("'") for each in hosts[1:-1].split(",")
+    ]
 
 
 @pytest.mark.parametrize("words", [[], ["deploy"], ["train", "env=basic"]])

@@ -95,6 +95,18 @@ def test_an_actor_that_has_moved_takes_new_weights_along(timed):
             np.testing.assert_array_equal(one, other)
 
 
+def test_an_actor_goes_on_where_its_random_state_was_that_of_another_device(timed):
+    def random_state(of):
+        actor = PolicyActor(timed.policy, PolicyReader(timed.memory, timed.size), of, torch.device("cpu"))
+        return actor, actor.state()
+
+    actor, own = random_state(0)
+    actor.load_state([7] * 16)  # as long as a GPU's is
+    assert actor.state() == own
+    actor.load_state(random_state(1)[1])
+    assert actor.state() == random_state(1)[1] != own
+
+
 def test_a_pass_is_timed_over_as_many_agents_as_there_are(monkeypatch):
     policy = Policy(SPEC, NetworkSettings(hidden=[8]), "sac")
     size = policy.flat.numel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import SPECS, VECTOR, decisions, policy_of
 from trainer.serve.onnx_policy import Model
-from trainer.serve.requests import answer
+from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer
 
 IMAGE = ObservationSpec("image", (20, 24, 3), "uint8", 1 / 255)
 HYBRID = BehaviorSpec("b", (VECTOR, IMAGE), 3, (2, 3), True)
@@ -114,7 +115,11 @@ REFUSED = {
     '{"observations": []}': "observations has shape [0]: observations must be numbers of shape [N, 4]",
     '{"observations": [1, 2, 3, 4]}': "observations has shape [4]: observations must be numbers of shape [N, 4]",
     '{"observations": [[1, 2, 3]]}': "observations has shape [1, 3]: observations must be numbers of shape [N, 4]",
-    '{"observations": [[1, 2, 3, 4], [1]]}': "observations cannot be read (",
+    '{"observations": [[1, 2, 3, 4], [1]]}': "observations cannot be read (observations[1] is 1 long, not 4)",
+    '{"observations": [[1, 2, 3, 4], 5]}': "observations cannot be read (observations[1] is a number)",
+    '{"observations": [[1, 2, 3, 4], [1, 2, [3], 4]]}': "observations cannot be read (observations[1][2] is an array)",
+    '{"observations": [[1, 2, 3, -3.402823466385289e+38]]}': "observations[0][3] is -3.402823466e+38: only finite",
+    '{"observations": [[1, 2, 3, 4], [1, 2, "3", 4], [1]]}': 'observations[1][2] is "3"',
     '{"observations": [[1, 2, "3", 4]]}': 'observations[0][2] is "3": observations must be numbers of shape [N, 4]',
     '{"observations": [[1, 2, null, 4]]}': "observations[0][2] is null: observations must be numbers",
     '{"observations": [[true, false, true, true]]}': "observations[0][0] is true: observations must be numbers",
@@ -176,3 +181,129 @@ def test_several_observations_and_a_memory_are_refused_by_name():
     _, other = model_of(SPECS["continuous"])
     with pytest.raises(UserError, match="action_masks was sent, but the model has no discrete actions: leave it out"):
         ask(other, observations=[[1, 2, 3, 4]], action_masks=[[1]])
+
+
+def peak_of(model, body, limits=None):
+    """The most memory, in MiB, that a request takes besides its own body; it is refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as refused:
+            answer(model, body, limits)
+        return tracemalloc.get_traced_memory()[1] / 2**20, refused
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_text_among_observations_is_refused_before_an_array_is_as_wide(flat):
+    body = json.dumps({"observations": ["a" * 750_000, *"bcdefghij"]}).encode()
+    peak, refused = peak_of(flat, body)
+    assert "observations[0] is" in str(refused.value)
+    assert peak < 5
+
+
+@pytest.mark.parametrize("what", [b"[1,2,3,4]", b"[]", b"{}", b"1.5", '"\u00e9"'.encode()])
+def test_far_more_values_than_rows_need_are_refused_before_they_are_parsed(flat, what):
+    body = b'{"observations": [' + b",".join([what] * (2**21 // len(what))) + b"]}"
+    peak, refused = peak_of(flat, body, Limits(100, 2**23))
+    assert refused.type is TooLarge
+    assert "more than 100 rows of this model need: send fewer rows, or raise max_rows" in str(refused.value)
+    assert peak < 1
+
+
+def test_what_would_take_much_more_memory_than_the_largest_body_is_refused_before_it_is_parsed(flat):
+    text = '{"observations": "' + "a" * 2**20 + '\N{GRINNING FACE}"}'
+    peak, refused = peak_of(flat, text.encode(), Limits(1024, 2**20))
+    assert refused.type is TooLarge
+    assert "once it is parsed, more than 5,242,880: send fewer rows, or raise max_body_mib" in str(refused.value)
+    assert peak < 1
+
+
+def test_a_request_has_at_most_so_many_rows(flat):
+    limits = Limits(3, 2**23)
+    body = json.dumps({"observations": [[1, 2, 3, 4]] * 3}).encode()
+    assert len(json.loads(answer(flat, body, limits))["discrete_actions"]) == 3
+    with pytest.raises(UserError, match=r"observations has 4 rows: send at most 3, or raise max_rows or max_body_mib"):
+        answer(flat, json.dumps({"observations": [[1, 2, 3, 4]] * 4}).encode(), limits)
+
+
+def test_a_reply_is_no_longer_than_the_largest_body():
+    _, model = model_of(BehaviorSpec("b", (VECTOR,), 1), memory=MemorySettings(Cell["lstm"], 64))
+    limits = Limits.of(model.exported, 1024, 2**16)
+    assert 10 < limits.rows < 1024
+    body = json.dumps({"observations": [[0.1, 0.2, 0.3, 0.4]] * limits.rows}).encode()
+    assert 2**15 < len(answer(model, body, limits)) <= 2**16
+    for size, words in ((2000, "a reply of one row has 129 numbers"), (500, "a request of one row has 132 numbers")):
+        with pytest.raises(UserError, match=f"{words}: raise max_body_mib above"):
+            Limits.of(model.exported, 1024, size)
+
+
+def test_large_requests_are_answered_as_small_ones(flat):
+    rows = [[i / 7, 2, 3, -4] for i in range(1024)]
+    body = json.dumps({"observations": rows}, indent=40).encode()
+    assert len(body) > 2**17
+    alone = [ask(flat, observations=[row])["discrete_actions"][0] for row in rows[::100]]
+    assert json.loads(answer(flat, body))["discrete_actions"][::100] == alone
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"x" * 1_000_000: 1},
+        {"\ud800": 1},
+        {"\x1b[2J" * 1000: 1},
+        {"inputs": {}, "\ud800" * 1000: 1},
+        {"observations": {"\udfff" * 1_000_000: 1}},
+        {"observations": {f"{i}" * 1000: 1 for i in range(1000)}},
+        {"observations": "\ud800" * 1_000_000},
+    ],
+)
+def test_a_clients_own_text_is_repeated_cut_and_printable(flat, fields):
+    with pytest.raises(UserError) as refused:
+        answer(flat, json.dumps(fields).encode())
+    assert len(str(refused.value)) < 1400
+    assert str(refused.value).isprintable()
+    str(refused.value).encode()
+
+
+def test_different_numbers_of_rows_are_a_refusal_of_their_own(flat):
+    with pytest.raises(RowsDiffer):
+        ask(flat, observations=[[1, 2, 3, 4]], action_masks=[[1] * 5] * 2)
+
+
+HOSTILE = {
+    "observations": [
+        ([], "0 observations"),
+        ([{"name": "vector", "shape": [4], "dtype": "object", "scale": 1.0}], "an observation of 'object'[4]"),
+        ([{"name": "vector", "shape": [-4], "dtype": "float32", "scale": 1.0}], "an observation of 'float32'[-4]"),
+        ([{"name": "vector", "shape": [4], "dtype": "float32", "scale": float("nan")}], "scale nan"),
+        ([{"name": "vector", "shape": [4], "dtype": "float32", "scale": 1.0}] * 2, "2 observations, of 1 names"),
+        ([{"name": "\ud800", "shape": [4], "dtype": "float32", "scale": 1.0}], "which is no text"),
+        ([{"name": "vector", "shape": [float("inf")], "dtype": "float32", "scale": 1.0}], "not a model of ours"),
+    ],
+    "name": [("x" * 1_000_000, "a name of 1,000,000 characters"), ("\ud800", "the name '\\ud800', which is no text")],
+    "branches": [([-2, 3], "branches of [-2, 3]"), ([10**12], "not"), ([], "0 continuous actions")],
+    "continuous_size": [(-1, "-1 continuous actions"), (10**12, "not"), ("1e9", "not a model of ours")],
+}
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [(k, v, w) for k, each in HOSTILE.items() for v, w in each])
+def test_a_model_with_hostile_metadata_is_refused_in_one_short_message(key, value, words):
+    spec = BehaviorSpec("b", (VECTOR,), 0, (2, 3))
+    content = build_model(policy_of(spec, "ppo"), False)
+    (entry,) = [each for each in content.metadata_props if each.key == "outstep"]
+    data = json.loads(entry.value)
+    data["spec"][key] = value
+    entry.value = json.dumps(data)
+    with pytest.raises(UserError) as refused:
+        Model(content.SerializeToString(), "toy")
+    assert words in str(refused.value)
+    assert len(str(refused.value)) < 400
+    str(refused.value).encode()
+
+
+def test_metadata_nested_too_deeply_are_refused():
+    content = build_model(policy_of(BehaviorSpec("b", (VECTOR,), 0, (2,)), "ppo"), False)
+    (entry,) = [each for each in content.metadata_props if each.key == "outstep"]
+    entry.value = "[" * 100_000
+    with pytest.raises(UserError, match="toy is not a model of ours"):
+        Model(content.SerializeToString(), "toy")

@@ -23,6 +23,7 @@ from trainer.serve.__main__ import main
 WITHOUT_TORCH = (
     "import sys; sys.modules['torch'] = None; from trainer.serve.__main__ import main; sys.exit(main(sys.argv[1:]))"
 )
+POST = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n"
 GOOD = {"observations": [[1, 2, 3, 4], [5, 6, 7, 8]]}
 
 
@@ -113,24 +114,116 @@ def raw(port: int, *parts: bytes) -> bytes:
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_has_come(port):
-    announced = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"[" * 20_000)
+    announced = raw(port, POST + b"Content-Length: 1000000000\r\n\r\n", b"[" * 20_000)
     assert announced.startswith(b"HTTP/1.1 413")
     assert b"the body is larger than 10,485 bytes: send fewer rows, or raise max_body_mib" in announced
     chunk = b"1000\r\n" + b"[" * 4096 + b"\r\n"
-    chunked = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", chunk * 3)
+    chunked = raw(port, POST + b"Transfer-Encoding: chunked\r\n\r\n", chunk * 3)
     assert chunked.startswith(b"HTTP/1.1 413")
     assert_lives(port)
 
 
 def test_a_request_that_never_ends_is_given_up(port):
-    reply = raw(port, b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b'{"observations": ')
+    reply = raw(port, POST + b"Content-Length: 100\r\n\r\n", b'{"observations": ')
     assert reply.startswith(b"HTTP/1.1 408")
     assert b"the request took more than 3 s to arrive" in reply
     assert_lives(port)
 
 
+@pytest.mark.parametrize("words", [b"", b"GET /ping HT", b"GET /ping HTTP/1.1\r\nHost: localhost\r\nX: a", b"\r\n"])
+def test_a_connection_that_stays_silent_is_given_up(port, words):
+    assert raw(port, words).startswith(b"HTTP/1.1 408")
+    assert_lives(port)
+
+
+PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        PING + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+        PING + b"X: " + b"a" * 70_000,
+        PING + b"X: abcd\r\n" * 101 + b"\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /" + b"a" * 70_000,
+    ],
+    ids=["value", "value, unfinished", "number", "path", "path, unfinished"],
+)
+def test_a_head_that_is_too_large_is_refused(port, words):
+    assert raw(port, words).startswith(b"HTTP/1.1 431")
+    assert_lives(port)
+
+
+def test_headers_just_below_the_bound_are_taken(port):
+    head = PING + b"X: " + b"a" * 60_000 + b"\r\nConnection: close\r\n\r\n"
+    assert raw(port, head).startswith(b"HTTP/1.1 200")
+
+
+def takes(port: int, first: bytes, more: bytes) -> bool:
+    """Whether the server takes something again and again, and never hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
+        try:
+            connection.sendall(first)
+            for _ in range(10_000):
+                connection.sendall(more)
+        except ConnectionError:
+            return False
+    return True
+
+
+def test_a_trailer_without_end_is_cut_off(port):
+    chunk = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: "
+    assert not takes(port, chunk, b"a" * 65536)
+    assert_lives(port)
+
+
+def test_requests_that_nobody_waits_for_are_not_collected(port):
+    assert not takes(port, b"", (PING + b"\r\n") * 1000)
+    assert_lives(port)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts files otherwise")
+def test_silent_connections_keep_nobody_out_and_are_logged(model):
+    with serving(model, "request_seconds=100") as (server, port):
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=200) for _ in range(530)]
+        try:
+            silent[-1].sendall(b"GET /ping HT")
+            assert_lives(port)
+            assert silent[0].recv(1) == b""  # the oldest has made room
+        finally:
+            for connection in silent:
+                connection.close()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(200) == 0
+        assert server.stderr is not None
+        log = server.stderr.read()
+        assert (
+            "connections are open, as many as there may be: the one that has been silent for longest is closed" in log
+        )
+        assert log.count("\n") == 1
+
+
+def test_other_hosts_are_refused(port):
+    reply = raw(port, b"GET /ping HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400")
+    assert b"Host is evil.example: use an address of the server, or add the name to allowed_hosts" in reply
+
+
+@pytest.mark.extras
+@pytest.mark.timeout(1200)
+def test_schemathesis_finds_nothing(model, tmp_path):
+    pytest.importorskip("schemathesis")
+    options = ["-n", "1000", "--continue-on-failure", "--suppress-health-check", "all", "--no-color"]
+    with serving(model) as (_, port):
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{port}/openapi.json", *options]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1100, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "No issues found" in done.stdout
+
+
 def test_clients_that_hang_up_or_talk_nonsense_harm_nobody(port):
-    half = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    half = POST + b"Content-Length: 100\r\n\r\n{"
     for words in (half, b"\x16\x03\x01\x02\x00\x01\x00", b"GET"):
         with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
             connection.sendall(words)
@@ -165,7 +258,7 @@ def test_it_stops_when_asked_and_first_answers_what_is_under_way(model, number):
     with serving(model) as (server, port):
         body = json.dumps(GOOD).encode()
         with socket.create_connection(("127.0.0.1", port), timeout=200) as connection:
-            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            head = POST + f"Content-Length: {len(body)}\r\n\r\n".encode()
             connection.sendall(head + body[:5])
             assert ask(port, "GET", "/ping")[0] == 200  # the first one's beginning has been read by now
             server.send_signal(number)

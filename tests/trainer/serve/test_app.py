@@ -1,0 +1,151 @@
+"""The endpoint's application, asked as a server asks it, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from algorithms.onnx.build import build_model
+from envs.spec import BehaviorSpec, ObservationSpec, UserError
+from tests.algorithms.test_numpy_policy import VECTOR, policy_of
+from trainer.config.schema import ServeConfig
+from trainer.serve.app import make_app
+from trainer.serve.budget import Budget, Busy
+from trainer.serve.hosts import AllowedHosts
+from trainer.serve.onnx_policy import Model
+
+ROW = [1, 2, 3, 4]
+
+
+def model_of(spec: BehaviorSpec) -> Model:
+    return Model(build_model(policy_of(spec, "ppo"), False).SerializeToString(), "toy")
+
+
+async def ask(app, method: str, path: str, body: bytes = b"", hosts: tuple[str, ...] = ("localhost",)) -> Any:
+    """Returns status, headers and body of the application's reply."""
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", host.encode()) for host in hosts],
+    }
+    sent: list[dict[str, Any]] = []
+
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(each.get("body", b"") for each in sent[1:])
+
+
+def test_pings_and_short_requests_are_answered_while_a_long_one_is_under_way():
+    model, may_go_on = model_of(BehaviorSpec("b", (VECTOR,), 2)), threading.Event()
+    app, act = make_app(model, ServeConfig(model="toy")), model.act
+
+    def slow(observations, *others):
+        assert len(observations[0]) == 1 or may_go_on.wait(100)
+        return act(observations, *others)
+
+    model.act = slow
+
+    async def run():
+        long = asyncio.create_task(ask(app, "POST", "/invocations", json.dumps({"observations": [ROW] * 100}).encode()))
+        await asyncio.sleep(0)
+        assert (await ask(app, "GET", "/ping"))[0] == 200
+        assert (await ask(app, "POST", "/invocations", json.dumps({"observations": [ROW]}).encode()))[0] == 200
+        assert not long.done()
+        may_go_on.set()
+        return await long
+
+    status, _, body = asyncio.run(run())
+    assert status == 200
+    assert len(json.loads(body)["continuous_actions"]) == 100
+
+
+def test_a_refusal_repeats_text_that_no_encoding_has():
+    app = make_app(model_of(BehaviorSpec("b", (VECTOR,), 2)), ServeConfig(model="toy"))
+    status, _, body = asyncio.run(ask(app, "POST", "/invocations", rb'{"\ud800": 1}'))
+    assert (status, json.loads(body)["error"].partition(";")[0]) == (400, "unknown field \\ud800")
+
+
+def test_fields_of_different_rows_are_refused_by_a_status_of_their_own():
+    app = make_app(model_of(BehaviorSpec("b", (VECTOR,), 0, (2,))), ServeConfig(model="toy"))
+    body = json.dumps({"observations": [ROW], "action_masks": [[1, 1]] * 2}).encode()
+    assert asyncio.run(ask(app, "POST", "/invocations", body))[0] == 409
+
+
+def test_large_bodies_and_replies_share_a_budget():
+    budget = Budget(100)
+    budget.held = 200
+    budget.check()
+    budget.held += 1
+    with pytest.raises(Busy, match="there are too many large requests at once: send it again later"):
+        budget.check()
+
+
+def test_a_model_that_cannot_act_is_refused_before_anything_listens():
+    model = model_of(BehaviorSpec("b", (VECTOR,), 2))
+
+    def broken(*_, **__):
+        raise RuntimeError("no such operator")
+
+    model.act = broken
+    with pytest.raises(UserError, match=r"the model cannot act \(no such operator\): export it again"):
+        make_app(model, ServeConfig(model="toy"))
+
+
+def test_the_page_escapes_names_and_loads_nothing():
+    name = "<script>alert(1)</script>\"'&"
+    spec = BehaviorSpec(name, (ObservationSpec("<img src=x onerror=alert(2)>", (4,), "float32"),), 2)
+    status, headers, body = asyncio.run(ask(make_app(model_of(spec), ServeConfig(model="toy")), "GET", "/docs"))
+    page = body.decode()
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/html")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<img" not in page
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|@import|url\(""", page)
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert "unsafe" not in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("listening", "names", "allowed", "refused"),
+    [
+        (
+            "127.0.0.1",
+            [],
+            ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "LOCALHOST."],
+            ["evil.example", "10.1.2.3", "localhost.evil.example", "", "[", "localhost:x@evil.example"],
+        ),
+        ("0.0.0.0", [], ["localhost", "10.1.2.3:8080", "[fd00::1]"], ["evil.example", "10.1.2.3.evil.example"]),
+        ("game.lan", ["*.example.com"], ["game.lan:80", "a.example.com"], ["example.com", "b.example.org"]),
+        ("0.0.0.0", ["*"], ["anything.example", ""], []),
+    ],
+)
+def test_only_expected_hosts_are_served(listening, names, allowed, refused):
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    app = AllowedHosts(inner, listening, names)
+    for host in allowed:
+        assert asyncio.run(ask(app, "GET", "/ping", hosts=(host,)))[0] == 200, host
+    for host in refused:
+        status, _, body = asyncio.run(ask(app, "GET", "/ping", hosts=(host,)))
+        assert status == 400, host
+        assert "use an address of the server, or add the name to allowed_hosts" in json.loads(body)["error"]
+    if refused:
+        assert asyncio.run(ask(app, "GET", "/ping", hosts=()))[0] == 400
+        assert asyncio.run(ask(app, "GET", "/ping", hosts=("localhost", "evil.example")))[0] == 400

@@ -1,0 +1,75 @@
+"""A bound on the memory that bodies and replies under way take, all clients together."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from envs.spec import UserError
+from trainer.serve.requests import TooLarge
+
+_PIECE = 2**16
+"""Bytes of one body that count as nothing, and of a reply that are sent before the client has read those before."""
+
+
+class Busy(UserError):
+    """A request that may be answered later, when others are done."""
+
+
+class Budget:
+    """How many bytes there are of bodies and replies; `largest` of one body, and about twice as many of all."""
+
+    def __init__(self, largest: int) -> None:
+        self.largest = largest
+        self.held = 0
+
+    def check(self) -> None:
+        """Raises `Busy` if there is no room for more."""
+        if self.held > 2 * self.largest:
+            raise Busy("there are too many large requests at once: send it again later")
+
+
+class BoundedMemory:
+    """Serves requests within a budget.
+
+    `Busy` or `TooLarge` is raised where a body is read. A long reply is sent in pieces, as its client reads it.
+    """
+
+    def __init__(self, app: ASGIApp, budget: Budget) -> None:
+        self._app = app
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        budget, size = self._budget, 0
+
+        def take(message: Message) -> bytes:
+            nonlocal size
+            body: bytes = message.get("body", b"")
+            size += len(body)
+            budget.held += len(body)
+            return body
+
+        async def bounded() -> Message:
+            message = await receive()
+            take(message)
+            if size > budget.largest:
+                reason = f"the body is larger than {budget.largest:,} bytes"
+                raise TooLarge(f"{reason}: send fewer rows, or raise max_body_mib")
+            if size > _PIECE:
+                budget.check()
+            return message
+
+        async def in_pieces(message: Message) -> None:
+            body = take(message)
+            if len(body) <= _PIECE:
+                await send(message)
+                return
+            for start in range(0, len(body), _PIECE):
+                end = start + _PIECE
+                more = end < len(body) or message.get("more_body", False)
+                await send({**message, "body": body[start:end], "more_body": more})
+
+        try:
+            await self._app(scope, bounded, in_pieces)
+        finally:
+            budget.held -= size
