@@ -103,7 +103,7 @@ def chosen(options: argparse.Namespace) -> list[Run]:
         raise UserError(f"--seeds {wrong[0]}: seeds of {'tuning' if options.tuning else 'the table'} are {asked}")
     kind = "tuning" if options.tuning else "trial" if options.samples else "table"
     contenders = options.contenders or [each for each in CONTENDERS if each.startswith("ours") or not options.tuning]
-    tasks = options.tasks or TIERS[options.tier]
+    tasks = options.tasks or TIERS["tuning" if options.tuning else options.tier]
     seeds = options.seeds or ([TUNING_SEEDS, TUNING_SEEDS + 1] if options.tuning else range(TUNING_SEEDS))
     runs = []
     for seed in seeds:

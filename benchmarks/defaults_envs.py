@@ -32,7 +32,7 @@ def scaled(
     return TransformObservation(env, lambda seen: (factor * seen + offset).astype(np.float32), space)
 
 
-for _game in ("Breakout", "SpaceInvaders"):
+for _game in ("Breakout", "SpaceInvaders", "Asterix"):
     register(
         f"MinAtar{_game}-v1",
         entry_point="minatar.gym:BaseEnv",
@@ -48,3 +48,13 @@ for _base in SCALED:
         entry_point=_SCALED,
         kwargs={"base": _base, "factor": FACTOR, "offset": OFFSET},
     )
+
+
+def acrobot_nips(**kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Makes Acrobot with the dynamics of the first paper (Sutton 1996) instead of the book's."""
+    env = gymnasium.make("Acrobot-v1", disable_env_checker=True, **kwargs)
+    env.unwrapped.book_or_nips = "nips"  # type: ignore[attr-defined]
+    return env
+
+
+register("AcrobotNips-v1", entry_point="benchmarks.defaults_envs:acrobot_nips")

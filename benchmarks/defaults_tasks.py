@@ -75,11 +75,11 @@ def takes_part(contender: str, task: str) -> bool:
 
 def expected_rate(contender: str, task: str) -> float:
     """Returns samples a second on one core, about: `RATES`, or those of the game that a task is in other units."""
-    return RATES[contender][TASKS[task].like or task]
+    return RATES[contender].get(TASKS[task].like or task, 1000.0 if contender.endswith("ppo") else 200.0)
 
 
 def _task(name: str, continuous: bool, random: float, ppo: Budget, sac: Budget, seeds: int) -> DefaultsTask:
-    module = _OURS if name.startswith("MinAtar") else ""
+    module = _OURS if name.startswith(("MinAtar", "AcrobotNips")) else ""
     return DefaultsTask(module + name, continuous, random, ppo, sac, seeds, ppo.mark or 90.0)
 
 
@@ -103,9 +103,23 @@ for _base in ("CartPole-v1", "Pendulum-v1"):
     for _unit in _UNITS:
         _name = _base.replace("-", f"{_unit}-")
         TASKS[_name] = DefaultsTask(**{**vars(TASKS[_base]), "id": _OURS + _name, "like": _base})
+_TUNING = {
+    "AcrobotNips-v1": (False, -483.0, Budget(200_000, -90), Budget(50_000, -100), 0),
+    "InvertedDoublePendulum-v5": (True, 46.2, Budget(200_000, 9000), Budget(30_000, 9000), 0),
+    "MinAtarAsterix-v1": (False, 0.42, Budget(400_000, 4), Budget(100_000, 4), 0),
+    "Walker2d-v5": (True, 1.2, Budget(400_000, 2000), Budget(100_000, 2000), 0),
+}
+"""Tasks on which defaults are chosen, and that no table uses."""
+TASKS |= {name: _task(name, *figures) for name, figures in _TUNING.items()}
 CORE = list(_PLAIN)[:6]
 SCALE = [name for name, task in TASKS.items() if task.like]
-TIERS = {"core": CORE, "rest": [name for name in _PLAIN if name not in CORE], "scale": SCALE, "all": list(TASKS)}
+TIERS = {
+    "core": CORE,
+    "rest": [name for name in _PLAIN if name not in CORE],
+    "scale": SCALE,
+    "tuning": list(_TUNING),
+    "all": [*_PLAIN, *SCALE],
+}
 RATES: dict[str, dict[str, float]] = {
     "ours-ppo": dict.fromkeys(_PLAIN, 2000.0),
     "sb3-ppo": dict.fromkeys(_PLAIN, 1000.0),

@@ -61,6 +61,7 @@ class ScoreTask:
 
 _SMALL = "algorithm.network.hidden=[64,64]"
 _RAW = "algorithm.network.normalize=false"
+_RATE_AS_SET = "algorithm.target_kl=null"
 TASKS = {
     "ppo_cartpole": ScoreTask(
         *("ppo", "CartPole-v1", 475.0, 20_000, 120.0, 8),
@@ -68,7 +69,7 @@ TASKS = {
             *(_SMALL, "algorithm.rollout_size=256", "algorithm.minibatch_size=256", "algorithm.epochs=20"),
             *("algorithm.learning_rate=7e-4", "algorithm.learning_rate_end=1e-5", "algorithm.clip_end=0.02"),
             *("algorithm.schedule_samples=100000", "algorithm.entropy_coef=0", "algorithm.discount=0.98"),
-            *("algorithm.gae_lambda=0.8", "algorithm.max_lag=0", _RAW),
+            *("algorithm.gae_lambda=0.8", "algorithm.max_lag=0", _RAW, _RATE_AS_SET),
         ),
         theirs=Theirs(
             100_000,
@@ -90,7 +91,7 @@ TASKS = {
         ours=(
             *(_SMALL, "algorithm.rollout_size=1024", "algorithm.minibatch_size=64", "algorithm.epochs=10"),
             *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=60000"),
-            *("algorithm.entropy_coef=0", "algorithm.discount=0.9"),
+            *("algorithm.entropy_coef=0", "algorithm.discount=0.9", _RATE_AS_SET),
         ),
         theirs=Theirs(
             1_000_000,
@@ -113,6 +114,7 @@ TASKS = {
             *(_SMALL, "algorithm.rollout_size=2048", "algorithm.minibatch_size=256", "algorithm.epochs=8"),
             *("algorithm.learning_rate=1e-3", "algorithm.learning_rate_end=1e-4", "algorithm.schedule_samples=200000"),
             *("algorithm.entropy_coef=0.01", "algorithm.entropy_coef_end=0", "algorithm.discount=0.995", _RAW),
+            _RATE_AS_SET,
         ),
         theirs=Theirs(
             1_000_000,

@@ -246,7 +246,7 @@ class TheirPPO:
             gamma=settings.discount,
             gae_lambda=settings.gae_lambda,
             clip_range=settings.clip,
-            ent_coef=settings.entropy_coef,
+            ent_coef=settings.entropy_coef or 0.0,
             vf_coef=settings.value_weight,
             max_grad_norm=settings.max_gradient_norm or float("inf"),
             policy_kwargs={"net_arch": list(settings.network.hidden), "activation_fn": torch.nn.ReLU},

@@ -25,6 +25,7 @@ from algorithms.awaited import AwaitedStates
 from algorithms.base import Algorithm, Network
 from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_mean, mean, variance
 from algorithms.ops.cuda_graph import Graphed
+from algorithms.policy import ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.value import Value, with_own_memory
 from algorithms.returns import estimate_returns
@@ -95,7 +96,8 @@ class PPO(Algorithm):
         self.tolerance = (settings.max_lag + 1) * settings.rollout_size
         self._reader = RolloutReader(self.rows, settings.rollout_size)
         self._replayed = Graphed(self._learn_some, self.device)
-        self._clip, self._entropy = torch.zeros(2, device=self.device)
+        self._clip, self._entropy, self._kl = torch.zeros(3, device=self.device)
+        self._rate_factor = torch.ones((), device=self.device)
         self.value = Value(self.policy, settings.shared_trunk, len(self.rewards.discounts))
         self._awaited = AwaitedStates(self.value.state_size, self.device)
         self._discounts = torch.tensor(self.rewards.discounts, device=self.device)[:, None]
@@ -130,11 +132,14 @@ class PPO(Algorithm):
         # As many sequences as hold about that many of the rollout's rows.
         size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
         for _ in range(self.settings.epochs):
+            self._kl.zero_()
             order = torch.randperm(sequences, generator=self.generator, device=self.device)
             # All minibatches have one size: the last one is filled up with sequences of the first.
             order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
                 learn((batch, chosen))
+        if self.settings.target_kl is not None:
+            self._adapt_rate(self._kl / (len(order) // size), self.settings.target_kl)
         if not first:
             self._normalize(rollout)
         self.updates += 1
@@ -142,9 +147,11 @@ class PPO(Algorithm):
     def set_progress(self, samples: int) -> None:
         """Moves the schedules to `samples` samples."""
         super().set_progress(samples)
+        self.optimizers["all"].learning_rate.mul_(self._rate_factor)
         chosen, horizon = self.settings, self.settings.schedule_samples
         self._clip.fill_(scheduled(chosen.clip, chosen.clip_end, horizon, samples))
-        self._entropy.fill_(scheduled(chosen.entropy_coef, chosen.entropy_coef_end, horizon, samples))
+        entropy_coef = ENTROPY_COEF if chosen.entropy_coef is None else chosen.entropy_coef
+        self._entropy.fill_(scheduled(entropy_coef, chosen.entropy_coef_end, horizon, samples))
 
     def metrics(self) -> dict[str, float]:
         """Returns those of the base, what schedules have come to, and the deviation of continuous actions."""
@@ -157,7 +164,8 @@ class PPO(Algorithm):
         """Returns all that an exact continuation needs, the rows apart."""
         rollout = {f"rollout/{key}": torch.from_numpy(value) for key, value in self._reader.state().items()}
         awaited = self._awaited.state_dict() if self.value.state_size else {}
-        return {**super().state_dict(), **rollout, **{f"value_state/{key}": x for key, x in awaited.items()}}
+        rate = {"rate_factor": self._rate_factor.cpu().clone()}
+        return {**super().state_dict(), **rate, **rollout, **{f"value_state/{key}": x for key, x in awaited.items()}}
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `weights` gave, also of earlier versions."""
@@ -165,9 +173,18 @@ class PPO(Algorithm):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave, also of earlier versions; the rows must be there already."""
+        if "rate_factor" in state:  # earlier versions kept the rate
+            self._rate_factor.copy_(state["rate_factor"])
         super().load_state_dict(with_own_memory(state, self.value))
         self._awaited.load_state_dict(below(state, "value_state/"))
         self._reader.load_state({key: value.numpy() for key, value in below(state, "rollout/").items()})
+
+    def _adapt_rate(self, kl: Tensor, target: float) -> None:
+        """Moves the learning rate so that the () KL divergence of an update stays near its target (as rsl_rl does)."""
+        turn = torch.where(kl > 2 * target, 1 / RATE_TURN, torch.where(kl < target / 2, RATE_TURN, 1.0))
+        before = self._rate_factor.clone()
+        self._rate_factor.mul_(turn).clamp_(1 / LARGEST_RATE_FACTOR, LARGEST_RATE_FACTOR)
+        self.optimizers["all"].learning_rate.mul_(self._rate_factor / before)
 
     def _normalize(self, rollout: Rollout) -> None:
         if self.policy.normalized_size:
@@ -282,7 +299,7 @@ class PPO(Algorithm):
         )
         values = self.value(played.inputs, features, played.value_state)
         by_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
-        of_policy = loss_policy - self._entropy * entropy + self.cloning_loss()
+        of_policy = loss_policy - self._entropy * self._paid(distribution, loss_mask) + self.cloning_loss()
         of_value = settings.value_weight * by_value.mean()
         # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
         finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
@@ -290,6 +307,7 @@ class PPO(Algorithm):
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
+            self._kl += kl
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
             weight, value = mean(batch.weights, loss_mask), column_mean(batch.values, loss_mask) @ self.rewards.units
             loss_value = by_value @ self.rewards.units.square()
@@ -299,7 +317,20 @@ class PPO(Algorithm):
                 logged["policy/entropy_discrete"] = mean(distribution.discrete.entropy().sum(-1), loss_mask)
             self.log(logged, finite)
 
+    def _paid(self, distribution: ActionDistribution, loss_mask: Tensor | None) -> Tensor | float:
+        """Returns the () entropy that earns a bonus: that of choices alone, unless its weight is set."""
+        if self.settings.entropy_coef is not None:
+            return distribution.entropy(loss_mask)
+        choices = distribution._replace(continuous=None)
+        return 0.0 if choices.discrete is None else choices.entropy(loss_mask)
 
+
+ENTROPY_COEF = 0.01
+"""Weight of the entropy bonus of choices, if none is set."""
+RATE_TURN = 1.5
+"""Factor by which an update may move the learning rate."""
+LARGEST_RATE_FACTOR = 10.0
+"""How far the learning rate may get from the one that is set, either way."""
 METRICS = (
     "loss/policy",
     "loss/value",

@@ -20,9 +20,9 @@ class PPOSettings(GradientSettings):
     """Names the algorithm: always `ppo`."""
     rollout_size: int = setting(2048, at_least=2)
     """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
-    minibatch_size: int = setting(256, at_least=1)
+    minibatch_size: int = setting(64, at_least=1)
     """Samples of one gradient step. Larger: steadier and fewer steps. Usual: 64 to 1024."""
-    epochs: int = setting(4, at_least=1)
+    epochs: int = setting(10, at_least=1)
     """Passes over each rollout. More: more learned from each sample, further from the data's policy. Usual: 3 to 20."""
     gae_lambda: float = setting(0.95, at_least=0, at_most=1)
     """Decay of multi-step advantages, 0 to 1. Higher: less bias, more variance. Usual: 0.9 to 0.98."""
@@ -30,8 +30,12 @@ class PPOSettings(GradientSettings):
     """How far the probability ratio may move before its gradient ends. Higher: bolder updates. Usual: 0.1 to 0.3."""
     clip_end: float | None = setting(None, at_least=0)
     """Clip at the end of the schedule, reached linearly; null = constant."""
-    entropy_coef: float = setting(0.01, at_least=0)
-    """Weight of the entropy bonus. Higher: explores more and longer. Usual: 0 to 0.02."""
+    target_kl: float | None = setting(0.02, above=0)
+    """KL divergence of an update that the learning rate aims at: it falls where an update moves the policy by more than
+    twice as much, and rises below half of it. Higher: bolder updates. null = the rate stays. Usual: 0.005 to 0.03."""
+    entropy_coef: float | None = setting(None, at_least=0)
+    """Weight of the entropy bonus. Higher: explores more and longer. null = 0.01 for choices, and 0 for continuous
+    actions. Usual: 0 to 0.02."""
     entropy_coef_end: float | None = setting(None, at_least=0)
     """Weight of the entropy bonus at the end of the schedule, reached linearly; null = constant."""
     value_weight: float = setting(0.5, at_least=0)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any
+
+from algorithms.settings import GradientSettings
 
 OLD_KEYS = {
     "algorithm.steps": "algorithm.n_step",
@@ -22,6 +24,7 @@ OLD_KEYS = {
 """Today's keys by those of earlier versions, at the top level and below `behaviors.<name>`."""
 OLD_VALUES = {
     "algorithm.normalize_returns": False,
+    "algorithm.target_kl": None,
     "algorithm.network.flatten_below": 20,
     "env.prepare_images": False,
 }
@@ -112,17 +115,23 @@ def rename_old_keys(settings: Mapping[str, Any], defaults: object, given: Collec
     _report(renamed)
 
 
-def add_old_values(saved: MutableMapping[str, Any], known: Mapping[str, Any]) -> None:
+def add_old_values(
+    saved: MutableMapping[str, Any], env: Mapping[str, Any], defaults_of: Callable[[object], object]
+) -> None:
     """Gives settings that a saved configuration lacks the values that stand for what earlier versions did, in place.
 
-    `known` has the keys of its kind of environment.
+    `env` has the keys of its kind of environment; `defaults_of` gives what `rename_old_keys` takes, by algorithm.
     """
     for settings in (saved, *(saved.get("behaviors") or {}).values()):
+        name = ((settings.get("algorithm") or {}) or saved["algorithm"]).get("name", saved["algorithm"].get("name"))
         for key, value in OLD_VALUES.items():
-            (*path, last), part = key.split("."), settings
-            for name in path:
-                part = part.get(name) if isinstance(part, Mapping) else None
-            if isinstance(part, MutableMapping) and (path != ["env"] or last in known):
+            (first, *path), last = key.split(".")[:-1], key.split(".")[-1]
+            part = settings.get(first)
+            known: Any = env if first == "env" else getattr(defaults_of(name), first, None) or GradientSettings()
+            for each in path:
+                part = part.get(each) if isinstance(part, Mapping) else None
+                known = getattr(known, each)
+            if isinstance(part, MutableMapping) and (last in known if first == "env" else hasattr(known, last)):
                 part.setdefault(last, value)
 
 

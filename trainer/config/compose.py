@@ -275,7 +275,7 @@ def _saved(folder: str | Path) -> DictConfig:
         kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
         schema.env = OmegaConf.structured(find_kind(kind))
         rename_old_keys(loaded, _defaults(loaded.algorithm.name))
-        add_old_values(loaded, schema.env)
+        add_old_values(loaded, schema.env, _defaults)
         node = cast(DictConfig, OmegaConf.merge(schema, loaded))
         _type_algorithms(node)
         return node

@@ -131,7 +131,7 @@ def _ppo(entry: Mapping[str, Any]) -> dict[str, Any]:
         "entropy_coef_end": _end(values.pop("beta_schedule"), 1e-5),
     }
     samples = None if set(ends.values()) == {None} else entry["max_steps"]
-    return {**renamed(values, keys.PPO), **ends, "schedule_samples": samples}
+    return {**renamed(values, keys.PPO), **ends, "schedule_samples": samples, "target_kl": None}
 
 
 def _sac(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:

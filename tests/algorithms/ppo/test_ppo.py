@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.policy import LOG_STD_RANGE
+from algorithms.networks.distributions import Categorical, Gaussian
+from algorithms.policy import LOG_STD_RANGE, ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
@@ -261,7 +262,13 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
 
 def test_metrics_tell_schedules_lag_deviation_and_how_much_values_explain():
     settings = replace(
-        SMALL, normalize_returns=False, clip_end=0.1, entropy_coef_end=0.0, learning_rate_end=0.0, schedule_samples=100
+        SMALL,
+        target_kl=None,
+        normalize_returns=False,
+        clip_end=0.1,
+        entropy_coef_end=0.0,
+        learning_rate_end=0.0,
+        schedule_samples=100,
     )
     ppo, _, _ = filled(replace(settings, max_lag=2))
     ppo.updates = 2  # the rows were acted by version 1, and the newest is 3
@@ -366,3 +373,26 @@ def test_learns_hybrid_actions_under_masks(lag):
         max_lag=lag + 1,
     )
     assert learn_hybrid_toy(settings, seed=1, samples=12_000, lag=lag) > 0.6
+
+
+@pytest.mark.parametrize(("learning_rate", "turn"), [(1e-6, 1.5), (0.03, 1 / 1.5)])
+def test_the_rate_turns_to_where_an_update_moves_the_policy_as_asked(learning_rate, turn):
+    ppo, *_ = filled(replace(SMALL, learning_rate=learning_rate, target_kl=0.01))
+    ppo.update()
+    rate = ppo.optimizers["all"].learning_rate
+    assert float(rate) == pytest.approx(turn * learning_rate)
+    ppo.set_progress(10)
+    assert float(rate) == pytest.approx(turn * learning_rate)
+    other, *_ = filled(replace(SMALL, learning_rate=learning_rate, target_kl=0.01))
+    other.load_state_dict(ppo.state_dict())
+    assert float(other.optimizers["all"].learning_rate) == float(rate)
+
+
+def test_choices_alone_earn_an_entropy_bonus_unless_its_weight_is_set():
+    ppo, *_ = filled(replace(SMALL, entropy_coef=None))
+    choices = Categorical(torch.full((5, 1, 4), 0.25).log())
+    hybrid = ActionDistribution(Gaussian(torch.zeros(5, 2), torch.zeros(2)), choices)
+    assert float(ppo._paid(hybrid, None)) == pytest.approx(math.log(4))
+    assert ppo._paid(hybrid._replace(discrete=None), None) == 0
+    both, *_ = filled(replace(SMALL, entropy_coef=0.1))
+    assert float(both._paid(hybrid, None)) == pytest.approx(float(hybrid.entropy()))
