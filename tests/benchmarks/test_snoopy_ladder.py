@@ -219,8 +219,8 @@ def test_demonstrations_are_recorded_once_for_all_rungs_that_want_them(trainer, 
     assert {"env=bubble_shooter", "player=bot", "episodes=21"} <= set(arguments)
     demos = tmp_path / "level25.demo"
     assert [path.name for path in tmp_path.glob("*.demo")] == ["level25.demo"]
-    told = [f"reward.gail.demos={demos}" in overrides for overrides in trainer.overrides]
-    assert told == [False, True, True] * 2
+    reported = [f"reward.gail.demos={demos}" in overrides for overrides in trainer.overrides]
+    assert reported == [False, True, True] * 2
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[0])
     assert result["demonstrations"]["episodes"] == 21

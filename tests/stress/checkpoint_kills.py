@@ -153,8 +153,8 @@ def _calls(scenario: str) -> list[tuple[str, int]]:
                 tell(json.dumps([(kind, sizes.get(written or "", 0)) for kind, written in seen]))
                 seen.clear()
 
-        told, _ = _fork(child)
-    return [(kind, size) for line in told for kind, size in json.loads(line)]
+        reported, _ = _fork(child)
+    return [(kind, size) for line in reported for kind, size in json.loads(line)]
 
 
 def _try(point: Point, fault: Callable[[Point], None]) -> Outcome:
@@ -177,17 +177,17 @@ def _try(point: Point, fault: Callable[[Point], None]) -> Outcome:
                 except OSError:
                     _lift_limit()
 
-        told, status = _fork(child)
+        reported, status = _fork(child)
         stopped = -status in (signal.SIGKILL, signal.SIGXFSZ) if fault is _kill else status == 0
         if not stopped:
             return Outcome(f"the process ended with status {status}", new=False)
         try:
-            return Outcome(None, _look(folder, point.scenario, told))
+            return Outcome(None, _look(folder, point.scenario, reported))
         except (Lost, UserError, OSError) as error:
             return Outcome(f"{type(error).__name__}: {error}", new=False)
 
 
-def _look(folder: Path, scenario: str, told: Sequence[str]) -> bool:
+def _look(folder: Path, scenario: str, reported: Sequence[str]) -> bool:
     """Whether the newest checkpoint is of a save that had not returned.
 
     Raises Lost, or what loading and saving raise, if anything is lost or left over.
@@ -197,7 +197,7 @@ def _look(folder: Path, scenario: str, told: Sequence[str]) -> bool:
     new = False
     for step in ("save", "save_best"):
         returned = [number for each, number in before if each == step]
-        returned += [int(line.split()[1]) for line in told if line.split()[0] == step]
+        returned += [int(line.split()[1]) for line in reported if line.split()[0] == step]
         begun = [number for each, number in during if each == step and number > max(returned, default=0)]
         paths = saver.store.all() if step == "save" else [path for path in [saver.store.best()] if path]
         found = [_number_in(saver.store, path) for path in paths]
@@ -310,8 +310,8 @@ def _fork(child: Callable[[Callable[[str], None]], None]) -> tuple[list[str], in
             os._exit(status)
     os.close(into)
     with os.fdopen(out) as lines:
-        told = lines.read().splitlines()
-    return told, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        reported = lines.read().splitlines()
+    return reported, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def _tell(into: int, line: str) -> None:

@@ -116,7 +116,7 @@ class Havoc:
         return float(self._every * self._rng.uniform(0.5, 1.5))
 
     def _someone(self) -> Life | None:
-        playing = [life for life in self._trial.playing() if life.pid not in self._pids and not life.told]
+        playing = [life for life in self._trial.playing() if life.pid not in self._pids and not life.reported]
         playing = [life for life in playing if life.steps]
         return playing[self._rng.integers(len(playing))] if playing else None
 

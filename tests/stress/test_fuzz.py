@@ -136,10 +136,10 @@ def test_agents_without_masks_of_a_behavior_with_many_choices_take_no_memory(kno
 def test_ever_new_side_channels_are_neither_kept_nor_told_of_without_end(known: dict[str, Target]) -> None:
     listening = channels()
     frames = b"".join(number.to_bytes(16, "little") + bytes(4) for number in range(1, 1000))
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always")
         listening.incoming(frames)
-    assert len(told) == 16
+    assert len(reported) == 16
 
 
 def test_all_kinds_of_inputs_are_both_taken_and_refused(known: dict[str, Target]) -> None:

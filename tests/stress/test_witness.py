@@ -33,9 +33,9 @@ def test_life_does_once_what_it_is_told(tmp_path):
     game.reset(seed=1)
     life = Life(tmp_path, 1)
     life.tell(NAN_OBSERVATION)
-    assert life.told
+    assert life.reported
     assert np.isnan(game.step(0)[0]).sum() == 1
-    assert not life.told
+    assert not life.reported
     life.tell(NAN_REWARD)
     assert np.isnan(game.step(0)[1])
     life.tell(NAP, 0.001)

@@ -86,7 +86,7 @@ class Life:
         return int(self._header[_STEPS])
 
     @property
-    def told(self) -> bool:
+    def reported(self) -> bool:
         """Whether it was told something that it has not done yet."""
         return bool(self._header[_COMMAND])
 

@@ -173,24 +173,24 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("line", "message"), DEMOS + RUNS)
 def test_files_that_a_run_cannot_use_are_refused(refused_there, line, message):
-    told = refused_there(*line.split())
-    assert message in told
-    assert "\n" not in told
+    reported = refused_there(*line.split())
+    assert message in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names builds for other systems than Linux")
 @pytest.mark.parametrize(("line", "message"), PLAYERS)
 def test_files_that_are_no_player_are_refused(refused_there, line, message):
-    told = refused_there("env=unity", *line.split())
-    assert message in told
-    assert "\n" not in told
+    reported = refused_there("env=unity", *line.split())
+    assert message in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.parametrize(("command", "line", "message"), COMMANDS)
 def test_files_that_a_command_cannot_use_are_refused(refused_there, command, line, message):
-    told = refused_there(*line.split(), main=command.main)
-    assert message in told
-    assert "\n" not in told
+    reported = refused_there(*line.split(), main=command.main)
+    assert message in reported
+    assert "\n" not in reported
 
 
 def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
@@ -203,8 +203,10 @@ def test_a_run_that_is_still_going_on_is_not_resumed(refused, tmp_path):
     )
     try:
         other.stdout.readline()
-        told = refused(f"resume={folder}")
-        assert told.startswith(f"the run in {folder} is still going on, in another process: wait for its end or end it")
+        reported = refused(f"resume={folder}")
+        assert reported.startswith(
+            f"the run in {folder} is still going on, in another process: wait for its end or end it"
+        )
     finally:
         other.kill()
         other.communicate()

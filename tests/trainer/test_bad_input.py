@@ -228,16 +228,16 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("line", "message"), CONFIG + ENVS + UNITYS, ids=lambda each: each[:60] or "nothing")
 def test_a_run_that_cannot_be_is_refused(refused, line, message):
-    told = refused(*(word for part in line.split() for word in SHORT.get(part, part).split()))
-    assert message in told
-    assert "\n" not in told
+    reported = refused(*(word for part in line.split() for word in SHORT.get(part, part).split()))
+    assert message in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.parametrize(("command", "line", "message"), COMMANDS)
 def test_what_a_command_cannot_do_is_refused(refused, command, line, message):
-    told = refused(*line.split(), main=command.main)
-    assert message in told
-    assert "\n" not in told
+    reported = refused(*line.split(), main=command.main)
+    assert message in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_what_a_command_cannot_do_is_refused(refused, command, line, message):
     ],
 )
 def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, stage, message):
-    told = refused(f"{TOYS}Faulty-v0", f"env.kwargs.fault={fault}")
-    first, *places = told.splitlines()
+    reported = refused(f"{TOYS}Faulty-v0", f"env.kwargs.fault={fault}")
+    first, *places = reported.splitlines()
     assert first == f"Environment 'tests.toys:Faulty-v0' {stage}: RuntimeError: {message}"
     assert 1 <= len(places) <= 5
     assert all("tests/toys.py:" in place for place in places)
@@ -258,5 +258,7 @@ def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, stage,
 def test_the_editors_port_is_found_in_use_before_anything_begins(refused):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        told = refused("env=unity", f"env.port={port}")
-    assert told.startswith(f"port {port} is in use: another run, or ML-Agents' own trainer, waits for the Unity Editor")
+        reported = refused("env=unity", f"env.port={port}")
+    assert reported.startswith(
+        f"port {port} is in use: another run, or ML-Agents' own trainer, waits for the Unity Editor"
+    )

@@ -203,9 +203,9 @@ def test_nothing_bears_its_name_or_goes_before_all_of_it_would_outlast_a_power_c
             store.save_best({}, {})
     assert store.folder.parent.stat().st_ino in flushed
     assert events.count("publish") == 16
-    told = "".join(event[0] for event in events)
-    assert "pf" in told
-    assert told.count("pf") == told.count("p"), "an old one went before the new one was sure to stay"
+    reported = "".join(event[0] for event in events)
+    assert "pf" in reported
+    assert reported.count("pf") == reported.count("p"), "an old one went before the new one was sure to stay"
 
 
 def test_a_full_disk_gets_its_room_back_and_what_was_saved_stays(

@@ -250,14 +250,14 @@ def test_rows_that_are_not_finite_are_skipped_counted_and_harm_nothing():
     before = ppo.policy.flat.clone()
     ppo.update()
     assert torch.equal(ppo.policy.flat, before)
-    told = ppo.metrics()
-    assert told.pop("update/skipped_non_finite") == 6
-    assert told.pop("update/skipped_share") == 1
+    reported = ppo.metrics()
+    assert reported.pop("update/skipped_non_finite") == 6
+    assert reported.pop("update/skipped_share") == 1
     of_settings = {"update/learning_rate", "ppo/clip", "ppo/entropy_coef", "policy/deviation"}
-    del told["reward/extrinsic_return_scale"]
-    bad = {key for key in told if key.startswith("not_finite/")}
+    del reported["reward/extrinsic_return_scale"]
+    bad = {key for key in reported if key.startswith("not_finite/")}
     assert {"not_finite/loss/policy", "not_finite/loss/value"} <= bad
-    assert set(told) - bad == of_settings & set(told)
+    assert set(reported) - bad == of_settings & set(reported)
 
 
 def test_metrics_tell_schedules_lag_deviation_and_how_much_values_explain():

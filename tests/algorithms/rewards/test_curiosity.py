@@ -42,9 +42,9 @@ def test_a_mask_that_leaves_one_choice_leaves_nothing_to_tell(joint_choices):
     mask = torch.zeros(16, 5, dtype=torch.bool)
     mask.scatter_(1, steps.discrete + torch.tensor([0, 3]), True)
     outputs = torch.randn(16, 2 + policy.branches.count * policy.branches.width)
-    told = outputs[:, :2] - steps.continuous.clamp(-1, 1)
+    reported = outputs[:, :2] - steps.continuous.clamp(-1, 1)
     loss = inverse_loss(outputs, policy.branches, steps._replace(mask=mask))
-    torch.testing.assert_close(loss, told.square().sum(-1))
+    torch.testing.assert_close(loss, reported.square().sum(-1))
 
 
 def numpy_dynamics(dynamics, policy, steps):
@@ -62,8 +62,8 @@ def numpy_dynamics(dynamics, policy, steps):
     before, after = phi(steps.observations), phi(steps.following)
     actions = np.clip(steps.continuous.numpy(), -1, 1)
     foretold = linear("forward_model.1", np.concatenate([before, actions], axis=1))
-    told = linear("inverse.1", np.concatenate([before, after], axis=1))
-    return ((foretold - after) ** 2).mean(1) / 2, ((told - actions) ** 2).sum(1)
+    reported = linear("inverse.1", np.concatenate([before, after], axis=1))
+    return ((foretold - after) ** 2).mean(1) / 2, ((reported - actions) ** 2).sum(1)
 
 
 def test_losses_of_a_tiny_network_are_those_of_numpy():

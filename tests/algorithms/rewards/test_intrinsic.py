@@ -122,9 +122,9 @@ def test_steps_left_out_are_counted_and_what_was_not_finite_is_named():
     with torch.no_grad():
         next(novelty._model.parameters()).fill_(float("nan"))
     novelty.learn(steps_of(HYBRID, 8), 1)
-    told = novelty.metrics()
-    assert told["rnd/skipped_non_finite"] == 1
-    assert told["not_finite/rnd/loss"] == 1
+    reported = novelty.metrics()
+    assert reported["rnd/skipped_non_finite"] == 1
+    assert reported["not_finite/rnd/loss"] == 1
 
 
 def test_errors_of_nothing_at_all_do_not_stop_the_scale_for_ever():

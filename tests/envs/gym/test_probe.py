@@ -90,9 +90,9 @@ def test_a_mistake_in_the_first_step_is_named_at_once(mistake, message):
     )
     with pytest.raises(UserError) as raised:
         probe(env, 1, 60.0)
-    told = str(raised.value)
-    assert message in told
-    assert told.count("\n") < 12
+    reported = str(raised.value)
+    assert message in reported
+    assert reported.count("\n") < 12
 
 
 def test_an_array_of_one_number_is_a_reward():

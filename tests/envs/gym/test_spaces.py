@@ -257,7 +257,7 @@ IMAGE[1, 0, 0] = 0.5
 
 
 @pytest.mark.parametrize(
-    ("space", "value", "told"),
+    ("space", "value", "reported"),
     [
         (spaces.Box(0, 255, (2, 2, 1), np.uint8), IMAGE, ["at [1, 0, 0] is 0.5", "(2, 2, 1), uint8)", HINT]),
         (spaces.Box(0, 255, (3,), np.uint8), np.array([0, 300, -1]), ["at [1] is 300", "from 0 to 255"]),
@@ -282,12 +282,12 @@ IMAGE[1, 0, 0] = 0.5
     ],
     ids=str,
 )
-def test_what_lies_outside_its_space_is_refused_with_its_place_and_value(space, value, told):
+def test_what_lies_outside_its_space_is_refused_with_its_place_and_value(space, value, reported):
     (part,) = observation_parts(space)
     with pytest.raises(WrongValue) as raised:
         part.write(value, np.zeros(part.spec.shape, part.spec.dtype))
     assert str(raised.value).startswith("observation 'observation' ")
-    assert [each for each in told if each not in str(raised.value)] == []
+    assert [each for each in reported if each not in str(raised.value)] == []
 
 
 @pytest.mark.parametrize(

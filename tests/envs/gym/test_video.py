@@ -86,9 +86,9 @@ def test_an_episode_that_is_broken_off_leaves_the_next_one_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.parametrize(("modes", "told"), [((), "it has none"), (("human", "ansi"), "it has human, ansi")])
-def test_an_env_that_draws_no_pictures_is_refused(tmp_path, modes, told):
-    with pytest.raises(UserError, match=f"Lamp cannot be filmed: that takes the render mode rgb_array, {told}"):
+@pytest.mark.parametrize(("modes", "reported"), [((), "it has none"), (("human", "ansi"), "it has human, ansi")])
+def test_an_env_that_draws_no_pictures_is_refused(tmp_path, modes, reported):
+    with pytest.raises(UserError, match=f"Lamp cannot be filmed: that takes the render mode rgb_array, {reported}"):
         Filmed(Lamp(5, modes), str(tmp_path))
 
 

@@ -275,7 +275,7 @@ def test_a_mask_that_no_reset_announced_is_a_fault():
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "reported"),
     [
         ("interrupt", "KeyboardInterrupt: from the game"),
         ("exit", "SystemExit: bye"),
@@ -284,14 +284,14 @@ def test_a_mask_that_no_reset_announced_is_a_fault():
         ("duration", "is '3 minutes', where one number is right"),
     ],
 )
-def test_a_step_that_goes_wrong_fails_its_instance_alone(mistake, told):
+def test_a_step_that_goes_wrong_fails_its_instance_alone(mistake, reported):
     bench = Bench(GymEnv("tests.toys:Mistaken-v0", {"mistake": mistake}), 2)
     bench.worker.pump(bytes([0, 1]))
     assert bench.take() == [bytes([0, 1])]
     bench.act({0: 1})
     (fault,) = bench.take()
     assert (fault.kind, fault.instance) == ("fault", 0)
-    assert told in fault.content
+    assert reported in fault.content
     bench.worker.pump(b"\0")  # it is made again
     assert bench.take() == [b"\0"]
 

@@ -145,10 +145,10 @@ def test_an_instance_beyond_its_budget_is_left_out_while_enough_others_live(faul
         audit.until(lambda: min(audit.counts[agent] - before[agent] for agent in others) >= 100)
         assert [audit.counts[agent] for agent in gone] == [before[agent] for agent in gone]
         assert sorted(audit.lost) == sorted(2 * gone)
-        told = [events.text for events in manager.events if "is left out" in events.text]
-        assert len(told) == len(gone)
-        assert "Instance 1 failed once more than its 1 restarts (env.restarts) allow, and is left out" in told[-1]
-        assert f"the other {len(others)} go on" in told[-1]
+        reported = [events.text for events in manager.events if "is left out" in events.text]
+        assert len(reported) == len(gone)
+        assert "Instance 1 failed once more than its 1 restarts (env.restarts) allow, and is left out" in reported[-1]
+        assert f"the other {len(others)} go on" in reported[-1]
 
 
 def test_instances_that_die_with_their_worker_once_too_often_are_left_out_with_it():

@@ -231,11 +231,11 @@ def test_malformed_messages_are_the_players_fault(data, words):
 
 def test_an_unknown_channel_is_told_of_once_and_the_others_go_on():
     made = channels()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as reported:
         warnings.simplefilter("always")
         for _ in range(3):
             made.incoming(frame(STRANGER, b"hello") + statistic("a", 1, 0))
-    assert [str(STRANGER) in str(warning.message) for warning in told] == [True]
+    assert [str(STRANGER) in str(warning.message) for warning in reported] == [True]
     assert len(made.take_statistics()) == 3
 
 

@@ -43,10 +43,10 @@ def send(manager, behavior, agents, choices):
 
 def test_players_are_told_seed_version_and_reset(port, manager):
     client = Client(port, manager)
-    told = client.introduce().unity_input.rl_initialization_input
-    assert told.communication_version == "1.5.0"
-    assert told.seed >= 0
-    assert told.capabilities.hybridActions
+    reported = client.introduce().unity_input.rl_initialization_input
+    assert reported.communication_version == "1.5.0"
+    assert reported.seed >= 0
+    assert reported.capabilities.hybridActions
     first = client.ask_for_input().unity_input.rl_input
     assert first.command == 1  # RESET
     client.close()

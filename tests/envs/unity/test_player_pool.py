@@ -78,7 +78,7 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         ("die:20", "its process ended (exit status 3)"),
         ("hang:20", "it did not answer within 5 s (env.step_timeout)"),
@@ -87,7 +87,7 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
         ("quit:20", "its process ended (exit status 0)"),
     ],
 )
-def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
+def test_one_player_fails_alone_and_is_named(fault, reported, tmp_path):
     words = (BASIC, f"fault={fault}", f"once={tmp_path / 'claimed'}")
     seconds = 5.0 if "hang" in fault else 100.0
     with unity_manager(tmp_path / "logs", 2, words, step_timeout=seconds) as manager:
@@ -98,7 +98,7 @@ def test_one_player_fails_alone_and_is_named(fault, told, tmp_path):
         while (manager.samples - before).min() < 30:
             turn(manager)
         (text,) = faults(manager)
-        assert told in text
+        assert reported in text
 
 
 def test_a_player_that_dies_before_it_connects_is_told_at_once_with_its_log(tmp_path):
@@ -145,9 +145,9 @@ def test_a_player_beyond_its_budget_is_left_out_while_enough_others_live(tmp_pat
         assert manager.samples[gone] == before[gone]
         assert players_of(manager)[0] is not None
         assert len(players_of(manager)) == 1
-        (told,) = faults(manager)
-        assert f"Instance {gone} failed once more than its 0 restarts" in told
-        assert "is left out; the other 1 go on" in told
+        (reported,) = faults(manager)
+        assert f"Instance {gone} failed once more than its 0 restarts" in reported
+        assert "is left out; the other 1 go on" in reported
 
 
 def test_each_start_has_a_seed_of_its_own_also_after_a_resume(tmp_path):

@@ -124,7 +124,7 @@ class Served:
             key.data()
         return {}
 
-    def told(self, kind):
+    def reported(self, kind):
         return [event for event in self.events if isinstance(event, kind)]
 
     def meet(self, data):
@@ -139,7 +139,7 @@ class Served:
         assert player.introduce().unity_input.rl_initialization_input.seed == 7
         assert player.ask_for_input().unity_input.rl_input.command == 1
         player.answer = player.say({WALKER: [info(1, [1.0])]}, [parameters(WALKER)])
-        while not self.told(Arrived):
+        while not self.reported(Arrived):
             self.recv(0.01)
         return player
 
@@ -188,8 +188,8 @@ def test_an_unexpected_client_that_has_not_said_all_is_left_when_the_player_come
     assert not served.events
     served.let_in().close()
     assert ended(unexpected_client)
-    assert len(served.told(Connected)) == 1
-    assert not served.told(Failed)
+    assert len(served.reported(Connected)) == 1
+    assert not served.reported(Failed)
     unexpected_client.close()
 
 
@@ -198,13 +198,13 @@ def test_an_unexpected_client_is_refused_and_told_of_once_and_the_player_is_let_
     made, why = REFUSED[kind]
     data = made()
     clients = [served.meet(data) for _ in range(2)]
-    (told,) = served.events
-    assert isinstance(told, UnexpectedClient)
-    assert why in told.why
-    assert told.address == f"127.0.0.1 port {clients[0].getsockname()[1]}"
+    (reported,) = served.events
+    assert isinstance(reported, UnexpectedClient)
+    assert why in reported.why
+    assert reported.address == f"127.0.0.1 port {clients[0].getsockname()[1]}"
     assert "another message" in why or all(map(ended, clients))
     served.let_in().close()
-    assert not served.told(Failed)
+    assert not served.reported(Failed)
     for unexpected_client in clients:
         unexpected_client.close()
 
@@ -255,9 +255,9 @@ def test_a_flood_of_connections_never_takes_the_players_place(served):
     flood += [served.meet(b"") for _ in range(40)]
     assert len(served.server._clients) == 16
     push(player, request(1, hello.SerializeToString()), served.recv)
-    assert served.told(Connected)
-    (told,) = served.told(UnexpectedClient)
-    assert told.why == "it did not introduce itself, as 15 others"
+    assert served.reported(Connected)
+    (reported,) = served.reported(UnexpectedClient)
+    assert reported.why == "it did not introduce itself, as 15 others"
     assert all(map(ended, flood))
     for sock in [*flood, player]:
         sock.close()
@@ -282,9 +282,9 @@ def test_a_player_that_breaks_the_protocol_is_named_by_what_it_did(served):
     hello.unity_output.rl_initialization_output.communication_version = "1.5.0"
     endless = without_end(lambda _: frame(PING, 0, 0, bytes(8)))
     push(player, GREETED + request(1, hello.SerializeToString()) + endless, served.recv)
-    (failed,) = served.told(Failed)
+    (failed,) = served.reported(Failed)
     assert failed.why == "it broke the protocol (10000 frames without a message to answer)"
-    assert not served.told(UnexpectedClient)
+    assert not served.reported(UnexpectedClient)
     player.close()
 
 
@@ -301,9 +301,9 @@ def test_a_player_that_goes_while_much_is_to_be_sent_is_missed(served):
     served.server.reply(bytes(2**24))  # more than any system takes from one who does not read
     served.recv()
     player.close()
-    while not served.told(Failed):
+    while not served.reported(Failed):
         served.recv(1.0)
-    assert served.told(Failed) == [Failed("it closed its connection", left=True)]
+    assert served.reported(Failed) == [Failed("it closed its connection", left=True)]
 
 
 @pytest.mark.parametrize("version", ["9" * 5000, "²", "-1", ""])
@@ -313,7 +313,7 @@ def test_a_version_that_is_none_harms_nobody(served, version):
     about = hello.unity_output.rl_initialization_output
     about.communication_version, about.package_version = "1.5.0", version
     push(player, GREETED + request(1, hello.SerializeToString()), served.recv)
-    assert served.told(Connected) == [Connected(version)]
+    assert served.reported(Connected) == [Connected(version)]
     player.close()
 
 

@@ -358,8 +358,8 @@ def test_a_resumed_run_takes_new_paths_of_the_demonstrations_that_it_has(tmp_pat
     for run, given, before in ((folder, "null", "old place/x.demo"), (without, "x.demo", "null")):
         with pytest.raises(UserError) as refused:
             compose_train(f"resume={run}", f"{prefix}{key}={given}")
-        told = f"{prefix}{key}={given}: the run in {run} was started with {prefix}{key}={before}. "
-        assert str(refused.value).startswith(told)
+        reported = f"{prefix}{key}={given}: the run in {run} was started with {prefix}{key}={before}. "
+        assert str(refused.value).startswith(reported)
         assert "and new paths of its demonstrations;" in str(refused.value)
 
 

@@ -344,13 +344,13 @@ def test_environment_parameters_are_converted(value: Any, expected: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("device", "expected", "told"),
+    ("device", "expected", "reported"),
     [("cuda", "cuda", False), ("cuda:0", "cuda", False), ("cuda:1", "cuda", True), ("mps", "auto", True)],
 )
-def test_a_device_that_cannot_be_named_here_is_told_of(device: str, expected: str, told: bool) -> None:
+def test_a_device_that_cannot_be_named_here_is_told_of(device: str, expected: str, reported: bool) -> None:
     groups = {"torch_settings": {"device": device}}
     assert converted(None, **groups)["device"] == expected
-    assert [left.key for left in left_of(**groups)] == (["torch_settings.device"] if told else [])
+    assert [left.key for left in left_of(**groups)] == (["torch_settings.device"] if reported else [])
 
 
 LEFT_IN_BEHAVIORS = {

@@ -132,7 +132,7 @@ def test_cloning_without_steps_goes_on_for_ever_and_that_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({}, []),
         ({"use_vail": False}, []),
@@ -142,9 +142,9 @@ def test_cloning_without_steps_goes_on_for_ever_and_that_is_told() -> None:
         ({"network_settings": {"vis_encode_type": "resnet"}}, ["gail.network_settings.vis_encode_type"]),
     ],
 )
-def test_what_differs_about_gail_is_told(changes: dict[str, Any], told: list[str]) -> None:
+def test_what_differs_about_gail_is_told(changes: dict[str, Any], reported: list[str]) -> None:
     data = behavior(extrinsic={}, gail={**GAIL, **changes})
-    assert sorted(keys_left(data)) == sorted(["gail", *told])
+    assert sorted(keys_left(data)) == sorted(["gail", *reported])
 
 
 def test_a_discriminator_sees_normalized_observations_where_the_policy_does() -> None:

@@ -29,7 +29,7 @@ def network_of(data: dict[str, Any]) -> dict[str, Any]:
     return network
 
 
-def told(data: dict[str, Any]) -> list[tuple[str, Any]]:
+def reported(data: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(left.key, left.value) for left in left_of(data)]
 
 
@@ -56,14 +56,14 @@ def test_what_differs_about_memory_is_told_once_and_where_to_read_on() -> None:
 def test_sequences_of_one_step_get_a_second_and_that_is_told(trainer: str) -> None:
     data = networked(trainer, memory={"sequence_length": 1})
     assert network_of(data)["memory"]["sequence_length"] == 2
-    assert told(data)[1:] == [(f"{NETWORK}.memory.sequence_length", 1)]
+    assert reported(data)[1:] == [(f"{NETWORK}.memory.sequence_length", 1)]
 
 
 @pytest.mark.parametrize("key", ["vis_encode_type", "vis_encoder_type"])
 @pytest.mark.parametrize(("encoder", "ours"), [("simple", "simple"), ("nature_cnn", "nature"), ("resnet", "impala")])
 def test_encoders_of_images_have_their_names_here(key: str, encoder: str, ours: str) -> None:
     assert network_of(networked(**{key: encoder}))["encoder"] == ours
-    assert told(networked(**{key: encoder})) == []
+    assert reported(networked(**{key: encoder})) == []
 
 
 def test_of_two_encoders_the_key_of_the_code_counts() -> None:
@@ -87,7 +87,7 @@ def test_signals_have_no_memory_and_that_is_told(signal: str) -> None:
     data = behavior(extrinsic={}, **{signal: {**settings, "network_settings": {"memory": MEMORY}}})
     assert converted(data) == converted(plain)
     where = f"{A}.reward_signals.{signal}"
-    assert sorted(key for key, _ in told(data)) == [where, f"{where}.network_settings.memory"]
+    assert sorted(key for key, _ in reported(data)) == [where, f"{where}.network_settings.memory"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_signals_see_images_as_the_policy_does(signals: str, policys: str, is_to
     curiosity = {"network_settings": {"vis_encode_type": signals}}
     data = {**networked(vis_encode_type=policys), **behavior(extrinsic={}, curiosity=curiosity)}
     key = f"{A}.reward_signals.curiosity.network_settings.vis_encode_type"
-    assert ((key, signals) in told(data)) == is_told
+    assert ((key, signals) in reported(data)) == is_told
 
 
 def test_memory_of_default_settings_is_inherited_changed_and_taken_away() -> None:
@@ -152,7 +152,7 @@ def test_sac_has_room_for_a_sequence_that_is_a_whole_batch() -> None:
     data["hyperparameters"] = {"batch_size": 64, "buffer_size": 128}
     algorithm = converted(data)["algorithm"]
     assert (algorithm["start_samples"], algorithm["buffer_capacity"]) == (65, 130)
-    assert (f"{A}.hyperparameters.buffer_size", 128) in told(data)
+    assert (f"{A}.hyperparameters.buffer_size", 128) in reported(data)
 
 
 SILU = Activation["silu"]

@@ -61,7 +61,7 @@ def test_beside_sac_they_have_an_update_ratio_of_their_own() -> None:
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({}, []),
         ({"gamma": 0.8}, []),
@@ -69,9 +69,9 @@ def test_beside_sac_they_have_an_update_ratio_of_their_own() -> None:
         ({"network_settings": {"vis_encode_type": "match3"}}, ["network_settings.vis_encode_type"]),
     ],
 )
-def test_what_differs_is_told(signal: str, changes: dict[str, Any], told: list[str]) -> None:
+def test_what_differs_is_told(signal: str, changes: dict[str, Any], reported: list[str]) -> None:
     data = behavior(extrinsic={}, **{signal: {**NOVELTY, **changes}})
-    assert sorted(keys_left(data)) == sorted([signal, *(f"{signal}.{key}" for key in told)])
+    assert sorted(keys_left(data)) == sorted([signal, *(f"{signal}.{key}" for key in reported)])
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

@@ -37,9 +37,9 @@ def file(tmp_path):
 
 def test_json_tells_what_was_written(file, capsys):
     assert main(["show", str(file), "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
-    assert told.pop("observations")[0]["shape"] == [2]
-    assert told == {
+    (reported,) = json.loads(capsys.readouterr().out)
+    assert reported.pop("observations")[0]["shape"] == [2]
+    assert reported == {
         "file": str(file),
         "name": "toy",
         "behavior": "Toy",
@@ -63,13 +63,13 @@ def test_text_tells_the_same(file, capsys):
     assert main(["show", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(file)
-    told = {line[2:14].strip(): line[16:] for line in lines[1:]}
-    assert told["behavior"] == "Toy (API version 1)"
-    assert told["actions"] == "1 continuous; discrete branches [2, 3], masked"
-    assert told["episodes"] == "2: 1 whole, 1 cut off"
-    assert told["reward"] == "mean 1.75  min 0.5  max 3"
-    assert told["branch 1"] == "0: 1  1: 1  2: 2"
-    assert told["action 0"] == "mean 0.25  deviation 0.433"
+    reported = {line[2:14].strip(): line[16:] for line in lines[1:]}
+    assert reported["behavior"] == "Toy (API version 1)"
+    assert reported["actions"] == "1 continuous; discrete branches [2, 3], masked"
+    assert reported["episodes"] == "2: 1 whole, 1 cut off"
+    assert reported["reward"] == "mean 1.75  min 0.5  max 3"
+    assert reported["branch 1"] == "0: 1  1: 1  2: 2"
+    assert reported["action 0"] == "mean 0.25  deviation 0.433"
 
 
 def test_folders_and_patterns_show_every_file(file, capsys):
@@ -116,6 +116,6 @@ def test_names_in_the_message_of_a_damaged_file_command_no_terminal(tmp_path, ca
     file = tmp_path / "nasty.demo"
     file.write_bytes(file_of(records, parameters(branches=(2,), behavior=NASTY)))
     assert main(["show", str(file)]) == 2
-    told = capsys.readouterr().err
-    assert "record 2: observation " in told
-    assert told[:-1].isprintable()
+    reported = capsys.readouterr().err
+    assert "record 2: observation " in reported
+    assert reported[:-1].isprintable()

@@ -215,8 +215,8 @@ def test_files_without_a_step_are_refused_together_and_left_out_beside_others(st
     ],
 )
 def test_files_are_the_same_while_their_bytes_are(now, named):
-    told = changed_demos({KEY: [["a", "1"], ["b", "2"]]}, {KEY: now})
-    assert told == (named and f"The run's demonstrations have changed ({named}): it goes on with the current ones, "
+    reported = changed_demos({KEY: [["a", "1"], ["b", "2"]]}, {KEY: now})
+    assert reported == (named and f"The run's demonstrations have changed ({named}): it goes on with the current ones, "
                     "but not exactly as it would have")  # fmt: skip
 
 

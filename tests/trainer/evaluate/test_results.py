@@ -122,8 +122,8 @@ def test_unity_cannot_be_filmed(tmp_path, monkeypatch, capsys):
     folder = trained_on_several(tmp_path, Several(late=None), monkeypatch)
     capsys.readouterr()
     assert main([f"run={folder}", "video=true"]) == 2
-    told = "error: video=true: a Unity player draws in a window of its own, which cannot be filmed from here\n"
-    assert capsys.readouterr().err == told
+    reported = "error: video=true: a Unity player draws in a window of its own, which cannot be filmed from here\n"
+    assert capsys.readouterr().err == reported
     assert not (folder / "evaluation").exists()
 
 
@@ -137,8 +137,8 @@ def test_behaviors_have_curves_of_their_own(tmp_path, monkeypatch):
 
 def test_an_env_that_draws_no_pictures_is_refused_by_one_message(run, capsys):
     assert main([f"run={run}", "video=true", "env=recall"]) == 2
-    told = capsys.readouterr().err
-    assert told == "error: Recall-v0 cannot be filmed: that takes the render mode rgb_array, it has none\n"
+    reported = capsys.readouterr().err
+    assert reported == "error: Recall-v0 cannot be filmed: that takes the render mode rgb_array, it has none\n"
     assert load_evaluations(run) == []
 
 

@@ -165,8 +165,8 @@ def test_a_run_whose_demonstrations_have_changed_says_so_once_and_goes_on(tmp_pa
     write_demo(file, episodes=2)
     for samples in (80, 100):
         assert main([f"resume={run}", f"stop.samples={samples}"]) == 0
-        (told,) = warnings(run)
-    assert told.startswith(f"The run's demonstrations have changed ({file}): ")
+        (reported,) = warnings(run)
+    assert reported.startswith(f"The run's demonstrations have changed ({file}): ")
     assert summary(run)["samples"] >= 100
 
 

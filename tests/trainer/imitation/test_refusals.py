@@ -66,18 +66,18 @@ def test_damaged_files_are_refused_by_what_was_expected(tmp_path, refused):
         b"\xff" * 99: "it is no demonstration of ML-Agents, or its first bytes are damaged (",
     }.items():
         file.write_bytes(data)
-        told = refused(*PPO, f"reward.gail.demos={file}")
-        assert told.startswith(f"{file}: {message}")
-        assert told == f"{file}: {message}" or message.endswith("(")
+        reported = refused(*PPO, f"reward.gail.demos={file}")
+        assert reported.startswith(f"{file}: {message}")
+        assert reported == f"{file}: {message}" or message.endswith("(")
 
 
 def test_a_behaviors_demonstrations_are_named_by_their_whole_key(tmp_path, refused):
     gone = tmp_path / "gone.demo"
     for behavior, key in (("Basic-v0", KEYS[0]), ("default", KEYS[1])):
-        told = refused(*PPO, f"behaviors.{behavior}.{key}={gone}")
-        assert told.startswith(f"behaviors.{behavior}.{key}={gone} does not exist; record it: ")
-    told = refused("env=unity", "env.player=env=basic", f"behaviors.Striker.reward.gail.demos={gone}")
-    assert told.startswith(f"behaviors.Striker.reward.gail.demos={gone} does not exist; record it: ")
+        reported = refused(*PPO, f"behaviors.{behavior}.{key}={gone}")
+        assert reported.startswith(f"behaviors.{behavior}.{key}={gone} does not exist; record it: ")
+    reported = refused("env=unity", "env.player=env=basic", f"behaviors.Striker.reward.gail.demos={gone}")
+    assert reported.startswith(f"behaviors.Striker.reward.gail.demos={gone} does not exist; record it: ")
 
 
 GAIL = [

@@ -45,9 +45,9 @@ def test_what_the_env_reports_is_told_and_boards_come_back_as_they_were(demo, ca
     from envs.gym.adapter import behavior_spec
 
     assert main(["env=bubble_shooter", "player=envs.games.bubbles.bot:flawless", "episodes=3", f"to={demo}"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 4
-    assert all("bubbles" in line and "solved 1" in line for line in told)
+    reported = capsys.readouterr().out.splitlines()
+    assert len(reported) == 4
+    assert all("bubbles" in line and "solved 1" in line for line in reported)
     env = gymnasium.make("envs.games:BubbleShooter-v0")
     loaded = load_demonstrations(str(demo), "demos", behavior_spec(env, "BubbleShooter-v0"))
     for number, episode in enumerate(loaded, 1):
@@ -176,11 +176,11 @@ def test_a_target_that_another_recording_is_writing_is_refused_before_anyone_pla
     monkeypatch.setattr(trainer.record.__main__, "record_gym", None)
     for more in ([], ["overwrite=true"]):
         assert main(["env=basic", "player=bot", f"to={demo}", *more]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith(
+        reported = capsys.readouterr().err
+        assert reported.startswith(
             f"error: {demo}: another recording to it is going on, or was killed, and has left {aside}: "
         )
-        assert told.count("\n") == 1
+        assert reported.count("\n") == 1
     assert aside.read_bytes() == b"another's"
 
 

@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.extras, pytest.mark.skipif(CHROMIUM is None, reason="n
 def test_the_page_is_whole_on_a_phone_and_on_a_screen(tmp_path, width):
     run = written_run(tmp_path / "run", "env.kwargs.long=" + 80 * "x", curves=CURVES | {"episode/" + 60 * "m": 1e6})
     write_evaluation(run, [0.93, 0.92], video=gif())
-    seen, told = look(page_of(run), tmp_path, width)
+    seen, reported = look(page_of(run), tmp_path, width)
     assert seen["across"] <= width
     assert len(seen["charts"]) == 12
     assert all(min(width, 330) - 60 < each < width for each in seen["charts"])
@@ -56,18 +56,18 @@ def test_the_page_is_whole_on_a_phone_and_on_a_screen(tmp_path, width):
     assert seen["pictures"] == [64, 64]
     assert {"rgb(37, 99, 235)", "none"} < set(seen["strokes"])
     assert seen["figures"] == ["tabular-nums"]
-    assert not re.findall(r"Refused|ERR_|violates", told)
+    assert not re.findall(r"Refused|ERR_|violates", reported)
 
 
 def test_videos_play_within_the_page(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     run = written_run(tmp_path / "run", curves=CURVES)
     write_evaluation(run, [0.93, 0.92], video=mp4(tmp_path), suffix=".mp4")
-    seen, told = look(page_of(run), tmp_path, 800)
+    seen, reported = look(page_of(run), tmp_path, 800)
     if not seen["plays"]:
         pytest.skip("this Chromium was built without H.264")
     assert seen["videos"] == [64, 64]
-    assert "Refused" not in told
+    assert "Refused" not in reported
 
 
 def look(page, folder, width):

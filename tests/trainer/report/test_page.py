@@ -92,10 +92,10 @@ def test_figures_are_those_of_the_summary(read):
 
 
 @pytest.mark.parametrize(
-    ("stopped_by", "told"), [("goal", "goal reached"), ("interrupted", "interrupted"), ("error", "failed")]
+    ("stopped_by", "reported"), [("goal", "goal reached"), ("interrupted", "interrupted"), ("error", "failed")]
 )
-def test_the_page_says_what_ended_the_run(read, stopped_by, told):
-    assert f"basic {told}" in read(stopped_by=stopped_by).text
+def test_the_page_says_what_ended_the_run(read, stopped_by, reported):
+    assert f"basic {reported}" in read(stopped_by=stopped_by).text
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -221,12 +221,13 @@ def test_the_command_writes_into_the_runs_folder_or_where_it_is_told(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("to", "told"), [("", "is a folder: name a file that ends in .html"), ("config.yaml/x.html", "cannot be written")]
+    ("to", "reported"),
+    [("", "is a folder: name a file that ends in .html"), ("config.yaml/x.html", "cannot be written")],
 )
-def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys, to, told):
+def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys, to, reported):
     run = written_run(tmp_path / "run")
     assert main([f"run={run}", f"to={run / to}"]) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):

@@ -168,6 +168,6 @@ def test_instances_are_left_out_until_too_few_live(
 def test_a_collector_that_never_delivers_is_not_replaced_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.runtime.collector_process, "RESTARTS", 1)
+    monkeypatch.setattr(trainer.runtime.collector_process, "UNHEARD_RESTARTS", 1)
     with pytest.raises(CollectorLost, match=r"more than 1 restarts allow: its process ended \(exit status 5\)"):
         in_process(tmp_path, *ORACLE, f"{CUSTOM}Dies")

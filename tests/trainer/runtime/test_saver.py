@@ -78,8 +78,8 @@ def test_a_model_that_cannot_be_made_is_reported_and_ends_nothing(
     monkeypatch.setattr(trainer.runtime.saver, "exported_model", refuse)
     often = ["checkpoint.every_seconds=0.001"]
     assert main([*PPO, *INLINE, *often, "stop.samples=150", f"run.dir={tmp_path}"]) == 0
-    told = capsys.readouterr().err.count("Training goes on.")
-    assert told > 1 if isinstance(error, OSError) else told == 1  # a disk may have room later
+    reported = capsys.readouterr().err.count("Training goes on.")
+    assert reported > 1 if isinstance(error, OSError) else reported == 1  # a disk may have room later
     assert len(CheckpointStore(tmp_path / "checkpoints").all()) == 3
 
 

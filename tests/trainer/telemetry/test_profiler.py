@@ -89,8 +89,8 @@ def test_run_is_traced_from_updates_down_to_operations(tmp_path, monkeypatch):
 
 
 def test_every_turn_of_a_collector_is_one_of_its_trace():
-    told = [[], [], [Message("stop", "", None)]]
-    link = SimpleNamespace(receive=lambda: told.pop(0))
+    reported = [[], [], [Message("stop", "", None)]]
+    link = SimpleNamespace(receive=lambda: reported.pop(0))
     collector = SimpleNamespace(throttled=False, turn=lambda timeout: None, channels={})
     turns = []
     side = SimpleNamespace(report=lambda: turns.append("reported"))

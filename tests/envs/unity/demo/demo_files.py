@@ -75,8 +75,9 @@ def file_of(pairs, behavior, at=33, tail=b"", **fields):
 
 def walk(steps, done=True, first=0, **fields):
     """An episode: step t observes [t, t], chooses t modulo 3 and earns t + 1, told by the record behind it."""
-    told = [{"reward": float(t)} for t in range(steps + 1)]
-    told[-1].update(done=done, **fields)
+    reported = [{"reward": float(t)} for t in range(steps + 1)]
+    reported[-1].update(done=done, **fields)
     return [
-        pair(floats([first + t, first + t]), discrete=[t % 3], **each, id=7) for t, each in zip(range(steps + 1), told)
+        pair(floats([first + t, first + t]), discrete=[t % 3], **each, id=7)
+        for t, each in zip(range(steps + 1), reported)
     ]

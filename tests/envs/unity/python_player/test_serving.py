@@ -103,11 +103,11 @@ def test_reset_begins_anew_without_an_end_and_keeps_ids():
 
 def test_agents_appear_when_they_are_due_and_only_then(clock):
     words = ["env=tests.toys:Paced-v0", "agents=3"]  # actions 0, 1, 2 last 1, 2, 3 seconds
-    told = []
+    reported = []
 
     def noting(answer):
         def fill(said, content):
-            told.append(clock.now)
+            reported.append(clock.now)
             answer(said, content)
 
         return fill
@@ -115,7 +115,7 @@ def test_agents_appear_when_they_are_due_and_only_then(clock):
     answers = [reset(), act(2, 1, 0), act(1), act(3), act(3), act(0)]
     script = Script([*words, "kwargs.length=99"], [noting(answer) for answer in answers])
     assert [[agent for agent, _ in script.ids(number)] for number in range(3, 8)] == [[0, 1, 2], [2], [1], [0, 2], [1]]
-    assert told[1:] == [0, 1, 2, 3, 102]
+    assert reported[1:] == [0, 1, 2, 3, 102]
 
 
 def test_time_scale_divides_durations_from_when_it_is_told(clock):
