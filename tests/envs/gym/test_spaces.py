@@ -322,7 +322,7 @@ def test_keys_that_make_the_same_name_are_numbered():
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.Discrete(2**40), spaces.MultiDiscrete([2**40, 2]), spaces.Box(0, 1, (2**15, 2**15))]
+    "space", [spaces.Discrete(2**40), spaces.MultiDiscrete([2**40, 2]), spaces.MultiBinary([2**15, 2**14])]
 )
 def test_an_observation_that_takes_too_much_is_refused_before_memory_is_taken(space):
     with pytest.raises(UserError, match="at most 256 MiB are served"):
