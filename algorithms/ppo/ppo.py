@@ -27,7 +27,7 @@ from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_me
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
-from algorithms.ppo.value import Value, with_own_memory
+from algorithms.ppo.value import Value, with_own_heads, with_own_memory
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
@@ -169,7 +169,7 @@ class PPO(Algorithm):
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `weights` gave, also of earlier versions."""
-        super().load_weights(with_own_memory(state, self.value))
+        super().load_weights(with_own_heads(with_own_memory(state, self.value), self.value))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `state_dict` gave, also of earlier versions; the rows must be there already."""

@@ -105,3 +105,19 @@ def with_own_memory(state: Mapping[str, Tensor], value: Value) -> Mapping[str, T
             moments = state[name][: len(state[name]) - len(old) + kept]
             moved[name] = torch.cat([moments, moments.new_zeros(len(fresh) - kept)])
     return moved
+
+
+def with_own_heads(state: Mapping[str, Tensor], value: Value) -> Mapping[str, Tensor]:
+    """Returns the weights of an algorithm, also of one with other reward signals.
+
+    Of other heads, the first one is taken over, which is that of the game's reward. The others begin as in `value`.
+    """
+    old, (weight, bias) = state["weights/value"], value.head.parameters()
+    body = sum(parameter.numel() for parameter in value.parameters()) - weight.numel() - bias.numel()
+    count, rest = divmod(len(old) - body, value.head.in_features + 1)
+    if rest or count < 1 or count == len(bias):
+        return state
+    heads = torch.cat([weight.detach(), bias.detach()[:, None]], dim=1).cpu()
+    size = count * value.head.in_features
+    heads[0] = torch.cat([old[body:][: value.head.in_features], old[body + size :][:1]])
+    return {**state, "weights/value": torch.cat([old[:body], heads[:, :-1].flatten(), heads[:, -1]])}

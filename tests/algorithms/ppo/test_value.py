@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
+from algorithms.ppo.value import Value, with_own_heads
 from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec
@@ -151,3 +153,19 @@ def test_a_state_of_the_version_before_keeps_all_but_the_values_memory_and_head(
     assert not mean[policy + own :].any()
     other.update()
     assert other.updates == 2
+
+
+@pytest.mark.parametrize(("before", "now"), [(3, 1), (1, 3), (2, 2)])
+def test_the_first_head_is_taken_over_by_runs_with_other_reward_signals(before, now):
+    policy = Policy(SPEC, NetworkSettings([8]), "ppo")
+    old, new = Value(policy, False, before), Value(policy, False, now)
+    flat = torch.cat([parameter.detach().flatten() for parameter in old.parameters()])
+    moved = with_own_heads({"weights/value": flat}, new)["weights/value"]
+    taken = Value(policy, False, now)
+    torch.nn.utils.vector_to_parameters(moved, taken.parameters())
+    torch.testing.assert_close(taken.head.weight[0], old.head.weight[0])
+    torch.testing.assert_close(taken.head.bias[0], old.head.bias[0])
+    if now > before:
+        torch.testing.assert_close(taken.head.weight[1:], new.head.weight[1:])
+    for own, others in zip(taken.own.parameters(), old.own.parameters()):
+        torch.testing.assert_close(own, others)

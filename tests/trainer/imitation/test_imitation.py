@@ -41,7 +41,8 @@ def test_what_is_imitated_stands_in_tensorboard(tmp_path, demo, algorithm):
     scores = {f"gail/{what}_{whose}" for what in ("accuracy", "score") for whose in ("demonstrated", "own")}
     gail = {"gail/loss", "gail/gradient_penalty", "gail/score_absorbing", *scores}
     skipped = {"gail/skipped_non_finite", "cloning/skipped_non_finite"}
-    assert tags == gail | skipped | {"cloning/loss", "cloning/weight", "reward/extrinsic", "reward/gail"}
+    rewards = {f"reward/{name}{figure}" for name in ("extrinsic", "gail") for figure in ("", "_return_scale")}
+    assert tags == gail | skipped | rewards | {"cloning/loss", "cloning/weight"}
     last = {tag: board.Scalars(tag)[-1].value for tag in tags}
     assert all(np.isfinite(value) for value in last.values())
     assert not any(last[tag] for tag in skipped)
@@ -53,7 +54,8 @@ def test_without_demonstrations_nothing_of_it_is_shown(tmp_path):
     assert main([*INLINE, *SAC, f"run.dir={tmp_path}", "stop.samples=80"]) == 0
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
     assert "loss/critic" in tags
-    assert not [tag for tag in tags if tag.startswith(("gail/", "cloning/", "reward/"))]
+    shown = [tag for tag in tags if tag.startswith(("gail/", "cloning/", "reward/"))]
+    assert shown == ["reward/extrinsic_return_scale"]
 
 
 @EACH

@@ -138,11 +138,13 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
 
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
 TENSORS = {"updates", "random/torch", "published/policy", "published/version", "weights/policy", "weights/normalizer"}
-TENSORS |= {"limiter/origin", "progress", "random/numpy"}
+TENSORS |= {"limiter/origin", "progress", "random/numpy", "weights/returns/extrinsic"}
+TENSORS |= {f"returns/{name}" for name in ("numbers", "states")}
 TENSORS |= {f"optimizer/{name}" for name in ("skips", "steps", "mean", "square")}
+READER = ("carried", "cursor", "dropped", "pending")
 TENSORS_OF = {
-    "ppo": {"weights/value", *(f"rollout/{name}" for name in ("carried", "cursor", "dropped", "pending"))},
-    "sac": {*(f"weights/{name}" for name in ("critics", "targets", "temperatures"))},
+    "ppo": {"weights/value", "rate_factor", *(f"rollout/{name}" for name in READER)},
+    "sac": {*(f"weights/{name}" for name in ("critics", "targets", "temperatures")), *(f"stream/{x}" for x in READER)},
 }
 
 
