@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms.awaited import AwaitedStates
 from algorithms.base import Algorithm, Network
 from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_mean, mean, variance
+from algorithms.networks.awaited import AwaitedStates
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from algorithms.awaited import AwaitedStates
+from algorithms.networks.awaited import AwaitedStates
 from buffers.rollout import Rollout
 from envs.spec import Array
 
