@@ -138,9 +138,9 @@ class Rewards:
         self._members = same.float().to(device)
         """(V, S) 1 where a signal is a part of a value."""
         self._by_signal = by_signal
-        worth = [1 / (1 - each) if each < 1 else 0.0 for each in given]
-        self._for_ever = torch.tensor(worth, device=device)
-        """(S,) what a step of the absorbing state is worth for ever; no signal that pays there has a discount of 1."""
+        for_ever = [1 / (1 - each) if each < 1 else 0.0 for each in given]
+        self._for_ever = torch.tensor(for_ever, device=device)
+        """(S,) the value of the absorbing state for each unit that a step there pays; no signal that pays there has a discount of 1."""
         self.value_weights = torch.ones(len(self.discounts), device=device)
         """(V,) what each value counts for the policy."""
         self.units = torch.ones(len(self.discounts), device=device)
