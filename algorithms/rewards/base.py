@@ -140,7 +140,7 @@ class Rewards:
         self._by_signal = by_signal
         for_ever = [1 / (1 - each) if each < 1 else 0.0 for each in given]
         self._for_ever = torch.tensor(for_ever, device=device)
-        """(S,) the value of the absorbing state for each unit that a step there pays; no signal that pays there has a discount of 1."""
+        """(S,) the absorbing state's value where a step there pays 1; no signal that pays there has a discount of 1."""
         self.value_weights = torch.ones(len(self.discounts), device=device)
         """(V,) what each value counts for the policy."""
         self.units = torch.ones(len(self.discounts), device=device)
