@@ -92,7 +92,7 @@ def test_they_are_short() -> None:
     assert len(block("class Effort").splitlines()) <= 15
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_pages_algorithm_learns(tmp_path, page, seed):
     learning = ["algorithm.network.hidden=[32]", "algorithm.settings.batch_size=64", "algorithm.discount=0.5"]
     learning += ["algorithm.settings.start_samples=100", "algorithm.settings.learning_rate=3e-3", f"seed={seed}"]
