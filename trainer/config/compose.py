@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -146,6 +146,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
                 raise UserError(f"algorithm.name={node.algorithm.name} does not fit: choose with algorithm={there}")
             _type_algorithms(node)
             node.run.choices = choices
+            node.run.overrides = _given(parsed, choices)
         _refuse_unknown_keys(node)
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str):
@@ -153,6 +154,16 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
     except REFUSED as error:
         raise refusal(error, overrides) from error
     return node
+
+
+def _given(overrides: Sequence[Override], choices: Mapping[str, str]) -> list[str]:
+    """Returns the single settings among the overrides, as `key=value`; none that is read from elsewhere (`${…}`)."""
+    given = {}
+    for override in overrides:
+        key, value = override.get_key_element().lstrip("+"), override.get_value_string()
+        if key not in choices and key != "experiment" and not key.startswith(("~", "hydra.")) and "${" not in value:
+            given[key] = value.strip("'")
+    return [f"{key}={value}" for key, value in given.items()]
 
 
 def _refuse_hydras_settings(node: DictConfig) -> None:

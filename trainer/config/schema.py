@@ -45,6 +45,14 @@ class Which(Enum):
     """The newest."""
 
 
+class Tags(Enum):
+    """The names of metrics that metric writers get."""
+
+    outstep = "outstep"
+    mlagents = "mlagents"
+    """Those of ML-Agents' trainer, where it has the metric."""
+
+
 @dataclass(frozen=True)
 class BehaviorConfig:
     """The settings of one behavior. Those that are not given are inherited."""
@@ -67,14 +75,21 @@ class RunConfig:
     """`async` or `inline`."""
     log_seconds: float = setting(10.0, above=0)
     """Seconds between two lines of progress, and between two points of each metric."""
+    log_samples: int | None = setting(None, above=0)
+    """Samples between them instead; null = by time. A run in mode inline then logs at the same samples every time."""
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """Where metrics go: `tensorboard`, or your own writers (`package.module:Class`); [] = only `train.log`."""
+    """Where metrics go besides `metrics.jsonl`: `tensorboard`, `csv`, `wandb`, `mlflow`, or your own writers
+    (`package.module:Class`); [] = nowhere."""
+    tags: Tags = Tags.outstep
+    """Names of metrics in what `loggers` write: `outstep`, or `mlagents` for those of ML-Agents' trainer."""
     picture_minutes: float = setting(5.0, at_least=0)
     """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a few seconds of learner and collector are traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict)
     """The chosen config groups; filled in by the trainer."""
+    overrides: list[str] = field(default_factory=list)
+    """What was given besides, as `key=value`; filled in by the trainer."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +288,12 @@ class RecordConfig:
     """Actions by key: `keys.left=1 keys.space-right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
     fps: float | None = setting(None, above=0)
     """Steps a second while a person plays; null = the game waits for each key."""
+
+
+def overridden_settings(run: RunConfig) -> dict[str, str]:
+    """Returns by key what a run was started with in place of defaults: its choices, and single settings."""
+    given = (override.partition("=") for override in run.overrides)
+    return {**{group: str(choice) for group, choice in run.choices.items()}, **{key: value for key, _, value in given}}
 
 
 def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, RewardSettings]:

@@ -1,4 +1,4 @@
-"""A run's curves, read from TensorBoard's events and sorted into charts."""
+"""A run's curves, read from `metrics.jsonl` and sorted into charts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from trainer.config.aliases import current_figure
 from trainer.config.schema import GoalConfig
 from trainer.telemetry.metrics import EPISODES
+from trainer.telemetry.metrics_file import read_metrics
 
 _POINTS = 1000
-"""How many points of a curve are read, as in TensorBoard; of more, a random part is dropped, never the last."""
+"""How many points of a curve are shown; of more, some are dropped, never the last."""
 
 
 class Curve(NamedTuple):
@@ -24,15 +27,15 @@ class Curve(NamedTuple):
     values: list[float]
 
 
-class Events(NamedTuple):
-    """What a run's events hold."""
+class History(NamedTuple):
+    """What a run has written of its metrics."""
 
     curves: dict[str, Curve]
     """By the names of their metrics."""
     began: float | None
-    """Seconds since 1970; None without any events."""
+    """Seconds since 1970; None without any points."""
     ended: float | None
-    """The latest event."""
+    """The latest point."""
 
     @property
     def samples(self) -> int:
@@ -75,8 +78,24 @@ class Section:
     """Whether it is opened only when asked for."""
 
 
-def read_events(folder: Path) -> Events:
-    """Reads the events of a run, of all its parts; points that a resume has undone are left out."""
+def read_history(folder: Path) -> History:
+    """Reads the metrics of a run, of all its parts; points that a resume has undone are left out."""
+    metrics = read_metrics(folder)
+    if not len(metrics.samples):
+        return _read_events(folder)
+    curves = {}
+    for name in metrics.values:
+        samples, values = metrics.curve(name)
+        kept = np.append(samples[1:] != samples[:-1], True)  # the end of a run may come with a point of its own
+        samples, values = samples[kept], values[kept]
+        shown = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _POINTS)).round().astype(int))
+        curves[name] = Curve(samples[shown].tolist(), values[shown].tolist())
+    began = metrics.time[0] - metrics.seconds[0]
+    return History(curves, float(began), float(metrics.time[-1]))
+
+
+def _read_events(folder: Path) -> History:
+    """Reads TensorBoard's events: earlier versions wrote nothing else."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
@@ -93,13 +112,13 @@ def read_events(folder: Path) -> Events:
     times = [point.wall_time for of_name in points.values() for point in of_name]
     if times:
         times.append(events.FirstEventTimestamp())
-    return Events(curves, min(times, default=None), max(times, default=None))
+    return History(curves, min(times, default=None), max(times, default=None))
 
 
-def sections(events: Events, goal: GoalConfig) -> list[Section]:
+def sections(history: History, goal: GoalConfig) -> list[Section]:
     """Returns charts of all curves: those that readers look for first, and all others in the last section."""
-    left = {name: curve for name, curve in events.curves.items() if not name.startswith(_HIDDEN)}
-    behaviors = events.behaviors
+    left = {name: curve for name, curve in history.curves.items() if not name.startswith(_HIDDEN)}
+    behaviors = history.behaviors
 
     def take(name: str, title: str, note: str, *, percent: bool = False, target: float | None = None) -> list[Chart]:
         """Returns the chart of a scalar, with all behaviors' own in it; none if it was never written."""

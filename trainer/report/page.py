@@ -18,7 +18,7 @@ from trainer.config.aliases import current_figure
 from trainer.config.compose import as_dict, load_config
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, load_evaluations
-from trainer.report.curves import Events, read_events, sections
+from trainer.report.curves import History, read_history, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
 from trainer.runtime.run_lock import is_occupied
@@ -31,9 +31,9 @@ EMBEDDED_BYTES = 24 * 2**20
 
 def page_of(run: Path) -> str:
     """Returns the page of the run in a folder, as HTML; UserError if it is no run's."""
-    config, events, evaluations = load_config(run), read_events(run), load_evaluations(run)
+    config, history, evaluations = load_config(run), read_history(run), load_evaluations(run)
     running = is_occupied(run)
-    summary = None if running else _summary(run, events)
+    summary = None if running else _summary(run, history)
     names = (f"chart-{number}" for number in itertools.count())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -44,12 +44,12 @@ def page_of(run: Path) -> str:
         title=config.run.name or run.resolve().name,
         running=running,
         stopped_by=summary and summary["stopped_by"],
-        facts=_facts(config, events, summary),
-        cards=_cards(config, events, summary),
+        facts=_facts(config, history, summary),
+        cards=_cards(config, history, summary),
         diagnosis=(summary or {}).get("diagnosis", {}),
         films=_films(run, evaluations),
         evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
-        sections=sections(events, config.goal),
+        sections=sections(history, config.goal),
         behaviors=_behaviors(summary),
         settings=chosen_settings(config),
         config=(run / "config.yaml").read_text(encoding="utf-8"),
@@ -73,18 +73,18 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
-def _summary(run: Path, events: Events) -> dict[str, Any] | None:
+def _summary(run: Path, history: History) -> dict[str, Any] | None:
     """Returns `summary.json`; None if the run has gone on since it was written."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        if summary["samples"] < events.samples:
+        if summary["samples"] < history.samples:
             return None
         return {current_figure(name): value for name, value in summary.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Returns what was trained, on what, and when."""
     env = config.env
     algorithms = {config.algorithm.name, *(each.algorithm.name for each in config.behaviors.values())}
@@ -96,23 +96,23 @@ def _facts(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
         ("games", instances + lockstep),
         ("seed", str(config.seed)),
     ]
-    if events.began is not None:
-        facts.append(("began", _day(events.began)))
+    if history.began is not None:
+        facts.append(("began", _day(history.began)))
     return facts
 
 
-def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _cards(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """Returns names, values and notes: the figures of `summary.json`, or without one the latest of the curves."""
     latest = {
-        "samples": events.samples,
-        "episode_reward_mean": events.last("episode/reward"),
-        **{name: events.last(f"run/{name}") for name in ("seconds", "samples_per_second", "env_utilization")},
+        "samples": history.samples,
+        "episode_reward_mean": history.last("episode/reward"),
+        **{name: history.last(f"run/{name}") for name in ("seconds", "samples_per_second", "env_utilization")},
     }
     values = latest if summary is None else summary
     utilization = "-" if values["env_utilization"] is None else percent(values["env_utilization"])
     cards = [
         ("reward", number(values["episode_reward_mean"]), f"mean of the last {EPISODES} episodes"),
-        _goal_card(config, events, summary) if config.goal.metric is not None else None,
+        _goal_card(config, history, summary) if config.goal.metric is not None else None,
         ("samples", number(values["samples"]), ""),
         ("time", clock(values["seconds"]), "") if values["seconds"] is not None else None,
         ("samples a second", number(values["samples_per_second"]), ""),
@@ -122,13 +122,13 @@ def _cards(config: TrainConfig, events: Events, summary: Mapping[str, Any] | Non
     return [card for card in cards if card is not None]
 
 
-def _goal_card(config: TrainConfig, events: Events, summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _goal_card(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
     goal = config.goal
     wanted = f"at most {goal.at_most:g}" if goal.at_least is None else f"at least {goal.at_least:g}"
     note = f"goal: {wanted} over {goal.window_samples:,} samples"
     if summary is not None and summary["goal_samples"] is not None:
         note += f"; reached after {summary['goal_samples']:,} samples and {clock(summary['goal_seconds'])}"
-    return str(goal.metric), number(events.last(f"goal/{goal.metric}")), note
+    return str(goal.metric), number(history.last(f"goal/{goal.metric}")), note
 
 
 def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float | None, int]]:

@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
 from envs.spec import UserError
 from trainer.config.compose import as_dict
-from trainer.config.schema import TrainConfig, settings_of
+from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite, write_whole
+from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile
+from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.statistics import Episode, Statistics
-from trainer.telemetry.writers import MetricWriter, Writers
+from trainer.telemetry.writers import MetricWriter, Writers, find_writers
 
 _SHOW_SECONDS = 0.5
 _SHARES_SHOWN = 64
@@ -67,20 +67,22 @@ class RunLogger:
         self._samples_before = samples
         self._began = time.monotonic()
         self.statistics = Statistics.none()
+        """The collector's latest figures."""
         self._left_out: set[str] = set()
         """Names of metrics that were not finite, and reported."""
-        """The collector's latest figures."""
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
         """By behavior and name: updates skipped, as last reported."""
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
-        self._writers = Writers(config.run.loggers, folder)
-        as_yaml = yaml.safe_dump(as_dict(config), sort_keys=False)
-        self._writers.write(samples, lambda writer: writer.text(samples, "config", as_yaml))
+        self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
+        self._writers = Writers(find_writers(config.run.loggers), folder)
+        settings, overridden = as_dict(config), overridden_settings(config.run)
+        self._writers.write(samples, lambda writer: writer.settings(samples, settings, overridden))
         self._logged = self._began, samples, self.statistics, dict[str, float]()
-        self._log_at = self._show_at = self._began + config.run.log_seconds
+        self._show_at = self._began + config.run.log_seconds
+        self._log_at = self._next_log(samples)
 
     @property
     def seconds(self) -> float:
@@ -151,18 +153,23 @@ class RunLogger:
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows how the run stands, and logs it once an interval; returns whether it logged."""
         now = time.monotonic()
-        logs = now >= self._log_at
+        logs = (now if self._config.run.log_samples is None else samples) >= self._log_at
         if not logs and now < self._show_at:
             return False
         self._show_at = now + _SHOW_SECONDS
         status = self._status(now, samples, learners)
         self._progress.show(status)
         if logs:
-            self._log_at = now + self._config.run.log_seconds
+            self._log_at = self._next_log(samples)
             self._progress.line(status)
             self._write(samples, status, learners)
             self._logged = now, samples, self.statistics, self._learner_seconds(learners)
         return logs
+
+    def _next_log(self, samples: int) -> float:
+        """Returns when it logs next: a time of the monotonic clock, or with `run.log_samples` a number of samples."""
+        every = self._config.run.log_samples
+        return time.monotonic() + self._config.run.log_seconds if every is None else samples + every - samples % every
 
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
         """Writes the last points and `summary.json`, whose figures include earlier parts of a resumed run.
@@ -219,6 +226,7 @@ class RunLogger:
 
     def close(self) -> None:
         """Closes the metric writers and ends the display."""
+        self._metrics_file.close()
         self._writers.close()
         self._progress.__exit__(None, None, None)
 
@@ -242,6 +250,10 @@ class RunLogger:
                 log.warning(self._of_behavior(name, new))
         game, histograms = self._game.take()
         scalars = self._scalars(status, metrics) | game
+
+        self._metrics_file.write(samples, lambda file: file.values(samples, status.seconds, scalars))
+        if self._config.run.tags is Tags.mlagents:
+            scalars = {mlagents_tag(name, metrics): value for name, value in scalars.items()}
 
         def write(writer: MetricWriter) -> None:
             writer.values(samples, status.seconds, scalars)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from trainer.telemetry.metrics import write_whole
 from trainer.telemetry.writers import MetricWriter
@@ -55,9 +56,16 @@ class TensorBoard(MetricWriter):
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
         self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), samples)
 
-    def text(self, samples: int, name: str, text: str) -> None:
-        """Writes a text, shown as it stands."""
-        self._writer.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()), samples)
+    def settings(self, samples: int, config: Mapping[str, Any], overridden: Mapping[str, str]) -> None:
+        """Writes the configuration as text, and what was overridden for the page HPARAMS, once a run."""
+        from torch.utils.tensorboard.summary import hparams
+
+        as_yaml = yaml.safe_dump(dict(config), sort_keys=False)
+        self._writer.add_text("config", "\n".join(f"    {line}" for line in as_yaml.splitlines()), samples)
+        if not samples:
+            for summary in hparams(dict(overridden), {"episode/reward": None}):  # type: ignore[no-untyped-call]
+                self._writer.file_writer.add_summary(summary)
+        self._writer.flush()
 
     def close(self) -> None:
         """Writes what is left."""

@@ -1,4 +1,4 @@
-"""Metric writers: where a run's figures go, besides `train.log` and `summary.json`.
+"""Metric writers: where a run's figures go, besides `metrics.jsonl`, `train.log` and `summary.json`.
 
 `run.loggers=[tensorboard,my_writers:Csv]` chooses them by name or import path. A new built-in one is a file of its own
 and a line in `WRITERS`.
@@ -6,11 +6,13 @@ and a line in `WRITERS`.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from envs.imports import Registry
 from envs.spec import UserError
@@ -26,6 +28,10 @@ class MetricWriter(ABC):
     between updates, so slow work belongs in a thread. Errors are reported and never end the run: after an OSError (a
     full disk, a lost network) a new writer is made for what comes next, after any other error the writer is left off.
     """
+
+    @classmethod  # noqa: B027
+    def check(cls) -> None:
+        """Raises UserError before a run starts if the writer could not work: without a key, a server, a library."""
 
     def __init__(self, folder: Path, samples: int) -> None:  # noqa: B027
         """Opens what is written to."""
@@ -46,24 +52,46 @@ class MetricWriter(ABC):
     def picture(self, samples: int, name: str, file: Path) -> None:  # noqa: B027
         """Writes a moving picture, which lies in a GIF file."""
 
-    def text(self, samples: int, name: str, text: str) -> None:  # noqa: B027
-        """Writes a text: `config` is the run's configuration as YAML."""
+    def settings(self, samples: int, config: Mapping[str, Any], overridden: Mapping[str, str]) -> None:  # noqa: B027
+        """Writes with what a run, or its resumed part, begins.
+
+        Args:
+            samples: at which it begins.
+            config: its configuration, nested as in `config.yaml`.
+            overridden: by dotted key, what was given in place of defaults, the choices `env` and `algorithm` among it.
+        """
 
     def close(self) -> None:  # noqa: B027
         """Writes what is left, at the end of the run."""
 
 
 WRITERS: Registry[type[MetricWriter]] = Registry(
-    "metric writer", "outstep.writers", {"tensorboard": "trainer.telemetry.tensorboard:TensorBoard"}
+    "metric writer",
+    "outstep.writers",
+    {
+        "tensorboard": "trainer.telemetry.tensorboard:TensorBoard",
+        "csv": "trainer.telemetry.csv_file:CsvFile",
+        "wandb": "trainer.telemetry.wandb_writer:Wandb",
+        "mlflow": "trainer.telemetry.mlflow_writer:Mlflow",
+    },
 )
+_LIBRARIES = ("wandb", "mlflow")
+"""Writers that bear the name of the library, and of the extra, that they need."""
+
+
+def identity(folder: Path, service: str) -> str | None:
+    """Returns by what a service knows the run in `folder`, from its `<service>.id`; None if it does not yet."""
+    file = folder / f"{service}.id"
+    return file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
 class Writers:
     """All metric writers of a run, opened by the first write."""
 
-    def __init__(self, names: Sequence[str], folder: Path) -> None:
+    def __init__(self, classes: Mapping[str, type[MetricWriter]], folder: Path) -> None:
+        """Args: the writers' classes by the names that messages call them; the run's folder."""
         self._folder = folder
-        self._classes = find_writers(names)
+        self._classes = dict(classes)
         self._open: dict[str, MetricWriter] = {}
         self._failing: set[str] = set()
 
@@ -97,11 +125,17 @@ class Writers:
 
 
 def find_writers(names: Sequence[str]) -> dict[str, type[MetricWriter]]:
-    """Returns writers' classes by the names in `run.loggers`; UserError if one is unknown, given twice or no writer."""
+    """Returns writers' classes by the names in `run.loggers`.
+
+    Raises:
+        UserError: one is unknown, given twice, no writer, or could not work.
+    """
     found: dict[str, type[MetricWriter]] = {}
     for name in names:
         if name in found:
             raise UserError(f"run.loggers=[{', '.join(names)}] names {name} twice: name each metric writer once")
+        if name in _LIBRARIES and importlib.util.find_spec(name) is None:
+            raise UserError(f"run.loggers: {name} is not installed: pip install 'outstep[{name}]'")
         writer = WRITERS.find(name, "run.loggers")
         if not (isinstance(writer, type) and issubclass(writer, MetricWriter)):
             raise UserError(
@@ -109,5 +143,6 @@ def find_writers(names: Sequence[str]) -> dict[str, type[MetricWriter]]:
             )
         if missing := sorted(writer.__abstractmethods__):
             raise UserError(f"run.loggers: {name} lacks {', '.join(missing)}: every metric writer needs it")
+        writer.check()
         found[name] = writer
     return found

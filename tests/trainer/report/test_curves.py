@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 
 from tests.trainer.report.written_runs import CURVES, write_points, written_run
 from trainer.config.schema import GoalConfig
-from trainer.report.curves import Chart, Curve, read_events, sections
+from trainer.report.curves import Chart, Curve, read_history, sections
 from trainer.report.drawing import draw
+from trainer.telemetry.tensorboard import TensorBoard
 
 
 def charts_of(folder, goal=GoalConfig()):  # noqa: B008
-    return [chart for section in sections(read_events(folder), goal) for chart in section.charts]
+    return [chart for section in sections(read_history(folder), goal) for chart in section.charts]
 
 
 def test_every_curve_is_in_one_chart(tmp_path):
     extra = {"goal/length": 7.0, "game/lives": 3.0, "episode/solved": 1.0, "gail/loss": 0.1}
     run = written_run(tmp_path / "run", curves=CURVES | extra)
-    events = read_events(run)
+    history = read_history(run)
     shown = [id(curve) for chart in charts_of(run, GoalConfig(metric="length", at_most=7)) for curve in chart.curves]
     assert len(shown) == len(CURVES | extra) - len({"run/seconds", "instances/share_0"})
-    assert events.samples == 1000
-    assert events.behaviors == [""]
+    assert history.samples == 1000
+    assert history.behaviors == [""]
 
 
 def test_what_a_resume_has_undone_is_not_shown(tmp_path):
     run = written_run(tmp_path / "run")
     write_points(run, range(600, 1501, 100), {"episode/reward": 9.0}, begun=600)
-    reward = read_events(run).curves["episode/reward"]
+    reward = read_history(run).curves["episode/reward"]
     assert reward.samples == list(range(100, 1501, 100))
     assert [value > 1 for value in reward.values] == 5 * [False] + 10 * [True]
 
 
-def test_tags_of_earlier_versions_go_on_under_their_new_names(tmp_path):
-    run = written_run(tmp_path / "run", curves={"time/held_back": 0.2, "run/supply_fraction": 0.9, "x": 1.0})
-    write_points(run, range(600, 1501, 100), {"time/throttled": 0.1, "run/env_utilization": 0.8, "x": 1.0}, begun=600)
-    curves = read_events(run).curves
+def test_a_run_of_an_earlier_version_shows_its_events_under_new_names(tmp_path):
+    board = TensorBoard(tmp_path)
+    for at in (100, 200):
+        board.values(at, 1.0, {"time/held_back": 0.2, "run/supply_fraction": 0.9, "x": 1.0})
+    board.close()
+    curves = read_history(tmp_path).curves
     assert curves.keys() == {"time/throttled", "run/env_utilization", "x"}
-    assert curves["time/throttled"].samples == curves["run/env_utilization"].samples == curves["x"].samples
+    assert curves["time/throttled"].samples == curves["x"].samples == [100, 200]
+
+
+def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends(tmp_path):
+    write_points(tmp_path, range(10, 50_001, 10), {"x": 1.0})
+    samples = read_history(tmp_path).curves["x"].samples
+    assert (len(samples), samples[0], samples[-1]) == (1000, 10, 50_000)
+    assert max(b - a for a, b in pairwise(samples)) <= 60
 
 
 def test_a_sole_behaviors_own_curves_are_not_shown_twice(tmp_path):
@@ -60,10 +71,10 @@ def test_behaviors_share_a_chart_with_all_of_them(tmp_path):
     assert list(updates.curves) == ["A", "B/C"]
 
 
-def test_a_folder_without_events_has_no_curves(tmp_path):
-    events = read_events(tmp_path)
-    assert (events.curves, events.began, events.samples) == ({}, None, 0)
-    assert sections(events, GoalConfig()) == []
+def test_a_folder_without_points_has_no_curves(tmp_path):
+    history = read_history(tmp_path)
+    assert (history.curves, history.began, history.samples) == ({}, None, 0)
+    assert sections(history, GoalConfig()) == []
 
 
 def test_a_drawing_takes_every_colour_from_the_page():

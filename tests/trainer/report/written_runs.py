@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from envs.gym.video import _MP4
 from trainer.config.compose import as_dict, compose, save_config
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation, PlayedEpisode, save_evaluation
-from trainer.telemetry.tensorboard import TensorBoard
+from trainer.telemetry.metrics_file import MetricsFile
 
 BASIC = ["+experiment=basic_ppo", "run.name=basic"]
 CURVES = {
@@ -54,13 +53,11 @@ def written_run(
 
 
 def write_points(folder: Path, samples: range, curves: Mapping[str, float], begun: int = 0) -> None:
-    """Points that rise to the value of each curve, in an event file of their own."""
-    if begun:
-        time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
-    board = TensorBoard(folder, begun)
+    """Points that rise to the value of each curve; `begun` are the samples at which a run is resumed."""
+    file = MetricsFile(folder, begun)
     for at in samples:
-        board.values(at, 0.0, {name: value * at / samples[-1] for name, value in curves.items()})
-    board.close()
+        file.values(at, 0.0, {name: value * at / samples[-1] for name, value in curves.items()})
+    file.close()
 
 
 def write_summary(folder: Path, samples: int, stopped_by: str, **extra) -> None:
