@@ -128,6 +128,13 @@ class EnvConfig(ABC):
         """Returns the specs of `behaviors`, which may take a moment and a process; none where they are not known."""
         return []
 
+    def spaces(self, seed: int) -> dict[str, dict[str, Any]]:
+        """Returns by behavior the Gymnasium spaces of `probe_specs`, as JSON can hold them; none where there are none.
+
+        Each has `observation` and `action`, which `envs.gym.saved_spaces` reads.
+        """
+        return {}
+
     def for_evaluation(self, instances: int) -> Self:
         """Returns the same environment as evaluation plays it."""
         return replace(self, instances=instances)

@@ -8,7 +8,11 @@ from envs.config import EnvConfig
 from envs.imports import Registry
 from envs.spec import UserError
 
-BUILT_IN = {"gym": "envs.gym.config:GymConfig", "unity": "envs.unity.config:UnityConfig"}
+BUILT_IN = {
+    "gym": "envs.gym.config:GymConfig",
+    "factory": "envs.gym.factory:FactoryConfig",
+    "unity": "envs.unity.config:UnityConfig",
+}
 
 ENVS: Registry[type[EnvConfig]] = Registry("kind of environment", "outstep.envs", BUILT_IN)
 """Their settings: dataclasses derived from `EnvConfig`."""

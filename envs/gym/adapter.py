@@ -57,16 +57,27 @@ class GymEnv:
             except (ImportError, AttributeError, gymnasium.error.DependencyNotInstalled) as error:
                 raise UserError(f"Environment {self.id!r} cannot be loaded: {error}.") from error
         if callable(creator):
-            _check_call(f"Environment {self.id!r} (env.kwargs)", creator, (), {**spec.kwargs, **self.kwargs})
+            check_call(f"Environment {self.id!r} (env.kwargs)", creator, (), {**spec.kwargs, **self.kwargs})
+        self.check_wrappers()
+
+    def check_wrappers(self) -> None:
+        """Refuses wrappers that cannot be imported, or do not take their arguments: by a UserError."""
         for wrapper in self.wrappers:
             wrap, kwargs = _wrapper(wrapper)
-            _check_call(f"Wrapper {wrapper!r} (env.wrappers)", wrap, (None,), kwargs)
+            check_call(f"Wrapper {wrapper!r} (env.wrappers)", wrap, (None,), kwargs)
+
+    def draws(self, env: Env) -> bool:
+        """Returns whether what `make(render=True)` makes can render `rgb_array`, by one that was made without."""
+        return "rgb_array" in (env.metadata.get("render_modes") or ())
 
     def make(self, render: bool = False) -> Env:
         """Returns a new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
         spec = self._spec()
         kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
-        env: Env = gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
+        return self.wrapped(gymnasium.make(spec.id, disable_env_checker=True, **kwargs))
+
+    def wrapped(self, env: Env) -> Env:
+        """Returns an env in its wrappers."""
         for wrapper in self.wrappers:
             wrap, kwargs = _wrapper(wrapper)
             env = wrap(env, **kwargs)
@@ -163,7 +174,7 @@ def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
     return found, dict(kwargs)
 
 
-def _check_call(what: str, called: Callable[..., Any], given: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def check_call(what: str, called: Callable[..., Any], given: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Refuses arguments that `called` does not take, where its signature is known."""
     try:
         signature = inspect.signature(called)

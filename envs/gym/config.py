@@ -15,6 +15,8 @@ from envs.spec import BehaviorSpec, UserError
 
 # Whatever imports gymnasium is imported where it is used: it takes a moment.
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from envs.api import Manager, Setup
     from envs.gym.adapter import GymEnv
     from envs.gym.probe import Probe
@@ -83,11 +85,15 @@ class GymConfig(EnvConfig):
             found = self._probed = probe(self.gym_env(), seed, self.step_timeout + START_SECONDS)
         return found
 
-    def for_evaluation(self, instances: int) -> GymConfig:
+    def spaces(self, seed: int) -> dict[str, dict[str, Any]]:  # noqa: D102
+        found = self.probed(seed)
+        return {found.spec.name: found.spaces}
+
+    def for_evaluation(self, instances: int) -> Self:
         """Returns one that does not wait, in as many workers as fit."""
         return replace(self, instances=instances, time_scale=0, workers=None)
 
-    def filmed(self, folder: Path) -> GymConfig:  # noqa: D102
+    def filmed(self, folder: Path) -> Self:  # noqa: D102
         from envs.gym import video
 
         wrapper: Mapping[str, Any] = {"path": video.WRAPPER, "kwargs": {"folder": str(folder.absolute())}}

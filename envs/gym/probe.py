@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
+from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
 from envs.imports import described
 from envs.process.lifetime import CLOSE_SECONDS, end_process, start_following
@@ -52,6 +53,8 @@ class Probe(NamedTuple):
     spec: BehaviorSpec
     pictures: bool
     """Whether the env can render `rgb_array`."""
+    spaces: dict[str, Any]
+    """Its `observation` and `action` space, as `envs.gym.saved_spaces` writes them."""
     pace: Pace
 
 
@@ -78,7 +81,8 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
                     pace = ours.recv()
                 else:
                     close_seconds = 0.0
-            return Probe(found[0], found[1], pace)
+            spec, pictures, spaces = found
+            return Probe(spec, pictures, spaces, pace)
     except EOFError:
         process.join(1.0)
         raise UserError(
@@ -138,7 +142,8 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         look.see(observation, info)
         stage = "fails in its first step"
         look.step()
-        answer.send((spec, "rgb_array" in (env.metadata.get("render_modes") or ())))
+        spaces = {"observation": space_to_dict(env.observation_space), "action": space_to_dict(env.action_space)}
+        answer.send((spec, gym_env.draws(env), spaces))
         answer.send(_time_steps(look))
     except BaseException as error:  # also sys.exit and what only Ctrl+C raises elsewhere
         answer.send(_refusal(gym_env, env, stage, error))

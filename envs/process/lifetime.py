@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import current_process, get_context, parent_process, resource_tracker
+from multiprocessing import current_process, get_context, parent_process, resource_tracker, spawn
 from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,7 +57,8 @@ def run_following(tie: bool, mark: str, first: bool, module: str, name: str, *ar
 def start_following(name: str, function: Callable[..., object], *arguments: Any) -> BaseProcess:
     """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`.
 
-    The function goes by its name: importing its file takes a while, in which this process may be killed.
+    The function goes by its name: importing its file takes a while, in which this process may be killed. The main
+    module of the program is not imported there: see `start_without_main`.
     """
     tie = threading.current_thread() is threading.main_thread()
     mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
@@ -68,7 +69,7 @@ def start_following(name: str, function: Callable[..., object], *arguments: Any)
     before = os.environ.get(keeper.NAME)
     os.environ[keeper.NAME] = mark
     try:
-        process.start()
+        start_without_main(process)
     finally:
         os.environ.pop(keeper.NAME)
         if before is not None:
@@ -76,6 +77,18 @@ def start_following(name: str, function: Callable[..., object], *arguments: Any)
     _own.marks[process] = mark
     _tell_keeper(f"+{process.pid}")
     return process
+
+
+def start_without_main(process: BaseProcess) -> None:
+    """Starts a spawned process that does not import the main module of the program, as others do.
+
+    A script without a main guard would train once more in each, and a notebook or a pipe has no file to be imported.
+    """
+    _starting.without_main = True
+    try:
+        process.start()
+    finally:
+        _starting.without_main = False
 
 
 def end_process(process: BaseProcess, seconds: float = 0.0) -> None:
@@ -172,6 +185,19 @@ def _tell_keeper(line: str) -> None:
         with contextlib.suppress(OSError):  # it was killed
             _own.keeper.stdin.write(f"{line}\n".encode())
             _own.keeper.stdin.flush()
+
+
+def _preparation_data(name: str) -> dict[str, Any]:
+    """Stands in for multiprocessing's function, which has no way to leave the main module out."""
+    data = _prepare(name)
+    if getattr(_starting, "without_main", False):
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+    return data
+
+
+_starting = threading.local()
+_prepare, spawn.get_preparation_data = spawn.get_preparation_data, _preparation_data
 
 
 def _do_nothing(number: int, frame: object) -> None:

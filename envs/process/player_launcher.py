@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from envs.process.lifetime import SIGNALS, end_with_launcher, ignore_signals
+from envs.process.lifetime import SIGNALS, end_with_launcher, ignore_signals, start_without_main
 from envs.process.messages import Inbox, send_object, socket_pair
 
 _CLOSE_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Launcher:
         self.inbox = Inbox(ours)
         """Says what has happened: `Launched` and `Ended`."""
         self._process = get_context("spawn").Process(target=run_launcher, args=(theirs,), name="launcher", daemon=True)
-        self._process.start()
+        start_without_main(self._process)
         theirs.close()
 
     def launch(self, key: int, command: list[str], output: str, environment: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from envs.spec import BehaviorSpec
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
 from trainer.runtime.behaviors import open_buffer
 from trainer.runtime.collector import Channel, Collector
+from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import Message, Shared
 
 PLAYERS = "players"
@@ -88,13 +89,11 @@ class CollectorHost:
         """Yields a collector whose instances have started. They end with the context."""
         with self.instances:
             self.instances.start()
-            import torch  # takes a second or more, in which instances start
-
-            torch.set_num_threads(1)
-            self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
-            for behavior in self.instances.specs:
-                self.collector.channel(behavior)
-            yield self.collector
+            with one_torch_thread():  # importing it takes a second or more, in which instances start
+                self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
+                for behavior in self.instances.specs:
+                    self.collector.channel(behavior)
+                yield self.collector
 
     def handle(self, message: Message) -> None:
         """Answers a request of the learner."""

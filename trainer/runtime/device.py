@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.config.schema import Device
@@ -24,6 +26,19 @@ def gpu_trouble() -> str | None:
     except RuntimeError as error:  # no code for so old or new a card, or its memory is full
         return f"cannot compute on the GPU that it finds: {str(error).strip().splitlines()[0]}"
     return None
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Lets torch compute in one thread within the context: several would get in the way of what steps the games."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def learning_device(device: Device) -> torch.device:

@@ -7,8 +7,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import torch
-
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -37,10 +35,9 @@ class Run:
         shared: Shared,
         logger: RunLogger,
     ) -> None:
-        torch.set_num_threads(1)
         self._config, self._checkpoint, self._folder = config, checkpoint, store.folder.parent
         self._interrupt, self._shared, self._logger = interrupt, shared, logger
-        self._saver = Saver(config, store, interrupt, resumed=checkpoint is not None)
+        self._saver = Saver(config, store, interrupt, logger.caller, resumed=checkpoint is not None)
         self._device = learning_device(config.device)
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
@@ -134,6 +131,10 @@ class Run:
             return None
         if self._interrupt.signal is not None:
             return "interrupted"
+        if logger.caller.error is not None:
+            return "error"
+        if logger.caller.stops:
+            return "callback"
         if logger.goal_reached:
             return "goal"
         if stop.samples is not None and self._shared.samples >= stop.samples:

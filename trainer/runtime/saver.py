@@ -18,6 +18,7 @@ from trainer.config.schema import TrainConfig, settings_of
 from trainer.export.model_file import exported_model, model_file
 from trainer.runtime.learner import Learner
 from trainer.runtime.signals import Interrupt, Interrupted
+from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import log
 from trainer.telemetry.metrics import write_whole
 
@@ -31,8 +32,10 @@ class Saver:
     The best weights have a checkpoint of their own; their models are `models/<behavior>.onnx`.
     """
 
-    def __init__(self, config: TrainConfig, store: CheckpointStore, interrupt: Interrupt, resumed: bool) -> None:
-        self._config, self._store, self._interrupt = config, store, interrupt
+    def __init__(
+        self, config: TrainConfig, store: CheckpointStore, interrupt: Interrupt, caller: Caller, resumed: bool
+    ) -> None:
+        self._config, self._store, self._interrupt, self._caller = config, store, interrupt, caller
         self._folder = store.folder.with_name("models")
         self._policies: dict[str, Policy | None] = {}
         """By behavior, a copy on the CPU; None if it cannot be exported."""
@@ -54,11 +57,12 @@ class Saver:
         tensors = _by_behavior({name: learner.state_dict() for name, learner in learners.items()})
         whole = {"behaviors": behaviors, **state()}
         try:
-            self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
+            folder = self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is kept.")
         else:
             self._write_newest_models(learners)
+            self._caller.saved(folder)
         return samples
 
     def keep_best(self, learners: Learners, reward: float | None) -> None:
@@ -68,12 +72,13 @@ class Saver:
         weights = _by_behavior({name: learner.algorithm.weights() for name, learner in learners.items()})
         behaviors = {name: _description(learner) for name, learner in learners.items()}
         try:
-            self._store.save_best(weights, {"behaviors": behaviors, "mean": reward})
+            folder = self._store.save_best(weights, {"behaviors": behaviors, "mean": reward})
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are kept.")
         else:
             self._best = reward
             self._write_models(learners, self._folder)
+            self._caller.saved(folder)
 
     def _write_newest_models(self, learners: Learners) -> None:
         """Writes the models of the newest checkpoint, which stand in for the best until there is one.

@@ -20,9 +20,14 @@ class Interrupted(BaseException):
 
 
 class Interrupt:
-    """Catches Ctrl+C, SIGTERM or a closed terminal: the run saves and exits. After a second Ctrl+C it exits at once."""
+    """Catches Ctrl+C, SIGTERM or a closed terminal: the run saves and ends.
 
-    def __init__(self) -> None:
+    A second Ctrl+C ends the process at once, or, without `exits`, is a KeyboardInterrupt. Signals reach the main thread
+    only: in another, nothing is caught.
+    """
+
+    def __init__(self, exits: bool = True) -> None:
+        self._exits = exits
         self.signal: int | None = None
         """The first signal that came."""
         self._came = 0.0
@@ -32,6 +37,8 @@ class Interrupt:
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         # Ignored signals stay ignored: with nohup a run outlives its terminal.
         numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        if threading.current_thread() is not threading.main_thread():
+            numbers = []
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
@@ -65,6 +72,8 @@ class Interrupt:
             timer.daemon = True
             timer.start()
         elif number == signal.SIGINT:
+            if not self._exits:
+                raise KeyboardInterrupt
             os._exit(128 + number)  # the collector notices, and ends with its workers
 
     def _resend(self) -> None:

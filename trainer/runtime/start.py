@@ -17,25 +17,32 @@ from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.schema import Mode, TrainConfig
+from trainer.config.spaces import save_spaces
 from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHandle, InlineCollector
 from trainer.runtime.collector_process import CollectorProcess
+from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
+from trainer.telemetry.callbacks import Caller
 
 
 def start(config: TrainConfig) -> int:
     """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status."""
-    if config.resume is not None:
-        folder = Path(config.resume)
-    else:
-        choices = config.run.choices
-        name = config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
-        config = replace(config, run=replace(config.run, name=name))
-        folder = _new_folder(config)
+    config, folder = open_folder(config)
     with run_lock(folder):
         return train(config, folder)
+
+
+def open_folder(config: TrainConfig) -> tuple[TrainConfig, Path]:
+    """Makes the folder of a new run, or finds a resumed one's; returns the configuration, with its name, and it."""
+    if config.resume is not None:
+        return config, Path(config.resume)
+    choices = config.run.choices
+    name = config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
+    config = replace(config, run=replace(config.run, name=name))
+    return config, _new_folder(config)
 
 
 def _new_folder(config: TrainConfig) -> Path:
@@ -48,6 +55,7 @@ def _new_folder(config: TrainConfig) -> Path:
             folder = next(each for each in itertools.chain([folder], numbered) if not each.exists())
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
         save_config(config, folder)
+        save_spaces(config.env.spaces(config.seed), folder)
     except OSError as error:
         raise UserError(
             f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir="
@@ -55,20 +63,23 @@ def _new_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def train(config: TrainConfig, folder: Path) -> int:
+def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> int:
     """Trains until something ends the run. Returns the exit status: 0, or 128 + the signal that interrupted it.
 
     Args:
         config: composed and checked.
         folder: the run's folder; it exists and holds `config.yaml`.
+        caller: the Python program that asked for the run; None for a command.
 
     Raises:
-        UserError: something failed that the user can mend; what was learned is saved.
+        UserError: something failed that the user can mend; what was learned is saved. An error of a callback is raised
+            in the same way.
     """
+    command, caller = caller is None, caller or Caller()
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if config.resume else None
     inline = config.run.mode is Mode["inline"]
-    with Interrupt() as interrupt, suppress(Interrupted), ExitStack() as ends:
+    with Interrupt(exits=command) as interrupt, suppress(Interrupted), ExitStack() as ends:
         shared = _share(config, checkpoint)
 
         def start_collector() -> CollectorHandle:
@@ -84,10 +95,14 @@ def train(config: TrainConfig, folder: Path) -> int:
         from trainer.runtime.run import Run
         from trainer.telemetry.run_logger import RunLogger
 
-        logger = RunLogger(config, folder, shared.samples, checkpoint.state["report"] if checkpoint else None)
+        report = checkpoint.state["report"] if checkpoint else None
+        logger = RunLogger(config, folder, shared.samples, report, caller)
+        ends.enter_context(one_torch_thread())
         with closing(logger):
             run = Run(config, store, checkpoint, interrupt, shared, logger)
             run.train(early or start_collector())
+    if caller.error is not None:
+        raise caller.error
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 

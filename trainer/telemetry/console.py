@@ -45,16 +45,25 @@ class Status:
 class Progress:
     """Shows the status of a run. A context manager, which sets up logging, and restores it at its end."""
 
-    def __init__(self, title: str, folder: Path, stream: TextIO | None = None) -> None:
-        """Args: `title` heads the live display; `train.log` is written to `folder`; `stream` is stderr by default."""
+    def __init__(self, title: str, folder: Path, stream: TextIO | None = None, quiet: bool = False) -> None:
+        """Sets up, but shows nothing yet.
+
+        Args:
+            title: heads the live display.
+            folder: where `train.log` is written.
+            stream: where the rest is shown; stderr by default.
+            quiet: whether nothing is shown: only `train.log` is written.
+        """
         self._title = title
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        live = self._console.is_terminal and not quiet
+        self._live = Live(console=self._console, auto_refresh=False) if live else None
         file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._handlers: list[logging.Handler] = [file, _ConsoleHandler(self._console)]
+        self._handlers: list[logging.Handler] = [file] if quiet else [file, _ConsoleHandler(self._console)]
 
     def __enter__(self) -> Progress:
+        self._before = log.level, log.propagate
         log.setLevel(logging.INFO)
         log.propagate = False
         for handler in self._handlers:
@@ -69,7 +78,8 @@ class Progress:
         for handler in self._handlers:
             log.removeHandler(handler)
             handler.close()
-        log.propagate = True
+        level, log.propagate = self._before
+        log.setLevel(level)
 
     def show(self, status: Status) -> None:
         """Refreshes the live display. Cheap enough for several times a second. Without a terminal, it does nothing."""

@@ -14,6 +14,7 @@ from algorithms.rewards.registry import EXTRINSIC
 from envs.spec import UserError
 from trainer.config.compose import as_dict
 from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
+from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
@@ -42,7 +43,16 @@ class Learner(Protocol):
 class RunLogger:
     """Gathers and logs a run's figures. In a resumed run it continues from the `state` of the logger before."""
 
-    def __init__(self, config: TrainConfig, folder: Path, samples: int, state: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        samples: int,
+        state: Mapping[str, Any] | None,
+        caller: Caller | None = None,
+    ) -> None:
+        self.caller = caller or Caller()
+        """Who asked for the run, and is told of it."""
         state = state or {}
         self._config, self._folder = config, folder
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
@@ -74,7 +84,7 @@ class RunLogger:
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
         """By behavior and name: updates skipped, as last reported."""
-        self._progress = Progress(str(folder), folder)
+        self._progress = Progress(str(folder), folder, quiet=not self.caller.verbose)
         self._progress.__enter__()
         self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
         self._writers = Writers(find_writers(config.run.loggers), folder)
@@ -107,6 +117,7 @@ class RunLogger:
     def add_episodes(self, behavior: str, finished: Sequence[Episode]) -> None:
         """Adds episodes of a behavior, in the order in which they ended."""
         for episode in finished:
+            self.caller.played(behavior, episode)
             metrics = self._finite(episode.metrics, "info")
             values = self._episodes.add(episode.reward, episode.length, metrics)
             self._by_behavior[behavior].add(episode.reward, episode.length, metrics)
@@ -174,7 +185,7 @@ class RunLogger:
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
         """Writes the last points and `summary.json`, whose figures include earlier parts of a resumed run.
 
-        `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `interrupted` or `error`.
+        `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `callback`, `interrupted` or `error`.
         """
         now = time.monotonic()
         status = self._status(now, samples, learners)
@@ -261,6 +272,7 @@ class RunLogger:
                 writer.histograms(samples, histograms)
 
         self._writers.write(samples, write)
+        self.caller.logged(samples, scalars)
         return metrics
 
     def _diagnosis(self, behavior: str) -> Diagnosis:
