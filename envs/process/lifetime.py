@@ -23,6 +23,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from envs.process import keeper
+from envs.process.output import keep_output
+from envs.spec import UserError
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
@@ -38,6 +40,7 @@ def run_following(tie: bool, mark: str, first: bool, module: str, name: str, *ar
     to save and to end. With `tie`, Linux kills the process when the thread that started it ends; else a thread watches
     for the parent. It bears `mark`; with `first`, what started it is the first process of the run.
     """
+    keep_output()
     ignore_signals()
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     wait_precisely()
@@ -58,7 +61,9 @@ def start_following(name: str, function: Callable[..., object], *arguments: Any)
     """Starts a process that calls `function` with `arguments` and ends when this one does; see `run_following`.
 
     The function goes by its name: importing its file takes a while, in which this process may be killed.
+    Raises UserError if this program is one that processes cannot import; see `check_main`.
     """
+    check_main()
     tie = threading.current_thread() is threading.main_thread()
     mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
     arguments = (tie, mark, _own.keeper is not None, function.__module__, function.__name__, *arguments)
@@ -94,6 +99,43 @@ def kill_soon(process: BaseProcess) -> None:
     threading.Thread(target=keeper.kill_marked, args=arguments, daemon=True).start()
 
 
+def check_main() -> None:
+    """Raises UserError if the main program is no file: each process that is spawned imports it again."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is not None and getattr(main, "__spec__", None) is None and not os.path.isfile(file):
+        raise UserError(
+            f"the program {file} is no file, but each process that a run starts imports it again: write it to a file, "
+            'what it runs below `if __name__ == "__main__":`'
+        )
+
+
+def end_unguarded() -> None:
+    """Ends a process that, being spawned, runs the main program again; its parent says so (`described_end`)."""
+    if getattr(current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
+
+
+def described_end(status: int | None) -> str:
+    """Returns how a process ended, from its exit status, which is negative for a signal.
+
+    Raises UserError if it ran the main program once more (`end_unguarded`).
+    """
+    if status == _UNGUARDED:
+        raise UserError(
+            f"the program {getattr(sys.modules['__main__'], '__file__', '')} begins a run whenever it is imported, as "
+            'each process of a run does: put that below `if __name__ == "__main__":`'
+        )
+    if status is None or status >= 0:
+        return f"its process ended (exit status {status})"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # one without a name
+        name = f"signal {-status}"
+    memory = "; the system may have been out of memory" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{memory}"
+
+
 def wait_precisely() -> None:
     """Linux ends a wait for a deadline up to 50 us late unless asked not to."""
     _prctl(_PR_SET_TIMERSLACK, 1)
@@ -122,6 +164,8 @@ def release_memory() -> None:
             _LIBC.malloc_trim(0)
 
 
+_UNGUARDED = 76
+"""The exit status of a process that `end_unguarded` ends."""
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 # Loaded here, as it may be called between fork and exec, where nothing should be imported any more.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
+import sys
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +25,7 @@ from trainer.runtime.collector_process import CollectorProcess
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
+from trainer.runtime.stop import finished
 
 
 def start(config: TrainConfig) -> int:
@@ -35,11 +38,13 @@ def start(config: TrainConfig) -> int:
         config = replace(config, run=replace(config.run, name=name))
         folder = _new_folder(config)
     with run_lock(folder):
+        if config.resume is None:
+            _begin(config, folder)
         return train(config, folder)
 
 
 def _new_folder(config: TrainConfig) -> Path:
-    """Makes the run's folder, with its `config.yaml`; `=` and `:` are kept out of its name, for Hydra and Windows."""
+    """Makes the run's folder; `=` and `:` are kept out of its name, for Hydra and Windows."""
     name = re.sub(r"[^\w.+-]", "-", config.run.name or "")
     folder = Path(config.run.dir or Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     try:
@@ -47,12 +52,24 @@ def _new_folder(config: TrainConfig) -> Path:
             numbered = (folder.with_name(f"{folder.name}_{count}") for count in itertools.count(2))
             folder = next(each for each in itertools.chain([folder], numbered) if not each.exists())
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def _begin(config: TrainConfig, folder: Path) -> None:
+    """Writes `config.yaml`; a run that was killed here before its first checkpoint is forgotten."""
+    store = CheckpointStore(folder / "checkpoints")
+    try:
+        while (folder / "config.yaml").exists() and (best := store.best()):
+            shutil.rmtree(best)  # the best weights so far, which are no more than that
         save_config(config, folder)
     except OSError as error:
-        raise UserError(
-            f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir="
-        ) from error
-    return folder
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir=")
 
 
 def train(config: TrainConfig, folder: Path) -> int:
@@ -67,6 +84,9 @@ def train(config: TrainConfig, folder: Path) -> int:
     """
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if config.resume else None
+    if checkpoint is not None and (end := finished(config, checkpoint)):
+        print(end, file=sys.stderr)
+        return 0
     inline = config.run.mode is Mode["inline"]
     with Interrupt() as interrupt, suppress(Interrupted), ExitStack() as ends:
         shared = _share(config, checkpoint)

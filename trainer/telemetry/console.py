@@ -50,7 +50,7 @@ class Progress:
         self._title = title
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        file = _LogFile(folder / "train.log", encoding="utf-8")
+        file = _LogFile(folder / "train.log", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers: list[logging.Handler] = [file, _ConsoleHandler(self._console)]
 

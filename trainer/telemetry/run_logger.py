@@ -13,13 +13,14 @@ import yaml
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
+from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.compose import as_dict
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
-from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite, write_whole
+from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite
 from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers
 
