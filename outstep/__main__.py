@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from envs.own_folders import ours_first
+from envs.process.output import keep_output
 from outstep import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
+    keep_output()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         print(f"outstep {__version__}")

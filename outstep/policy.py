@@ -90,8 +90,8 @@ class Policy:
         Raises UserError if the name does not end in `.onnx`, the file cannot be written, or the network is one that
         ONNX does not know.
         """
+        from envs.process.whole_files import write_whole
         from trainer.export.model_file import SUFFIX, exported_model
-        from trainer.telemetry.metrics import write_whole
 
         path = Path(path).expanduser()
         if path.suffix != SUFFIX:

@@ -5,17 +5,11 @@ Shapes: T logging intervals, N episodes.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from envs.spec import Array
-
-METRICS = "metrics.jsonl"
-"""The file in a run's folder with a line for each logging interval: samples, seconds and values by name."""
 
 
 class Metric(NamedTuple):
@@ -55,26 +49,8 @@ class Evaluation:
 
 
 def read_metrics(folder: Path) -> dict[str, Metric]:
-    """Returns the metrics of the run in `folder` by name; none before the first logging interval.
+    """Returns the metrics of the run in `folder` by name; none before the first logging interval."""
+    from trainer.telemetry.metrics_file import read_metrics
 
-    What was written beyond the checkpoint from which the run was resumed is left out, as the resume has undone it. So
-    is a line that is being written.
-    """
-    file = folder / METRICS
-    points: dict[str, list[tuple[int, float, float]]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            point = json.loads(line)
-            samples, seconds, values = int(point["samples"]), float(point["seconds"]), dict(point["values"])
-        except (ValueError, KeyError, TypeError):  # cut short
-            continue
-        for name, value in values.items():
-            before = points.setdefault(name, [])
-            while before and before[-1][0] > samples:
-                before.pop()
-            before.append((samples, seconds, float(value)))
-    return {name: _metric(*zip(*found)) for name, found in points.items()}
-
-
-def _metric(samples: tuple[int, ...], seconds: tuple[float, ...], values: tuple[float, ...]) -> Metric:
-    return Metric(np.array(samples, np.int64), np.array(seconds, np.float64), np.array(values, np.float64))
+    found = read_metrics(folder)
+    return {name: Metric(*found.points(name)) for name in found.values}

@@ -219,8 +219,7 @@ def _train(overrides: list[str], pickled: bytes | None, caller: Caller, on_end: 
     from trainer.config.compose import compose
     from trainer.config.schema import TrainConfig
     from trainer.runtime.checks import check_train
-    from trainer.runtime.run_lock import run_lock
-    from trainer.runtime.start import open_folder, train
+    from trainer.runtime.start import opened_run, train
 
     if not _training.acquire(blocking=False):
         raise UserError(
@@ -232,8 +231,7 @@ def _train(overrides: list[str], pickled: bytes | None, caller: Caller, on_end: 
             config = _named(compose(overrides, TrainConfig, "config"))
             _give(config, pickled)
             check_train(config)
-            config, folder = open_folder(config)
-            with run_lock(folder):
+            with opened_run(config) as (config, folder):
                 status = train(config, folder, caller)
     finally:
         _training.release()

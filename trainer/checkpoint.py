@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from buffers.snapshot import Snapshot
+from envs.process.whole_files import flush, write_flushed
 from envs.spec import Array, UserError
 
 FORMAT = 1
@@ -227,7 +228,7 @@ class CheckpointStore:
             _remove(left)
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
-            _flush_folder(self.folder.parent)
+            flush(self.folder.parent)
         aside = self.folder / f"{_ASIDE}new"
         aside.mkdir()
         try:
@@ -240,10 +241,10 @@ class CheckpointStore:
     def _publish(self, aside: Path, name: str, files: dict[str, Any], replay: list[Any]) -> Path:
         body = {"format": FORMAT, "files": files, "replay": replay}
         _write(aside / _MANIFEST, json.dumps({**body, "sha256": _digest(body)}, indent=1).encode())
-        _flush_folder(aside)
+        flush(aside)
         path = self.folder / name
         aside.rename(path)
-        _flush_folder(self.folder)
+        flush(self.folder)
         return path
 
 
@@ -276,10 +277,7 @@ def _array(tensor: Any) -> Array:
 
 
 def _write(path: Path, data: bytes) -> dict[str, Any]:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_flushed(path, data)
     return {"bytes": len(data), "sha256": _sha256(data)}
 
 
@@ -288,16 +286,6 @@ def _link(source: Path, path: Path) -> None:
         os.link(source, path)
     except OSError:  # not every file system has hard links
         _write(path, source.read_bytes())
-
-
-def _flush_folder(path: Path) -> None:
-    """Makes renames in a folder last; Windows has no such call."""
-    if os.name != "nt":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

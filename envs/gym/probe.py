@@ -22,7 +22,7 @@ from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
 from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
 from envs.imports import described
-from envs.process.lifetime import CLOSE_SECONDS, end_process, start_following
+from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, start_following
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, UserError
 
@@ -86,8 +86,8 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
     except EOFError:
         process.join(1.0)
         raise UserError(
-            f"Environment {env.id!r}: its process ended (exit status {process.exitcode}) while it was made, reset and "
-            "stepped for the first time."
+            f"Environment {env.id!r}: while it was made, reset and stepped for the first time, "
+            f"{described_end(process.exitcode)}."
         ) from None
     finally:
         end_process(process, close_seconds)

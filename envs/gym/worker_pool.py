@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from envs.gym.worker import Plan, Report, run_worker
-from envs.process.lifetime import CLOSE_SECONDS, end_process, kill_soon, start_following
+from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, kill_soon, start_following
 from envs.process.messages import Inbox, dispatch, socket_pair
 from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
 from envs.spec import Array
@@ -171,7 +171,7 @@ class WorkerPool:
             return link.instances.take(np.frombuffer(data, np.uint8))
         self._read_reports(link)
         link.process.join(0.1)  # its sockets close a moment before its exit status is there
-        self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")
+        self._lose_worker(link, described_end(link.process.exitcode))
         return None
 
     def _read_reports(self, link: Link) -> None:
@@ -210,7 +210,7 @@ class WorkerPool:
             self._lose_worker(self._links[worker], why)
         for link in self._links:
             if link.open and not link.process.is_alive():  # something that it started holds its sockets open
-                self._lose_worker(link, f"its process ended (exit status {link.process.exitcode})")
+                self._lose_worker(link, described_end(link.process.exitcode))
         self._dying = [link for link in self._dying if link.process.is_alive()]
         self._check_at = min(now + self._period, self._due[0][0] if self._due else np.inf)
 

@@ -23,6 +23,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from envs.process import keeper
+from envs.process.output import keep_output
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl+C, a scheduler's notice, a closed terminal; Windows lacks the last."""
@@ -38,6 +39,7 @@ def run_following(tie: bool, mark: str, first: bool, module: str, name: str, *ar
     to save and to end. With `tie`, Linux kills the process when the thread that started it ends; else a thread watches
     for the parent. It bears `mark`; with `first`, what started it is the first process of the run.
     """
+    keep_output()
     ignore_signals()
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     wait_precisely()
@@ -105,6 +107,18 @@ def kill_soon(process: BaseProcess) -> None:
     process.kill()
     arguments = (_own.marks[process], (process.pid or -1,))
     threading.Thread(target=keeper.kill_marked, args=arguments, daemon=True).start()
+
+
+def described_end(status: int | None) -> str:
+    """Returns how a process ended, from its exit status, which is negative for a signal."""
+    if status is None or status >= 0:
+        return f"its process ended (exit status {status})"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # one without a name
+        name = f"signal {-status}"
+    memory = "; the system may have been out of memory" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{memory}"
 
 
 def wait_precisely() -> None:

@@ -17,10 +17,11 @@ from multiprocessing import get_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from envs.process.lifetime import SIGNALS, end_with_launcher, ignore_signals, start_without_main
+from envs.process.lifetime import SIGNALS, described_end, end_with_launcher, ignore_signals, start_without_main
 from envs.process.messages import Inbox, send_object, socket_pair
+from envs.process.output import keep_output
 
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS, _EXIT_SECONDS = 5.0, 0.1
 
 
 class Launched(NamedTuple):
@@ -58,6 +59,11 @@ class Launcher:
         """Kills a player and all that it has started."""
         self._send(("kill", key))
 
+    def ended(self) -> str:
+        """Returns how the launcher's process ended, once its inbox is closed."""
+        self._process.join(_EXIT_SECONDS)  # its socket closes a moment before its exit status is there
+        return described_end(self._process.exitcode)
+
     def close(self) -> None:
         """Ends the launcher, which kills the players that are left."""
         with contextlib.suppress(OSError):
@@ -79,6 +85,7 @@ class Launcher:
 
 def run_launcher(sock: socket.socket) -> None:
     """Main function of the launcher's process."""
+    keep_output()
     ignore_signals()
     players: dict[int, subprocess.Popen[bytes]] = {}
     events: SimpleQueue[Launched | Ended] = SimpleQueue()

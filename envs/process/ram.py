@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,30 +14,47 @@ from envs.spec import UserError
 
 
 def reckon(wanted: Sequence[tuple[str, int]]) -> int:
-    """Returns the bytes that a run wants in all, (name, bytes) each; UserError if so many are not available now."""
+    """Returns the bytes that a run's processes will share, (name, bytes) each; UserError if they are not available."""
     total = sum(size for _, size in wanted)
-    available = available_memory()
+    available = available_shared()
     if total > available:
         parts = ", ".join(f"{name} {_words(size)}" for name, size in wanted)
         raise UserError(
             f"the run wants {_words(total)} of memory ({parts}), but {_words(available)} are available: "
-            "ask for smaller buffers, or free memory"
+            "ask for smaller buffers, or free memory (in a container also docker --shm-size)"
         )
     return total
 
 
 def check_shared(size: int, what: str) -> None:
     """Refuses shared memory that does not fit, by a UserError: writing to it would end this process without a word."""
-    room = available_memory()
-    if os.name == "posix":  # multiprocessing keeps it in files, in the first of these that has room
-        folders = [each for each in (_SHARED, tempfile.gettempdir()) if os.path.isdir(each)]
-        volumes = [os.statvfs(folder) for folder in folders]
-        room = min(room, max(volume.f_bavail * volume.f_frsize for volume in volumes))
+    room = available_shared()
     if size > room:
         raise UserError(
             f"{what} need {_words(size)} of shared memory, but {_words(room)} are left: "
             "ask for less, or give more (docker: --shm-size)"
         )
+
+
+def available_shared() -> int:
+    """Bytes that processes can still share: what is available, or the room where it is kept if that is less."""
+    if os.name != "posix":
+        return available_memory()
+    volumes = [os.statvfs(folder) for folder in shared_folders()]
+    return min(available_memory(), max(volume.f_bavail * volume.f_frsize for volume in volumes))
+
+
+def shared_folders() -> list[str]:
+    """Returns where POSIX systems keep shared memory, in files: the first that has room serves.
+
+    Linux keeps files in memory in the first. Without room there, as in a container, temporary files serve.
+    """
+    folders = [_SHARED] if os.access(_SHARED, os.W_OK) else []
+    with suppress(FileNotFoundError):
+        folders.append(tempfile.gettempdir())
+    if not folders:
+        raise UserError(f"no folder can be written for shared memory: make {_SHARED} writable, or name one by TMPDIR")
+    return folders
 
 
 def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:

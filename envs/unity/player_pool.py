@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from envs.process.lifetime import described_end
 from envs.process.messages import dispatch
 from envs.process.player_launcher import Ended, Launched, Launcher
 from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
@@ -251,9 +252,9 @@ class PlayerPool:
         elif isinstance(event, Failed):
             self.fail(player, event.why)
         elif isinstance(event, Ended):
-            ended = f"its process ended (exit status {event.status})"
             unheard = event.status is not None
-            self.fail(player, ended if unheard else f"it could not be started: {event.error}", unheard)
+            why = described_end(event.status) if unheard else f"it could not be started: {event.error}"
+            self.fail(player, why, unheard)
 
     def _log_files(self, instance: int) -> tuple[Path, Path]:
         """Returns absolute paths of what the player logs, and of what it prints."""
@@ -285,15 +286,14 @@ class PlayerPool:
                 self._events.append((event.key, event))
         if launcher.inbox.closed:
             self._selector.unregister(launcher.inbox.socket)
+            why = f"its launcher, the process that launched it, has ended: {launcher.ended()}"
             launcher.close()
             self._launcher = None
             for player in self._by_key.values():
                 if player.pid is not None:
                     with contextlib.suppress(OSError):
                         os.kill(player.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-            self._events += [
-                (key, Failed("its launcher, the process that launched it, has ended")) for key in self._by_key
-            ]
+            self._events += [(key, Failed(why)) for key in self._by_key]
 
 
 _CHECK_SECONDS = 1.0

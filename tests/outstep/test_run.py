@@ -80,7 +80,9 @@ def test_a_run_goes_on_with_its_environment_given_again(trained):
     assert loaded.evaluate(2, env=Counting).mean == 5
     with pytest.raises(outstep.UserError, match=r"env=3 must be a class or a function"):
         loaded.evaluate(env=3)
-    with pytest.raises(outstep.UserError, match="behavior 'env': the environment has 5 discrete|does not fit behavior"):
+    with pytest.raises(
+        outstep.UserError, match=r"behavior 'env': the environment has 5 discrete|does not fit behavior"
+    ):
         loaded.evaluate(env=lambda: gymnasium.make("MountainCar-v0"))
 
 
@@ -224,10 +226,9 @@ def test_wrong_settings_leave_nothing_behind(arguments, message, tmp_path):
 def test_metrics_are_arrays_by_name(tmp_path):
     assert read_metrics(tmp_path) == {}
     lines = [
-        {"samples": 10, "seconds": 1.0, "values": {"a": 1, "b": 2.5}},
-        {"samples": 20, "seconds": 2.0, "values": {"a": 2}},
-        {"samples": 30, "seconds": 3.0, "values": {"a": 3}},
-        {"samples": 25, "seconds": 2.5, "values": {"a": 4}},  # of a run that was resumed from 20 samples
+        {"samples": 10, "seconds": 1.0, "time": 5.0, "a": 1, "b": 2.5},
+        {"samples": 20, "seconds": 2.0, "time": 6.0, "a": 2},
+        {"samples": 25, "seconds": 2.5, "time": 6.5, "a": 4},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"samples": 40, "sec'
     (tmp_path / "metrics.jsonl").write_text(text)

@@ -12,6 +12,7 @@ from trainer import __main__ as command
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import CONF, load_config
 from trainer.config.schema import TrainConfig
+from trainer.runtime.run_lock import run_lock
 
 ENV = ["env.id=CartPole-v1"]
 
@@ -85,6 +86,7 @@ def test_run_dir_is_the_folder(trained: Trained, tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_a_run_is_not_used_again(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*ENV, "run.dir=a"]) == 0
+    CheckpointStore(Path("a/checkpoints")).save("1", {}, LEARNED)
     assert command.main([*ENV, "run.dir=a"]) == 2
     assert "run.dir=a holds a run already: go on with resume=a" in capsys.readouterr().err
     Path("file").touch()
@@ -101,6 +103,21 @@ LEARNED = {
     }
 }
 """What a checkpoint of these runs says of its behavior."""
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*ENV, "run.dir=a"]) == 0
+    store = CheckpointStore(Path("a/checkpoints"))
+    store.save_best({}, LEARNED)
+    with run_lock(Path("a")):  # which ends with the process that was killed
+        assert command.main([*ENV, "run.dir=a", "seed=1"]) == 2
+    assert "run.dir=a holds a run that is still going on" in capsys.readouterr().err
+    assert (load_config("a").seed, store.best() is None) == (0, False)
+    assert command.main([*ENV, "run.dir=a", "seed=1"]) == 0
+    assert (load_config("a").seed, store.best()) == (1, None)
+    assert trained.calls[-1][1] == Path("a")
 
 
 def test_resume_goes_on_in_the_runs_folder(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +154,26 @@ def test_the_command_refuses_bad_input_from_anywhere(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: unknown key env.idd; did you mean env.id?\n"
     assert not list(tmp_path.iterdir())
+
+
+SCRIPT = """
+import sys
+from trainer.__main__ import main
+sys.exit(main(["env.id=CartPole-v1", "env.instances=2", "stop.samples=9", "device=cpu", "run.dir=run"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [(["script.py"], "script.py begins a run whenever it is imported"), (["-"], "the program <stdin> is no file")],
+)
+def test_a_program_that_processes_cannot_import_is_one_message(tmp_path: Path, argv: list[str], words: str) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(CONF.parent)}
+    command = [sys.executable, *argv]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, input=SCRIPT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (error,) = [line for line in ended.stderr.splitlines() if "is being made for a first look" not in line]
+    assert error.startswith("error: ")
+    assert words in error
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.compose import CONF, compose, compose_node, readable, register, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
@@ -43,6 +44,7 @@ def run_command(
         The exit status: 2 for bad input, with one message on stderr and nothing begun; else the first of `run` that is
         not 0, or 0.
     """
+    keep_output()
     argv = [readable(argument, schema) for argument in (sys.argv[1:] if argv is None else argv)]
     try:
         flags = _parser().parse_intermixed_args(argv)

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from algorithms.registry import ALGORITHMS, algorithm_settings
 from algorithms.rewards.registry import REWARDS, CustomSignalSettings, default_rewards, signal_settings
 from envs.config import EnvConfig, check_ranges
+from envs.process.whole_files import write_whole
 from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
 from envs.spec import UserError
 from trainer.config.aliases import add_old_values, is_old, rename_old_keys, without_behavior
@@ -73,11 +74,9 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
 
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
-    with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-        # The kind, from which the schema of `env` follows when it is read.
-        file.write(OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}})))
-        file.flush()
-        os.fsync(file.fileno())  # after a power cut, checkpoints are of no use without it
+    # The kind, from which the schema of `env` follows when it is read.
+    text = OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}}))
+    write_whole(folder / "config.yaml", text.encode())
 
 
 def load_config(folder: str | Path) -> TrainConfig:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
@@ -37,6 +38,7 @@ METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "sa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains or serves as a managed container does, after SageMaker's contract."""
+    keep_output()
     words = sys.argv[1:] if argv is None else argv
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
@@ -124,7 +126,6 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
     if CheckpointStore(run / "checkpoints").latest() is not None:
         words.append(f"resume={run}")
     else:
-        (run / "config.yaml").unlink(missing_ok=True)  # it ended before its first checkpoint, and begins again
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")
     return replace(config, env=config.env.with_files(channels))

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.compose import CONF
 from trainer.convert import keys
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Prints the file written, what has no counterpart, and how to train. `argv` is the command line without the program's
     name. Returns the exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
     """
+    keep_output()
     argv = sys.argv[1:] if argv is None else argv
     if "-h" in argv or "--help" in argv:
         print(f"{__doc__}\n  {_USAGE}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.process.output import keep_output
 from envs.spec import UserError
 from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.errors import misused
@@ -19,6 +20,7 @@ from trainer.demos.load import find_demos
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows what demonstration files (.demo) hold."""
+    keep_output()
     parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.process.whole_files import flush, write_flushed
+
 RESULTS = "results.json"
 
 
@@ -85,12 +87,15 @@ def save_evaluation(evaluation: Evaluation, run: Path, videos: Mapping[str, Path
     aside.mkdir(parents=True)
     for name, file in videos.items():
         file.replace(aside / name)
+        flush(aside / name)
     by_behavior = evaluation.figures.items()
     figures = {behavior: {name: each._asdict() for name, each in found.items()} for behavior, found in by_behavior}
     content = {**asdict(evaluation), "figures": figures}
-    (aside / RESULTS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_flushed(aside / RESULTS, f"{json.dumps(content, indent=2)}\n".encode())
+    flush(aside)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
+    flush(folder.parent)
     return folder
 
 

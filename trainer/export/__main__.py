@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from envs.process.whole_files import write_whole
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
@@ -18,7 +19,6 @@ from trainer.config.compose import load_config
 from trainer.config.schema import ExportConfig
 from trainer.export.model_file import SUFFIX, exported_model, model_file
 from trainer.saved_policy import load_checkpoint, trained_policy
-from trainer.telemetry.metrics import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:

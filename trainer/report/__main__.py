@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.compose import load_config
 from trainer.config.schema import ReportConfig
-from trainer.telemetry.metrics import write_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:

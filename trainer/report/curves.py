@@ -85,7 +85,7 @@ def read_history(folder: Path) -> History:
         return _read_events(folder)
     curves = {}
     for name in metrics.values:
-        samples, values = metrics.curve(name)
+        samples, _, values = metrics.points(name)
         kept = np.append(samples[1:] != samples[:-1], True)  # the end of a run may come with a point of its own
         samples, values = samples[kept], values[kept]
         shown = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _POINTS)).round().astype(int))

@@ -16,15 +16,11 @@ from itertools import chain
 from multiprocessing import reduction
 from typing import Any
 
-from envs.process.ram import available_memory
+from envs.process.ram import available_memory, shared_folders
 from envs.spec import UserError
 
-_MEMORY = "/dev/shm"  # noqa: S108
-"""Where Linux keeps files in memory. Without room there, as in a container, the folder of temporary files serves."""
 _BLOCK = 512
 _MIB = 2**20
-_RESERVED = 2**30
-"""Arenas up to this size are reserved where room is tight; larger ones would take long."""
 
 
 class Arenas:
@@ -37,7 +33,9 @@ class Arenas:
         self._name = f"outstep-{os.getpid()}-{secrets.token_hex(8)}"
         # For each arena an empty file in each folder, of which one gets a size. Files that have no name leave nothing
         # behind; a process can only inherit those that are there when it starts.
-        self._hold([[] if sys.platform == "win32" else list(map(_unnamed_file, _folders())) for _ in range(count)])
+        self._hold(
+            [[] if sys.platform == "win32" else list(map(_unnamed_file, shared_folders())) for _ in range(count)]
+        )
 
     def __len__(self) -> int:
         return len(self._files)
@@ -75,7 +73,7 @@ class Arenas:
                     "ask for less, or give more (docker: --shm-size)"
                 )
             os.ftruncate(sized, size)
-            if rooms[files.index(sized)] < 2 * size <= 2 * _RESERVED and hasattr(os, "posix_fallocate"):
+            if rooms[files.index(sized)] < 2 * size and hasattr(os, "posix_fallocate"):
                 _reserve(sized, size, owner)
         return mmap.mmap(sized, size)
 
@@ -100,11 +98,6 @@ class Arenas:
         self._hold([[file.detach() for file in files] for files in state[1]])
 
 
-def _folders() -> list[str]:
-    temporary = tempfile.gettempdir()
-    return [_MEMORY, temporary] if os.access(_MEMORY, os.W_OK) else [temporary]
-
-
 def _unnamed_file(folder: str) -> int:
     file, name = tempfile.mkstemp(prefix="outstep-", dir=folder)
     os.unlink(name)
@@ -112,7 +105,10 @@ def _unnamed_file(folder: str) -> int:
 
 
 def _reserve(file: int, size: int, owner: str) -> None:
-    """Takes all pages at once, where room is tight: another program could take it, and a write would end in SIGBUS."""
+    """Takes all pages at once, where room is tight: another program could take it, and a write would end in SIGBUS.
+
+    In memory that takes a second a GiB.
+    """
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:

@@ -10,7 +10,7 @@ from algorithms.registry import ALGORITHMS, algorithm_settings
 from algorithms.rewards.registry import REWARDS, RewardSettings, validate_rewards
 from algorithms.settings import AlgorithmSettings
 from buffers.rows import Layout, Rows
-from envs.process.ram import available_memory, reckon
+from envs.process.ram import available_shared, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import load_config
@@ -19,6 +19,7 @@ from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_d
 from trainer.runtime.behaviors import choose_capacity, known_behaviors
 from trainer.runtime.device import gpu_trouble
 from trainer.runtime.policy_store import weights_bytes
+from trainer.runtime.run_lock import is_occupied
 from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.writers import find_writers
 
@@ -89,7 +90,7 @@ def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     """Refuses checkpoints, demonstrations and networks that do not fit a behavior."""
     settings, rewards = settings_of(config, spec.name)
     if settings.buffer_memory_mib is None:
-        choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_memory())
+        choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_shared())
     for key in ("resume", "init"):
         if folder := getattr(config, key):
             check_spec(spec, _saved(folder, key))
@@ -112,7 +113,7 @@ def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: Algorithm
 
     policy = make_policy(spec, settings)
     layout = Layout(spec, policy.state_size)
-    capacity = choose_capacity(layout, weights_bytes(policy.flat.numel()), settings, available_memory())
+    capacity = choose_capacity(layout, weights_bytes(policy.flat.numel()), settings, available_shared())
     memory = np.zeros(layout.memory_bytes(capacity), np.uint8)  # takes none until it is written
     rows = Rows(layout, memory.data, capacity)
     demos, _ = load_demos(config, spec)
@@ -154,7 +155,10 @@ def _check_new(run: RunConfig) -> None:
     if not run.dir:
         raise UserError("run.dir is empty: name a folder, or leave it out for runs/<name>/<time>")
     folder = Path(run.dir)
-    if (folder / "config.yaml").exists():
+    if is_occupied(folder):
+        raise UserError(f"run.dir={folder} holds a run that is still going on, in another process: name another folder")
+    # A run that was killed before its first checkpoint may begin again.
+    if (folder / "config.yaml").exists() and CheckpointStore(folder / "checkpoints").latest() is not None:
         raise UserError(f"run.dir={folder} holds a run already: go on with resume={folder}, or name another folder")
     if next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):
         raise UserError(f"run.dir={folder} is no folder and cannot become one: a file is in its place")

@@ -148,7 +148,7 @@ class CollectorHost:
         place = shared.claim(name)
         weights, rows = open_buffer(shared, policy, spec, settings)
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
-        seed = self._config.seed + 1 + place + (shared.samples << 32)
+        seed = (self._config.seed + 1 + place + (shared.samples << 32)) % 2**63  # torch takes no more
         reader = PolicyReader(weights, policy.flat.numel())
         device = self._config.device
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again

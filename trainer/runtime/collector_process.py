@@ -17,7 +17,7 @@ from socket import socket
 from typing import Any
 
 from envs.api import begun_counts
-from envs.process.lifetime import end_process, start_following
+from envs.process.lifetime import described_end, end_process, start_following
 from envs.process.restarts import START_SECONDS, Budget
 from envs.spec import Array, UserError
 from trainer.config.schema import TrainConfig
@@ -162,7 +162,7 @@ class CollectorProcess:
     def _lose(self, why: str = "") -> None:
         """Plans a new collector in place of one that has ended, or records the failure that ends the run."""
         self._end(_EXIT_SECONDS)
-        why = why.rstrip() or f"its process ended (exit status {self._process.exitcode})"
+        why = why.rstrip() or described_end(self._process.exitcode)
         spent = self._budget.spend(0, time.monotonic())
         heard = self._shared.samples > self._samples
         if spent is None or (not heard and spent[0] > UNHEARD_RESTARTS):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.process.ram import check_shared
 from envs.spec import Array, UserError
 from trainer.runtime.arenas import Arenas
 
@@ -46,6 +47,7 @@ class Shared:
         """`behaviors` are known, and `spares` others may come."""
         self._places = {name: place for place, name in enumerate(behaviors)}
         self._arenas = Arenas(len(behaviors) + spares)
+        check_shared(8 * (_COMMON + COUNTERS * len(self._arenas) + instances), "the run's counters")
         self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(self._arenas) + instances)
 
     def claim(self, behavior: str) -> int:

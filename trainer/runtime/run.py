@@ -18,6 +18,7 @@ from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
+from trainer.runtime.stop import stop_reason
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -53,7 +54,10 @@ class Run:
                 self._add_learner(BehaviorSpec.from_dict(behavior["spec"]))  # even if it will not appear again
 
     def train(self, collector: CollectorHandle) -> None:
-        """Trains until a goal, a limit or a signal ends the run; saves at the end, and also when something fails."""
+        """Trains until a goal, a limit or a signal ends the run; saves at the end, and also when something fails.
+
+        Raises UserError if the last checkpoint could not be written.
+        """
         self._collector = collector
         try:
             while (reason := self._reason_to_end()) is None:
@@ -74,7 +78,11 @@ class Run:
             except Exception:
                 log.exception("What was learned since the last checkpoint could not be saved:")
             raise
-        self._finish(reason)
+        if not self._finish(reason) and self._interrupt.signal is None:
+            raise UserError(
+                "the last checkpoint could not be written, as said above, so what was learned since the one before is "
+                f"lost. Once the cause is mended, resume={self._folder} goes on from there"
+            )
 
     def _receive(self) -> None:
         """Handles what the collector has sent: behaviors, episodes and events."""
@@ -124,44 +132,36 @@ class Run:
 
     def _reason_to_end(self) -> str | None:
         """Returns what ends the run, if anything does. Unfinished steps are waited for, if that does not take long."""
-        stop, logger = self._config.stop, self._logger
         if self._interrupt.late:
             return "interrupted"
         if not self._collector.intact:
             return None
         if self._interrupt.signal is not None:
             return "interrupted"
+        logger, samples = self._logger, self._shared.samples
         if logger.caller.error is not None:
             return "error"
         if logger.caller.stops:
             return "callback"
-        if logger.goal_reached:
-            return "goal"
-        if stop.samples is not None and self._shared.samples >= stop.samples:
-            return "samples"
-        if stop.seconds is not None and logger.seconds >= stop.seconds:
-            return "seconds"
-        if stop.reward is not None and logger.reward_mean is not None and logger.reward_mean >= stop.reward:
-            return "reward"
-        return None
+        return stop_reason(self._config.stop, samples, logger.seconds, logger.reward_mean, logger.goal_reached)
 
-    def _finish(self, reason: str) -> None:
-        """Saves, and writes what is to be known at the end."""
+    def _finish(self, reason: str) -> bool:
+        """Saves, and writes what is to be known at the end; returns whether nothing of it was refused."""
         if not self._seen:  # what an earlier part of the run has left stays as it is
             log.info(f"The run ended ({reason}) before anything was learned: {self._folder}")
-            return
+            return True
         self._saver.keep_best(self._learners, self._logger.reward_mean)
         samples = self._save()
         self._warn_of_missing("in this run")
-        self._logger.finish(samples, self._learners, reason)
+        self._logger.finish(self._shared.samples if samples is None else samples, self._learners, reason)
+        return samples is not None
 
-    def _save(self) -> int:
-        """Writes a checkpoint, and returns how many samples it holds."""
+    def _save(self) -> int | None:
+        """Writes a checkpoint, and returns how many samples it holds; None if none could be written."""
         if not self._collector.intact:
             log.warning("No checkpoint is written, because steps are unfinished. The one before is kept.")
-            return self._shared.samples
-        samples = self._saver.save(self._learners, self._state)
-        return self._shared.samples if samples is None else samples
+            return None
+        return self._saver.save(self._learners, self._state)
 
     def _state(self) -> dict[str, Any]:
         """Returns what a resumed run needs of the collector and of the log."""

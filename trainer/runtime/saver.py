@@ -12,6 +12,7 @@ import torch
 
 from algorithms.policy import Policy, make_policy
 from buffers.snapshot import Snapshot
+from envs.process.whole_files import write_whole
 from trainer.checkpoint import CheckpointStore
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
@@ -20,7 +21,6 @@ from trainer.runtime.learner import Learner
 from trainer.runtime.signals import Interrupt, Interrupted
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import log
-from trainer.telemetry.metrics import write_whole
 
 Learners = Mapping[str, Learner]
 """The learners of a run by behavior."""
@@ -46,7 +46,7 @@ class Saver:
         """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.
 
         Returns:
-            How many samples it holds; None if none was written, because weights are not finite.
+            How many samples it holds; None if none was written, because weights are not finite or the disk refuses.
         """
         if not _finite(learners):
             log.warning("No checkpoint is written, because weights are not finite. The one before is kept.")
@@ -60,9 +60,9 @@ class Saver:
             folder = self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is kept.")
-        else:
-            self._write_newest_models(learners)
-            self._caller.saved(folder)
+            return None
+        self._write_newest_models(learners)
+        self._caller.saved(folder)
         return samples
 
     def keep_best(self, learners: Learners, reward: float | None) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from contextlib import ExitStack, closing, nullcontext, suppress
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,28 +28,38 @@ from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
+from trainer.runtime.stop import finished
 from trainer.telemetry.callbacks import Caller
 
 
 def start(config: TrainConfig) -> int:
     """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status."""
-    config, folder = open_folder(config)
-    with run_lock(folder):
+    with opened_run(config) as (config, folder):
         return train(config, folder)
 
 
-def open_folder(config: TrainConfig) -> tuple[TrainConfig, Path]:
-    """Makes the folder of a new run, or finds a resumed one's; returns the configuration, with its name, and it."""
+@contextmanager
+def opened_run(config: TrainConfig) -> Iterator[tuple[TrainConfig, Path]]:
+    """Makes the folder of a new run, or finds a resumed one's, and holds its lock.
+
+    Yields:
+        The configuration, with the run's name, and the folder.
+    """
     if config.resume is not None:
-        return config, Path(config.resume)
-    choices = config.run.choices
-    name = config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
-    config = replace(config, run=replace(config.run, name=name))
-    return config, _new_folder(config)
+        folder = Path(config.resume)
+    else:
+        choices = config.run.choices
+        name = config.run.name or choices.get("experiment") or f"{choices['env']}_{choices['algorithm']}"
+        config = replace(config, run=replace(config.run, name=name))
+        folder = _new_folder(config)
+    with run_lock(folder):
+        if config.resume is None:
+            _begin(config, folder)
+        yield config, folder
 
 
 def _new_folder(config: TrainConfig) -> Path:
-    """Makes the run's folder, with its `config.yaml`; `=` and `:` are kept out of its name, for Hydra and Windows."""
+    """Makes the run's folder; `=` and `:` are kept out of its name, for Hydra and Windows."""
     name = re.sub(r"[^\w.+-]", "-", config.run.name or "")
     folder = Path(config.run.dir or Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     try:
@@ -54,13 +67,25 @@ def _new_folder(config: TrainConfig) -> Path:
             numbered = (folder.with_name(f"{folder.name}_{count}") for count in itertools.count(2))
             folder = next(each for each in itertools.chain([folder], numbered) if not each.exists())
         folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def _begin(config: TrainConfig, folder: Path) -> None:
+    """Writes `config.yaml`; a run that was killed here before its first checkpoint is forgotten."""
+    store = CheckpointStore(folder / "checkpoints")
+    try:
+        while (folder / "config.yaml").exists() and (best := store.best()):
+            shutil.rmtree(best)  # the best weights so far, which are no more than that
         save_config(config, folder)
         save_spaces(config.env.spaces(config.seed), folder)
     except OSError as error:
-        raise UserError(
-            f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir="
-        ) from error
-    return folder
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"the run's folder {folder} cannot be written ({error.strerror}): name another, run.dir=")
 
 
 def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> int:
@@ -78,6 +103,9 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
     command, caller = caller is None, caller or Caller()
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if config.resume else None
+    if checkpoint is not None and (end := finished(config, checkpoint)):
+        print(end, file=sys.stderr)
+        return 0
     inline = config.run.mode is Mode["inline"]
     with Interrupt(exits=command) as interrupt, suppress(Interrupted), ExitStack() as ends:
         shared = _share(config, checkpoint)

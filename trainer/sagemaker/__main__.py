@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.compose import compose
@@ -26,6 +27,7 @@ from trainer.container.__main__ import METRICS, check_hyperparameters
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Starts a training job on SageMaker, or an endpoint with what it trained."""
+    keep_output()
     words = list(sys.argv[1:] if argv is None else argv)
     command, own = words[:1], words[1:]
     if command == ["train"]:

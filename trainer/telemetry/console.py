@@ -58,7 +58,7 @@ class Progress:
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         live = self._console.is_terminal and not quiet
         self._live = Live(console=self._console, auto_refresh=False) if live else None
-        file = _LogFile(folder / "train.log", encoding="utf-8")
+        file = _LogFile(folder / "train.log", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers: list[logging.Handler] = [file] if quiet else [file, _ConsoleHandler(self._console)]
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.telemetry.metrics import write_whole
+from envs.process.whole_files import write_whole
 from trainer.telemetry.writers import MetricWriter
 
 CSV_FILE = "metrics.csv"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict, deque
 from collections.abc import Mapping, Set
-from pathlib import Path
 from typing import Any
 
 EPISODES = 100
@@ -93,15 +91,3 @@ class GameStatistics:
             else:
                 scalars[f"game/{key}"] = sum(values) / (1 if kind == "sum" else len(values))
         return scalars, histograms
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes a file that is whole or not there, or as it was, if the disk refuses by an OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".aside-{file.name}")
-    try:
-        aside.write_bytes(data)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    os.replace(aside, file)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.telemetry.metrics import write_whole
+from envs.process.whole_files import write_whole
 from trainer.telemetry.writers import MetricWriter
 
 METRICS_FILE = "metrics.jsonl"
@@ -34,10 +34,10 @@ class Metrics:
     values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """[lines] by name; NaN where a line does not have the metric."""
 
-    def curve(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Returns the samples [points] and values [points] of a metric where it was written; KeyError if never."""
+    def points(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Returns samples, seconds and values [points] of a metric where it was written. KeyError if it never was."""
         written = ~np.isnan(self.values[name])
-        return self.samples[written], self.values[name][written]
+        return self.samples[written], self.seconds[written], self.values[name][written]
 
 
 class MetricsFile(MetricWriter):

@@ -16,7 +16,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus
 
-from trainer.telemetry.metrics import write_whole
+from envs.process.whole_files import write_whole
 from trainer.telemetry.writers import MetricWriter, identity
 
 _LONGEST_VALUE = 500

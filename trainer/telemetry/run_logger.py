@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
+from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.compose import as_dict
 from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
@@ -18,7 +19,7 @@ from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
-from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite, write_whole
+from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite
 from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile
 from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.statistics import Episode, Statistics

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from trainer.telemetry.metrics import write_whole
+from envs.process.whole_files import write_whole
 from trainer.telemetry.writers import MetricWriter
 
 _ROOM = 2**16
@@ -20,8 +20,8 @@ _ROOM = 2**16
 class TensorBoard(MetricWriter):
     """Writes events, each at its number of samples."""
 
-    def __init__(self, folder: Path, samples: int = 0) -> None:
-        """Hides points beyond `samples`, which an earlier part of the run has left and a resume has undone.
+    def __init__(self, folder: Path, samples: int | None = None) -> None:
+        """Hides points beyond `samples`, if given: an earlier part of the run has left them, or one that was killed.
 
         Raises OSError if the disk is full. Every other method may raise it too: then nothing more can be written.
         """
@@ -30,7 +30,8 @@ class TensorBoard(MetricWriter):
         # A full disk is met here: the writer meets it in a thread, which leaves a traceback and an empty file behind.
         write_whole(folder / "events.tmp", bytes(_ROOM))
         (folder / "events.tmp").unlink()
-        self._writer: Any = SummaryWriter(str(folder), purge_step=samples or None)
+        # The last point of the part before stands at `samples`, and stays.
+        self._writer: Any = SummaryWriter(str(folder), purge_step=None if samples is None else samples + 1)
 
     def values(self, samples: int, seconds: float, values: Mapping[str, float]) -> None:
         """Writes a scalar for each of `values`."""

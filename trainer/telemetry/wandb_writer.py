@@ -12,8 +12,8 @@ from typing import Any
 
 import wandb
 
+from envs.process.whole_files import write_whole
 from envs.spec import UserError
-from trainer.telemetry.metrics import write_whole
 from trainer.telemetry.writers import MetricWriter, identity
 
 

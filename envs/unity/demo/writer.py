@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.process.whole_files import flush
 from envs.spec import Array, BehaviorSpec, Demonstration, UserError
 from envs.unity.demo.reader import PARAMETERS_AT
 from envs.unity.protocol.messages import message, raw_class
@@ -108,6 +109,7 @@ class DemoWriter:
                 os.fsync(self._file.fileno())
             if self._episodes:
                 self._aside.replace(self._path)
+                flush(self._path.parent)
             else:
                 self._aside.unlink()
 

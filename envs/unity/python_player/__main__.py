@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from envs.process.lifetime import wait_precisely
+from envs.process.output import keep_output
 from envs.spec import UserError
 from envs.unity.python_player import options
 from envs.unity.python_player.faults import claimed_fault, stop_before_connecting
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Runs the command line `arguments` (without the program's name) and returns the exit status.
     """
+    keep_output()
     if "--help" in arguments:
         print(options.__doc__)
         return 0

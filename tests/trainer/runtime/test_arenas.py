@@ -69,7 +69,7 @@ def test_an_arena_lies_where_there_is_room_and_is_refused_where_there_is_none(
 
     real = trainer.runtime.arenas._unnamed_file
     monkeypatch.setattr(trainer.runtime.arenas, "_unnamed_file", unnamed)
-    monkeypatch.setattr(trainer.runtime.arenas, "_folders", lambda: [str(tmp_path / name) for name in left])
+    monkeypatch.setattr(trainer.runtime.arenas, "shared_folders", lambda: [str(tmp_path / name) for name in left])
     monkeypatch.setattr(os, "fstatvfs", lambda file: SimpleNamespace(f_bavail=left[places[file]], f_frsize=1))
     arenas = Arenas(4)
     assert arenas.free == 8 * MIB

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import trainer.runtime.saver
+from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from tests.algorithms.test_numpy_policy import decisions
 from tests.trainer.evaluate.test_evaluate import trained
@@ -19,7 +20,6 @@ from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import load_config
 from trainer.saved_policy import trained_policy
 from trainer.serve.onnx_policy import Model
-from trainer.telemetry.metrics import write_whole
 
 INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 

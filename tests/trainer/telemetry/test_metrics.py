@@ -59,7 +59,7 @@ def test_scalars_and_moving_pictures_stand_at_their_samples(tmp_path: Path) -> N
     assert Image.open(io.BytesIO(picture.encoded_image_string)).n_frames == 5
 
 
-def test_points_that_a_resume_has_undone_are_hidden(tmp_path: Path) -> None:
+def test_points_that_a_resume_has_undone_are_hidden_and_the_last_before_it_stays(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     for samples in (100, 200, 300):
         board.values(samples, 0.0, {"x": 1.0})
@@ -68,7 +68,15 @@ def test_points_that_a_resume_has_undone_are_hidden(tmp_path: Path) -> None:
     board.values(250, 0.0, {"x": 2.0})
     board.close()
     points = EventAccumulator(str(tmp_path)).Reload().Scalars("x")
-    assert [(e.step, e.value) for e in points] == [(100, 1.0), (250, 2.0)]
+    assert [(e.step, e.value) for e in points] == [(100, 1.0), (200, 1.0), (250, 2.0)]
+
+
+def test_a_run_that_begins_again_hides_all_points_and_an_evaluation_none(tmp_path: Path) -> None:
+    for samples, left in ((None, [100]), (None, [100, 100]), (0, [100])):
+        board = TensorBoard(tmp_path, samples)
+        board.values(100, 0.0, {"x": 1.0})
+        board.close()
+        assert [e.step for e in EventAccumulator(str(tmp_path)).Reload().Scalars("x")] == left
 
 
 def test_gifs_hold_every_frame_at_its_pace_and_shrink_large_ones() -> None:

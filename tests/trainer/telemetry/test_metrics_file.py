@@ -33,7 +33,7 @@ def test_a_resume_removes_what_it_has_undone_and_half_a_line(tmp_path):
     assert metrics.samples.tolist() == [100, 200, 250]
     assert metrics.values["x"].tolist() == [100, 200, 250]
     np.testing.assert_array_equal(metrics.values["y"], [np.nan, np.nan, 1])
-    assert metrics.curve("y")[0].tolist() == [250]
+    assert metrics.points("y")[0].tolist() == [250]
 
 
 def test_a_damaged_file_is_read_as_far_as_it_can_be(tmp_path):
