@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     EndCallback = Callable[["Run"], object]
 
-RUNS = Path("runs")
-"""Where runs lie whose folder was not named."""
 _training = threading.Lock()
 
 
@@ -78,8 +75,9 @@ def load(run: str | Path = "latest") -> Run:
 
     Raises UserError if there is none, or its configuration cannot be read.
     """
-    folder = _latest() if run == "latest" else Path(run).expanduser()
-    found = Run(folder)
+    from trainer.config.runs import found_run
+
+    found = Run(Path(found_run(str(run))).expanduser())
     _ = found.config  # refuses what is no run
     return found
 
@@ -288,16 +286,3 @@ def _one_of(behaviors: dict[str, Any], name: str | None) -> str:
     if name not in behaviors:
         raise UserError(f"behavior={name!r}: the run has {there}")
     return name
-
-
-def _latest() -> Path:
-    configs = [*RUNS.glob("*/config.yaml"), *RUNS.glob("*/*/config.yaml")]
-    if not configs:
-        raise UserError(f"there is no run in {RUNS.absolute()}: name its folder")
-    return max((each.parent for each in configs), key=_used)
-
-
-def _used(folder: Path) -> float:
-    """Returns when a run was last written to."""
-    files = (folder / "config.yaml", folder / "train.log")
-    return max(os.stat(file).st_mtime for file in files if file.exists())

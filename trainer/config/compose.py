@@ -32,6 +32,7 @@ from trainer.config.aliases import add_old_values, is_old, rename_old_keys, with
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
 from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
+from trainer.config.runs import LATEST, found_run
 from trainer.config.schema import BehaviorConfig, EvaluateConfig, RecordConfig, TrainConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -40,6 +41,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 _RUN_KEYS = {EvaluateConfig: "run", RecordConfig: "player"}
 """The key by which a command is given a run, whose env it uses unless it is given another."""
 
+_RUNS_KEYS = ("run", "resume", "init", "player")
+"""The keys that take the folder of a run, or `latest`."""
 _NO_EFFECT = (
     "has no effect here: of Hydra's own settings only hydra.searchpath is taken. Give run.dir= for a run's folder, and "
     "-m seed=1,2 for several runs, which are made one after another"
@@ -62,7 +65,7 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
         UserError: an unknown key or choice, a value of the wrong type or out of its range, a missing value, a folder
             that holds no run.
     """
-    overrides = [readable(override, schema) for override in overrides]
+    overrides = [readable(_with_run(override), schema) for override in overrides]
     node = compose_node(overrides, schema, config_name)
     try:
         config = OmegaConf.to_object(node)
@@ -70,6 +73,12 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
         raise refusal(error, overrides) from error
     check_ranges(config)
     return cast(C, config)
+
+
+def _with_run(override: str) -> str:
+    """Returns an override in which the folder of a run takes the place of `latest`."""
+    key, _, value = override.partition("=")
+    return f"{key}={found_run(LATEST)}" if key in _RUNS_KEYS and value.strip("'\"") == LATEST else override
 
 
 def save_config(config: TrainConfig, folder: Path) -> None:

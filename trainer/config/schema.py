@@ -68,7 +68,7 @@ class RunConfig:
     """Where a run writes its files, and how it runs."""
 
     dir: str | None = path_field()
-    """The run's folder; null = `runs/<name>/<time>`."""
+    """The run's folder; null = `runs/<name>/<time>`, behind it what was overridden."""
     name: str | None = None
     """Name of runs of this kind; null = the experiment's, or `<env>_<algorithm>`."""
     mode: Mode = Mode["async"]
@@ -126,6 +126,8 @@ class CheckpointConfig:
 
     every_seconds: float = setting(300.0, above=0)
     """Seconds between two checkpoints; one more is written at the end."""
+    every_samples: int | None = setting(None, above=0)
+    """Samples between two checkpoints instead; null = by time. Their names end in the samples that they hold."""
     keep: int = setting(3, above=0)
     """Number of newest checkpoints that are kept, beside the best."""
     replay: bool = True

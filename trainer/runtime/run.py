@@ -47,7 +47,7 @@ class Run:
         """Behaviors that have appeared and may not act yet."""
         self._trace = tracer(config.run, self._folder, "learner")
         self._picture_at = time.monotonic()
-        self._checkpoint_at = self._picture_at + config.checkpoint.every_seconds
+        self._checkpoint_at = self._next_checkpoint()
         self._missing_at = float("inf")
         with interrupt.breakable():
             for behavior in checkpoint.state["behaviors"].values() if checkpoint else ():
@@ -117,10 +117,18 @@ class Run:
             self._collector.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
 
     def _save_if_due(self) -> None:
-        if time.monotonic() >= self._checkpoint_at and self._seen and self._collector.intact:
+        now = time.monotonic() if self._config.checkpoint.every_samples is None else self._shared.samples
+        if now >= self._checkpoint_at and self._seen and self._collector.intact:
             self._save()
             release_memory()  # else the heap keeps what it took, and grew by 0.25 MiB each time
-            self._checkpoint_at = time.monotonic() + self._config.checkpoint.every_seconds
+            self._checkpoint_at = self._next_checkpoint()
+
+    def _next_checkpoint(self) -> float:
+        """Returns when the next checkpoint is due: a time, or with `checkpoint.every_samples` a number of samples."""
+        every, samples = self._config.checkpoint.every_samples, self._shared.samples
+        if every is None:
+            return time.monotonic() + self._config.checkpoint.every_seconds
+        return samples + every - samples % every
 
     def _collect(self) -> None:
         """Lets the collector go on, until there may be something to learn or to handle."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.compose import save_config
+from trainer.config.runs import RUNS, overridden_name
 from trainer.config.schema import Mode, TrainConfig
 from trainer.config.spaces import save_spaces
 from trainer.runtime.behaviors import known_behaviors
@@ -59,9 +60,10 @@ def opened_run(config: TrainConfig) -> Iterator[tuple[TrainConfig, Path]]:
 
 
 def _new_folder(config: TrainConfig) -> Path:
-    """Makes the run's folder; `=` and `:` are kept out of its name, for Hydra and Windows."""
+    """Makes the run's folder: `runs/<name>/<time>_<what was overridden>`."""
     name = re.sub(r"[^\w.+-]", "-", config.run.name or "")
-    folder = Path(config.run.dir or Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    own = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{overridden_name(config)}".rstrip("_")
+    folder = Path(config.run.dir or RUNS / name / own)
     try:
         if config.run.dir is None:
             numbered = (folder.with_name(f"{folder.name}_{count}") for count in itertools.count(2))

@@ -22,6 +22,7 @@ from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite
 from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile
 from trainer.telemetry.mlagents_tags import mlagents_tag
+from trainer.telemetry.next_steps import next_steps
 from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import MetricWriter, Writers, find_writers
 
@@ -223,6 +224,8 @@ class RunLogger:
         for behavior, sentence in self._sentences().items():
             log.warning(f"At the end of the run: {self._of_behavior(behavior, sentence)}")
         log.info(f"The run ended ({stopped_by}) after {after}: {self._folder}")
+        for line in next_steps(self._folder, list(learners)):
+            log.info(line)
 
     def state(self) -> dict[str, Any]:
         """Returns what the logger of a resumed run continues from, as JSON can hold it."""
