@@ -92,8 +92,9 @@ class CollectorHost:
 
             torch.set_num_threads(1)
             self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
-            for behavior in self.instances.specs:
-                self.collector.channel(behavior)
+            for spec in self.instances.specs.values():
+                self.collector.open(spec)
+            self.instances.admit = self.collector.open
             yield self.collector
 
     def handle(self, message: Message) -> None:
