@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from buffers.rows import Writer
 from envs.api import Setup
 from envs.config import Stepping
+from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
-from trainer.runtime.behaviors import open_buffer
+from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.ipc import Message, Shared
 
@@ -146,6 +147,7 @@ class CollectorHost:
 
         shared, name = self._shared, spec.name
         settings, _ = settings_of(self._config, name)
+        check_networks(spec, settings, available_memory())
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = open_buffer(shared, policy, spec, settings)
