@@ -10,7 +10,7 @@ import math
 import selectors
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,8 @@ class Manager(ABC):
 
     lockstep = False
     """Whether `recv` waits for all instances and returns them in their order; to be set before `start`."""
+    admit: Callable[[BehaviorSpec], object] = staticmethod(lambda spec: None)
+    """Called with the spec of a behavior that has appeared, before its agents are heard: UserError refuses it."""
     picture: Path | None = None
     """File of the moving picture that `request_picture` asked for, once it is there."""
 

@@ -13,7 +13,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing import get_context
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -22,6 +24,12 @@ from envs.process.messages import Inbox, send_object, socket_pair
 from envs.process.output import keep_output
 
 _CLOSE_SECONDS, _EXIT_SECONDS = 5.0, 0.1
+MOST_LOG_BYTES = 16 * 2**20
+"""A file that a player logs or prints to is cut once it takes more of the disk; it is looked at every `_LOOK_SECONDS`,
+and the player knows nothing of it. On Windows, where a file cannot be cut while it is written, none is."""
+_LOOK_SECONDS = 0.1
+_KEPT_BYTES = 2**18
+"""The end of what is cut off is kept: see `earlier_log`."""
 
 
 class Launched(NamedTuple):
@@ -51,9 +59,14 @@ class Launcher:
         start_without_main(self._process)
         theirs.close()
 
-    def launch(self, key: int, command: list[str], output: str, environment: dict[str, str]) -> None:
-        """Starts a player, known as `key` from now on; its stdout and stderr go to the file `output`."""
-        self._send(("launch", key, command, output, environment))
+    def launch(
+        self, key: int, command: list[str], output: str, environment: dict[str, str], log: str | None = None
+    ) -> None:
+        """Starts a player, known as `key` from now on; its stdout and stderr go to the file `output`.
+
+        That file and `log`, to which it writes by itself, are kept from growing without end.
+        """
+        self._send(("launch", key, command, output, environment, log))
 
     def kill(self, key: int) -> None:
         """Kills a player and all that it has started."""
@@ -83,11 +96,17 @@ class Launcher:
                 sock.setblocking(False)
 
 
+def earlier_log(file: Path) -> Path:
+    """Returns where the end of what was cut off a file lies, if any was."""
+    return file.with_suffix(f".earlier{file.suffix}")
+
+
 def run_launcher(sock: socket.socket) -> None:
     """Main function of the launcher's process."""
     keep_output()
     ignore_signals()
     players: dict[int, subprocess.Popen[bytes]] = {}
+    logs: dict[int, list[Path]] = {}
     events: SimpleQueue[Launched | Ended] = SimpleQueue()
 
     def write() -> None:
@@ -100,23 +119,35 @@ def run_launcher(sock: socket.socket) -> None:
         status = player.wait()
         _kill(player)  # what it has left behind
         players.pop(key, None)
+        for file in logs.pop(key, ()):
+            _cut(file)
         events.put(Ended(key, status))
+
+    def cut() -> None:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            for files in list(logs.values()):
+                for file in files:
+                    _cut(file)
 
     inbox = Inbox(sock)
     sock.setblocking(True)
     threading.Thread(target=write, daemon=True).start()
+    threading.Thread(target=cut, daemon=True).start()
     while not inbox.closed:
         for kind, key, *what in inbox.take():
             if kind == "kill":
                 if key in players:
                     _kill(players[key])
                 continue
+            command, output, environment, log = what
             try:
-                player = _launch(*what)
+                player = _launch(command, output, environment)
             except Exception as error:  # of whatever kind, it is this player's alone
                 events.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
                 continue
             players[key] = player
+            logs[key] = [Path(file) for file in (output, log) if file is not None]
             events.put(Launched(key, player.pid))
             threading.Thread(target=watch, args=(key, player), daemon=True).start()
     for player in list(players.values()):
@@ -128,7 +159,8 @@ def _launch(command: list[str], output: str, environment: dict[str, str]) -> sub
     options: dict[str, Any] = {"start_new_session": True, "preexec_fn": _become_player}
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    with open(output, "wb") as file:
+    Path(output).unlink(missing_ok=True)
+    with open(output, "ab") as file:  # so that what comes after a cut stands at its beginning
         return subprocess.Popen(  # noqa: S603 - the user's own build
             command,
             stdin=subprocess.DEVNULL,
@@ -137,6 +169,21 @@ def _launch(command: list[str], output: str, environment: dict[str, str]) -> sub
             env={**os.environ, **environment},
             **options,
         )
+
+
+def _cut(file: Path) -> None:
+    """Empties a file that takes too much of the disk, and keeps its end in another."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        found = file.stat()
+        # What is written behind a cut may leave a gap, which takes nothing.
+        if min(found.st_size, 512 * found.st_blocks) <= MOST_LOG_BYTES:
+            return
+        with file.open("rb") as opened:
+            opened.seek(found.st_size - _KEPT_BYTES)
+            earlier_log(file).write_bytes(opened.read(_KEPT_BYTES))
+        os.truncate(file, 0)
 
 
 def _become_player() -> None:

@@ -26,7 +26,8 @@ class InstanceEvent(NamedTuple):
     """Something to report to the user."""
 
     kind: str
-    """`fault`, `restart`, `unexpected` (a client that is no player at a player's port), or `note`: nothing bad."""
+    """`fault`, `restart`, `unexpected` (what nothing here is meant for: a client at a player's port that is no player,
+    a side channel that is not known), or `note`: nothing bad."""
     instance: int
     text: str
 

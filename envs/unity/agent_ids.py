@@ -5,12 +5,14 @@ Shapes: N agents, A numbers given out so far; C continuous actions, B discrete b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from envs.spec import Array, BehaviorSpec, Decisions, StepResults
-from envs.unity.protocol.decoding import Agents
+from envs.unity.protocol.bounds import MOST_AGENTS, PlayerFault
+from envs.unity.protocol.decoding import MOST_BYTES, Agents, agent_bytes
 
 
 class Said(NamedTuple):
@@ -35,11 +37,24 @@ class AgentIds:
         """(A, B)."""
         self._numbers: dict[int, dict[int, int]] = {}
         """By instance: the player's ids -> numbers."""
+        self._most = min(MOST_AGENTS, MOST_BYTES // agent_bytes(spec))
+        """Agents of one instance: their last decisions are kept."""
         self._free = list(range(_FIRST - 1, -1, -1))
         self._waiting: Array = np.zeros(_FIRST, bool)
         """(A,) asked for a decision and has none yet."""
         self._acting: set[int] = set()
         """Numbers of agents with an action whose outcome is not known yet."""
+
+    def check_room(self, instance: int, agents: Agents) -> None:
+        """Raises PlayerFault if too many agents of `instance` would be alive, as some have gone without an end."""
+        known: Mapping[int, int] = self._numbers.get(instance, {})
+        if len(known) + len(agents.id) > self._most:
+            alive = len((known.keys() | set(agents.id.tolist())) - set(agents.id[agents.done].tolist()))
+            if alive > self._most:
+                raise PlayerFault(
+                    f"behavior {self.spec.name!r}: {alive:,} of its agents are alive, not at most {self._most:,}; "
+                    "each has to end its episode (`done`) before it goes"
+                )
 
     def take(self, instance: int, agents: Agents) -> Said:
         """Sorts a message of `instance` into results of what agents did, and decisions that they ask for."""

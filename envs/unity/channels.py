@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -14,17 +13,19 @@ import numpy as np
 import envs.unity.protocol.messages  # noqa: F401 - before anything of mlagents_envs
 from envs.imports import imported
 from envs.spec import UserError
-from envs.unity.protocol.decoding import PlayerFault
+from envs.unity.protocol.bounds import (
+    MOST_STATISTIC_NAMES,
+    MOST_STATISTICS,
+    PlayerFault,
+    check_count,
+    check_name,
+)
 
 from mlagents_envs.side_channel import IncomingMessage, SideChannel  # isort: skip
 from mlagents_envs.side_channel.engine_configuration_channel import EngineConfigurationChannel  # isort: skip
 from mlagents_envs.side_channel.environment_parameters_channel import EnvironmentParametersChannel  # isort: skip
 from mlagents_envs.side_channel.side_channel_manager import SideChannelManager  # isort: skip
 from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # isort: skip
-
-
-_MOST_WARNINGS = 16
-"""Of unknown channels, for a player that makes up ever new ones."""
 
 
 class Statistic(NamedTuple):
@@ -54,6 +55,8 @@ class Channels:
         channels = [settings, values, self._statistics, *(_class(path)() for path in own)]
         self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
         self._manager = SideChannelManager(channels)
+        self.notes: list[str] = []
+        """What is to be said of what the player has sent: of channels that are not known, each once."""
         self._unknown: set[UUID] = set()
 
     def outgoing(self) -> bytes:
@@ -64,24 +67,13 @@ class Channels:
         return b""
 
     def incoming(self, data: bytes) -> None:
-        """Hands what the player sent to its channels. An unknown channel is warned of once.
+        """Hands what the player sent to its channels. Of a channel that is not known, `notes` says so.
 
         Raises:
-            PlayerFault: it is malformed, or a channel fails over it.
+            PlayerFault: it is malformed or too much, or a channel fails over it.
         """
-        start = 0
-        while start < len(data):
-            if start + 20 > len(data):
-                raise PlayerFault(f"its side channels' data is cut off: {len(data) - start} bytes where a frame begins")
-            channel_id = UUID(bytes_le=data[start : start + 16])
-            (length,) = struct.unpack_from("<i", data, start + 16)
-            start += 20
-            if not 0 <= length <= len(data) - start:
-                raise PlayerFault(
-                    f"side channel {channel_id}: a message claims {length} bytes, and {len(data) - start} are there"
-                )
-            self._receive(channel_id, data[start : start + length])
-            start += length
+        for channel_id, payload in _split(data):
+            self._receive(channel_id, payload)
 
     def take_statistics(self) -> list[Statistic]:
         """Returns what the game reported since the last call, in its order."""
@@ -100,12 +92,12 @@ class Channels:
                 raise PlayerFault(
                     f"{name} could not take a message of {len(payload)} bytes: {type(error).__name__}: {error}"
                 ) from error
-        elif channel_id not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
+        elif channel_id not in self._unknown:
+            check_count("kinds of side channels that are not known", len(self._unknown) + 1, _MOST_UNKNOWN)
             self._unknown.add(channel_id)
-            warnings.warn(
-                f"the player sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "
-                "its Python class in env.channels",
-                stacklevel=4,
+            self.notes.append(
+                f"the game sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "
+                "its Python class in env.channels"
             )
 
 
@@ -148,6 +140,32 @@ def check_channels(own: Sequence[str]) -> None:
         taken[channel_id] = path
 
 
+_MOST_UNKNOWN = 64
+
+
+def _split(data: bytes) -> list[tuple[UUID, bytes]]:
+    """Returns the messages in the side channels' data, each with the id of its channel."""
+    ids: dict[bytes, UUID] = {}
+    messages: list[tuple[UUID, bytes]] = []
+    start = 0
+    while start < len(data):
+        if len(messages) == MOST_STATISTICS:
+            raise PlayerFault(f"it sent more than {MOST_STATISTICS:,} statistics in one message")
+        if start + 20 > len(data):
+            raise PlayerFault(f"its side channels' data is cut off: {len(data) - start} bytes where a frame begins")
+        key = data[start : start + 16]
+        channel_id = ids.get(key) or ids.setdefault(key, UUID(bytes_le=key))
+        (length,) = struct.unpack_from("<i", data, start + 16)
+        start += 20
+        if not 0 <= length <= len(data) - start:
+            raise PlayerFault(
+                f"side channel {channel_id}: a message claims {length} bytes, and {len(data) - start} are there"
+            )
+        messages.append((channel_id, data[start : start + length]))
+        start += length
+    return messages
+
+
 _SAMPLERS = {"uniform": ("min", "max"), "gaussian": ("mean", "deviation"), "multi_range": ("intervals",)}
 
 
@@ -157,6 +175,7 @@ class _Statistics(StatsSideChannel):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.received: list[Statistic] = []
+        self._names: set[str] = set()
 
     def on_message_received(self, msg: IncomingMessage) -> None:
         data = msg.buffer
@@ -167,6 +186,10 @@ class _Statistics(StatsSideChannel):  # type: ignore[misc]
         if not 0 <= aggregation < len(_AGGREGATIONS):
             raise PlayerFault(f"a statistic has aggregation {aggregation}, not one of 0 to {len(_AGGREGATIONS) - 1}")
         name = data[4 : 4 + length].decode("ascii", "replace")
+        if name not in self._names:
+            check_name("a statistic", name)
+            check_count("statistics of different names", len(self._names) + 1, MOST_STATISTIC_NAMES)
+            self._names.add(name)
         self.received.append(Statistic(name, value, _AGGREGATIONS[aggregation]))
 
 

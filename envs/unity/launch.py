@@ -6,9 +6,9 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from envs.spec import UserError
+from envs.unity.build_cache import fetch_build, find_entry
 
 
 @cache
@@ -20,33 +20,13 @@ def registered_build(name: str, manifest: str | None) -> tuple[str, tuple[str, .
     Raises:
         UserError: no such entry, none for this system, or it cannot be downloaded.
     """
-    from mlagents_envs.registry import UnityEnvRegistry, default_registry
-    from mlagents_envs.registry.binary_utils import get_local_binary_path
-
-    registry: Any = default_registry
-    if manifest is not None:
-        if not Path(manifest).is_file():
-            raise UserError(f"env.manifest={manifest}: there is no such file")
-        registry = UnityEnvRegistry()
-    try:
-        if manifest is not None:
-            registry.register_from_yaml(str(Path(manifest).resolve()))
-        known = sorted(registry)
-    except Exception as error:  # the library lets pass whatever its parser or the network raises
-        what = f"env.manifest={manifest}" if manifest else "ML-Agents' registry"
-        raise UserError(f"{what} cannot be read: {' '.join(str(error).split())}") from error
-    if name not in known:
-        raise UserError(f"env.registry={name}: there is no such entry, but {', '.join(known) or 'none at all'}")
-    entry = registry[name]
-    system = {"linux": "linux", "darwin": "darwin", "win32": "win"}.get(sys.platform, sys.platform)
-    url = getattr(entry, f"_{system}_url", None)
-    if not url:
-        raise UserError(f"env.registry={name}: the registry has no build of it for {sys.platform}")
-    try:
-        executable = get_local_binary_path(entry.identifier, url)
-    except Exception as error:  # as above
-        raise UserError(f"env.registry={name}: {url} cannot be downloaded: {error}") from error
-    return executable, tuple(getattr(entry, "_add_args", None) or ())
+    entry = find_entry(name, manifest)
+    folder = fetch_build(name, entry)
+    ending = {"linux": ".x86_64", "darwin": ".app", "win32": ".exe"}.get(sys.platform, "")
+    found = sorted(path for path in folder.rglob(f"*{ending}") if not path.name.startswith("UnityCrashHandler"))
+    if not found:
+        raise UserError(f"env.registry={name}: {entry.url} holds no build for {_HERE} (*{ending})")
+    return str(found[0]), entry.arguments
 
 
 @cache

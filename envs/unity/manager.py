@@ -17,7 +17,8 @@ from envs.unity.agent_ids import AgentIds, Said
 from envs.unity.channels import Statistic
 from envs.unity.config import UnityConfig
 from envs.unity.player_pool import Player, PlayerPool
-from envs.unity.protocol.decoding import PlayerFault, behavior_name, encode_reply
+from envs.unity.protocol.bounds import PlayerFault
+from envs.unity.protocol.decoding import behavior_name, encode_reply
 from envs.unity.protocol.server import Arrived
 
 
@@ -132,22 +133,33 @@ class UnityManager(Manager):
     def _take_message(self, player: Player, message: Arrived, parts: dict[str, list[Said]]) -> None:
         instance = player.instance
         self.busy_seconds[instance] += max(0.0, message.time - player.answered)
-        if message.specs:
-            self._learn(instance, message.specs)
-        if message.side_channel:
-            try:
+        try:
+            if message.specs:
+                self._learn(instance, message.specs)
+            for behavior_id, agents in message.agents.items():
+                self._ids[behavior_name(behavior_id)].check_room(instance, agents)
+            if message.side_channel:
                 player.channels.incoming(message.side_channel)
-            except PlayerFault as fault:
-                self._players.fail(player, str(fault))
-                return
+        except PlayerFault as fault:
+            self._players.fail(player, str(fault))
+            return
+        except UserError as error:
+            self._players.reject(player, error)
+            return
+        if message.side_channel:
             self._statistics += player.channels.take_statistics()
+            for text in player.channels.notes:
+                self._players.note(player, text)
+            player.channels.notes.clear()
         asking = 0
         for behavior_id, agents in message.agents.items():
             name = behavior_name(behavior_id)
             ids = self._ids[name]
             part = ids.take(instance, agents)
             parts.setdefault(name, []).append(part)
-            self.samples[instance] += len(part.results.agent)
+            if len(part.results.agent):
+                self._players.proven = True
+                self.samples[instance] += len(part.results.agent)
             if len(part.answered):
                 self._asked[instance].append((behavior_id, ids, part.answered))
             asking += len(part.decisions.agent)
@@ -158,6 +170,7 @@ class UnityManager(Manager):
     def _learn(self, instance: int, specs: dict[str, BehaviorSpec]) -> None:
         for name, spec in specs.items():
             if name not in self.specs:
+                self.admit(spec)
                 self.specs[name] = spec
                 self._ids[name] = AgentIds(spec)
             elif difference := spec.difference(self.specs[name]):

@@ -21,14 +21,15 @@ from pathlib import Path
 
 from envs.process.lifetime import described_end
 from envs.process.messages import dispatch
-from envs.process.player_launcher import Ended, Launched, Launcher
+from envs.process.peers import refusal
+from envs.process.player_launcher import Ended, Launched, Launcher, earlier_log
 from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
 from envs.seeding import episode_seed
 from envs.spec import Array, UserError
 from envs.unity.channels import Channels
 from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import encode_reply
-from envs.unity.protocol.server import Arrived, Connected, Event, Failed, PlayerServer, UnexpectedClient
+from envs.unity.protocol.server import Arrived, Connected, Event, Failed, Noted, PlayerServer, UnexpectedClient
 
 
 @dataclass
@@ -87,6 +88,9 @@ class PlayerPool:
         self.failed: list[int] = []
         """Instances that have failed since the manager last took note."""
         self.step_timeout = math.inf if config.editor else config.step_timeout  # a person may pause the game
+        self.proven = False
+        """Whether agents have learned something from a step: then a game that cannot be trained on is one player's."""
+        self._noted: set[str] = set()
         self._config, self._instances, self._seed, self._logs = config, config.instances, seed, logs
         self._selector, self._budget, self._instance_events = selector, budget, budget.events
         self._events: deque[tuple[int, Event | Ended]] = deque()
@@ -115,11 +119,12 @@ class PlayerPool:
         player = Player(key, instance, server, channels, time.monotonic() + patience)
         self.of[instance] = self._by_key[key] = player
         log, output = self._log_files(instance)
-        for file in (log, output):
+        for file in (log, output, earlier_log(log), earlier_log(output)):
             with contextlib.suppress(OSError):
                 file.replace(file.with_suffix(f".previous{file.suffix}"))
         command = env.command(server.port, log)
         if command is None:
+            server.listen(partial(refusal, launched=None))
             self._instance_events.append(
                 InstanceEvent("note", instance, f"Waiting for the Unity Editor on port {env.port}: press Play.")
             )
@@ -129,7 +134,7 @@ class PlayerPool:
             self._selector.register(self._launcher.inbox.socket, selectors.EVENT_READ, self._take_exits)
         # Else gRPC would dial even this machine through a proxy.
         direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost,127.0.0.1,::1")))
-        self._launcher.launch(key, command, str(output), {"no_proxy": direct})
+        self._launcher.launch(key, command, str(output), {"no_proxy": direct}, str(log))
 
     def next_message(self, delivered: set[int]) -> tuple[Player, Arrived] | None:
         """Returns the next message of a player, or None; what else has happened on the way is handled.
@@ -200,6 +205,24 @@ class PlayerPool:
         if due is not None:
             self._schedule(instance, due)
 
+    def reject(self, player: Player, error: UserError) -> None:
+        """Ends a player whose game cannot be trained on.
+
+        Raises:
+            UserError: none has been shown to be any better.
+        """
+        if not self.proven:
+            raise error
+        self.fail(player, str(error))
+
+    def note(self, player: Player, text: str) -> None:
+        """Reports something that is nobody's failure, once for all players."""
+        if text not in self._noted and len(self._noted) < _MOST_NOTES:
+            self._noted.add(text)
+            self._instance_events.append(
+                InstanceEvent("unexpected", player.instance, f"Instance {player.instance}: {text}.")
+            )
+
     def close(self) -> None:
         """Lets the players quit, and kills those that do not. Calling it again does nothing."""
         players = [player for player in self.of if player is not None]
@@ -238,7 +261,9 @@ class PlayerPool:
             player.connected = self._any_connected = True
             player.deadline = time.monotonic() + self._config.connect_timeout  # its scene has to load
         elif isinstance(event, UserError):
-            raise event
+            self.reject(player, event)
+        elif isinstance(event, Noted):
+            self.note(player, event.text)
         elif isinstance(event, UnexpectedClient):
             text = f"somebody at {event.address} who is no player connected to port {player.server.port}"
             text += f" and was refused ({event.why}); the player is waited for as before."
@@ -264,12 +289,8 @@ class PlayerPool:
     def _log_end(self, instance: int) -> str:
         words = ""
         for file in self._log_files(instance):
-            try:
-                with file.open("rb") as opened:
-                    opened.seek(max(0, file.stat().st_size - _TAIL_BYTES))
-                    lines = opened.read().decode("utf-8", "replace").splitlines()
-            except OSError:
-                continue
+            data = b"".join(map(_end_of, (earlier_log(file), file)))[-_TAIL_BYTES:]
+            lines = data.replace(b"\0", b"").decode("utf-8", "replace").splitlines()
             if any(line.strip() for line in lines):
                 words += f" The end of {file}:\n" + "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:]) + "\n"
         return words
@@ -280,8 +301,9 @@ class PlayerPool:
             return
         for event in launcher.inbox.take():
             if isinstance(event, Launched):
-                if event.key in self._by_key:
-                    self._by_key[event.key].pid = event.pid
+                if (player := self._by_key.get(event.key)) is not None:
+                    player.pid = event.pid
+                    player.server.listen(partial(refusal, launched=event.pid))
             else:
                 self._events.append((event.key, event))
         if launcher.inbox.closed:
@@ -296,7 +318,18 @@ class PlayerPool:
             self._events += [(key, Failed(why)) for key in self._by_key]
 
 
+def _end_of(file: Path) -> bytes:
+    """Returns the last bytes of a file; none if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _TAIL_BYTES))
+            return opened.read(_TAIL_BYTES)
+    except OSError:
+        return b""
+
+
 _CHECK_SECONDS = 1.0
+_MOST_NOTES = 64
 _EXIT_SECONDS = 1.0
 _QUIT_SECONDS = 5.0
 _TAIL_LINES = 15

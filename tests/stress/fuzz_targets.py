@@ -25,7 +25,8 @@ from envs.unity.agent_ids import AgentIds
 from envs.unity.channels import Channels
 from envs.unity.config import UnityConfig
 from envs.unity.demo.writer import DemoWriter
-from envs.unity.protocol.decoding import Decoder, PlayerFault, behavior_name
+from envs.unity.protocol.bounds import PlayerFault
+from envs.unity.protocol.decoding import Decoder, behavior_name
 from envs.unity.protocol.http2 import Connection, ProtocolError, Request
 from envs.unity.protocol.messages import message, raw_class
 from envs.unity.protocol.png import read_pngs

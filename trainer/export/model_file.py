@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from hashlib import blake2b
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -36,8 +38,23 @@ def exported_model(policy: Policy, config: TrainConfig) -> bytes:
 
 
 def model_file(behavior: str) -> str:
-    """Returns the name of a behavior's file; no two behaviors share one."""
-    return quote(behavior, safe=" +()") + SUFFIX
+    """Returns the name of a behavior's file; no two behaviors share one.
+
+    A name that no file system takes is shortened, and a digest tells it from others like it; what Windows takes for a
+    device is written as one more escape.
+    """
+    name = quote(behavior, safe=" +()")
+    if name.partition(".")[0].strip().upper() in _DEVICES:
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) > _LONGEST_NAME:
+        whole = re.sub("%.?$", "", name[:_LONGEST_NAME])  # no escape is cut in two
+        name = f"{whole}-{blake2b(behavior.encode(), digest_size=8).hexdigest()}"
+    return name + SUFFIX
+
+
+_LONGEST_NAME = 200
+"""File systems take 255 bytes, and a file that is being written has a longer name."""
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
 
 def _check_acts_alike(model: Model, policy: Policy) -> None:

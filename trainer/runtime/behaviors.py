@@ -6,6 +6,7 @@ No torch at the top: it takes a second or more to import, in which the collector
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from algorithms.settings import AlgorithmSettings
@@ -23,6 +24,8 @@ SPARES = 8
 LATE_SECONDS = 60.0
 """So long after the first behavior, the run warns of configured ones that have not appeared."""
 _MIB = 2**20
+_COPIES = 12
+"""Of the first layer's weights: those of actors and critics, with gradients, Adam's moments, and what is published."""
 
 
 def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
@@ -37,6 +40,19 @@ def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
         return known, 0
     named = [name for name in config.behaviors if name != DEFAULT_BEHAVIOR]
     return named, 0 if config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors else SPARES
+
+
+def check_networks(spec: BehaviorSpec, settings: AlgorithmSettings, available: int) -> None:
+    """Refuses a behavior whose networks would not fit into the `available` bytes, before they are made: UserError."""
+    # Convolutions leave about as many features as an image has pixels.
+    inputs = sum(prod(each.shape[:2] if len(each.shape) == 3 else each.shape) for each in spec.observations)
+    needed = _COPIES * 4 * inputs * max(settings.network.hidden, default=1)
+    if needed > available:
+        raise UserError(
+            f"behavior {spec.name!r} observes {inputs:,} values, for which its networks would need about "
+            f"{needed // _MIB:,} MiB, but {available // _MIB:,} MiB of memory are left: let its agents observe less, "
+            "or make the networks smaller (algorithm.network.hidden)"
+        )
 
 
 def open_buffer(

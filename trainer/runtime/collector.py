@@ -274,8 +274,12 @@ class Collector:
     def channel(self, name: str) -> Channel:
         """Returns the behavior's channel, opened on the first call."""
         if name not in self.channels:
-            self.channels[name] = self._open_channel(self.manager.specs[name])
+            self.open(self.manager.specs[name])
         return self.channels[name]
+
+    def open(self, spec: BehaviorSpec) -> None:
+        """Opens the channel of a behavior that has appeared; UserError if there is no room for it."""
+        self.channels[spec.name] = self._open_channel(spec)
 
     def statistics(self) -> Statistics:
         """Returns the figures so far."""

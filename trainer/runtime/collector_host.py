@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from buffers.rows import Writer
 from envs.api import Setup
 from envs.config import Stepping
+from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
-from trainer.runtime.behaviors import open_buffer
+from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import Message, Shared
@@ -91,8 +92,9 @@ class CollectorHost:
             self.instances.start()
             with one_torch_thread():  # importing it takes a second or more, in which instances start
                 self.collector = Collector(self.instances, self._open_channel, self._config.stop.samples)
-                for behavior in self.instances.specs:
-                    self.collector.channel(behavior)
+                for spec in self.instances.specs.values():
+                    self.collector.open(spec)
+                self.instances.admit = self.collector.open
                 yield self.collector
 
     def handle(self, message: Message) -> None:
@@ -144,6 +146,7 @@ class CollectorHost:
 
         shared, name = self._shared, spec.name
         settings, _ = settings_of(self._config, name)
+        check_networks(spec, settings, available_memory())
         policy = make_policy(spec, settings)
         place = shared.claim(name)
         weights, rows = open_buffer(shared, policy, spec, settings)

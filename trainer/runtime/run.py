@@ -49,6 +49,8 @@ class Run:
         self._picture_at = time.monotonic()
         self._checkpoint_at = self._next_checkpoint()
         self._missing_at = float("inf")
+        self._last_fault = ""
+        """What has failed last of the instances, in words."""
         with interrupt.breakable():
             for behavior in checkpoint.state["behaviors"].values() if checkpoint else ():
                 self._add_learner(BehaviorSpec.from_dict(behavior["spec"]))  # even if it will not appear again
@@ -82,6 +84,12 @@ class Run:
             raise UserError(
                 "the last checkpoint could not be written, as said above, so what was learned since the one before is "
                 f"lost. Once the cause is mended, resume={self._folder} goes on from there"
+            )
+        if reason == "seconds" and not self._shared.samples:
+            failed = f"\nWhat failed last: {self._last_fault}" if self._last_fault else ""
+            raise UserError(
+                f"the {self._config.stop.seconds:g} s of stop.seconds were over before any agent had made a step: "
+                f"nothing was learned.{failed}"
             )
 
     def _receive(self) -> None:
@@ -198,6 +206,8 @@ class Run:
         elif message.kind == "lost":
             log.warning(content)
         else:
+            if content.kind == "fault":
+                self._last_fault = content.text
             log.log(logging.INFO if content.kind == "note" else logging.WARNING, content.text)
 
     def _add_behavior(self, spec: BehaviorSpec, place: int) -> None:

@@ -6,20 +6,25 @@ H, W, C.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, prod
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from envs.spec import Array, BehaviorSpec, ObservationSpec, UserError
+from envs.unity.protocol.bounds import (
+    MOST_AGENTS,
+    MOST_BEHAVIORS,
+    MOST_OBSERVATIONS,
+    PlayerFault,
+    check_count,
+    check_name,
+    shown,
+)
 from envs.unity.protocol.columns import FloatColumn, MessageAgents
 from envs.unity.protocol.messages import message
 from envs.unity.protocol.png import read_pngs
-
-
-class PlayerFault(Exception):
-    """One player sent what cannot be used (NaN, wrong shape, …): its instance is restarted, the run goes on."""
 
 
 class AgentFault(PlayerFault):
@@ -67,6 +72,8 @@ class Decoder:
     def __init__(self, package_version: str = "") -> None:
         self.specs: dict[str, BehaviorSpec] = {}
         """By behavior name, grown as behaviors appear."""
+        self.notes: list[str] = []
+        """What is to be said of behaviors that have appeared."""
         self._channels_first = package_version.partition(".")[0] not in ("0", "1", "2")
         self._parameters: dict[str, Any] = {}
         """By full behavior id: BrainParametersProto that no agent has come with yet."""
@@ -80,10 +87,11 @@ class Decoder:
             UserError: a behavior is of a kind that cannot be trained.
         """
         if unity_output.HasField("rl_initialization_output"):
-            for parameters in unity_output.rl_initialization_output.brain_parameters:
-                self._parameters[parameters.brain_name] = parameters
+            self._take_parameters(unity_output.rl_initialization_output.brain_parameters)
         agents, size = {}, 0
         listed = unity_output.rl_output.agentInfos
+        check_count("behaviors in one message", len(listed), MOST_BEHAVIORS)
+        check_count("agents in one message", sum(len(each.value) for each in listed.values()), MOST_AGENTS)
         for behavior_id in sorted(listed):  # the map itself has no order
             infos = listed[behavior_id]
             if infos.value:
@@ -91,17 +99,24 @@ class Decoder:
                     self._meet(behavior_id, infos.value[0])
                 elif behavior_id not in self._readers:
                     raise PlayerFault(
-                        f"it sent agents of behavior {behavior_id!r}, but never that behavior's parameters"
+                        f"it sent agents of behavior {shown(behavior_id)}, but never that behavior's parameters"
                     )
                 reader = self._readers[behavior_id]
                 size += len(infos.value) * agent_bytes(reader.spec)
-                if size > _MOST_BYTES:
+                if size > MOST_BYTES:
                     raise PlayerFault(
                         f"behavior {behavior_id!r}: with its {len(infos.value)} agents the message would take "
-                        f"{size // 2**20:,} MiB, not at most {_MOST_BYTES // 2**20:,}"
+                        f"{size // 2**20:,} MiB, not at most {MOST_BYTES // 2**20:,}"
                     )
                 agents[behavior_id] = reader.read(infos)
         return agents
+
+    def _take_parameters(self, sent: Sequence[Any]) -> None:
+        check_count("behaviors in one message", len(sent), MOST_BEHAVIORS)
+        for parameters in sent:
+            check_name("a behavior", parameters.brain_name)
+            self._parameters[parameters.brain_name] = parameters
+        check_count("behaviors", len(self._parameters.keys() | self._readers.keys()), MOST_BEHAVIORS)
 
     def _meet(self, behavior_id: str, info: Any) -> None:
         """Learns the spec of a behavior from its parameters and its first agent."""
@@ -114,6 +129,11 @@ class Decoder:
             raise UserError(
                 f"behavior {behavior_id!r} is not like other teams of {name!r}: it has {difference}; "
                 "teams share a policy: give them the same sensors and actions, or different behavior names"
+            )
+        if reader.empty and name not in self.specs:
+            self.notes.append(
+                f"behavior {name!r}, observation {reader.empty}: it has size 0, and is left out of what its "
+                "policy observes, and of its model: take the sensor off before the model goes into the game"
             )
         del self._parameters[behavior_id]
         self.specs[name] = spec
@@ -138,10 +158,12 @@ class AgentReader:
         name = behavior_name(behavior_id)
         layouts = _layouts(name, info.observations, channels_first)
         continuous_size, branches = _actions(name, parameters)
-        observations = tuple(layout.spec for layout in layouts)
+        observations = tuple(layout.spec for layout in layouts.values())
         self.spec = BehaviorSpec(name, observations, continuous_size, branches, masked=bool(branches))
-        self._id, self._layouts = behavior_id, layouts
-        self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in enumerate(layouts) if not layout.png]
+        self.empty = _names(each for i, each in enumerate(info.observations) if i not in layouts)
+        """Names of observations of size 0, which are left out, in words; empty if there are none."""
+        self._id, self._layouts, self._count = behavior_id, layouts, len(info.observations)
+        self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in layouts.items() if not layout.png]
         self._floats([info])  # else the columns would take memory for what is only claimed
         self._columns = [FloatColumn(info.observations[i], size // 4) for i, _, size in self._raw]
         self._branch_starts = np.cumsum((0, *branches))[:-1]
@@ -178,17 +200,17 @@ class AgentReader:
 
     def _observations(self, message: MessageAgents) -> tuple[Array, ...]:
         arrays = self._float_columns(message) or self._floats(message.infos)
-        for i, layout in enumerate(self._layouts):
+        for i, layout in self._layouts.items():
             if layout.png:
                 arrays[i] = np.stack([self._picture(info, i, info.observations[i]) for info in message.infos])
             elif layout.channels_first:
                 arrays[i] = np.ascontiguousarray(arrays[i].transpose(0, 2, 3, 1))
-        return tuple([arrays[i] for i in range(len(arrays))])
+        return tuple([arrays[i] for i in self._layouts])
 
     def _float_columns(self, message: MessageAgents) -> dict[int, Array] | None:
         """Returns what `_floats` returns, of many agents; None where agents have to be visited one by one."""
-        count = len(self._layouts)
-        if message.columns is None or len(self._raw) < count:
+        count = self._count
+        if message.columns is None or len(self._raw) < len(self._layouts):
             return None
         observations = message.columns.observations[:]
         if len(observations) != message.count * count:
@@ -205,10 +227,8 @@ class AgentReader:
         """Returns what is not compressed, by its index and as on the wire: (N, *shape)."""
         observed = [info.observations for info in infos]
         for info, observations in zip(infos, observed):
-            if len(observations) != len(self._layouts):
-                raise AgentFault(
-                    self._id, info.id, f"it has {len(observations)} observations, not {len(self._layouts)}"
-                )
+            if len(observations) != self._count:
+                raise AgentFault(self._id, info.id, f"it has {len(observations)} observations, not {self._count}")
         arrays = {}
         for i, shape, size in self._raw:
             chunks = []
@@ -216,7 +236,7 @@ class AgentReader:
                 observation = observations[i]
                 data = observation.float_data.data
                 if len(data) != size or observation.shape != shape:
-                    self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {list(observation.shape)}")
+                    self._refuse(infos[row], i, f"{len(data) / 4:g} floats of shape {shown(observation.shape[:9])}")
                 chunks.append(data)
             values = np.frombuffer(bytearray().join(chunks), _FLOAT)
             if not np.isfinite(values).all():
@@ -231,7 +251,7 @@ class AgentReader:
         layout = self._layouts[index]
         if observation.compression_type != _PNG or observation.shape != layout.shape:
             kind = "PNGs" if observation.compression_type == _PNG else "no PNGs, but data"
-            self._refuse(info, index, f"{kind} of shape {list(observation.shape)}")
+            self._refuse(info, index, f"{kind} of shape {shown(observation.shape[:9])}")
         try:
             return read_pngs(observation.compressed_data, layout.spec.shape, observation.compressed_channel_mapping)
         except ValueError as error:
@@ -308,7 +328,9 @@ _MOST_VALUES = 2**24
 """In one observation: more is a mistake, and would take the machine's memory before anyone could say so."""
 _MOST_CHOICES = 2**14
 """Of one agent: a mask of more would outweigh all observations."""
-_MOST_BYTES = 2**30
+_SHOWN = 9
+"""Numbers of a shape: a right one has three."""
+MOST_BYTES = 2**30
 """That the arrays of one message may take: a few bytes of it can stand for many (PNGs, masks that are left out)."""
 
 
@@ -326,23 +348,35 @@ class _Layout(NamedTuple):
         return prod(self.shape)
 
 
-def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool | None) -> list[_Layout]:
-    """Returns how a behavior's observations are sent, from those of its first agent."""
-    layouts: list[_Layout] = []
+def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool | None) -> dict[int, _Layout]:
+    """Returns how a behavior's observations are sent, from those of its first agent; those of size 0 are left out."""
+    check_count(f"observations of an agent of behavior {behavior!r}", len(observations), MOST_OBSERVATIONS)
+    layouts: dict[int, _Layout] = {}
     names: set[str] = set()
     for i, observation in enumerate(observations):
+        check_name(f"an observation of behavior {behavior!r}", observation.name)
+        if len(observation.shape) <= 3 and 0 in observation.shape:
+            continue
         name = observation.name if observation.name and observation.name not in names else f"obs_{i}"
         while name in names:
             name += "_"
         names.add(name)
-        layouts.append(_layout(f"behavior {behavior!r}, observation {name!r}", name, observation, channels_first))
+        layouts[i] = _layout(f"behavior {behavior!r}, observation {name!r}", name, observation, channels_first)
     if not layouts:
-        raise UserError(f"behavior {behavior!r} observes nothing: give its agents a sensor or a vector observation")
+        empty = f", as observation {_names(observations)} has size 0" if observations else ""
+        raise UserError(
+            f"behavior {behavior!r} observes nothing{empty}: give its agents a sensor or a vector observation"
+        )
     return layouts
 
 
+def _names(observations: Iterable[Any]) -> str:
+    names = [shown(each.name) for each in observations]
+    return ", ".join(names[:5]) + ", …" * (len(names) > 5)
+
+
 def _layout(where: str, name: str, observation: Any, channels_first: bool | None) -> _Layout:
-    shape, properties = list(observation.shape), list(observation.dimension_properties)
+    shape, properties = observation.shape[:_SHOWN], observation.dimension_properties[:_SHOWN]
     if any(flags & _VARIABLE_SIZE for flags in properties):
         raise UserError(
             f"{where} is of variable length, which is not supported yet: replace its BufferSensor by a sensor of fixed "
@@ -350,7 +384,8 @@ def _layout(where: str, name: str, observation: Any, channels_first: bool | None
         )
     if not 1 <= len(shape) <= 3 or min(shape) < 1 or prod(shape) > _MOST_VALUES:
         raise UserError(
-            f"{where} has shape {shape}: one to three dimensions are supported, with at most {_MOST_VALUES} values"
+            f"{where} has shape {shown(shape)}: one to three dimensions are supported, with at most {_MOST_VALUES} "
+            "values"
         )
     png = observation.compression_type == _PNG
     if observation.compression_type not in (0, _PNG) or (png and len(shape) != 3):
@@ -373,14 +408,14 @@ def _layout(where: str, name: str, observation: Any, channels_first: bool | None
 def _actions(behavior: str, parameters: Any) -> tuple[int, tuple[int, ...]]:
     """Returns how many continuous actions, and the sizes of the discrete branches."""
     spec = parameters.action_spec
-    continuous, branches = spec.num_continuous_actions, tuple(spec.discrete_branch_sizes)
+    continuous, branches = spec.num_continuous_actions, tuple(spec.discrete_branch_sizes[: _MOST_CHOICES + 1])
     if not continuous and not spec.num_discrete_actions:  # players before version 1.3 of the protocol
-        sizes = tuple(parameters.vector_action_size_deprecated)
+        sizes = tuple(parameters.vector_action_size_deprecated[: _MOST_CHOICES + 1])
         is_continuous = parameters.vector_action_space_type_deprecated == 1
         continuous, branches = (sum(sizes[:1]), ()) if is_continuous else (0, sizes)
     if continuous < 0 or any(size < 1 for size in branches) or not 1 <= continuous + sum(branches) <= _MOST_CHOICES:
         raise UserError(
-            f"behavior {behavior!r} has no usable actions ({continuous} continuous, branches {list(branches)}): "
+            f"behavior {behavior!r} has no usable actions ({continuous} continuous, branches {shown(branches)}): "
             "give its Behavior Parameters a continuous action or a discrete branch of at least one choice, and at most "
             f"{_MOST_CHOICES} in all"
         )

@@ -28,6 +28,12 @@ class Cancelled(NamedTuple):
     stream: int
 
 
+class TooLong(NamedTuple):
+    """A request of more bytes than one may have was refused."""
+
+    limit: int
+
+
 class ProtocolError(Exception):
     """The client does not speak HTTP/2, or sends more than it may."""
 
@@ -144,7 +150,7 @@ class Connection(Peer):
         self._received: dict[int, bytearray] = {}
         """By stream: what has come of a request that is not whole yet."""
 
-    def receive(self, data: bytes) -> list[Request | Cancelled]:
+    def receive(self, data: bytes) -> list[Request | Cancelled | TooLong]:
         """Takes what the client has sent; ProtocolError if the connection is to be closed."""
         self._in += data
         if not self.greeted:
@@ -154,7 +160,7 @@ class Connection(Peer):
                 return []
             del self._in[: len(PREFACE)]
             self.greeted = True
-        events: list[Request | Cancelled] = []
+        events: list[Request | Cancelled | TooLong] = []
         for kind, flags, stream, payload in self._frames():
             if kind != DATA or len(payload) < _SMALL_BYTES:
                 self._small_frames += 1
@@ -178,9 +184,11 @@ class Connection(Peer):
         error += _literal(b"grpc-message", why.encode("ascii", "replace"))
         self.out += frame(HEADERS, END_HEADERS | END_STREAM, stream, _RESPONSE + error)
 
-    def _take(self, kind: int, flags: int, stream: int, payload: bytearray, events: list[Request | Cancelled]) -> None:
+    def _take(
+        self, kind: int, flags: int, stream: int, payload: bytearray, events: list[Request | Cancelled | TooLong]
+    ) -> None:
         if kind == DATA:
-            self._add(stream, self._take_data(flags, payload))
+            self._add(stream, self._take_data(flags, payload), events)
         elif kind == HEADERS:
             if len(self._stream_windows) >= _STREAMS:
                 raise ProtocolError(f"more than {_STREAMS} requests at once")
@@ -196,15 +204,16 @@ class Connection(Peer):
         if kind in (DATA, HEADERS) and flags & END_STREAM and stream in self._received:
             self._take_whole(stream, events)
 
-    def _add(self, stream: int, content: bytearray) -> None:
+    def _add(self, stream: int, content: bytearray, events: list[Request | Cancelled | TooLong]) -> None:
         """Adds to a request, unless that was cancelled or refused."""
         if stream in self._received:
             self._received[stream] += content
             if sum(map(len, self._received.values())) > self.limit + PREFIX:  # of all streams together
                 del self._received[stream]
                 self.refuse(stream, RESOURCE_EXHAUSTED, f"a message may have {self.limit} bytes")
+                events.append(TooLong(self.limit))
 
-    def _take_whole(self, stream: int, events: list[Request | Cancelled]) -> None:
+    def _take_whole(self, stream: int, events: list[Request | Cancelled | TooLong]) -> None:
         received = self._received.pop(stream)
         prefix = b"\0" + (len(received) - PREFIX).to_bytes(4, "big", signed=True)
         if received[:PREFIX] != prefix:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from envs.spec import BehaviorSpec, UserError
-from envs.unity.protocol.decoding import Agents, Decoder, PlayerFault
-from envs.unity.protocol.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request
+from envs.unity.protocol.bounds import MOST_MESSAGE_BYTES, PlayerFault, check_parts, shown
+from envs.unity.protocol.decoding import Agents, Decoder
+from envs.unity.protocol.http2 import PERMISSION_DENIED, Cancelled, Connection, ProtocolError, Request, TooLong
 from envs.unity.protocol.messages import API_VERSION, CAPABILITIES, message, raw_class
 
 
@@ -49,23 +50,33 @@ class Failed(NamedTuple):
     """Whether it has gone by itself: then its process may be about to end, and its exit status say more."""
 
 
+class Noted(NamedTuple):
+    """Something is to be said of what the player serves."""
+
+    text: str
+
+
 class UnexpectedClient(NamedTuple):
-    """Another client has connected, and was refused; the player is waited for as before. Only the first is reported."""
+    """Another client has connected, and was refused; the player is waited for as before.
+
+    Only the first is reported, and the first few that were refused for what they are.
+    """
 
     address: str
     why: str
     """`no HTTP/2 client`, …"""
 
 
-Event = Connected | Arrived | Failed | UnexpectedClient | UserError
+Event = Connected | Arrived | Failed | Noted | UnexpectedClient | UserError
 """A `UserError`: the player serves what cannot be trained on; no restart would help."""
 
 
 class PlayerServer:
     """Listens on loopback, lets exactly one player in, and exchanges messages with it.
 
-    The protocol has no key, so the player is whoever first introduces itself as one. Until then others may connect:
-    each can hold and send little, and the longest silent one makes room for the next. From then on nobody listens.
+    The protocol has no key, so the player is whoever first introduces itself as one, of those that `listen` lets in.
+    Until then others may connect: each can hold and send little, and the longest silent one makes room for the next.
+    From then on nobody listens.
 
     Args:
         port: 0 for one that the system picks.
@@ -94,12 +105,19 @@ class PlayerServer:
         self._clients: list[_Client] = []
         self._player: _Client | None = None
         self._met_unexpected = False
+        self._refusals: set[str] = set()
         self._exchanges = 0
         self._waiting: int | None = None
         """Stream of the message that has no answer yet."""
         self._closing = False
+
+    def listen(self, refusal: Callable[[socket.socket], str | None]) -> None:
+        """Begins to accept clients; those that have come before wait so long. `refusal` says whom to refuse, and why.
+
+        Once the player has come it does nothing.
+        """
         for listener in self._listeners:
-            selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
+            self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener, refusal))
 
     @property
     def occupied(self) -> bool:
@@ -125,9 +143,15 @@ class PlayerServer:
         for client in list(self._clients):
             self._drop(client)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, refusal: Callable[[socket.socket], str | None]) -> None:
         with contextlib.suppress(OSError):
             sock, (host, port, *_) = listener.accept()
+            if why := refusal(sock):
+                sock.close()
+                if why not in self._refusals and len(self._refusals) < _REFUSALS:
+                    self._refusals.add(why)
+                    self._report(UnexpectedClient(f"{host} port {port}", why))
+                return
             if len(self._clients) >= _STRANGERS:
                 silent = [client for client in self._clients if not client.connection.greeted]
                 self._refuse((silent or self._clients)[0], f"it did not introduce itself, as {_STRANGERS - 1} others")
@@ -153,7 +177,10 @@ class PlayerServer:
             self._drop(client)
             return
         for event in events:
-            if isinstance(event, Cancelled):
+            if isinstance(event, TooLong):
+                if client is self._player:
+                    self._fail(f"it sent a message of more than {event.limit:,} bytes")
+            elif isinstance(event, Cancelled):
                 if client is self._player and event.stream == self._waiting:
                     self._drop(client)
                     return
@@ -168,7 +195,10 @@ class PlayerServer:
         if self._closing:
             return _closing_message()
         try:
+            check_parts(request.content)
             incoming = raw_class("UnityMessageProto").FromString(request.content)
+        except PlayerFault as fault:  # of the player: others cannot send so much
+            return self._fail(str(fault))
         except DecodeError:
             incoming = None
         if client is not self._player:
@@ -193,11 +223,11 @@ class PlayerServer:
         version = about.communication_version
         if version.partition(".")[0] != API_VERSION.partition(".")[0]:
             return self._fail(
-                f"it speaks version {version[:_SHOWN]!r} of the ML-Agents protocol, and Outstep {API_VERSION}: "
+                f"it speaks version {shown(version, 20)} of the ML-Agents protocol, and Outstep {API_VERSION}: "
                 "build it with a release of the ML-Agents package whose protocol is 1.x (1.0 or newer)"
             )
         self._player = client
-        client.connection.limit = _MESSAGE_BYTES
+        client.connection.limit = MOST_MESSAGE_BYTES
         self._stop_listening()
         for other in [other for other in self._clients if other is not client]:
             self._drop(other)
@@ -206,7 +236,7 @@ class PlayerServer:
         return _initialization(self._seed, self._num_areas)
 
     def _take(self, output: Any, stream: int, at: float) -> bytes | None:
-        known = set(self._decoder.specs)
+        known, noted = set(self._decoder.specs), len(self._decoder.notes)
         try:
             agents = self._decoder.decode(output)
         except PlayerFault as fault:
@@ -219,6 +249,8 @@ class PlayerServer:
         specs = self._decoder.specs
         new = {name: specs[name] for name in specs if name not in known} if len(specs) > len(known) else {}
         self._waiting = stream
+        for text in self._decoder.notes[noted:]:
+            self._report(Noted(text))
         self._report(Arrived(at, agents, new, output.rl_output.side_channel))
         return None
 
@@ -250,7 +282,8 @@ class PlayerServer:
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
-            self._selector.unregister(listener)
+            with contextlib.suppress(KeyError):  # it was never listened to
+                self._selector.unregister(listener)
             listener.close()
         self._listeners = []
 
@@ -301,10 +334,9 @@ class _Client:
 
 _OK, _CLOSE = 200, 400
 _PACKAGE_VERSION = "1.1.0"  # some C# releases refuse Python packages that they think too new
-_MESSAGE_BYTES = 256 * 2**20
 _STRANGERS, _STRANGERS_BYTES = 16, 2**16  # clients, and bytes of a message, before the player is there
 _UNREAD_BYTES = 2**16
-_SHOWN = 20  # characters of what a client may have made up
+_REFUSALS = 8  # reported: a client can ask a new process to connect as often as it likes
 _CHUNK_BYTES = 2**20  # read at most so much at once: a large message must not hold up the others
 _ATTEMPTS = 20
 _LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.spec import UserError
+from envs.unity.python_player.channels import statistics
 from envs.unity.python_player.options import At, Options
 
 DIED = 3
@@ -42,6 +43,8 @@ def spoiled(fault: At, message: Any, number: int) -> bytes:
             message.header.status = _CLOSE
         if what == "nan":
             _spoil_numbers(_infos(message)[0])
+        if what in _FLOODS:
+            _FLOODS[what](message.unity_output)
     if what == "spec" and number >= first:
         for info in _infos(message):
             _lengthen(info.observations[0])
@@ -74,6 +77,23 @@ def _spoil_numbers(info: Any) -> None:
             observation.float_data.data = np.full(count, np.nan, np.float32).tobytes()
             return
     info.reward = float("nan")
+
+
+def _send_agents(output: Any) -> None:
+    for infos in output.rl_output.agentInfos.values():
+        infos.value.extend(list(infos.value[:1]) * 200_000)
+
+
+def _send_behaviors(output: Any) -> None:
+    for number in range(300):
+        output.rl_initialization_output.brain_parameters.add(brain_name=f"Made up {number}")
+
+
+def _send_statistics(output: Any) -> None:
+    output.rl_output.side_channel = statistics({"made up": 1.0}) * 50_000
+
+
+_FLOODS = {"agents": _send_agents, "behaviors": _send_behaviors, "statistics": _send_statistics}
 
 
 def _lengthen(observation: Any) -> None:

@@ -8,9 +8,10 @@
     layout=hwc                of images: hwc, as ML-Agents' packages before 3.0 send them, or chw
     delay=<seconds>           before it connects
     version=1.5.0             of the protocol, as it claims
-    fault=<kind>:<message>    die, hang, garbage or quit in the place of that message; NaNs in it (nan); or another
-                              spec from it on (spec). Messages count from 1, the initialization; agents appear in the
-                              third. 0 is before it connects: die:0, hang:0
+    fault=<kind>:<message>    die, hang, garbage or quit in the place of that message; NaNs in it (nan), or far too many
+                              agents, behaviors or statistics (by these names); or another spec from it on (spec).
+                              Messages count from 1, the initialization; agents appear in the third. 0 is before it
+                              connects: die:0, hang:0
     once=<file>               the fault is for the first player alone that creates this file
     --mlagents-port 5004      where the trainer listens
     -logFile <file>           takes what the player prints; - is the terminal
@@ -30,7 +31,7 @@ from envs.spec import UserError
 from envs.unity.protocol.messages import API_VERSION
 
 SHORT_NAMES = {"basic": "envs.games:Basic-v0", "bubble_shooter": "envs.games:BubbleShooter-v0"}
-FAULTS = ("die", "hang", "garbage", "quit", "nan", "spec")
+FAULTS = ("die", "hang", "garbage", "quit", "nan", "spec", "agents", "behaviors", "statistics")
 FIRST_WITH_AGENTS = 3
 """The first message in which agents appear."""
 DEFAULT_PORT = 5004
@@ -132,7 +133,7 @@ def _fault(key: str, text: str) -> At:
     fault = _at(key, text)
     if fault.what not in FAULTS:
         raise UserError(f"fault={text}: the kind is one of {', '.join(FAULTS)}.")
-    least = {"die": 0, "hang": 0, "nan": FIRST_WITH_AGENTS, "spec": FIRST_WITH_AGENTS}.get(fault.what, 1)
+    least = {"die": 0, "hang": 0, "garbage": 1, "quit": 1}.get(fault.what, FIRST_WITH_AGENTS)
     if fault.message < least:
         raise UserError(f"fault={text}: for {fault.what} the message is {least} or later.")
     return fault

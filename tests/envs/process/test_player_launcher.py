@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from envs.process.player_launcher import Ended, Launched, Launcher
+from envs.process.player_launcher import MOST_LOG_BYTES, Ended, Launched, Launcher, earlier_log
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 
@@ -58,6 +58,29 @@ def test_what_cannot_be_started_is_told(launcher, tmp_path):
     ended = next_of(launcher, Ended)
     assert ended.status is None
     assert "No such file" in ended.error
+
+
+NOISY = """
+import sys
+log = open(sys.argv[1], "wb")
+for i in range(100):
+    for file in (sys.stdout.buffer, log):
+        file.write(b"spam " * 2**17)
+        file.flush()
+log.write(b"last words")
+print("last words")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is being written cannot be cut")
+def test_what_a_player_prints_and_logs_is_cut_and_its_last_words_are_kept(launcher, tmp_path):
+    output, log = tmp_path / "player.out", tmp_path / "player.log"
+    launcher.launch(1, [sys.executable, "-c", NOISY, str(log)], str(output), {}, str(log))
+    assert next_of(launcher, Ended) == Ended(1, 0)
+    for file in (output, log):
+        assert earlier_log(file).stat().st_size == 2**18
+        assert 512 * file.stat().st_blocks <= MOST_LOG_BYTES
+        assert (earlier_log(file).read_bytes() + file.read_bytes()).rstrip().endswith(b"last words")
 
 
 def test_kill_ends_a_player_and_what_it_has_started(launcher, tmp_path):

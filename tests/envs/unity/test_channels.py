@@ -1,5 +1,4 @@
 import struct
-import warnings
 from uuid import UUID
 
 import pytest
@@ -7,7 +6,7 @@ import pytest
 from envs.spec import UserError
 from envs.unity.channels import Channels, Statistic, check_channels, check_parameters
 from envs.unity.config import UnityConfig
-from envs.unity.protocol.decoding import PlayerFault
+from envs.unity.protocol.bounds import PlayerFault
 
 from mlagents_envs.side_channel import IncomingMessage, OutgoingMessage, SideChannel  # isort: skip
 from mlagents_envs.side_channel.raw_bytes_channel import RawBytesChannel  # isort: skip
@@ -231,12 +230,31 @@ def test_malformed_messages_are_the_players_fault(data, words):
 
 def test_an_unknown_channel_is_told_of_once_and_the_others_go_on():
     made = channels()
-    with warnings.catch_warnings(record=True) as reported:
-        warnings.simplefilter("always")
-        for _ in range(3):
-            made.incoming(frame(STRANGER, b"hello") + statistic("a", 1, 0))
-    assert [str(STRANGER) in str(warning.message) for warning in reported] == [True]
+    for _ in range(3):
+        made.incoming(frame(STRANGER, b"hello") + statistic("a", 1, 0))
+    (note,) = made.notes
+    assert note.startswith(f"the game sends on side channel {STRANGER}, which nothing here listens to")
     assert len(made.take_statistics()) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (statistic("a", 1, 0) * 50_000, "it sent more than 10,000 statistics in one message"),
+        (statistic("x" * 1001, 1, 0), "the name of a statistic 'xxx.*… of 1,001 characters, not at most 1,000"),
+        (
+            b"".join(statistic(f"made up {i}", 1, 0) for i in range(1001)),
+            "it sent 1,001 statistics of different names, not at most 1,000",
+        ),
+        (
+            b"".join(frame(UUID(int=i), b"") for i in range(65)),
+            "it sent 65 kinds of side channels that are not known, not at most 64",
+        ),
+    ],
+)
+def test_what_is_beyond_the_bounds_is_the_players_fault(data, words):
+    with pytest.raises(PlayerFault, match=words):
+        channels().incoming(data)
 
 
 def test_a_users_channel_hears_and_answers():

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import sys
 import zipfile
@@ -71,7 +72,7 @@ def test_the_command_line_has_port_log_and_the_users_arguments(build, tmp_path):
     assert UnityConfig().command(1, log) is None
 
 
-def registry(tmp_path, url):
+def registry(tmp_path, url, **more):
     """A registry file with one entry."""
     file = tmp_path / "registry.yaml"
     file.write_text(
@@ -83,23 +84,116 @@ def registry(tmp_path, url):
         "      darwin_url: null\n"
         "      win_url: null\n"
         "      additional_args:\n"
-        "        - --level\n"
+        "        - --level\n" + "".join(f"      {key}: {value}\n" for key, value in more.items())
     )
     return str(file)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of all builds."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    registered_build.cache_clear()
+    return tmp_path / "cache" / "outstep" / "builds"
+
+
+def zipped(tmp_path, entries):
+    """An archive of these entries, (name, content, mode) each."""
+    file = tmp_path / "toy.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content, mode in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return file
+
+
+PROGRAM = ("toy/Toy.x86_64", "#!/bin/sh\n", 0o100644)
+
+
 @linux
-def test_a_registry_file_names_a_build_that_is_fetched_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with zipfile.ZipFile(tmp_path / "toy.zip", "w") as archive:
-        entry = zipfile.ZipInfo("toy/Toy.x86_64")
-        entry.external_attr = 0o755 << 16
-        archive.writestr(entry, "#!/bin/sh\n")
-    manifest = registry(tmp_path, (tmp_path / "toy.zip").as_uri())
+@pytest.mark.parametrize("form", [Path.as_uri, str])
+def test_a_registry_file_names_a_build_that_is_unpacked_once_where_nobody_else_may_write(tmp_path, cache, form, capfd):
+    file = zipped(tmp_path, [PROGRAM])
+    manifest = registry(tmp_path, form(file))
     executable, arguments = registered_build("Toy", manifest)
     assert Path(executable).name == "Toy.x86_64"
     assert os.access(find_executable(executable), os.X_OK)
     assert arguments == ("--level",)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"Its SHA-256, which the registry does not say, is {digest}" in capfd.readouterr().err
+    file.unlink()
+    registered_build.cache_clear()
+    assert registered_build("Toy", manifest) == (executable, arguments)
+    assert len(list(cache.iterdir())) == 1
+
+
+@linux
+def test_a_build_must_be_what_the_registry_says(tmp_path, cache):
+    file = zipped(tmp_path, [PROGRAM])
+    right = hashlib.sha256(file.read_bytes()).hexdigest()
+    wrong = registry(tmp_path, file, linux_sha256="a" * 64)
+    with pytest.raises(UserError, match=f"has the SHA-256 {right}, and the registry says aaa"):
+        registered_build("Toy", wrong)
+    assert not list(cache.iterdir())
+    with pytest.raises(UserError, match="linux_sha256=123 must be 64 hexadecimal digits"):
+        registered_build("Toy", registry(tmp_path, file, linux_sha256="123"))
+    assert registered_build("Toy", registry(tmp_path, file, linux_sha256=right))
+
+
+@linux
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([("big", bytes(20 * 2**20), 0)], "it would unpack 20,971,520 bytes from"),
+        ([("../out", "x", 0)], "'../out' in it would be written outside"),
+        ([("a/../../out", "x", 0)], "would be written outside"),
+        ([("/etc/out", "x", 0)], "'/etc/out' in it would be written outside"),
+        ([("a\\..\\out", "x", 0)], "would be written outside"),
+        ([("link", "/etc", 0o120777)], "'link' in it is a link or a device"),
+        ([("inside", "toy", 0o120777)], "is a link or a device"),
+        ([("readme", "x", 0)], "holds no build for Linux"),
+    ],
+)
+def test_an_archive_that_must_not_be_unpacked_leaves_nothing(tmp_path, cache, entries, words):
+    manifest = registry(tmp_path, zipped(tmp_path, entries))
+    with pytest.raises(UserError, match=words):
+        registered_build("Toy", manifest)
+    assert not (tmp_path / "out").exists()
+    assert not list(cache.glob("**/out"))
+    assert not list(cache.glob(".new-*"))
+
+
+@linux
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:9/toy.zip", "is neither https nor a local file"),
+        ("ftp://127.0.0.1:9/toy.zip", "is neither https nor a local file"),
+        ("https://127.0.0.1:9/toy.zip", "cannot be downloaded: .*refused"),
+        ("/no/such/file.zip", "cannot be downloaded: .*No such file"),
+    ],
+)
+def test_a_build_comes_by_https_or_from_a_local_file(tmp_path, cache, url, words):
+    with pytest.raises(UserError, match=words):
+        registered_build("Toy", registry(tmp_path, url))
+
+
+@linux
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda cache: (cache.mkdir(parents=True), cache.chmod(0o770)),
+        lambda cache: (cache.mkdir(parents=True), cache.parent.chmod(0o755)),
+        lambda cache: (cache.parent.mkdir(parents=True, mode=0o700), cache.symlink_to("/tmp")),
+    ],
+)
+def test_a_cache_that_others_may_write_to_is_refused(tmp_path, cache, spoil):
+    spoil(cache)
+    with pytest.raises(UserError, match=r"outstep.*, for builds, (belongs to user .* and has mode|must be a folder)"):
+        registered_build("Toy", registry(tmp_path, zipped(tmp_path, [PROGRAM])))
 
 
 def test_what_a_registry_lacks_is_refused_by_name(tmp_path):
@@ -108,6 +202,7 @@ def test_what_a_registry_lacks_is_refused_by_name(tmp_path):
         registered_build("Tay", manifest)
     with pytest.raises(UserError, match=r"env\.manifest=.*there is no such file"):
         registered_build("Toy", str(tmp_path / "nothing.yaml"))
-    (tmp_path / "broken.yaml").write_text("environments: [")
-    with pytest.raises(UserError, match=r"env\.manifest=.*cannot be read"):
-        registered_build("Toy", str(tmp_path / "broken.yaml"))
+    for content in ("environments: [", "environments: [&a {b: 1}, *a]", "- 1", "x" * 2**20 + "y"):
+        (tmp_path / "broken.yaml").write_text(content)
+        with pytest.raises(UserError, match=r"env\.manifest=.*cannot be read"):
+            registered_build("Toy", str(tmp_path / "broken.yaml"))

@@ -312,3 +312,80 @@ def test_leaving_tells_the_player_to_quit(port, tmp_path):
         manager.recv(100)
     assert answer.get().header.status == 400
     client.close()
+
+
+def step_once(manager, client):
+    """One whole step of one agent: the game has shown that it can be trained on."""
+    client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)])
+    send(manager, "Walker", manager.recv(100)["Walker"].decisions.agent, [0])
+    client.say({ONE: [info(1, [2.0])]})
+    send(manager, "Walker", manager.recv(100)["Walker"].decisions.agent, [0])
+
+
+def test_what_cannot_be_trained_on_is_one_players_fault_once_others_can(manager, client):
+    step_once(manager, client)
+    answer = client.say({TWO: [info(2, [1.0])]}, [parameters(TWO, branches=(-3,))])
+    assert len(manager.recv(100)["Walker"].lost) == 1
+    assert answer.get().header.status == 400
+    assert "behavior 'Runner' has no usable actions (0 continuous, branches (-3,))" in fault_of(manager)
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_behavior_that_the_run_does_not_admit(manager, client, proven):
+    def admit(spec):
+        if spec.name == "Runner":
+            raise UserError("there is no room for Runner")
+
+    manager.admit = admit
+    if proven:
+        step_once(manager, client)
+    client.say({TWO: [info(2, [1.0])]}, [parameters(TWO)])
+    if proven:
+        assert len(manager.recv(100)["Walker"].lost) == 1
+        assert "there is no room for Runner" in fault_of(manager)
+        assert set(manager.specs) == {"Walker"}
+    else:
+        with pytest.raises(UserError, match="there is no room for Runner"):
+            manager.recv(100)
+
+
+def test_agents_that_go_without_an_end_are_counted(manager, client, monkeypatch):
+    monkeypatch.setattr("envs.unity.agent_ids.MOST_AGENTS", 20)
+    new = [parameters(ONE)]
+    for start in (0, 10):
+        client.say({ONE: [info(start + i, [1.0]) for i in range(10)]}, new)
+        agents, new = manager.recv(100)["Walker"].decisions.agent, []
+        send(manager, "Walker", agents, [0] * 10)
+    client.say({ONE: [info(0, [1.0], done=True), info(20, [1.0])]})
+    send(manager, "Walker", manager.recv(100)["Walker"].decisions.agent, [0])
+    client.say({ONE: [info(21, [1.0])]})
+    assert len(manager.recv(100)["Walker"].lost) == 20
+    assert "behavior 'Walker': 21 of its agents are alive, not at most 20" in fault_of(manager)
+
+
+def test_what_nobody_listens_to_or_holds_nothing_is_told_of_once(port, manager, client):
+    unknown = bytes(range(16)) + bytes(4)
+    for _ in range(2):
+        empty = info(1, [1.0])
+        empty.observations.add(shape=[0], name="void")
+        client.say({ONE: [empty]}, [parameters(ONE)], side_channel=unknown * 2)
+        ready = manager.recv(100)["Walker"]
+        assert [each.tolist() for each in ready.decisions.observations] == [[[1.0]]]
+        client.close()
+        assert len(manager.recv(100)["Walker"].lost) == 1
+        manager.recv(0.5)  # it listens again
+        client = Client(port, manager)
+        client.introduce()
+        client.ask_for_input()
+    texts = [event.text for event in manager.events if event.kind == "unexpected"]
+    assert ["size 0" in text for text in texts] == [True, False]
+    assert ["side channel 03020100-0504-0706-0809-0a0b0c0d0e0f, which" in text for text in texts] == [False, True]
+
+
+def test_a_message_that_never_ends_is_its_players_fault(manager, client, monkeypatch):
+    (player,) = manager._players.of
+    player.server._player.connection.limit = 2**20
+    client.say({ONE: [info(1, [1.0])]}, [parameters(ONE)], side_channel=bytes(2**21))
+    while not any(event.kind == "fault" for event in manager.events):
+        manager.recv(0.1)
+    assert "it sent a message of more than 1,048,576 bytes" in fault_of(manager)

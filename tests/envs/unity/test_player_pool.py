@@ -85,6 +85,10 @@ def test_a_killed_player_is_started_anew_and_the_other_never_notices(tmp_path):
         ("nan:20", "Basic-v0"),
         ("garbage:20", "no message of the protocol"),
         ("quit:20", "its process ended (exit status 0)"),
+        ("agents:20", "it sent 200,00"),
+        ("behaviors:20", "it sent 300 behaviors in one message, not at most 64"),
+        ("statistics:20", "it sent more than 10,000 statistics in one message"),
+        ("spec:20", "it sent 21 floats of shape [21], not 20 finite floats"),
     ],
 )
 def test_one_player_fails_alone_and_is_named(fault, reported, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import selectors
 import socket
 import ssl
 import struct
+import sys
 import tracemalloc
 
 import grpc
@@ -116,6 +118,7 @@ class Served:
         self.events = []
         first = encode_reply({}, reset=True)
         self.server = PlayerServer(0, 7, 1, first, self.selector, self.events.append)
+        self.server.listen(lambda sock: None)
         self.port = self.server.port
 
     def recv(self, timeout=0.0):
@@ -317,8 +320,32 @@ def test_a_version_that_is_none_harms_nobody(served, version):
     player.close()
 
 
-def test_a_run_goes_on_among_unexpected_clients_of_every_kind(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says who has connected")
+def test_a_process_that_was_not_launched_cannot_take_a_players_place(tmp_path):
+    words = ("env=basic", "fault=hang:0", f"once={tmp_path / 'claimed'}")
+    with unity_manager(tmp_path / "logs", 2, words) as manager:
+        manager.start()
+        while not manager.samples.any():
+            turn(manager)
+        missing = int(manager.samples.argmin())
+        thief = Client(manager._players.of[missing].server.port)
+        hello = Message()
+        hello.unity_output.rl_initialization_output.communication_version = "1.5.0"
+        answer = thief.send(hello)
+        while not answer.done():
+            turn(manager)
+        with pytest.raises(grpc.RpcError):
+            answer.result()
+        assert not manager.samples[missing]
+        (event,) = manager.events
+        assert event.kind == "unexpected"
+        assert f"and was refused (process {os.getpid()} of user " in event.text
+        thief.close()
+
+
+def test_a_run_goes_on_among_unexpected_clients_of_every_kind(tmp_path, monkeypatch):
     """One player plays, the other comes late; both their ports are found by all unexpected clients at once."""
+    monkeypatch.setattr("envs.unity.player_pool.refusal", lambda sock, launched: None)  # as if nobody said who they are
     words = ("env=basic", "fault=hang:0", f"once={tmp_path / 'claimed'}")
     with unity_manager(tmp_path / "logs", 2, words) as manager:
         manager.start()

@@ -195,3 +195,11 @@ def test_no_two_behaviors_share_a_file():
     assert len(files) == len(names)
     assert not any("/" in file or file.startswith("../") for file in files)
     assert model_file("My Walker") == "My Walker.onnx"
+
+
+@pytest.mark.parametrize("name", ["x" * 1000, "剣" * 1000, "a" + "é" * 500, "NUL", "nul.x", "Com1 "])
+def test_a_name_that_no_file_can_bear_is_changed(name: str, tmp_path: Path) -> None:
+    file = model_file(name)
+    (tmp_path / f".aside-{file}").write_bytes(b"")
+    assert file not in (model_file(name + "x"), f"{name}.onnx")
+    assert file.partition(".")[0].strip().upper() not in ("NUL", "COM1")

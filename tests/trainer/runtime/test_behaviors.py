@@ -9,7 +9,13 @@ from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
-from trainer.runtime.behaviors import choose_capacity, describe_buffer, known_behaviors, missing_behaviors
+from trainer.runtime.behaviors import (
+    check_networks,
+    choose_capacity,
+    describe_buffer,
+    known_behaviors,
+    missing_behaviors,
+)
 
 MIB, GIB = 2**20, 2**30
 UNITY = ["env=unity"]
@@ -36,6 +42,12 @@ def test_memory_is_kept_for_all_that_may_appear_and_nothing_else(overrides: list
 
 def layout_of(shape: tuple[int, ...]) -> Layout:
     return Layout(BehaviorSpec("b", (ObservationSpec("o", shape, "uint8"),), 0, (3,)))
+
+
+def test_networks_that_memory_has_no_room_for_are_refused_before_they_are_made() -> None:
+    check_networks(layout_of(IMAGE).spec, PPOSettings(), GIB)
+    with pytest.raises(UserError, match=r"'b' observes 16,777,216 values, .* 196,608 MiB, but 1,024 MiB"):
+        check_networks(layout_of((2**24,)).spec, PPOSettings(), GIB)
 
 
 ROW_BYTES = layout_of(IMAGE).row_bytes

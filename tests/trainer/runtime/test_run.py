@@ -35,6 +35,12 @@ REMEMBER += ["algorithm.network.memory.sequence_length=6", "algorithm.network.me
 CURIOUS = ["reward.curiosity.strength=0.1", "reward.rnd.strength=0.1", "reward.rnd.updates_per_sample=0.2"]
 
 
+def test_a_run_without_a_sample_does_not_end_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    player = ["env=unity", "env.player=env=basic fault=die:4"]
+    assert main([*player, *PPO, "stop.seconds=0.5", f"run.dir={tmp_path / 'run'}"]) == 2
+    assert "the 0.5 s of stop.seconds were over before any agent had made a step" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -14,7 +14,8 @@ from mlagents_envs.environment import UnityEnvironment
 from mlagents_envs.rpc_utils import behavior_spec_from_proto, steps_from_proto
 from mlagents_envs.side_channel.side_channel_manager import SideChannelManager
 
-from envs.unity.protocol.decoding import Decoder, PlayerFault, behavior_name, encode_reply
+from envs.unity.protocol.bounds import MOST_AGENTS, MOST_BEHAVIORS, PlayerFault, check_parts
+from envs.unity.protocol.decoding import Decoder, behavior_name, encode_reply
 
 BEHAVIOR = "Runner?team=0"
 CHANNELS_FIRST = not mlagents_envs.__version__.startswith("0.")
@@ -353,7 +354,6 @@ def test_pngs_that_cannot_be_used_are_named(change, words):
     ("observation", "words"),
     [
         (floats(np.zeros((4, 2)), "others", (4, 1)), "observation 'others' is of variable length, which is not supp"),
-        (floats([], "void"), r"observation 'void' has shape \[0\]"),
         (floats(np.zeros((1, 1, 1, 1)), "cube"), r"observation 'cube' has shape \[1, 1, 1, 1\]"),
         (pngs([], (9999, 9999, 3)), r"observation 'camera' has shape \[9999, 9999, 3\].* at most 16777216"),
         (pngs([], (-5, 7, 3)), r"observation 'camera' has shape \[-5, 7, 3\]"),
@@ -375,10 +375,14 @@ def test_a_behavior_without_usable_actions_is_refused(continuous, branches):
         decode(built)
 
 
-def test_a_behavior_that_observes_nothing_is_refused():
+@pytest.mark.parametrize(
+    ("observations", "words"),
+    [((), ": give its agents a sensor"), ((floats([], "void"),), ", as observation 'void' has size 0: give")],
+)
+def test_a_behavior_that_observes_nothing_is_refused(observations, words):
     built = unity_message()
-    add_agent(built)
-    with pytest.raises(UserError, match="behavior 'Runner' observes nothing"):
+    add_agent(built, *observations)
+    with pytest.raises(UserError, match=f"behavior 'Runner' observes nothing{words}"):
         decode(built)
 
 
@@ -435,3 +439,104 @@ def test_a_reset_carries_its_command_and_the_side_channels_bytes():
     assert (answer.unity_input.rl_input.command, answer.unity_input.rl_input.side_channel) == (1, b"\x01\x02")
     assert not answer.unity_input.rl_input.agent_actions
     assert message("unity_message", "UnityMessageProto").FromString(encode_reply({})).unity_input.rl_input.command == 0
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_observation_of_size_0_is_left_out_and_told_of_once(count):
+    decoder = Decoder()
+    for start in (0, count):
+        built = unity_message()
+        for agent in range(start, start + count):
+            add_agent(built, floats([], "void"), floats([1.0, agent], "sensor"), id=agent)
+        agents = decode(built, decoder)[BEHAVIOR]
+        (values,) = agents.observations
+        assert values.tolist() == [[1.0, agent] for agent in range(start, start + count)]
+    assert [each.name for each in decoder.specs["Runner"].observations] == ["sensor"]
+    (note,) = decoder.notes
+    assert "behavior 'Runner', observation 'void': it has size 0" in note
+
+
+def empty_agents(count):
+    built = unity_message()
+    for agent in range(count):
+        built.unity_output.rl_output.agentInfos[BEHAVIOR].value.add(id=agent)
+    return built
+
+
+def empty_behaviors(count):
+    built = message("unity_message", "UnityMessageProto")()
+    for place in range(count):
+        add_parameters(built, behavior=f"Made up {place}")
+    return built
+
+
+def named(behavior, observation="sensor"):
+    built = unity_message(behavior=behavior)
+    add_agent(built, floats([1.0], observation), behavior=behavior)
+    return built
+
+
+def many_observations(count):
+    built = unity_message()
+    add_agent(built, *[floats([1.0])] * count)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("built", "words"),
+    [
+        (empty_agents(MOST_AGENTS + 1), "it sent 10,001 agents in one message, not at most 10,000"),
+        (empty_behaviors(MOST_BEHAVIORS + 1), "it sent 65 behaviors in one message, not at most 64"),
+        (many_observations(257), "it sent 257 observations of an agent of behavior 'Runner', not at most 256"),
+        (named("x" * 2**20), "it sent the name of a behavior 'xxx.*… of 1,048,576 characters, not at most 1,000"),
+        (named("a", "\x1b" * 1001), r"the name of an observation of behavior 'a' '\\x1b.*… of 1,001 characters"),
+    ],
+)
+def test_a_message_beyond_the_bounds_is_the_players_fault(built, words):
+    with pytest.raises(PlayerFault, match=words) as fault:
+        decode(built)
+    assert len(str(fault.value)) < 300
+
+
+def test_behaviors_are_counted_over_all_messages():
+    decoder = Decoder()
+    for start in range(0, MOST_BEHAVIORS, 16):
+        built = message("unity_message", "UnityMessageProto")()
+        for place in range(start, start + 16):
+            add_parameters(built, behavior=f"Made up {place}")
+        decode(built, decoder)
+    with pytest.raises(PlayerFault, match="it sent 65 behaviors, not at most 64"):
+        decode(unity_message(), decoder)
+
+
+def large(built):
+    """The bytes of a message that has much of what is read as it is besides."""
+    built.unity_output.rl_output.side_channel = bytes(2**21)
+    return built.SerializeToString()
+
+
+def one_agent(**fields):
+    built = message("unity_message", "UnityMessageProto")()
+    built.unity_output.rl_output.agentInfos[BEHAVIOR].value.add(**fields)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (large(empty_agents(20 * MOST_AGENTS)), "it sent 200,000 agents in one message, not at most 10,000"),
+        (
+            large(one_agent(observations=[message("observation", "ObservationProto")()] * 2**19)),
+            "it sent a message of 3,.* bytes with more than 524,288 fields",
+        ),
+        (large(one_agent(action_mask=[True] * 2**25)), "with more than 33,554,432 bytes of lists and names"),
+    ],
+)
+def test_a_large_message_is_counted_before_it_is_read(data, words):
+    with pytest.raises(PlayerFault, match=words):
+        check_parts(data)
+
+
+def test_a_large_message_within_the_bounds_passes():
+    check_parts(large(empty_agents(MOST_AGENTS)))
+    check_parts(large(random_message(np.random.default_rng(5), 100, (3, 2))))

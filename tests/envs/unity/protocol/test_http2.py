@@ -5,7 +5,7 @@ import threading
 import grpc
 import pytest
 
-from envs.unity.protocol.http2 import UNIMPLEMENTED, Cancelled, Connection, ProtocolError, Request
+from envs.unity.protocol.http2 import UNIMPLEMENTED, Cancelled, Connection, ProtocolError, Request, TooLong
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
@@ -115,7 +115,7 @@ def test_what_is_no_single_plain_message_is_refused():
 
 def test_a_message_beyond_the_limit_is_refused_before_it_is_whole():
     connection = greeted(limit=100)
-    assert connection.receive(frame(HEADERS, 4, 1) + frame(DATA, 0, 1, bytes(200))) == []
+    assert connection.receive(frame(HEADERS, 4, 1) + frame(DATA, 0, 1, bytes(200))) == [TooLong(100)]
     assert b"100 bytes" in connection.out
     assert connection.receive(frame(DATA, 1, 1, bytes(200))) == []
     assert connection.receive(request(3, b"short")) == [Request(3, b"short")]
