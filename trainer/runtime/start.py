@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.compose import save_config
+from trainer.config.saved import save_config
 from trainer.config.schema import Mode, TrainConfig
 from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHandle, InlineCollector

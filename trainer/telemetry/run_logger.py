@@ -14,7 +14,7 @@ import yaml
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
 from envs.spec import UserError
-from trainer.config.compose import as_dict
+from trainer.config.saved import as_written
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
@@ -77,7 +77,7 @@ class RunLogger:
         self._progress = Progress(str(folder), folder)
         self._progress.__enter__()
         self._writers = Writers(config.run.loggers, folder)
-        as_yaml = yaml.safe_dump(as_dict(config), sort_keys=False)
+        as_yaml = yaml.safe_dump(as_written(config), sort_keys=False)
         self._writers.write(samples, lambda writer: writer.text(samples, "config", as_yaml))
         self._logged = self._began, samples, self.statistics, dict[str, float]()
         self._log_at = self._show_at = self._began + config.run.log_seconds
