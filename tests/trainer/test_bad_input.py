@@ -140,11 +140,11 @@ ENVS = [
     ("GYM env.wrappers=[tests.toys:sys]", "Wrapper 'tests.toys:sys' (env.wrappers) is a module: it must be a class"),
     (
         "GYM env.wrappers=[tests.toys:never_wraps]",
-        "is a function: it must be a class that derives from gymnasium.Wrapp",
+        "is a function: it must be a class that derives from gymnasium",
     ),
     (
         "GYM env.wrappers=[unittest.mock:MagicMock]",
-        "is the class MagicMock: it must be a class that derives from gymna",
+        "is the class MagicMock: it must be a class that derives from gym",
     ),
     ("GYM env.wrappers=[{path:timeit:timeit,kwargs:{stmt:1}}]", "Wrapper 'timeit:timeit' (env.wrappers) is a function"),
     (

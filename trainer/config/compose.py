@@ -141,8 +141,10 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
             node.run.choices = choices
         _refuse_unknown_keys(node)
         for key in _paths(schema):
-            if isinstance(value := OmegaConf.select(node, key), str):
-                OmegaConf.update(node, key, os.path.expanduser(value))
+            if isinstance(value := OmegaConf.select(node, key), str) and value.startswith("~"):
+                above, _, last = key.rpartition(".")
+                written = str(OmegaConf.to_container(OmegaConf.select(node, above) if above else node)[last])
+                OmegaConf.update(node, key, os.path.expanduser(written if written.startswith("~") else value))
     except REFUSED as error:
         raise refusal(error, overrides) from error
     return node

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -77,4 +77,7 @@ def without_text(values: Mapping[Any, Any], schema: DictConfig) -> dict[Any, Any
 
 def _takes_text(kind: Any) -> bool:
     """Returns whether a value of a type may be a string, or hold strings."""
-    return kind in (Any, str) or any(map(_takes_text, get_args(kind)[-1:] if get_args(kind) else ()))
+    parts = get_args(kind)
+    if get_origin(kind) is dict:
+        parts = parts[1:]  # of the values alone
+    return kind in (Any, str) or any(map(_takes_text, parts))

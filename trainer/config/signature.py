@@ -1,8 +1,8 @@
 """The signature of a run's folder: it says that `config.yaml` holds settings of the user's own.
 
 Settings name code: modules, wrappers, executables. A stranger's must not run unasked, so each run is signed with a key
-that lies in the user's settings folder. Only `config.yaml` is signed, because nothing else in a run's folder names code:
-checkpoints are arrays and JSON. No path is part of the signature, so a folder may be moved or copied.
+that lies in the user's settings folder. Only `config.yaml` is signed, because nothing else in a run's folder names
+code: checkpoints are arrays and JSON. No path is part of the signature, so a folder may be moved or copied.
 """
 
 from __future__ import annotations
