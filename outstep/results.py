@@ -53,4 +53,4 @@ def read_metrics(folder: Path) -> dict[str, Metric]:
     from trainer.telemetry.metrics_file import read_metrics
 
     found = read_metrics(folder)
-    return {name: Metric(*found.points(name)) for name in found.values}
+    return {name: Metric(*found.points(name)) for name in found.found}

@@ -70,14 +70,19 @@ def train(
     return _train([*given.overrides(words, {}), *chosen, *given.overrides((), settings)], pickled, caller, on_end)
 
 
-def load(run: str | Path = "latest") -> Run:
+def load(run: str | Path = "latest", trust: bool = False) -> Run:
     """Returns the run in a folder; `latest` is the one below `runs` that was begun or gone on with last.
 
-    Raises UserError if there is none, or its configuration cannot be read.
+    Args:
+        run: its folder.
+        trust: whether what its configuration names may be run although somebody else has made it: see SECURITY.md.
+
+    Raises:
+        UserError: there is none, its configuration cannot be read, or somebody else has made it.
     """
     from trainer.config.runs import found_run
 
-    found = Run(Path(found_run(str(run))).expanduser())
+    found = Run(Path(found_run(str(run))).expanduser(), trust=trust)
     _ = found.config  # refuses what is no run
     return found
 
@@ -85,8 +90,9 @@ def load(run: str | Path = "latest") -> Run:
 class Run:
     """A training run. `train` and `load` return one."""
 
-    def __init__(self, folder: str | Path, pickled_env: bytes | None = None) -> None:
-        """Finds the run in `folder`, with what makes its environment if a program has given that."""
+    def __init__(self, folder: str | Path, pickled_env: bytes | None = None, trust: bool = False) -> None:
+        """Finds the run in `folder`, with what makes its environment if a program has given that; `load` has `trust`."""
+        self._trust = trust
         self.folder = Path(folder)
         """The run's folder."""
         self._pickled_env = pickled_env
@@ -99,7 +105,7 @@ class Run:
         """All settings of the run: `run.config.algorithm.learning_rate`."""
         from trainer.config.compose import load_config
 
-        return load_config(self.folder)
+        return load_config(self.folder, self._trust)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -200,7 +206,7 @@ class Run:
         """
         from trainer.telemetry.callbacks import Caller
 
-        overrides = given.overrides(words, {"resume": self.folder, **settings})
+        overrides = given.overrides(words, {"resume": self.folder, "trust": self._trust, **settings})
         caller = Caller(on_log, on_episode, on_checkpoint, verbose)
         return _train(overrides, self._pickled(self.config, env), caller, on_end)
 

@@ -183,14 +183,20 @@ class Wordy(Oracle):
 
 
 def never_wraps(env):
-    """A wrapper that is a function, and does nothing."""
+    """A function, and no wrapper."""
     return env
 
 
-def moves_away(env):
+class Unchanged(gymnasium.Wrapper):
+    """A wrapper that does nothing."""
+
+
+class MovesAway(gymnasium.Wrapper):
     """A wrapper that changes the current folder, as envs do that look for their files."""
-    os.chdir(Path(__file__).parent)
-    return env
+
+    def __init__(self, env):
+        super().__init__(env)
+        os.chdir(Path(__file__).parent)
 
 
 class AddSteps(gymnasium.RewardWrapper):

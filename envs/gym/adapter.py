@@ -31,7 +31,7 @@ class GymEnv:
     """A registered id; `package.module:Name-v0` and `./file.py:Name-v0` import the module or file first."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[Any, ...] = ()
-    """From the inside out: `package.module:Class`, or a mapping with `path` and `kwargs`."""
+    """From the inside out: `package.module:Class`, a `gymnasium.Wrapper`, or a mapping with `path` and `kwargs`."""
     time_scale: float = 20.0
     """Durations that the env returns are divided by this; 0 = do not wait."""
     prepare_images: bool = True
@@ -162,15 +162,18 @@ def behavior_spec(env: Env, name: str, masked: bool = False, prepare_images: boo
     return BehaviorSpec(name, observations, codec.continuous_size, codec.branches, masked)
 
 
-def _wrapper(entry: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns the callable that an entry of `wrappers` names, and its keyword arguments."""
+def _wrapper(entry: Any) -> tuple[type[gymnasium.Wrapper[Any, Any, Any, Any]], dict[str, Any]]:
+    """Returns the class that an entry of `wrappers` names, and its keyword arguments."""
     path, kwargs = (entry.get("path", ""), entry.get("kwargs") or {}) if isinstance(entry, Mapping) else (entry, {})
     path = str(path)
     if ":" not in path:  # Gymnasium's own way to write it
         path = ":".join(path.rsplit(".", 1))
     found = imported(path, "env.wrappers")
-    if not callable(found):
-        raise UserError(f"Wrapper {path!r} is {type(found).__name__}, not a class or function that takes an env.")
+    if not (isinstance(found, type) and issubclass(found, gymnasium.Wrapper)):
+        what = f"the class {found.__qualname__}" if isinstance(found, type) else f"a {type(found).__name__}"
+        raise UserError(
+            f"Wrapper {path!r} (env.wrappers) is {what}: it must be a class that derives from gymnasium.Wrapper"
+        )
     return found, dict(kwargs)
 
 

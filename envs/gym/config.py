@@ -31,7 +31,8 @@ class GymConfig(EnvConfig):
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment."""
     wrappers: list[Any] = field(default_factory=list)
-    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`)."""
+    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`) of classes derived from
+    `gymnasium.Wrapper`, or mappings with `path` and `kwargs`."""
     workers: int | None = setting(None, above=0)
     """Processes that host the instances; null = chosen from how long a step takes."""
     prepare_images: bool = True

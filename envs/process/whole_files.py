@@ -11,6 +11,7 @@ def write_whole(file: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".aside-{file.name}")
     try:
+        aside.unlink(missing_ok=True)  # left by a kill, or a link that leads elsewhere
         write_flushed(aside, data)
     except OSError:
         aside.unlink(missing_ok=True)

@@ -137,7 +137,16 @@ ENVS = [
     ("GYM env.wrappers=[3]", "env.wrappers: '3' is no import path: write package.module:Class"),
     ("GYM env.wrappers=tests.toys:Flags", "env.wrappers=tests.toys:Flags: expected a list"),
     ("GYM env.wrappers=[tests.toys:Flagz]", "env.wrappers: tests.toys:Flagz: module tests.toys has no Flagz"),
-    ("GYM env.wrappers=[tests.toys:sys]", "Wrapper 'tests.toys:sys' is module, not a class or function"),
+    ("GYM env.wrappers=[tests.toys:sys]", "Wrapper 'tests.toys:sys' (env.wrappers) is a module: it must be a class"),
+    (
+        "GYM env.wrappers=[tests.toys:never_wraps]",
+        "is a function: it must be a class that derives from gymnasium",
+    ),
+    (
+        "GYM env.wrappers=[unittest.mock:MagicMock]",
+        "is the class MagicMock: it must be a class that derives from gym",
+    ),
+    ("GYM env.wrappers=[{path:timeit:timeit,kwargs:{stmt:1}}]", "Wrapper 'timeit:timeit' (env.wrappers) is a function"),
     (
         "GYM env.wrappers=[gymnasium.wrappers:TimeLimit]",
         "missing a required argument: 'max_episode_steps'",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import hydra
-import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -23,17 +22,30 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from algorithms.registry import ALGORITHMS, algorithm_settings
-from algorithms.rewards.registry import REWARDS, CustomSignalSettings, default_rewards, signal_settings
+from algorithms.rewards.registry import REWARDS, default_rewards
 from envs.config import EnvConfig, check_ranges
-from envs.process.whole_files import write_whole
-from envs.registry import BUILT_IN, ENVS, find_kind, kind_of
+from envs.registry import BUILT_IN, ENVS, find_kind
 from envs.spec import UserError
-from trainer.config.aliases import add_old_values, is_old, rename_old_keys, without_behavior
+from trainer.config.aliases import is_old, rename_old_keys, without_behavior
 from trainer.config.errors import REFUSED, UnknownKey, refusal, unknown_key
 from trainer.config.files import resolve_files
 from trainer.config.resume import resumed
 from trainer.config.runs import LATEST, found_run
-from trainer.config.schema import BehaviorConfig, EvaluateConfig, RecordConfig, TrainConfig
+from trainer.config.saved import as_dict, load_config, load_node, save_config, to_object
+from trainer.config.schema import EvaluateConfig, RecordConfig, TrainConfig
+from trainer.config.typed import TYPED, default_behavior, open_node, type_algorithms
+
+__all__ = [
+    "CONF",
+    "as_dict",
+    "compose",
+    "compose_node",
+    "load_config",
+    "readable",
+    "register",
+    "save_config",
+    "store_kind",
+]
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 """The folder of our YAML files."""
@@ -68,7 +80,7 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
     overrides = [readable(_with_run(override), schema) for override in overrides]
     node = compose_node(overrides, schema, config_name)
     try:
-        config = OmegaConf.to_object(node)
+        config = to_object(node)
     except OmegaConfBaseException as error:
         raise refusal(error, overrides) from error
     check_ranges(config)
@@ -79,24 +91,6 @@ def _with_run(override: str) -> str:
     """Returns an override in which the folder of a run takes the place of `latest`."""
     key, _, value = override.partition("=")
     return f"{key}={found_run(LATEST)}" if key in _RUNS_KEYS and value.strip("'\"") == LATEST else override
-
-
-def save_config(config: TrainConfig, folder: Path) -> None:
-    """Writes `config` to `config.yaml` in the run's `folder`, from which `resume=` reads it."""
-    # The kind, from which the schema of `env` follows when it is read.
-    text = OmegaConf.to_yaml(OmegaConf.merge(as_dict(config), {"env": {"kind": kind_of(config.env)}}))
-    write_whole(folder / "config.yaml", text.encode())
-
-
-def load_config(folder: str | Path) -> TrainConfig:
-    """Returns the configuration with which the run in `folder` was started; UserError if there is none to be read."""
-    return cast(TrainConfig, OmegaConf.to_object(_saved(folder)))
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """Returns a configuration, or a part of one, as JSON can hold it."""
-    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    return cast(dict[str, Any], plain)
 
 
 def compose_node(overrides: Sequence[str], schema: type, config_name: str) -> DictConfig:
@@ -120,7 +114,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         resume = next((o.value() for o in parsed if o.get_key_element() == "resume"), None)
         if schema is TrainConfig and resume is not None:
             folder = os.path.expanduser(str(resume))
-            return resumed(_saved(folder), folder, parsed, _paths(schema))
+            return resumed(load_node(folder, _trusts(parsed)), folder, parsed, _paths(schema))
         kept = _changes_of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
         if old_keys:  # what no schema knows has to be added
@@ -139,26 +133,28 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         if kept and not OmegaConf.is_missing(node, key := _RUN_KEYS[schema]):
             folder = os.path.expanduser(str(node[key]))
             if os.path.isdir(folder):  # else the command says what is missing
-                saved = _saved(folder)
+                saved = load_node(folder, _trusts(parsed))
                 for override in kept:
                     OmegaConf.update(saved, override.get_key_element().lstrip("+"), override.value())
                 node.env = saved.env
         if old_keys:
             given = [override.get_key_element().lstrip("+") for override in parsed]
-            rename_old_keys(node, _defaults(OmegaConf.select(node, "algorithm.name")), given)
-            _open(node)
+            rename_old_keys(node, default_behavior(OmegaConf.select(node, "algorithm.name")), given)
+            open_node(node)
         resolve_files(node)
         if schema is TrainConfig:
             if node.algorithm.name != choices["algorithm"]:
                 there = ", ".join(ALGORITHMS.names())
                 raise UserError(f"algorithm.name={node.algorithm.name} does not fit: choose with algorithm={there}")
-            _type_algorithms(node)
+            type_algorithms(node)
             node.run.choices = choices
             node.run.overrides = _given(parsed, choices)
         _refuse_unknown_keys(node)
         for key in _paths(schema):
-            if isinstance(value := OmegaConf.select(node, key), str):
-                OmegaConf.update(node, key, os.path.expanduser(value))
+            if isinstance(value := OmegaConf.select(node, key), str) and value.startswith("~"):
+                above, _, last = key.rpartition(".")
+                written = str(OmegaConf.to_container(OmegaConf.select(node, above) if above else node)[last])
+                OmegaConf.update(node, key, os.path.expanduser(written if written.startswith("~") else value))
     except REFUSED as error:
         raise refusal(error, overrides) from error
     return node
@@ -201,69 +197,9 @@ def _changes_of_the_runs_env(overrides: list[Override]) -> list[Override]:
     return [] if "env" in keys else [each for each, key in zip(overrides, keys) if key.startswith("env.")]
 
 
-def _type_algorithms(node: DictConfig) -> None:
-    """Gives all algorithms and reward signals of a configuration the settings classes that their names stand for.
-
-    Each of its `behaviors` is then whole: what it does not give is inherited, or another algorithm's own.
-
-    Raises:
-        UserError: a name that stands for nothing.
-        OmegaConfBaseException: unknown keys and wrong values, by their whole key.
-    """
-    parts = {key: OmegaConf.to_container(node[key], resolve=True, enum_to_str=True) for key in _TYPED}
-    given = cast(dict[str, dict[str, Any]], parts)
-    behaviors = given.pop("behaviors")
-    schema = OmegaConf.create({"algorithm": _algorithm(given["algorithm"], "algorithm", None)})
-    schema.reward = _rewards(given["reward"], "reward", OmegaConf.create(default_rewards()))
-    top = OmegaConf.merge(schema, given)
-    whole = OmegaConf.create({"behaviors": {}})
-    for name in behaviors:
-        key = f"behaviors.{name}"
-        own = behaviors[name] = _mapping(key, behaviors[name])
-        for each in own.keys() & {"algorithm", "reward"}:
-            own[each] = _mapping(f"{key}.{each}", own[each])
-        rename_old_keys(own, _defaults(own.get("algorithm", {}).get("name", top.algorithm.name)))
-        typed = _open(OmegaConf.structured(BehaviorConfig))
-        typed.algorithm = _algorithm(own.get("algorithm", {}), f"{key}.algorithm", top.algorithm)
-        typed.reward = _rewards(own.get("reward", {}), f"{key}.reward", top.reward)
-        whole.behaviors[name] = typed
-    node.algorithm, node.reward = top.algorithm, top.reward
-    node.behaviors = OmegaConf.merge(whole, {"behaviors": behaviors}).behaviors
-
-
-def _algorithm(given: dict[str, Any], key: str, inherited: DictConfig | None) -> DictConfig:
-    """Returns the settings of the algorithm whose name was given; inherited ones if it is the same."""
-    if inherited is not None and given.get("name", inherited.name) == inherited.name:
-        return inherited
-    typed = OmegaConf.structured(algorithm_settings(given["name"], f"{key}.name"))
-    typed.name = given["name"]
-    return cast(DictConfig, typed)
-
-
-def _rewards(given: dict[str, Any], key: str, inherited: DictConfig) -> DictConfig:
-    """Returns the settings of all signals; the values given to a user's own are gathered in its `settings`."""
-    rewards = OmegaConf.create({})
-    for name in [*map(str, inherited), *(name for name in given if name not in inherited)]:
-        own = given[name] = _mapping(f"{key}.{name}", given.get(name))
-        before = inherited.get(name, {})
-        rewards[name] = before or OmegaConf.structured(signal_settings(name, own, f"{key}.{name}"))
-        if "path" in {**before, **own}:
-            given[name] = CustomSignalSettings.gathered(own)
-    return rewards
-
-
-def _defaults(algorithm: object) -> BehaviorConfig:
-    """Returns the default settings of a behavior with the algorithm of this name."""
-    known = algorithm in ALGORITHMS.names()
-    return BehaviorConfig(algorithm_settings(str(algorithm))() if known else None, default_rewards())
-
-
-def _mapping(key: str, value: Any) -> dict[str, Any]:
-    """Returns the keys below `key`; a bare `key:` in YAML has none."""
-    if value is None or isinstance(value, dict):
-        return value or {}
-    hint = f"; {key}.name={value} chooses an algorithm" if value in ALGORITHMS.names() else ""
-    raise UserError(f"{key}={value}: it holds keys of its own and takes no value{hint}")
+def _trusts(overrides: Sequence[Override]) -> bool:
+    """Returns whether the command line says `trust=true`."""
+    return any(each.value() is True for each in overrides if each.get_key_element().lstrip("+") == "trust")
 
 
 def _refuse_unknown_keys(node: DictConfig) -> None:
@@ -280,29 +216,6 @@ def _refuse_unknown_keys(node: DictConfig) -> None:
             _refuse_unknown_keys(child)
 
 
-def _saved(folder: str | Path) -> DictConfig:
-    """Returns the configuration of the run in `folder` as a typed node."""
-    if not str(folder):
-        raise UserError("the folder of the run is empty: give one such as runs/<experiment>/<time>")
-    path = Path(folder) / "config.yaml"
-    if not path.is_file():
-        what = "has no config.yaml" if Path(folder).is_dir() else "does not exist"
-        raise UserError(f"{folder} is not a run's folder, it {what}: give one such as runs/<experiment>/<time>")
-    try:
-        loaded = cast(DictConfig, OmegaConf.load(path))
-        schema = _open(OmegaConf.structured(TrainConfig))
-        kind = loaded.env.pop("kind", "unity" if "executable" in loaded.env else "gym")  # older runs do not say
-        schema.env = OmegaConf.structured(find_kind(kind))
-        rename_old_keys(loaded, _defaults(loaded.algorithm.name))
-        add_old_values(loaded, schema.env, _defaults)
-        node = cast(DictConfig, OmegaConf.merge(schema, loaded))
-        _type_algorithms(node)
-        return node
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, KeyError, AttributeError) as error:
-        reason = refusal(error) if isinstance(error, OmegaConfBaseException) else " ".join(str(error).split())
-        raise UserError(f"{path} is damaged or of another version: {reason}") from error
-
-
 def register(schema: type, config_name: str, old_keys: bool = False) -> None:
     """Makes the schemas known to Hydra, by the names that the YAML files include; `old_keys` adds room for these."""
     store = ConfigStore.instance()
@@ -315,13 +228,13 @@ def register(schema: type, config_name: str, old_keys: bool = False) -> None:
             kind: type = algorithm_settings(name)
             node = _schema(kind, old_keys)
         store.store(group="algorithm", name=name, node=node)
-    store.store(group="reward", name="extrinsic", node=_open(OmegaConf.create(default_rewards()), old_keys))
+    store.store(group="reward", name="extrinsic", node=open_node(OmegaConf.create(default_rewards()), old_keys))
 
 
 @cache
 def _schema(settings: type, old_keys: bool) -> DictConfig:
     """Returns the node of a settings class, to be copied."""
-    return _open(OmegaConf.structured(settings), old_keys)
+    return open_node(OmegaConf.structured(settings), old_keys)
 
 
 def _register_kind(error: MissingConfigException) -> bool:
@@ -336,16 +249,6 @@ def _register_kind(error: MissingConfigException) -> bool:
 def store_kind(name: str) -> None:
     """Makes a kind of environment a choice of the group `env`. UserError if the name stands for none."""
     ConfigStore.instance().store(group="env", name=name, node=find_kind(name))
-
-
-def _open(node: DictConfig, to_any_key: bool = False) -> DictConfig:
-    """Makes a node writable, which frozen dataclasses are not, and open to keys that its dataclass lacks."""
-    OmegaConf.set_readonly(node, None)
-    OmegaConf.set_struct(node, False if to_any_key else None)
-    for key in node:
-        if not OmegaConf.is_missing(node, key) and isinstance(child := node[key], DictConfig):
-            _open(child, to_any_key)
-    return node
 
 
 def readable(argument: str, schema: type) -> str:
@@ -374,7 +277,7 @@ def _paths(schema: type) -> list[str]:
 @cache
 def _open_keys(schema: type) -> list[str]:
     """Returns the dotted keys below which any key may be given; algorithms are typed once their names are known."""
-    return [*_keys_with(schema, lambda kind, _: get_origin(kind) is dict), *_TYPED]
+    return [*_keys_with(schema, lambda kind, _: get_origin(kind) is dict), *TYPED]
 
 
 def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
@@ -398,7 +301,3 @@ def _keys_with(schema: type, wanted: Callable[[Any, Any], bool]) -> list[str]:
                 kinds_of_it = dict.fromkeys([cast(type, inner), *known, *cast(type, inner).__subclasses__()])
                 keys += [f"{field.name}.{key}" for each in kinds_of_it for key in _keys_with(each, wanted)]
     return keys
-
-
-_TYPED = ("algorithm", "reward", "behaviors")
-"""Where algorithms and reward signals stand."""

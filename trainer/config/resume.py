@@ -25,6 +25,7 @@ MAY_DIFFER = (
     "run.loggers",
     "run.picture_minutes",
     "run.profile",
+    "trust",
     "resume",
 )
 """The keys that may change, and all below them; all others stay as the run was started."""
@@ -56,7 +57,7 @@ def resumed(saved: DictConfig, folder: str, overrides: Sequence[Override], paths
         if before != given and not _may_be_given(key, before, given):
             raise UserError(
                 f"{key}={_text(given)}: the run in {folder} was started with {key}={_text(before)}. A resumed run may "
-                f"only be given {', '.join(MAY_DIFFER[:-1])}, and new paths of its demonstrations; a new run can start "
+                f"only be given {', '.join(MAY_DIFFER[:-2])}, and new paths of its demonstrations; a new run can start "
                 f"from its weights with init={folder}"
             )
     node.resume = folder

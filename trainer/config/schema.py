@@ -159,6 +159,10 @@ class TrainConfig:
     """Folder of a run to go on with, from where it stopped."""
     init: str | None = path_field()
     """Folder of a run from whose weights, and nothing else of it, this run starts."""
+    trust: bool = False
+    """Whether a run to resume or to start from may be another's: what its settings name is run (SECURITY.md)."""
+    interpolations: dict[str, Any] = field(default_factory=dict)
+    """What was written as `${...}`, by key; filled in by the trainer."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,10 @@ class EvaluateConfig:
     """Whether a video of each episode is written; only of Gymnasium environments that render `rgb_array`."""
     seed: int = setting(1_000_000, at_least=0, at_most=LARGEST_SEED)
     """Seed of the episodes; far from the seeds of training."""
+    trust: bool = False
+    """Whether the run may be another's: what its settings name is run (SECURITY.md)."""
+    interpolations: dict[str, Any] = field(default_factory=dict)
+    """What was written as `${...}`, by key; filled in by the trainer."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,8 @@ class ReportConfig:
     """Folder of the run."""
     to: str | None = path_field()
     """The `.html` file to write, which replaces an earlier one; null = `report.html` in the run's folder."""
+    trust: bool = False
+    """Whether a kind of environment that another's run names is imported, to tell its settings from the defaults."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,8 @@ class ExportConfig:
     """The `.onnx` file to write, or a folder for one file a behavior; earlier files are replaced."""
     checkpoint: Which = Which["best"]
     """`best` or `last`."""
+    trust: bool = False
+    """Whether the run may be another's: what its settings name is run (SECURITY.md)."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +302,8 @@ class RecordConfig:
     """Actions by key: `keys.left=1 keys.space-right=[0,1]`, `keys.none=0` for no key. Empty = the game's own."""
     fps: float | None = setting(None, above=0)
     """Steps a second while a person plays; null = the game waits for each key."""
+    trust: bool = False
+    """Whether a run that plays may be another's: what its settings name is run (SECURITY.md)."""
 
 
 def overridden_settings(run: RunConfig) -> dict[str, str]:

@@ -124,7 +124,7 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
         for name, value in given.items()
     ]
     if CheckpointStore(run / "checkpoints").latest() is not None:
-        words.append(f"resume={run}")
+        words += [f"resume={run}", "trust=true"]  # of this job, or of the one whose checkpoints it was given
     else:
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")

@@ -13,13 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from envs.config import EnvConfig
 from envs.gym import video
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
-from trainer.config.compose import as_dict, load_config
-from trainer.config.schema import EvaluateConfig
+from trainer.config.saved import as_written, load_config
+from trainer.config.schema import EvaluateConfig, TrainConfig
 from trainer.evaluate.play import evaluate
 from trainer.evaluate.results import RESULTS, Evaluation, PlayedEpisode, place_of, save_evaluation, scalars
 from trainer.saved_policy import load_checkpoint
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(config: EvaluateConfig) -> None:
-    saved = load_config(config.run)
+    saved = load_config(config.run, config.trust)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env
     (env.filmed(Path()) if config.video else env).for_evaluation(min(config.episodes, env.instances)).check()
@@ -40,15 +39,17 @@ def _check(config: EvaluateConfig) -> None:
 
 def _evaluate(config: EvaluateConfig) -> int:
     checkpoint = load_checkpoint(config.run, config.checkpoint)
-    saved = load_config(config.run)
+    saved = load_config(config.run, config.trust)
     env = config.env or saved.env
     place = place_of(Path(config.run), config.deterministic)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".playing-", dir=place, ignore_cleanup_errors=True) as folder:
-            saved = replace(saved, env=env.filmed(Path(folder)) if config.video else env)
-            played = evaluate(saved, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic)
-            evaluation, videos = _evaluation(config, checkpoint, env, played, Path(folder))
+            playing = replace(saved, env=env.filmed(Path(folder)) if config.video else env)
+            played = evaluate(
+                playing, checkpoint, config.episodes, seed=config.seed, deterministic=config.deterministic
+            )
+            evaluation, videos = _evaluation(config, saved, checkpoint, played, Path(folder))
             _print_figures(checkpoint, config.episodes, evaluation)
             written = save_evaluation(evaluation, Path(config.run), videos)
         named = len(env.behaviors) != 1 or len(evaluation.figures) > 1
@@ -64,7 +65,7 @@ def _evaluate(config: EvaluateConfig) -> int:
 
 
 def _evaluation(
-    config: EvaluateConfig, checkpoint: Checkpoint, env: EnvConfig, played: Sequence[PlayedEpisode], folder: Path
+    config: EvaluateConfig, saved: TrainConfig, checkpoint: Checkpoint, played: Sequence[PlayedEpisode], folder: Path
 ) -> tuple[Evaluation, dict[str, Path]]:
     """Returns the evaluation, and the videos by name, which lie in `folder` so far."""
     episodes: list[PlayedEpisode] = []
@@ -81,7 +82,7 @@ def _evaluation(
         deterministic=config.deterministic,
         seed=config.seed,
         played_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        env=as_dict(env),
+        env=as_written(config if config.env else saved)["env"],
         episodes=episodes,
     )
     return evaluation, videos

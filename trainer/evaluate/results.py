@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.process.whole_files import flush, write_flushed
+from trainer.data_files import read_json
 
 RESULTS = "results.json"
 
@@ -104,13 +105,30 @@ def load_evaluations(run: Path) -> list[tuple[Path, Evaluation]]:
     found = []
     for file in run.glob(f"evaluation/*/[!.]*/{RESULTS}"):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             del content["figures"]  # they follow from the episodes
             content["episodes"] = [PlayedEpisode(**each) for each in content["episodes"]]
-            found.append((file.parent, Evaluation(**content)))
-        except (OSError, ValueError, KeyError, TypeError):
+            evaluation = Evaluation(**content)
+            _check_types(evaluation)
+            found.append((file.parent, evaluation))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
     return sorted(found, key=lambda each: each[1].played_at, reverse=True)
+
+
+def _check_types(evaluation: Evaluation) -> None:
+    """Raises an error of data if an evaluation that was read does not hold what it should."""
+    texts = [evaluation.checkpoint, evaluation.played_at]
+    numbers: list[float] = [evaluation.samples, evaluation.seed]
+    for each in evaluation.episodes:
+        texts += [each.behavior, each.video or "", *each.metrics]
+        numbers += [each.reward, each.length, *each.metrics.values()]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(evaluation.env, dict):
+        raise TypeError("a number stands where a name should")
+    if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in numbers):
+        raise TypeError("something else stands where a number should")
+    for number in numbers:
+        float(number)  # OverflowError if it has too many digits
 
 
 def scalars(evaluation: Evaluation, named: bool) -> dict[str, float]:

@@ -15,7 +15,7 @@ from envs.process.whole_files import write_whole
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
-from trainer.config.compose import load_config
+from trainer.config.saved import load_config
 from trainer.config.schema import ExportConfig
 from trainer.export.model_file import SUFFIX, exported_model, model_file
 from trainer.saved_policy import load_checkpoint, trained_policy
@@ -27,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(config: ExportConfig) -> None:
-    load_config(config.run)
+    load_config(config.run, config.trust)
     _files(config, load_checkpoint(config.run, config.checkpoint))
 
 
 def _export(config: ExportConfig) -> int:
-    saved, checkpoint = load_config(config.run), load_checkpoint(config.run, config.checkpoint)
+    saved, checkpoint = load_config(config.run, config.trust), load_checkpoint(config.run, config.checkpoint)
     for behavior, path in _files(config, checkpoint).items():
         spec = BehaviorSpec.from_dict(checkpoint.state["behaviors"][behavior]["spec"])
         content = exported_model(trained_policy(saved, checkpoint, spec), saved)

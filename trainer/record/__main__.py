@@ -31,8 +31,8 @@ from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
 from trainer.config.command import run_command
-from trainer.config.compose import load_config
 from trainer.config.errors import one_line
+from trainer.config.saved import load_config
 from trainer.config.schema import RecordConfig, TrainConfig
 from trainer.evaluate.play import Act, PolicyAgent
 from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, record_players
@@ -51,7 +51,7 @@ def _check(config: RecordConfig) -> None:
     if config.to is None:
         raise UserError("to is missing: give the file to write, for example to=demos/game.demo")
     _check_target(config)
-    run = _run_of(config.player)
+    run = _run_of(config)
     if run is not None:
         load_checkpoint(config.player)
     env = _env_of(config)
@@ -70,7 +70,7 @@ def _check(config: RecordConfig) -> None:
 def _record(config: RecordConfig) -> int:
     # Again: of several recordings, an earlier one may have written it. An env that plays here may change the folder.
     to = _check_target(config).absolute()
-    if _run_of(config.player) is not None:
+    if _run_of(config) is not None:
         config = replace(config, player=str(Path(str(config.player)).absolute()))
     figures: dict[str, list[float]] = {"reward": [], "length": []}
     try:
@@ -122,7 +122,7 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
             yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
-    run = Path(str(config.player)) if _run_of(config.player) else Path("runs")
+    run = Path(str(config.player)) if _run_of(config) else Path("runs")
     with env.make_manager(Setup(config.seed, run / "players" / "recording")) as manager:
         manager.start()
         yield record_players(manager, partial(_act_function, config), config.episodes, stopped)
@@ -206,7 +206,7 @@ def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
 
 def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | None:
     """Returns what plays with the run's best policy; None if no run plays."""
-    if (saved := _run_of(config.player)) is None:
+    if (saved := _run_of(config)) is None:
         return None
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
     return PolicyAgent(policy, config.seed, config.deterministic)
@@ -233,18 +233,18 @@ def _factory(path: str) -> Callable[..., Any]:
     return found
 
 
-def _run_of(player: str | None) -> TrainConfig | None:
+def _run_of(config: RecordConfig) -> TrainConfig | None:
     """Returns the configuration of the run that plays; None if it is not a run."""
-    player = str(player)
+    player = str(config.player)
     if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
-    return load_config(player)
+    return load_config(player, config.trust)
 
 
 def _env_of(config: RecordConfig) -> EnvConfig:
-    saved = _run_of(config.player)
+    saved = _run_of(config)
     env = config.env or (saved.env if saved else None)
     if env is None:
         raise UserError("env is missing: give it, for example env=bubble_shooter")

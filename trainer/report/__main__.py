@@ -10,7 +10,7 @@ from pathlib import Path
 from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.command import run_command
-from trainer.config.compose import load_config
+from trainer.config.saved import read_config
 from trainer.config.schema import ReportConfig
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(config: ReportConfig) -> None:
-    load_config(config.run)
+    read_config(config.run, config.trust)
     to = _file(config)
     if to.is_dir():
         raise UserError(f"to={to} is a folder: name a file that ends in .html")
@@ -32,7 +32,7 @@ def _check(config: ReportConfig) -> None:
 def _report(config: ReportConfig) -> int:
     from trainer.report.page import page_of  # jinja2 is of an extra
 
-    to, page = _file(config), page_of(Path(config.run))
+    to, page = _file(config), page_of(Path(config.run), config.trust)
     try:
         write_whole(to, page.encode())
     except OSError as error:

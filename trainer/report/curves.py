@@ -84,7 +84,7 @@ def read_history(folder: Path) -> History:
     if not len(metrics.samples):
         return _read_events(folder)
     curves = {}
-    for name in metrics.values:
+    for name in metrics.found:
         samples, _, values = metrics.points(name)
         kept = np.append(samples[1:] != samples[:-1], True)  # the end of a run may come with a point of its own
         samples, values = samples[kept], values[kept]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from envs.config import Stepping
 from trainer.config.aliases import current_figure
-from trainer.config.compose import as_dict, load_config
+from trainer.config.saved import FILE, as_written, read_config
 from trainer.config.schema import TrainConfig
+from trainer.data_files import read_data, read_json
 from trainer.evaluate.results import Evaluation, load_evaluations
 from trainer.report.curves import History, read_history, sections
 from trainer.report.drawing import SERIES, draw
@@ -29,9 +29,13 @@ EMBEDDED_BYTES = 24 * 2**20
 """How large all moving pictures on a page may be; further ones are only named."""
 
 
-def page_of(run: Path) -> str:
-    """Returns the page of the run in a folder, as HTML; UserError if it is no run's."""
-    config, history, evaluations = load_config(run), read_history(run), load_evaluations(run)
+def page_of(run: Path, trust: bool = False) -> str:
+    """Returns the page of the run in a folder, as HTML; UserError if it is no run's.
+
+    The folder may be anybody's: nothing that it names is run, and only pictures that lie in it are embedded. `trust` is
+    as in `read_config`.
+    """
+    config, history, evaluations = read_config(run, trust), read_history(run), load_evaluations(run)
     running = is_occupied(run)
     summary = None if running else _summary(run, history)
     names = (f"chart-{number}" for number in itertools.count())
@@ -52,7 +56,7 @@ def page_of(run: Path) -> str:
         sections=sections(history, config.goal),
         behaviors=_behaviors(summary),
         settings=chosen_settings(config),
-        config=(run / "config.yaml").read_text(encoding="utf-8"),
+        config=read_data(run / FILE).decode("utf-8-sig", "replace"),
         series=SERIES,
         made_at=_day(datetime.now().timestamp()),
     )
@@ -76,12 +80,25 @@ def percent(share: float) -> str:
 def _summary(run: Path, history: History) -> dict[str, Any] | None:
     """Returns `summary.json`; None if the run has gone on since it was written."""
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        if summary["samples"] < history.samples:
-            return None
-        return {current_figure(name): value for name, value in summary.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        read = read_json(run / "summary.json")
+        summary = {current_figure(name): value for name, value in read.items()}
+        _check_summary(summary)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+    return None if summary["samples"] < history.samples else summary
+
+
+def _check_summary(summary: Mapping[str, Any]) -> None:
+    """Raises an error of data if a summary does not hold what the page shows of it."""
+    words = [summary["stopped_by"], summary.get("layout", ""), *summary.get("diagnosis", {}).values()]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a figure stands where words should")
+    figures = [summary[name] for name in ("seconds", "samples_per_second", "env_utilization", "episode_reward_mean")]
+    figures += [summary.get(name) for name in ("episodes", "goal_samples", "goal_seconds")]
+    by_behavior = [summary.get("updates", {}), summary.get("updates_achieved", {}), summary.get("dropped", {})]
+    for value in [summary["samples"], *(each for named in by_behavior for each in named.values()), *figures]:
+        if value is not None:
+            float(f"{float(value):,.0f}".replace(",", ""))
 
 
 def _facts(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -145,7 +162,7 @@ def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:
     chosen = "the likeliest actions" if evaluation.deterministic else "actions drawn from the policy"
     count = len(evaluation.episodes)
     notes = [f"{count} episode{'s' * (count != 1)}", chosen, f"seed {evaluation.seed:,}"]
-    notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_dict(config.env))]
+    notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_written(config)["env"])]
     several = len(evaluation.figures) > 1
     rows = [
         (f"{behavior}: {name}" if several else name, figure)
@@ -165,10 +182,12 @@ def _films(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) -> list[di
     films, room = [], EMBEDDED_BYTES
     for caption, file in _moving_pictures(run, evaluations):
         try:
+            if run.resolve() not in file.resolve().parents:  # a link or a name that leads to some other file
+                continue
             size = file.stat().st_size
             kind = "video/mp4" if file.suffix == ".mp4" else "image/gif"
-            source = f"data:{kind};base64,{b64encode(file.read_bytes()).decode()}" if size <= room else ""
-        except OSError:
+            source = f"data:{kind};base64,{b64encode(read_data(file, room)).decode()}" if size <= room else ""
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: of a link to itself
             continue
         room -= size if source else 0
         films.append({"caption": caption, "file": str(file.relative_to(run)), "kind": kind, "source": source})

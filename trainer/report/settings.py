@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from trainer.config.compose import as_dict
-from trainer.config.schema import BehaviorConfig, TrainConfig
+from trainer.config.saved import as_dict, as_written
+from trainer.config.schema import TrainConfig
 
 Row = tuple[str, str, str]
 """A dotted key, its value, and its default; as YAML writes them."""
@@ -18,11 +17,14 @@ Row = tuple[str, str, str]
 def chosen_settings(config: TrainConfig) -> list[Row]:
     """Returns settings that are not the defaults, in the order of the schema."""
     plain = TrainConfig(env=type(config.env)(), algorithm=type(config.algorithm)())
-    rows = differences(as_dict(replace(config, behaviors={})), as_dict(plain))
+    written = as_written(config)
+    behaviors = written.pop("behaviors")
+    rows = differences(written, as_written(plain))
     for name, behavior in config.behaviors.items():
         alike = type(behavior.algorithm) is type(config.algorithm)
-        above = BehaviorConfig(config.algorithm if alike else type(behavior.algorithm)(), config.reward)
-        rows += [(f"behaviors.{name}.{row[0]}", *row[1:]) for row in differences(as_dict(behavior), as_dict(above))]
+        algorithm = written["algorithm"] if alike else as_dict(type(behavior.algorithm)())
+        above = {"algorithm": algorithm, "reward": written["reward"]}
+        rows += [(f"behaviors.{name}.{row[0]}", *row[1:]) for row in differences(behaviors[name], above)]
     return [row for row in rows if not row[0].startswith(_NOT_CHOSEN)]
 
 

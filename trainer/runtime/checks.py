@@ -13,7 +13,7 @@ from buffers.rows import Layout, Rows
 from envs.process.ram import available_shared, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.compose import load_config
+from trainer.config.saved import load_config
 from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.runtime.behaviors import choose_capacity, known_behaviors
@@ -137,7 +137,7 @@ def _check_folders(config: TrainConfig) -> None:
         _saved(config.resume, "resume")
         return
     if config.init is not None:
-        load_config(config.init)
+        load_config(config.init, config.trust)
         _saved(config.init, "init")
     if config.run.dir is not None:
         _check_new(config.run)

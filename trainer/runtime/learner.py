@@ -16,7 +16,7 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.compose import as_dict, load_config
+from trainer.config.saved import as_dict, read_config
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
 from trainer.runtime.behaviors import describe_buffer, open_buffer
@@ -214,7 +214,7 @@ def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, config: TrainConfig,
     try:
         algorithm.load_weights(_tensors(saved, spec.name))
     except (KeyError, RuntimeError) as error:
-        before, now = (_network(each, spec.name) for each in (load_config(folder), config))
+        before, now = (_network(each, spec.name) for each in (read_config(folder), config))
         changed = [f"algorithm.network.{key}={value}" for key, value in before.items() if value != now[key]]
         reason = f"that run has {', '.join(changed)}" if changed else str(error)
         raise UserError(f"init={folder}: its networks do not fit these settings: {reason}") from error

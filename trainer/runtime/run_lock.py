@@ -36,6 +36,8 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 def is_occupied(folder: Path) -> bool:
     """Returns whether a process trains in a run's folder now."""
+    if not (folder / _FILE).is_file():  # a pipe would be waited for
+        return False
     try:
         file = (folder / _FILE).open("rb")
     except OSError:

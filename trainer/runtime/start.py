@@ -18,8 +18,8 @@ from pathlib import Path
 
 from envs.spec import UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.compose import save_config
 from trainer.config.runs import RUNS, overridden_name
+from trainer.config.saved import save_config
 from trainer.config.schema import Mode, TrainConfig
 from trainer.config.spaces import save_spaces
 from trainer.runtime.behaviors import known_behaviors

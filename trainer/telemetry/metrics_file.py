@@ -5,39 +5,46 @@ from __future__ import annotations
 import json
 import math
 import time
+from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from envs.process.whole_files import write_whole
+from envs.spec import Array
 from trainer.telemetry.writers import MetricWriter
 
 METRICS_FILE = "metrics.jsonl"
 _LONGEST_LINE = 2**20
 """Characters; a longer line is not ours and is passed over."""
+_MOST_CHARACTERS = 2**29
+"""Of what is read of a file: the metrics of some four weeks."""
+_MOST_NAMES = 10_000
 _AXES = ("samples", "seconds", "time")
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """All metrics of a run. The arrays have one entry for each line of its file."""
+    """All metrics of a run.
 
-    samples: NDArray[np.int64]
-    """[lines]: of the run so far."""
-    seconds: NDArray[np.float64]
-    """[lines]: of training so far, earlier parts of a resumed run included."""
-    time: NDArray[np.float64]
-    """[lines]: seconds since 1970."""
-    values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """[lines] by name; NaN where a line does not have the metric."""
+    Shapes: L lines of the file.
+    """
 
-    def points(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Returns samples, seconds and values [points] of a metric where it was written. KeyError if it never was."""
-        written = ~np.isnan(self.values[name])
-        return self.samples[written], self.seconds[written], self.values[name][written]
+    samples: Array
+    """(L,) int64: samples of the run so far."""
+    seconds: Array
+    """(L,) float64: seconds of training so far, earlier parts of a resumed run included."""
+    time: Array
+    """(L,) float64: seconds since 1970."""
+    found: Mapping[str, tuple[Array, Array]]
+    """By name: in which lines the metric is, and its values there."""
+
+    def points(self, name: str) -> tuple[Array, Array, Array]:
+        """Returns the samples, seconds and values of a metric where it was written. KeyError if it never was."""
+        lines, values = self.found[name]
+        return self.samples[lines], self.seconds[lines], values
 
 
 class MetricsFile(MetricWriter):
@@ -50,7 +57,11 @@ class MetricsFile(MetricWriter):
         """Removes the lines beyond `samples`, which a resume has undone, and what was written of one in part."""
         path = folder / METRICS_FILE
         if path.exists():
-            kept = [json.dumps(line) for line in _lines(path) if line["samples"] <= samples]
+            kept = [
+                json.dumps({**line, "samples": int(line["samples"])})
+                for line in _lines(path)
+                if line["samples"] <= samples
+            ]
             write_whole(path, "".join(f"{line}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
@@ -67,26 +78,43 @@ class MetricsFile(MetricWriter):
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Returns the metrics of the run in `folder`; without any lines if it has written none yet."""
-    path = folder / METRICS_FILE
-    lines = list(_lines(path)) if path.exists() else []
-    axes = {axis: np.array([line.get(axis, 0.0) for line in lines], np.float64) for axis in _AXES}
-    names = dict.fromkeys(name for line in lines for name in line if name not in _AXES)
-    values = {name: np.array([line.get(name, np.nan) for line in lines], np.float64) for name in names}
-    return Metrics(axes["samples"].astype(np.int64), axes["seconds"], axes["time"], values)
+    """Returns the metrics of the run in `folder`; without any lines if it has written none yet.
+
+    Anybody may have written the file: of what is damaged, or beyond the bounds, nothing is returned.
+    """
+    axes = {axis: array("d") for axis in _AXES}
+    columns: dict[str, tuple[array[int], array[float]]] = {}
+    """By name, in which lines it is, and its values."""
+    for number, line in enumerate(_lines(folder / METRICS_FILE)):
+        for axis, values in axes.items():
+            values.append(line.pop(axis, 0.0))
+        for name, value in line.items():
+            if name not in columns and len(columns) < _MOST_NAMES:
+                columns[name] = array("q"), array("d")
+            if name in columns:
+                columns[name][0].append(number)
+                columns[name][1].append(value)
+    samples, seconds, times = (np.array(axes[axis], np.float64) for axis in _AXES)
+    found = {name: (np.array(lines, np.int64), np.array(values)) for name, (lines, values) in columns.items()}
+    return Metrics(samples.astype(np.int64), seconds, times, found)
 
 
 def _lines(path: Path) -> Iterator[dict[str, float]]:
     """Yields the whole lines of a file that are numbers by name; of damaged ones, nothing."""
+    if not path.is_file():
+        return
+    left = _MOST_CHARACTERS
     with path.open(encoding="utf-8", errors="replace") as file:
-        while line := file.readline(_LONGEST_LINE):
+        while left > 0 and (line := file.readline(_LONGEST_LINE)):
+            left -= len(line)
             try:
                 found = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict) and isinstance(found.get("samples"), int):
-                yield {
-                    name: value
-                    for name, value in found.items()
-                    if isinstance(value, (int, float)) and abs(value) <= np.finfo(np.float64).max
-                }
+            if isinstance(found, dict) and isinstance(found.get("samples"), int) and found["samples"] < 2**53:
+                yield {name: float(value) for name, value in found.items() if _is_number(value)}
+
+
+def _is_number(value: object) -> bool:
+    """Returns whether a value of JSON is one that a metric can have."""
+    return isinstance(value, (int, float)) and abs(value) <= float(np.finfo(np.float64).max)

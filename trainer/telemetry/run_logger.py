@@ -13,7 +13,7 @@ from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
 from envs.process.whole_files import write_whole
 from envs.spec import UserError
-from trainer.config.compose import as_dict
+from trainer.config.saved import as_written
 from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress, Status, log, seconds_left
@@ -90,7 +90,7 @@ class RunLogger:
         self._progress.__enter__()
         self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
         self._writers = Writers(find_writers(config.run.loggers), folder)
-        settings, overridden = as_dict(config), overridden_settings(config.run)
+        settings, overridden = as_written(config), overridden_settings(config.run)
         self._writers.write(samples, lambda writer: writer.settings(samples, settings, overridden))
         self._logged = self._began, samples, self.statistics, dict[str, float]()
         self._show_at = self._began + config.run.log_seconds

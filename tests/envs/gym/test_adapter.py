@@ -23,7 +23,10 @@ from tests.toys import AddSteps
             ["wrappers:NoSuch: module", "has no NoSuch"],
         ),
         (GymEnv("CartPole-v1", wrappers=("NoModule",)), ["'NoModule'", "package.module:Class"]),
-        (GymEnv("CartPole-v1", wrappers=("tests.toys:__name__",)), ["str, not a class"]),
+        (
+            GymEnv("CartPole-v1", wrappers=("tests.toys:__name__",)),
+            ["a str: it must be a class", "gymnasium.Wrapper"],
+        ),
     ],
     ids=lambda value: "" if isinstance(value, list) else value.id,
 )
@@ -43,7 +46,7 @@ def test_wrappers_go_on_from_the_inside_out_with_their_arguments():
     env = GymEnv(
         "tests.toys:Oracle-v0",
         {"length": 4},
-        ("tests.toys.never_wraps", {"path": "tests.toys:AddSteps", "kwargs": {"bonus": 0.5}}),
+        ("tests.toys.Unchanged", {"path": "tests.toys:AddSteps", "kwargs": {"bonus": 0.5}}),
     )
     env.check()
     made = env.make()

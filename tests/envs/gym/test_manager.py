@@ -146,7 +146,7 @@ def test_a_picture_is_a_whole_episode_of_instance_0(record, tmp_path):
 
 def test_a_picture_lands_where_it_was_asked_for_though_the_env_changes_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with gym_manager(GymEnv("tests.toys:Oracle-v0", {}, ("tests.toys:moves_away",)), 1, 7) as manager:
+    with gym_manager(GymEnv("tests.toys:Oracle-v0", {}, ("tests.toys:MovesAway",)), 1, 7) as manager:
         manager.start()
         audit = Audit(manager, 7)
         manager.request_picture(Path("pictures/7.gif"))

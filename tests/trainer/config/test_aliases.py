@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from algorithms.registry import ALGORITHMS
 from envs.registry import BUILT_IN, find_kind
 from envs.spec import UserError
+from tests.trainer.tiny_runs import rewrite_config
 from trainer.config import aliases
 from trainer.config.aliases import OLD_KEYS, OTHER_LIBRARIES, current_figure
-from trainer.config.compose import ALGORITHMS, _defaults, compose, load_config, save_config
+from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
+from trainer.config.typed import default_behavior
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +34,7 @@ def old_run(folder: Path, *overrides: str) -> Path:
     text = (folder / "config.yaml").read_text()
     for old, new in OLD_KEYS.items():
         text = text.replace(f" {new.rpartition('.')[2]}:", f" {old.rpartition('.')[2]}:")
-    (folder / "config.yaml").write_text(text)
+    rewrite_config(folder, text)
     return folder
 
 
@@ -73,7 +76,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_what_it_did(env: str, tmp_path
     assert (before.algorithm.network.flatten_below, getattr(before.env, "prepare_images", True)) == (5, True)
     lines = (tmp_path / "config.yaml").read_text().splitlines(keepends=True)
     kept = [line for line in lines if line.split(":")[0].strip() not in ("flatten_below", "prepare_images")]
-    (tmp_path / "config.yaml").write_text("".join(kept))
+    rewrite_config(tmp_path, "".join(kept))
     after = load_config(tmp_path)
     assert [each.algorithm.network.flatten_below for each in (after, after.behaviors["A"])] == [20, 20]
     assert getattr(after.env, "prepare_images", False) is False
@@ -207,7 +210,7 @@ def has(defaults: Any, key: str) -> bool:
 
 
 def test_every_name_in_the_tables_is_one_of_ours() -> None:
-    behaviors = [_defaults(name) for name in ALGORITHMS.built_in()]
+    behaviors = [default_behavior(name) for name in ALGORITHMS.built_in()]
     configs = [*behaviors, *(TrainConfig(env=find_kind(name)()) for name in BUILT_IN), EvaluateConfig()]
     for key in [*OLD_KEYS.values(), *OTHER_LIBRARIES]:
         assert any(has(config, key) for config in configs), key

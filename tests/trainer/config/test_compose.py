@@ -14,6 +14,7 @@ from envs.games.bubbles.bot import HUMAN_BUBBLES
 from envs.gym.config import GymConfig
 from envs.spec import UserError
 from envs.unity.config import UnityConfig
+from tests.trainer.tiny_runs import rewrite_config
 from trainer.config.command import run_command
 from trainer.config.compose import CONF, compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
@@ -366,7 +367,7 @@ def test_a_resumed_run_takes_new_paths_of_the_demonstrations_that_it_has(tmp_pat
 def test_a_configuration_saved_before_there_were_kinds_of_env_is_gymnasiums(tmp_path: Path) -> None:
     folder = saved_run(tmp_path / "run", "env.id=A-v0", "env.kwargs.a=1")
     text = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(text.replace("behaviors: {}\n", ""))
+    rewrite_config(folder, text.replace("behaviors: {}\n", ""))
     assert compose_train(f"resume={folder}").env == compose_train("env.id=A-v0", "env.kwargs.a=1").env
 
 
@@ -378,7 +379,7 @@ def test_a_configuration_saved_before_returns_were_normalized_goes_on_in_raw_uni
     lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
     older = "".join(line for line in lines if "normalize_returns" not in line)
     assert len(older.splitlines()) == len(lines) - 3
-    (folder / "config.yaml").write_text(older)
+    rewrite_config(folder, older)
     config = compose_train(f"resume={folder}")
     for settings in (config.algorithm, *(each.algorithm for each in config.behaviors.values())):
         assert not settings.normalize_returns

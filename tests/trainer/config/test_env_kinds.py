@@ -14,6 +14,7 @@ from envs.spec import UserError
 from envs.unity import launch
 from envs.unity.config import UnityConfig
 from envs.unity.manager import UnityManager
+from tests.trainer.tiny_runs import rewrite_config
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import TrainConfig
 
@@ -78,14 +79,14 @@ def test_a_saved_run_bears_its_kind_and_one_of_before_is_known_without(words: li
     saved = (tmp_path / "config.yaml").read_text()
     kind = f"  kind: {'unity' if len(words) > 1 else 'gym'}\n"
     assert kind in saved
-    (tmp_path / "config.yaml").write_text(saved.replace(kind, ""))
+    rewrite_config(tmp_path, saved.replace(kind, ""))
     assert load_config(tmp_path) == config
 
 
 def test_a_kind_that_is_gone_is_named(tmp_path: Path) -> None:
     save_config(compose(["env.id=CartPole-v1"], TrainConfig, "config"), tmp_path)
     file = tmp_path / "config.yaml"
-    file.write_text(file.read_text().replace("  kind: gym\n", "  kind: my_own:Kind\n"))
+    rewrite_config(tmp_path, file.read_text().replace("  kind: gym\n", "  kind: my_own:Kind\n"))
     with pytest.raises(UserError, match="my_own:Kind cannot be imported"):
         load_config(tmp_path)
 

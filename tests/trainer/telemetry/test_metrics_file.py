@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
-
 from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile, read_metrics
 
 
@@ -31,9 +29,8 @@ def test_a_resume_removes_what_it_has_undone_and_half_a_line(tmp_path):
     resumed.close()
     metrics = read_metrics(tmp_path)
     assert metrics.samples.tolist() == [100, 200, 250]
-    assert metrics.values["x"].tolist() == [100, 200, 250]
-    np.testing.assert_array_equal(metrics.values["y"], [np.nan, np.nan, 1])
-    assert metrics.points("y")[0].tolist() == [250]
+    assert metrics.points("x")[2].tolist() == [100, 200, 250]
+    assert [list(each) for each in metrics.points("y")] == [[250], [2.5], [1]]
 
 
 def test_a_damaged_file_is_read_as_far_as_it_can_be(tmp_path):
@@ -48,5 +45,5 @@ def test_a_damaged_file_is_read_as_far_as_it_can_be(tmp_path):
     (tmp_path / METRICS_FILE).write_bytes(b"\n".join(lines))
     metrics = read_metrics(tmp_path)
     assert metrics.samples.tolist() == [7]
-    assert {name: list(values) for name, values in metrics.values.items()} == {"w": [2]}
+    assert {name: list(values) for name, (_, values) in metrics.found.items()} == {"w": [2]}
     assert len(read_metrics(tmp_path / "nowhere").samples) == 0

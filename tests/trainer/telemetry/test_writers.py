@@ -220,7 +220,7 @@ def test_runs_write_mlagents_names_and_their_own_to_metrics_jsonl(tmp_path):
     assert main([*CARTPOLE, *words, f"run.dir={tmp_path}"]) == 0
     metrics = read_metrics(tmp_path)
     assert [int(at) // 50 for at in metrics.samples] == [1, 2]
-    assert metrics.values["update/count"][-1] > 0
+    assert metrics.points("update/count")[2][-1] > 0
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
     assert "Environment/Cumulative Reward" in header
     assert "episode/reward" not in header
