@@ -24,7 +24,10 @@ import psutil
 from benchmarks.report import machine, machine_line, table
 from tests.stress.fuzz_targets import Target, targets
 
-NAMES = ("demo", "checkpoint", "message", "side_channel", "http2", "png")
+NAMES = (
+    *("demo", "checkpoint", "message", "side_channel", "http2", "png"),
+    *("endpoint_request", "endpoint_client", "endpoint_model"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:

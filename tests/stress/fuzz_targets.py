@@ -30,6 +30,7 @@ from envs.unity.protocol.decoding import Decoder, behavior_name
 from envs.unity.protocol.http2 import Connection, ProtocolError, Request
 from envs.unity.protocol.messages import message, raw_class
 from envs.unity.protocol.png import read_pngs
+from tests.stress.fuzz_endpoint import Clients, Refused, Requests
 from tests.stress.mutations import changed_bytes, changed_json, changed_message, delimited, random_bytes
 from trainer.checkpoint import FORMAT, CheckpointStore
 from trainer.demos.load import load_demonstrations
@@ -48,7 +49,8 @@ class Target(NamedTuple):
 
 def targets(folder: Path) -> dict[str, Target]:
     """All of them; files lie in `folder`."""
-    demos, checkpoints = _Demos(folder), _Checkpoints(folder)
+    demos, checkpoints, requests = _Demos(folder), _Checkpoints(folder), Requests()
+    clients = Clients(requests)
     return {
         "demo": Target(demos.draw, demos.take, (UserError,)),
         "checkpoint": Target(checkpoints.draw, checkpoints.take, (UserError,)),
@@ -56,6 +58,9 @@ def targets(folder: Path) -> dict[str, Target]:
         "side_channel": Target(_draw_side_channel, _take_side_channel, (PlayerFault,)),
         "http2": Target(_draw_frames, _take_frames, (ProtocolError,)),
         "png": Target(_draw_png, lambda drawn: read_pngs(*drawn), (ValueError,)),
+        "endpoint_request": Target(requests.draw, requests.take, (UserError,)),
+        "endpoint_client": Target(clients.draw, clients.take, (Refused,)),
+        "endpoint_model": Target(requests.draw_model, requests.take_model, (UserError,)),
     }
 
 

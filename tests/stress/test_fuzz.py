@@ -50,6 +50,9 @@ FORMS = {
     "side_channel": lambda data: data,
     "http2": lambda data: [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + data],
     "png": lambda data: (b"\x89PNG\r\n\x1a\n" + data, (5, 4, 3), []),
+    "endpoint_request": lambda data: data,
+    "endpoint_client": lambda data: [b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n" + data],
+    "endpoint_model": lambda data: data,
 }
 """How each takes bytes."""
 

@@ -22,7 +22,11 @@ _PATIENCE_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 60
 """How long a connection may be silent between two requests."""
 _MOST_CONNECTIONS = 512
-"""Each may keep 128 KiB of a request that has not arrived."""
+_SMALL_REQUESTS_BYTES = 2**23
+"""What requests that wait may have together, besides large ones, whose bodies have a budget of their own. In memory it
+is twice as much."""
+
+_SWITCH_SECONDS = 1e-4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,12 +49,16 @@ def _serve(config: ServeConfig) -> int:
         app,
         request_seconds=config.request_seconds,
         most_connections=_most_connections(),
+        most_bytes=_SMALL_REQUESTS_BYTES + 2 * int(config.max_body_mib * 2**20),
         log_level="warning",
         access_log=False,
         lifespan="off",
+        proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_PATIENCE_SECONDS,
     )
+    # Requests are read by one thread, and long ones answered by another: each byte must not wait 5 ms for its turn.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # Uvicorn stops by these signals, and then raises them again.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

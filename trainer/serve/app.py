@@ -7,6 +7,7 @@ read. Longer ones are answered by one thread, one after another, while `/ping` a
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,32 +19,40 @@ from starlette.requests import ClientDisconnect
 from envs.spec import UserError
 from trainer.config.schema import ServeConfig
 from trainer.serve.arrays import cut
-from trainer.serve.budget import BoundedMemory, Budget, Busy
+from trainer.serve.budget import Budget, Busy, WithinBudget
 from trainer.serve.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from trainer.serve.hosts import AllowedHosts
 from trainer.serve.onnx_policy import Model
 from trainer.serve.openapi import description, invocation_docs, ping_docs
-from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer, is_short
+from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer, is_short, reply_row_bytes
 
-_SHORT_SECONDS = 0.005
+_SHORT_SECONDS = 0.001
 """How long a pass may take where requests are read."""
 _MOST_SHORT_ROWS = 64
+_SHORT_REPLY = 2**14
+"""Bytes of a reply that may be written there."""
 
 
 def make_app(model: Model, config: ServeConfig) -> FastAPI:
     """Returns an application that answers requests with the actions of `model`; UserError if the model cannot act."""
     exported = model.exported
     limits = Limits.of(exported, config.max_rows, int(config.max_body_mib * 2**20))
-    short_rows = _short_rows(model)
+    short_rows = min(_short_rows(model), max(1, _SHORT_REPLY // reply_row_bytes(exported)))
     budget = Budget(limits.body)
     worker = ThreadPoolExecutor(1, "long_requests")
     app = FastAPI(
-        title=f"Outstep: {exported.spec.name}", description=description(exported), docs_url=None, redoc_url=None
+        title=f"Outstep: {exported.spec.name}",
+        description=description(exported),
+        openapi_url=None,  # it would be written anew for each client
+        docs_url=None,
+        redoc_url=None,
     )
-    app.add_middleware(BoundedMemory, budget=budget)
+    schema = functools.cache(lambda: json.dumps(app.openapi()).encode())
+    page = functools.cache(lambda: docs_page(app.openapi()).encode())
+    app.add_middleware(WithinBudget, budget=budget)
     app.add_middleware(AllowedHosts, host=config.host, names=config.allowed_hosts)
 
-    def answer_in_turn(body: bytes) -> bytes:
+    def answer_long(body: bytearray) -> bytes:
         budget.check()  # others' replies may not have been read
         return answer(model, body, limits)
 
@@ -56,17 +65,25 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
     async def docs() -> Response:
         """Returns a page for people."""
         headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        return Response(docs_page(app.openapi()), media_type="text/html", headers=headers)
+        return Response(page(), media_type="text/html", headers=headers)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        """Returns the description for programs."""
+        return Response(schema(), media_type="application/json")
 
     @app.post("/invocations", openapi_extra=invocation_docs(exported, limits))
     async def invocations(request: Request) -> Response:
         """Returns actions for observations."""
         try:
-            body = await request.body()
+            body = bytearray()  # Request.body() would keep its parts, and all of it
+            async for part in request.stream():
+                body += part
             if is_short(body, short_rows):
                 reply = answer(model, body, limits)
             else:
-                reply = await asyncio.get_running_loop().run_in_executor(worker, answer_in_turn, body)
+                with budget.place():
+                    reply = await asyncio.get_running_loop().run_in_executor(worker, answer_long, body)
             return Response(reply, media_type="application/json")
         except Busy as error:
             return _refusal(503, error)
@@ -91,7 +108,7 @@ def _short_rows(model: Model) -> int:
     mask = np.ones((1, sum(exported.spec.branches)), np.bool_)
     memory = np.zeros((1, exported.memory_size), np.float32)
     seconds = float("inf")
-    for _ in range(3):  # the first takes longer
+    for _ in range(10):  # the first takes longer, and so do some on a busy machine
         start = time.perf_counter()
         try:
             chosen = model.act(row, mask, memory, deterministic=True)

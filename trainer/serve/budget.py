@@ -1,6 +1,10 @@
-"""A bound on the memory that bodies and replies under way take, all clients together."""
+"""Bounds on what all clients together take: the memory of bodies and replies, and turns of the event loop."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,6 +13,10 @@ from trainer.serve.requests import TooLarge
 
 _PIECE = 2**16
 """Bytes of one body that count as nothing, and of a reply that are sent before the client has read those before."""
+_MOST_LONG = 128
+"""How many long requests may wait for each other: fewer than connections, so that others can still connect."""
+_A_TURN = 32
+"""How many requests are begun in one turn of the event loop."""
 
 
 class Busy(UserError):
@@ -21,14 +29,37 @@ class Budget:
     def __init__(self, largest: int) -> None:
         self.largest = largest
         self.held = 0
+        self._long = self._begun = 0
 
     def check(self) -> None:
         """Raises `Busy` if there is no room for more."""
         if self.held > 2 * self.largest:
             raise Busy("there are too many large requests at once: send it again later")
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place among the long requests; raises `Busy` if there is none."""
+        if self._long >= _MOST_LONG:
+            raise Busy("there are too many long requests at once: send it again later")
+        self._long += 1
+        try:
+            yield
+        finally:
+            self._long -= 1
 
-class BoundedMemory:
+    async def turn(self) -> None:
+        """Waits until a request may begin, so that hundreds at once let `/ping` come in between."""
+        while self._begun >= _A_TURN:
+            await asyncio.sleep(0)
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._begun += 1
+
+    def _next_turn(self) -> None:
+        self._begun = 0
+
+
+class WithinBudget:
     """Serves requests within a budget.
 
     `Busy` or `TooLarge` is raised where a body is read. A long reply is sent in pieces, as its client reads it.
@@ -41,6 +72,8 @@ class BoundedMemory:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         budget, size = self._budget, 0
+        if scope["path"] != "/ping":
+            await budget.turn()
 
         def take(message: Message) -> bytes:
             nonlocal size

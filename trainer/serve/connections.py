@@ -23,6 +23,11 @@ MOST_HEADERS = 100
 """Each takes 30 times its size in memory if it is short."""
 MOST_WAITING = 16
 """How many requests a client may send on one connection before the first is answered."""
+_BURST = 3
+"""So many times the connections that there may be are open for a moment: who has just connected may be about to ask."""
+_MOMENT_SECONDS = 1.0
+_LARGEST_PART = 2**18
+"""Bytes that are read at once, after which a connection whose requests wait is not read any more."""
 _LOG_SECONDS = 10
 _HEAD_REASON = f"the request's head is larger than {LARGEST_HEAD:,} bytes"
 
@@ -30,12 +35,18 @@ _HEAD_REASON = f"the request's head is larger than {LARGEST_HEAD:,} bytes"
 class Settings(uvicorn.Config):
     """Uvicorn's settings, and those of `Connection`."""
 
-    def __init__(self, app: ASGIApp, *, request_seconds: float, most_connections: int, **kwargs: Any) -> None:
+    def __init__(
+        self, app: ASGIApp, *, request_seconds: float, most_connections: int, most_bytes: int, **kwargs: Any
+    ) -> None:
         super().__init__(app, http=Connection, ws="none", **kwargs)
         self.request_seconds = request_seconds
         self.most_connections = most_connections
-        self.waiting: dict[Connection, None] = {}
-        """Connections whose client has to go on, the one first that has been silent for longest."""
+        self.most_bytes = most_bytes
+        """Of all requests together that have not been answered."""
+        self.bytes: dict[Connection, int] = {}
+        self.all_bytes = 0
+        self.waiting: dict[Connection, float] = {}
+        """Connections whose client has to go on, and since when, the one first that has been silent for longest."""
 
     def configure_logging(self) -> None:
         """Lets each kind of line through once in a while: who sends nonsense must not fill the log."""
@@ -64,15 +75,15 @@ class Connection(HttpToolsProtocol):
         """Starts to wait for the first request."""
         super().connection_made(transport)
         self._await_client()
-        if len(self.connections) <= self.config.most_connections:
+        if (there := len(self.connections)) <= (most := self.config.most_connections):
             return
-        self.logger.warning(
-            "%d connections are open, as many as there may be: the one that has been silent for longest is closed",
-            self.config.most_connections,
-        )
-        oldest = next(iter(self.config.waiting))  # this one, if there is no other
-        oldest._forget()
-        oldest.transport.abort()
+        oldest, since = next(iter(self.config.waiting.items()))  # this one, if there is no other
+        if there > _BURST * most or self.loop.time() - since > _MOMENT_SECONDS:
+            self.logger.warning(
+                "%d connections are open, as many as there may be: the one that has been silent for longest is closed",
+                most,
+            )
+            oldest._drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops all timers."""
@@ -90,6 +101,13 @@ class Connection(HttpToolsProtocol):
             self._await_client()
         self._unread += len(data)
         self._part = len(data)
+        config = self.config
+        self._count(config.bytes.get(self, 0) + len(data))
+        while config.all_bytes > config.most_bytes:
+            self.logger.warning("Requests that wait take too much memory: the connection that takes most is closed")
+            max(config.bytes, key=config.bytes.__getitem__)._drop()
+        if self.transport.is_closing():
+            return
         super().data_received(data)
         if self._unread > LARGEST_HEAD and not self.transport.is_closing():
             self._refuse(431, _HEAD_REASON)
@@ -140,11 +158,14 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Waits for the next request."""
         super().on_response_complete()
+        unread = 0 if self._timer is None else self._unread
+        self._count(min(self.config.bytes.get(self, 0), unread + (_LARGEST_PART if self.pipeline else 0)))
         self._note_wait()
 
     def pause_writing(self) -> None:
         """Waits for the client to read its reply."""
         super().pause_writing()
+        self._wait_from_now()
         self._reader_timer = self.loop.call_later(self.config.request_seconds, self._give_up_reader)
 
     def resume_writing(self) -> None:
@@ -152,6 +173,8 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if self._reader_timer is not None:
             self._reader_timer.cancel()
+        if not self._waits_for_client():
+            self.config.waiting.pop(self, None)
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes a silent connection, and does not wait for a client that never reads its reply."""
@@ -169,12 +192,29 @@ class Connection(HttpToolsProtocol):
 
     def _note_wait(self) -> None:
         if self._waits_for_client():
-            self.config.waiting.pop(self, None)
-            self.config.waiting[self] = None
+            self._wait_from_now()
+
+    def _wait_from_now(self) -> None:
+        self.config.waiting.pop(self, None)
+        self.config.waiting[self] = self.loop.time()
+
+    def _count(self, size: int) -> None:
+        self.config.all_bytes += size - self.config.bytes.pop(self, 0)
+        if size:
+            self.config.bytes[self] = size
 
     def _forget(self) -> None:
         self.connections.discard(self)
         self.config.waiting.pop(self, None)
+        self._count(0)
+
+    def _drop(self) -> None:
+        self._forget()
+        self.transport.abort()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answers as if no other protocol had been asked for; what follows is not parsed, so the connection ends."""
+        self.cycle.keep_alive = False
 
     def _give_up(self) -> None:
         self._timer = None

@@ -49,7 +49,7 @@ class Model:
         options = onnxruntime.SessionOptions()
         # One pass is hardly any work: more threads would only wait for each other.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised as well
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of many kinds

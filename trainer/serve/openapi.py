@@ -20,6 +20,8 @@ _MASK_WORDS = (
 
 _LARGEST_EXAMPLE = 2000
 """How many numbers an example may have; of larger requests, as of images, only the shape is described."""
+_MOST_MASK_WORDS = 20_000
+"""How many entries the rule may take to describe, that each branch has one which is allowed."""
 
 
 def description(exported: Exported) -> str:
@@ -108,6 +110,8 @@ def _mask(branches: Sequence[int]) -> dict[str, Any]:
     """Returns the schema of a row of masks: each branch has an entry that is allowed."""
     size = sum(branches)
     row: dict[str, Any] = {"type": "array", "items": {"enum": [0, 1, True, False]}, "minItems": size, "maxItems": size}
+    if size * len(branches) > _MOST_MASK_WORDS:
+        return row
     forbidden: dict[str, Any] = {"enum": [0, False]}
     stuck: list[dict[str, Any]] = [
         {"prefixItems": [{}] * sum(branches[:i]) + [forbidden] * branch_size} for i, branch_size in enumerate(branches)

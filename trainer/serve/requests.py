@@ -59,20 +59,23 @@ class Limits:
         smallest = 2 * sent  # a digit and a comma
         if _parsed_bytes(smallest, sent, _row_lists(exported)) > _PARSED_BYTES * max_body:
             raise UserError(f"a request of one row has {sent:,} numbers: {remedy}")
-        rows = max_body // (_REPLY_NUMBER * max(1, replied))
+        rows = max_body // reply_row_bytes(exported)
         if not rows:
-            raise UserError(
-                f"a reply of one row has {replied:,} numbers: raise max_body_mib above {max_body / 2**20:g}"
-            )
+            raise UserError(f"a reply of one row has {replied:,} numbers: {remedy}")
         return Limits(min(max_rows, rows), max_body)
 
 
-def is_short(body: bytes, rows: int) -> bool:
+def reply_row_bytes(exported: Exported) -> int:
+    """Returns how many bytes a row of a reply takes at most."""
+    return _REPLY_NUMBER * max(1, _row_numbers(exported)[1])
+
+
+def is_short(body: bytes | bytearray, rows: int) -> bool:
     """Returns whether a request surely has at most so many rows, and hardly any work apart from its pass."""
     return len(body) <= 2**14 and body.count(b"[") <= rows
 
 
-def answer(model: Model, body: bytes, limits: Limits | None = None) -> bytes:
+def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) -> bytes:
     """Returns the reply to a request.
 
     Raises:
@@ -112,7 +115,7 @@ _NUMBERS: dict[str, Any] = {"parse_float": _float, "parse_int": _int}
 """Python's own functions here let other threads have their turn, which a whole parse in C would keep waiting."""
 
 
-def _check_size(exported: Exported, body: bytes, limits: Limits) -> None:
+def _check_size(exported: Exported, body: bytes | bytearray, limits: Limits) -> None:
     """Refuses a body, before it is parsed, that is out of all proportion to what the model takes."""
     values, lists = body.count(b","), body.count(b"[") + body.count(b"{")
     sent, replied = _row_numbers(exported)
@@ -122,8 +125,8 @@ def _check_size(exported: Exported, body: bytes, limits: Limits) -> None:
             f"the body has {values:,} commas and {lists:,} brackets, more than {limits.rows} rows of this model need: "
             "send fewer rows, or raise max_rows"
         )
-    # Python keeps text beyond ASCII at up to four bytes a character; once as a whole, and once in parts.
-    text = len(body) * (1 if body.isascii() else 8)
+    # Text beyond ASCII takes up to four bytes a character, five while it is made; once as a whole, and once in parts.
+    text = len(body) * (9 if not body.isascii() else 6 if b"\\u" in body else 1)
     if (size := _parsed_bytes(text, values, lists)) > _PARSED_BYTES * limits.body:
         raise TooLarge(
             f"the body would take up to {size:,} bytes once it is parsed, more than {_PARSED_BYTES * limits.body:,}: "

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from algorithms.onnx.build import build_model
+from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.algorithms.test_numpy_policy import VECTOR, policy_of
 from trainer.config.schema import ServeConfig
@@ -94,6 +96,56 @@ def test_large_bodies_and_replies_share_a_budget():
     budget.held += 1
     with pytest.raises(Busy, match="there are too many large requests at once: send it again later"):
         budget.check()
+
+
+def test_so_many_long_requests_wait_for_each_other_and_no_more():
+    budget = Budget(100)
+    with ExitStack() as stack:
+        for _ in range(128):
+            stack.enter_context(budget.place())
+        with pytest.raises(Busy, match="there are too many long requests at once: send it again later"):
+            stack.enter_context(budget.place())
+    with budget.place():
+        pass
+
+
+def test_a_ping_is_answered_before_most_of_hundreds_of_requests():
+    app = make_app(model_of(BehaviorSpec("b", (VECTOR,), 2)), ServeConfig(model="toy"))
+    body, done = json.dumps({"observations": [ROW]}).encode(), []
+
+    async def note(name: str, *words) -> None:
+        assert (await ask(app, *words))[0] == 200
+        done.append(name)
+
+    async def run():
+        many = [asyncio.create_task(note("row", "POST", "/invocations", body)) for _ in range(300)]
+        await asyncio.gather(*many, asyncio.create_task(note("ping", "GET", "/ping")))
+
+    asyncio.run(run())
+    assert len(done) == 301
+    assert done.index("ping") < 150
+
+
+def test_rows_with_a_long_reply_are_no_short_request():
+    memory = MemorySettings(Cell["lstm"], 64)
+    policy = policy_of(BehaviorSpec("b", (VECTOR,), 2), "ppo", memory=memory)
+    model = Model(build_model(policy, False).SerializeToString(), "toy")
+    here, act = [], model.act
+
+    def noted(observations, *others, **more):
+        here.append((len(observations[0]), threading.current_thread() is threading.main_thread()))
+        return act(observations, *others, **more)
+
+    app = make_app(model, ServeConfig(model="toy"))
+    model.act = noted
+    asyncio.run(ask(app, "POST", "/invocations", json.dumps({"observations": [ROW] * 60}).encode()))
+    assert here == [(60, False)]
+
+
+def test_the_description_of_many_branches_stays_short():
+    model = model_of(BehaviorSpec("b", (VECTOR,), 0, (2,) * 300))
+    schema = json.loads(asyncio.run(ask(make_app(model, ServeConfig(model="toy")), "GET", "/openapi.json"))[2])
+    assert len(json.dumps(schema)) < 2**16
 
 
 def test_a_model_that_cannot_act_is_refused_before_anything_listens():

@@ -218,6 +218,13 @@ def test_what_would_take_much_more_memory_than_the_largest_body_is_refused_befor
     assert peak < 1
 
 
+def test_escapes_count_as_the_wide_text_that_they_are(flat):
+    body = b'{"observations": ["' + b"a" * 2**20 + b'\\ud83d\\ude00"]}'
+    peak, refused = peak_of(flat, body, Limits(1024, 2**20))
+    assert refused.type is TooLarge
+    assert peak < 1
+
+
 def test_a_request_has_at_most_so_many_rows(flat):
     limits = Limits(3, 2**23)
     body = json.dumps({"observations": [[1, 2, 3, 4]] * 3}).encode()
