@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
+import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 import outstep
 from outstep.results import read_metrics
@@ -212,6 +214,14 @@ def test_wrong_settings_leave_nothing_behind(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(outstep.UserError, match="there is no run in"):
         outstep.load("latest")
+
+
+def test_a_program_that_uses_hydra_trains():
+    GlobalHydra.instance().clear()
+    with hydra.initialize(None, version_base="1.3"):
+        with pytest.raises(outstep.UserError, match="Unknown environment id 'KartPole-v1'"):
+            outstep.train(env="KartPole-v1")
+        assert hydra.compose(overrides=["+a=1"]).a == 1
 
 
 def test_metrics_are_arrays_by_name(tmp_path):
