@@ -133,7 +133,7 @@ class Run:
             return "interrupted"
         if logger.caller.error is not None:
             return "error"
-        if logger.caller.stops:
+        if logger.caller.stops and self._seen:  # else nothing would be saved
             return "callback"
         if logger.goal_reached:
             return "goal"
