@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"outstep {__version__}")
         return 0
     ours_first(os.getcwd())  # there, as for `python -m`, a user's own modules are found
-    # Not before, as processes that a command spawns import this file.
+    # Not before, so that `--version` answers at once.
     from outstep.commands import run, usage
 
     if not words or words[0] in ("-h", "--help"):

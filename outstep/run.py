@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,7 +91,7 @@ class Run:
     """A training run. `train` and `load` return one."""
 
     def __init__(self, folder: str | Path, pickled_env: bytes | None = None, trust: bool = False) -> None:
-        """Finds the run in `folder`, with what makes its environment if a program has given that; `load` has `trust`."""
+        """Finds the run in `folder`; `pickled_env` makes its environment if a program has given that. See `load`."""
         self._trust = trust
         self.folder = Path(folder)
         """The run's folder."""
@@ -231,7 +231,7 @@ def _train(overrides: list[str], pickled: bytes | None, caller: Caller, on_end: 
             "train in a process of its own"
         )
     try:
-        with _own_logging():
+        with _programs_own(), nullcontext() if caller.verbose else _silence():
             config = _named(compose(overrides, TrainConfig, "config"))
             _give(config, pickled)
             check_train(config)
@@ -264,15 +264,32 @@ def _give(config: TrainConfig, pickled: bytes | None) -> None:
 
 
 @contextmanager
-def _own_logging() -> Iterator[None]:
-    """Removes the handlers that libraries, as they are imported, add to the root logger of the program."""
+def _programs_own() -> Iterator[None]:
+    """Keeps what libraries share in a process: handlers of the root logger, and Hydra, which the program may use."""
+    from hydra.core.global_hydra import GlobalHydra
+
     root = logging.getLogger()
-    before = list(root.handlers)
+    handlers, hydra = list(root.handlers), GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         yield
     finally:
-        for handler in [each for each in root.handlers if each not in before]:
+        GlobalHydra.instance().hydra = hydra
+        for handler in [each for each in root.handlers if each not in handlers]:
             root.removeHandler(handler)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Lets no message of ours be shown, also before a run has its `train.log`."""
+    ours, nowhere = logging.getLogger("outstep"), logging.NullHandler()
+    before, ours.propagate = ours.propagate, False
+    ours.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        ours.removeHandler(nowhere)
+        ours.propagate = before
 
 
 def _which(checkpoint: str) -> Any:

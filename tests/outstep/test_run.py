@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
+import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 import outstep
 from outstep.results import read_metrics
 from tests.trainer.started import interrupted_once
+from trainer.__main__ import main
+from trainer.telemetry.statistics import Episode
 
 TINY = {
     "algorithm": {"name": "ppo", "rollout_size": 64, "minibatch_size": 32, "epochs": 1, "buffer_memory_mib": 8},
     "algorithm.network.hidden": [16],
     "run": {"mode": "inline", "picture_minutes": 0, "log_seconds": 0.1},
-    "env.instances": 2,
+    "env.instances": 1,
 }
 
 
@@ -41,116 +48,116 @@ class Counting(gymnasium.Env):
         return np.zeros(2, np.float32), 1.0, self.at == 5, False, {"score": 3.0}
 
 
+class Told(NamedTuple):
+    """A run, and what its callbacks were told."""
+
+    run: outstep.Run
+    log: list[tuple[int, dict[str, float]]]
+    episodes: list[tuple[str, Episode]]
+    checkpoints: list[Path]
+    ended: list[outstep.Run]
+    threads: set[threading.Thread]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> Told:
+    log, episodes, checkpoints, ended, threads = [], [], [], [], set()
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("runs"))
+    run = outstep.train(
+        env=lambda: Counting(),
+        verbose=False,
+        stop={"samples": 100},
+        on_log=lambda *told: threads.add(threading.current_thread()) or log.append(told),
+        on_episode=lambda *told: threads.add(threading.current_thread()) or episodes.append(told),
+        on_checkpoint=checkpoints.append,
+        on_end=ended.append,
+        **TINY,
+    )
+    run.folder = run.folder.absolute()
+    os.chdir(before)
+    return Told(run, log, episodes, checkpoints, ended, threads)
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def trained():
-    return outstep.train(env=lambda: Counting(), verbose=False, stop={"samples": 100}, **TINY)
+def test_a_run_is_returned_and_found_again(told, monkeypatch):
+    run = told.run
+    assert run.folder.parts[-3:-1] == ("runs", "env_ppo")
+    assert (run.summary["samples"], run.summary["stopped_by"]) == (100, "samples")
+    assert run.config.algorithm.rollout_size == 64
+    assert run.policy().predict(np.zeros((3, 2)))[0].shape == (3,)
+    assert run.policy("last", behavior="env").behavior == "env"
+    monkeypatch.chdir(run.folder.parents[2])
+    assert outstep.load("latest").folder.absolute() == outstep.load(run.folder).folder == run.folder
+    for wrong, message in (("first", "expected one of best, last"), ("last", "behavior='b': the run has 'env'")):
+        with pytest.raises(outstep.UserError, match=message):
+            run.policy(wrong, behavior="b")
 
 
-def test_a_run_is_returned_and_found_again(trained):
-    assert trained.folder.parent.as_posix() == "runs/env_ppo"
-    assert (trained.summary["samples"], trained.summary["stopped_by"]) == (100, "samples")
-    assert trained.config.algorithm.rollout_size == 64
-    assert outstep.load("latest").folder == outstep.load(trained.folder).folder == trained.folder
-    assert trained.policy().predict(np.zeros((3, 2)))[0].shape == (3,)
-    assert trained.policy("last", behavior="env").behavior == "env"
+def test_callbacks_are_told_in_the_calling_thread_what_happens(told):
+    assert told.threads == {threading.current_thread()}
+    samples, values = told.log[-1]
+    assert samples == 100
+    assert values["episode/reward"] == 5
+    assert len(told.episodes) == 20
+    behavior, episode = told.episodes[-1]
+    assert (behavior, episode.reward, episode.length, episode.metrics) == ("env", 5, 5, {"score": 3})
+    assert told.checkpoints[-1].name == "000001-100"
+    assert told.ended == [told.run]
 
 
-def test_an_evaluation_has_every_episode(trained):
-    evaluation = trained.evaluate(episodes=3)
-    assert evaluation.rewards.tolist() == [5, 5, 5]
-    assert evaluation.lengths.tolist() == [5, 5, 5]
+def test_an_evaluation_has_every_episode(told):
+    evaluation = told.run.evaluate(episodes=3)
+    assert evaluation.rewards.tolist() == evaluation.lengths.tolist() == [5, 5, 5]
     assert evaluation.metrics["score"].tolist() == [3, 3, 3]
     assert (evaluation.mean, evaluation.deviation) == (5, 0)
     with pytest.raises(outstep.UserError, match="episodes=0 must be at least 1"):
-        trained.evaluate(episodes=0)
+        told.run.evaluate(episodes=0)
 
 
-def test_a_run_goes_on_with_its_environment_given_again(trained):
-    assert trained.resume(verbose=False, stop={"samples": 150}).summary["samples"] == 150  # it is still known
-    loaded = outstep.load(trained.folder)
+def test_a_run_goes_on_with_its_environment_given_again(told):
+    loaded = outstep.load(shutil.copytree(told.run.folder, "copy"))
     for go_on in (loaded.resume, loaded.evaluate):
         with pytest.raises(outstep.UserError, match=r"env.id=env: this environment was given by a Python program"):
             go_on()
-    assert loaded.resume("stop.samples=200", env=Counting, verbose=False).summary["samples"] == 200
-    assert loaded.evaluate(2, env=Counting).mean == 5
+    assert main(["resume=copy"]) == 2
     with pytest.raises(outstep.UserError, match=r"env=3 must be a class or a function"):
         loaded.evaluate(env=3)
-    with pytest.raises(
-        outstep.UserError, match=r"behavior 'env': the environment has 5 discrete|does not fit behavior"
-    ):
-        loaded.evaluate(env=lambda: gymnasium.make("MountainCar-v0"))
-
-
-def test_an_environment_that_is_found_by_its_path_needs_not_be_given_again():
-    run = outstep.train(env="tests.toys:Oracle", verbose=False, stop={"samples": 60}, **TINY)
-    assert outstep.load(run.folder).evaluate(2).lengths.min() >= 1
-    with pytest.raises(outstep.UserError, match=r"env.id|names its environment itself|given"):
-        outstep.load("runs/nowhere")
-
-
-def test_callbacks_are_told_in_the_calling_thread_what_happens():
-    told = {"log": [], "episode": [], "checkpoint": [], "end": []}
-    threads = set()
-
-    def tell(name):
-        def callback(*arguments):
-            threads.add(threading.current_thread())
-            told[name].append(arguments)
-
-        return callback
-
-    run = outstep.train(
-        env=Counting,
-        verbose=False,
-        stop={"samples": 100},
-        on_log=tell("log"),
-        on_episode=tell("episode"),
-        on_checkpoint=tell("checkpoint"),
-        on_end=tell("end"),
-        **TINY,
-    )
-    assert threads == {threading.current_thread()}
-    samples, values = told["log"][-1]
-    assert samples == 100
-    assert values["episode/reward"] == 5
-    assert len(told["episode"]) == 20
-    behavior, episode = told["episode"][-1]
-    assert (behavior, episode.reward, episode.length, episode.metrics) == ("Counting", 5, 5, {"score": 3})
-    assert [folder.name for (folder,) in told["checkpoint"]][-1] == "000001-100"
-    assert told["end"] == [(run,)]
+    with pytest.raises(outstep.UserError, match=r"does not fit behavior 'env': the environment has observation"):
+        loaded.resume(env=lambda: gymnasium.make("CartPole-v1"))
+    more = loaded.resume("stop.samples=150", env=Counting, verbose=False)
+    assert more.summary["samples"] == 150
+    assert more.evaluate(1).mean == 5  # it is known from now on
 
 
 def test_a_callback_that_returns_true_stops_the_run():
-    run = outstep.train(env=Counting, verbose=False, on_episode=lambda behavior, episode: np.bool_(True), **TINY)
+    answers = {"on_log": lambda samples, values: True, "on_episode": lambda behavior, episode: np.bool_(True)}
+    run = outstep.train(env=Counting, verbose=False, **answers, **TINY)  # the first may come before the first sample
     assert run.summary["stopped_by"] == "callback"
     assert run.summary["samples"] < 100
     assert run.policy("last")
-    assert outstep.train(env=Counting, verbose=False, stop={"samples": 40}, on_episode=lambda *_: "more", **TINY)
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3)])
-@pytest.mark.parametrize("callback", ["on_log", "on_episode", "on_checkpoint"])
-def test_what_a_callback_raises_is_raised_once_the_run_is_saved(callback, error):
+def test_what_a_callback_raises_is_raised_once_the_run_is_saved():
     def fails(*_):
         calls.append(1)
         raise error
 
-    calls = []
-    with pytest.raises(type(error)) as raised:
-        outstep.train(env=Counting, verbose=False, stop={"samples": 100}, **{callback: fails}, **TINY)
+    calls, error = [], SystemExit(3)
+    with pytest.raises(SystemExit) as raised:
+        outstep.train(env=Counting, verbose=False, on_episode=fails, **TINY)
     assert raised.value is error
     assert len(calls) == 1
     run = outstep.load("latest")
     assert run.policy("last")
-    assert run.summary["stopped_by"] == ("samples" if callback == "on_checkpoint" else "error")
+    assert run.summary["stopped_by"] == "error"
 
 
-def test_nothing_of_a_run_is_left_in_the_process(tmp_path):
+def test_a_thread_trains_and_leaves_nothing_and_a_second_run_beside_it_is_refused(capfd):
     def state():
         loggers = logging.getLogger(), logging.getLogger("outstep")
         return (
@@ -159,25 +166,6 @@ def test_nothing_of_a_run_is_left_in_the_process(tmp_path):
             (list(sys.path), os.getcwd(), dict(os.environ), torch.get_num_threads(), threading.active_count()),
         )
 
-    torch.set_num_threads(2)
-    before = state()
-    outstep.train(env=Counting, verbose=False, stop={"samples": 40}, **TINY)
-    with pytest.raises(ValueError, match="mine"):
-        outstep.train(env=Counting, verbose=False, on_episode=lambda *_: int("mine"), **TINY)
-    assert state() == before
-
-
-def test_a_quiet_run_shows_nothing_and_another_shows_its_log(capfd):
-    outstep.train(env=Counting, verbose=False, stop={"samples": 40}, **TINY)
-    assert capfd.readouterr() == ("", "")
-    run = outstep.train(env=Counting, stop={"samples": 40}, **TINY)
-    out, error = capfd.readouterr()
-    assert not out
-    assert f"The run ended (samples) after 40 samples and 0 s: {run.folder}" in error.replace("1 s", "0 s")
-    assert "The run ended" in (run.folder / "train.log").read_text()
-
-
-def test_a_thread_trains_and_a_second_run_beside_it_is_refused():
     def beside(*_):
         with pytest.raises(outstep.UserError, match="this process trains already, in another thread or in the run"):
             outstep.train(env=Counting, **TINY)
@@ -186,13 +174,19 @@ def test_a_thread_trains_and_a_second_run_beside_it_is_refused():
     refused, runs = [], []
 
     def trains():
-        runs.append(outstep.train(env=Counting, verbose=False, stop={"samples": 60}, on_checkpoint=beside, **TINY))
+        runs.append(outstep.train(env=Counting, stop={"samples": 60}, on_checkpoint=beside, **TINY))
 
+    torch.set_num_threads(2)
+    before = state()
     thread = threading.Thread(target=trains)
     thread.start()
     thread.join()
+    assert state() == before
     assert runs[0].summary["samples"] == 60
     assert refused
+    out, error = capfd.readouterr()
+    assert not out
+    assert "The run ended (samples) after 60 samples" in error
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl+C in one process")
@@ -221,6 +215,14 @@ def test_wrong_settings_leave_nothing_behind(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(outstep.UserError, match="there is no run in"):
         outstep.load("latest")
+
+
+def test_a_program_that_uses_hydra_trains():
+    GlobalHydra.instance().clear()
+    with hydra.initialize(None, version_base="1.3"):
+        with pytest.raises(outstep.UserError, match="Unknown environment id 'KartPole-v1'"):
+            outstep.train(env="KartPole-v1")
+        assert hydra.compose(overrides=["+a=1"]).a == 1
 
 
 def test_metrics_are_arrays_by_name(tmp_path):

@@ -157,7 +157,7 @@ class Run:
         logger, samples = self._logger, self._shared.samples
         if logger.caller.error is not None:
             return "error"
-        if logger.caller.stops:
+        if logger.caller.stops and self._seen:  # else nothing would be saved
             return "callback"
         return stop_reason(self._config.stop, samples, logger.seconds, logger.reward_mean, logger.goal_reached)
 
