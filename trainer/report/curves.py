@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from trainer.config.aliases import current_figure
 from trainer.config.schema import GoalConfig
 from trainer.telemetry.metrics import EPISODES
+from trainer.telemetry.tensorboard import utf8_path
 
 _POINTS = 1000
 """How many points of a curve are read, as in TensorBoard; of more, a random part is dropped, never the last."""
@@ -82,7 +83,7 @@ def read_events(folder: Path) -> Events:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
     points: dict[str, list[Any]] = defaultdict(list)
     if any(folder.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(folder), {SCALARS: _POINTS}).Reload()
+        events = EventAccumulator(str(utf8_path(folder)), {SCALARS: _POINTS}).Reload()
         for name in events.Tags()[SCALARS]:
             if of_name := events.Scalars(name):  # none where a resume has undone them all
                 points[current_figure(name)] += of_name
