@@ -196,6 +196,23 @@ def test_a_last_checkpoint_that_is_refused_is_no_success(tmp_path, monkeypatch, 
         assert f"resume={tmp_path / name} goes on from there" in error
 
 
+def test_a_run_whose_folder_is_removed_makes_it_again(tmp_path, capsys, monkeypatch):
+    save = CheckpointStore.save
+
+    def removed(store, *args):
+        monkeypatch.setattr(CheckpointStore, "save", save)
+        path = save(store, *args)
+        shutil.rmtree(tmp_path)
+        return path
+
+    monkeypatch.setattr(CheckpointStore, "save", removed)
+    words = [*INLINE, *PPO, "checkpoint.every_seconds=1e-6", f"run.dir={tmp_path}"]
+    assert main([*words, "stop.samples=30"]) == 0
+    assert capsys.readouterr().err.count(f"The run's folder {tmp_path} was removed") == 1
+    assert main([f"resume={tmp_path}", "stop.samples=60"]) == 0
+    assert summary(tmp_path)["samples"] == 60
+
+
 @pytest.mark.parametrize(
     ("goal", "stop", "words"),
     [
