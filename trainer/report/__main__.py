@@ -34,7 +34,7 @@ def _report(config: ReportConfig) -> int:
 
     to, page = _file(config), page_of(Path(config.run), config.trust)
     try:
-        write_whole(to, page.encode())
+        write_whole(to, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
     print(f"{to}: {len(page) / 2**20:.1f} MiB")

@@ -15,6 +15,7 @@ from trainer.config.aliases import current_figure
 from trainer.config.schema import GoalConfig
 from trainer.telemetry.metrics import EPISODES
 from trainer.telemetry.metrics_file import read_metrics
+from trainer.telemetry.tensorboard import utf8_path
 
 _POINTS = 1000
 """How many points of a curve are shown; of more, some are dropped, never the last."""
@@ -101,7 +102,7 @@ def _read_events(folder: Path) -> History:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
     points: dict[str, list[Any]] = defaultdict(list)
     if any(folder.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(folder), {SCALARS: _POINTS}).Reload()
+        events = EventAccumulator(str(utf8_path(folder)), {SCALARS: _POINTS}).Reload()
         for name in events.Tags()[SCALARS]:
             if of_name := events.Scalars(name):  # none where a resume has undone them all
                 points[current_figure(name)] += of_name

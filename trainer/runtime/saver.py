@@ -14,6 +14,7 @@ from algorithms.policy import Policy, make_policy
 from buffers.snapshot import Snapshot
 from envs.process.whole_files import write_whole
 from trainer.checkpoint import CheckpointStore
+from trainer.config.compose import save_config
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
 from trainer.export.model_file import exported_model, model_file
@@ -56,12 +57,16 @@ class Saver:
         samples: int = sum(each["samples"] for each in behaviors.values())
         tensors = _by_behavior({name: learner.state_dict() for name, learner in learners.items()})
         whole = {"behaviors": behaviors, **state()}
+        run = self._store.folder.parent
         try:
+            if not (run / "config.yaml").exists():  # without it no checkpoint is of use
+                log.warning(f"The run's folder {run} was removed, with what was in it. It is made again.")
+                save_config(self._config, run)
             folder = self._store.save(str(samples), tensors, whole, replay if self._config.checkpoint.replay else None)
         except OSError as error:
             log.warning(f"The checkpoint could not be written: {error}. The one before is kept.")
             return None
-        self._write_newest_models(learners)
+        self._write_newest_models(learners, folder.name)
         self._caller.saved(folder)
         return samples
 
@@ -80,13 +85,13 @@ class Saver:
             self._write_models(learners, self._folder)
             self._caller.saved(folder)
 
-    def _write_newest_models(self, learners: Learners) -> None:
-        """Writes the models of the newest checkpoint, which stand in for the best until there is one.
+    def _write_newest_models(self, learners: Learners, checkpoint: str) -> None:
+        """Writes the models of the newest `checkpoint`, which stand in for the best until there is one.
 
         Those of checkpoints that are gone are removed.
         """
+        self._write_models(learners, self._folder / checkpoint)
         kept = [path.name for path in self._store.all()]
-        self._write_models(learners, self._folder / kept[-1])
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if path.is_dir() and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)

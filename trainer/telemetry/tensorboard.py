@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ class TensorBoard(MetricWriter):
         write_whole(folder / "events.tmp", bytes(_ROOM))
         (folder / "events.tmp").unlink()
         # The last point of the part before stands at `samples`, and stays.
-        self._writer: Any = SummaryWriter(str(folder), purge_step=None if samples is None else samples + 1)
+        self._writer: Any = SummaryWriter(str(utf8_path(folder)), purge_step=None if samples is None else samples + 1)
 
     def values(self, samples: int, seconds: float, values: Mapping[str, float]) -> None:
         """Writes a scalar for each of `values`."""
@@ -71,3 +72,12 @@ class TensorBoard(MetricWriter):
     def close(self) -> None:
         """Writes what is left."""
         self._writer.close()
+
+
+def utf8_path(folder: Path) -> Path:
+    """Returns a folder's path in UTF-8, as TensorBoard needs it: on Linux by a descriptor where its own is not."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        return Path(f"/proc/self/fd/{os.open(folder, os.O_RDONLY)}")
+    return folder

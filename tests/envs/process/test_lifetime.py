@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from envs.process.lifetime import described_end
+
 PARENT = """
 import sys, time
 from multiprocessing import get_context
@@ -96,3 +98,17 @@ def test_all_that_a_run_has_started_ends_when_its_first_process_is_killed(tmp_pa
     for each in alive:
         each.kill()
     assert not [each.cmdline() for each in alive]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (3, "its process ended (exit status 3)"),
+        (-11, "its process was killed by SIGSEGV"),
+        (-9, "its process was killed by SIGKILL; the system may have been out of memory"),
+        (-50, "its process was killed by signal 50"),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_process_that_is_killed_is_reported_with_its_signal(status: int, words: str) -> None:
+    assert described_end(status) == words

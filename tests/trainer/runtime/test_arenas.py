@@ -86,15 +86,17 @@ def test_where_room_is_tight_it_is_taken_at_once_and_what_is_not_there_is_refuse
     taken = []
     monkeypatch.setattr(os, "posix_fallocate", lambda *given: taken.append(given[1:]), raising=False)
     monkeypatch.setattr(Arenas, "_room", lambda self, folder: 10 * MIB)
-    arenas = Arenas(3)
+    arenas = Arenas(4)
     arenas.open(0, 4 * MIB, "a")
     assert not taken
     arenas.open(1, 6 * MIB, "b")
-    assert taken == [(0, 6 * MIB)]
+    monkeypatch.setattr(Arenas, "_room", lambda self, folder: 3000 * MIB)
+    arenas.open(2, 2000 * MIB, "large")
+    assert taken == [(0, 6 * MIB), (0, 2000 * MIB)]
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
-    with pytest.raises(UserError, match="c needs 6 MiB, which another program has taken meanwhile"):
-        arenas.open(2, 6 * MIB, "c")
+    with pytest.raises(UserError, match="c needs 2,000 MiB, which another program has taken meanwhile"):
+        arenas.open(3, 2000 * MIB, "c")

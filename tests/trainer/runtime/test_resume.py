@@ -21,6 +21,7 @@ from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.evaluate.__main__ import main as evaluate_main
+from trainer.report.curves import read_events
 
 INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 REMEMBER = [f"algorithm.network.memory.{each}" for each in ("cell=gru", "size=6", "sequence_length=5", "burn_in=2")]
@@ -177,6 +178,75 @@ def test_a_disk_that_refuses_checkpoints_is_reported_and_ends_nothing(tmp_path, 
     assert all(os.strerror(number) in line and " WARNING " in line for line, number in zip(lines, numbers))
     assert all("The one before is kept" in line for line in lines)
     assert summary(tmp_path)["samples"] == newest(tmp_path).state["behaviors"]["Basic-v0"]["samples"] == 30
+
+
+def test_a_last_checkpoint_that_is_refused_is_no_success(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "_write", full)
+    assert main([*INLINE, *PPO, f"run.dir={tmp_path / 'full'}", "stop.samples=30"]) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr("trainer.runtime.saver._finite", lambda learners: False)
+    assert main([*INLINE, *PPO, f"run.dir={tmp_path / 'nan'}", "stop.samples=30"]) == 2
+    error = capsys.readouterr().err
+    for why, name in (("No space left on device", "full"), ("weights are not finite", "nan")):
+        assert why in error
+        assert "error: the last checkpoint could not be written, as said above, so what was learned since" in error
+        assert f"resume={tmp_path / name} goes on from there" in error
+
+
+def test_a_run_whose_folder_is_removed_makes_it_again(tmp_path, capsys, monkeypatch):
+    save = CheckpointStore.save
+
+    def removed(store, *args):
+        monkeypatch.setattr(CheckpointStore, "save", save)
+        path = save(store, *args)
+        shutil.rmtree(tmp_path)
+        return path
+
+    monkeypatch.setattr(CheckpointStore, "save", removed)
+    words = [*INLINE, *PPO, "checkpoint.every_seconds=1e-6", f"run.dir={tmp_path}"]
+    assert main([*words, "stop.samples=30"]) == 0
+    assert capsys.readouterr().err.count(f"The run's folder {tmp_path} was removed") == 1
+    assert main([f"resume={tmp_path}", "stop.samples=60"]) == 0
+    assert summary(tmp_path)["samples"] == 60
+
+
+@pytest.mark.parametrize(
+    ("goal", "stop", "words"),
+    [
+        ([], [], "stop.samples=150 is reached, it has 150 samples. To go on, give more: "),
+        ([], ["stop.samples=200", "stop.seconds=0.01"], "stop.seconds=0.01 is reached, it has "),
+        ([], ["stop.samples=200", "stop.reward=-1000"], "stop.reward=-1000.0 is reached, it has "),
+        (["goal.metric=length", "goal.at_least=0", "goal.window_samples=1"], [], "it has reached its goal, length. A "),
+    ],
+)
+def test_a_finished_run_says_so_and_how_to_go_on(tmp_path, capsys, goal, stop, words):
+    short = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.kwargs.length=1", "env.workers=1", "run.mode=inline"]
+    assert main([*short, *PPO, f"run.dir={tmp_path}", *goal, "stop.samples=150"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert main([f"resume={tmp_path}", *stop]) == 0
+    assert capsys.readouterr().err.startswith(f"The run in {tmp_path} is finished: {words}")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@EACH
+def test_there_may_be_more_samples_than_32_bits_can_count(tmp_path, algorithm):
+    words = PPO if algorithm == "ppo" else SAC
+    assert main([*INLINE, *words, f"run.dir={tmp_path}", "stop.samples=70", "checkpoint.replay=false"]) == 0
+    saved = newest(tmp_path)
+    many = 2**33 + 7
+    saved.state["behaviors"]["Basic-v0"]["samples"] = many
+    saved.state["collector"]["channels"] = {}
+    counts = {"Basic-v0/updates": np.array(many), "Basic-v0/published/version": np.array(many + 1)}
+    CheckpointStore(tmp_path / "checkpoints").save("many", saved.tensors | counts, saved.state)
+    assert main([f"resume={tmp_path}", f"stop.samples={many + 80}"]) == 0
+    assert newest(tmp_path).path.name == f"000003-{summary(tmp_path)['samples']}"
+    assert many + 80 <= summary(tmp_path)["samples"] < many + 83  # three instances go on together
+    assert summary(tmp_path)["updates"]["Basic-v0"] > many
+    assert read_events(tmp_path).samples == summary(tmp_path)["samples"]
 
 
 def damage(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,16 @@ def test_models_change_nothing_of_what_a_run_learns(tmp_path: Path, monkeypatch:
     assert torch.equal(torch.random.get_rng_state(), state)
     same_end(tmp_path / "with", tmp_path / "without")
     assert not (tmp_path / "without" / "models").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open files")
+def test_a_file_outlives_a_power_cut_once_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    flush, rename = os.fsync, os.replace
+    monkeypatch.setattr("os.fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), flush(file)))
+    monkeypatch.setattr("os.replace", lambda *names: (done.append("renamed"), rename(*names)))
+    write_whole(tmp_path / "a.onnx", b"model")
+    assert done == [str(tmp_path / ".aside-a.onnx"), "renamed", str(tmp_path)]
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

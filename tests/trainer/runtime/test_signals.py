@@ -17,11 +17,15 @@ import pytest
 import torch
 from torch import nn
 
+import trainer.runtime.collector_process
 from algorithms.settings import NetworkSettings
 from envs.spec import BehaviorSpec
 from tests.trainer.started import END_SECONDS, ORACLE, Started, audit, start
 from tests.trainer.tiny_runs import SAC, newest, summary
+from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
+from trainer.runtime.saver import Saver
+from trainer.telemetry.run_logger import RunLogger
 
 __all__ = ["start"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -63,17 +67,57 @@ class SlowDisk(Slow):
             CheckpointStore.save = slow  # type: ignore[method-assign]
 
 
+class Lost(Slow):
+    """The same network; where it is made in a collector, that ends, and the learner starts no other."""
+
+    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
+        super().__init__(spec, settings)
+        trainer.runtime.collector_process.UNHEARD_RESTARTS = 0
+        if multiprocessing.current_process().name == "collector":
+            os._exit(5)
+
+
 NETWORK = "algorithm.network.custom=tests.trainer.runtime.test_signals:"
 
 
-def test_statuses_are_those_that_are_documented(tmp_path: Path) -> None:
+def test_statuses_are_those_that_are_documented_though_nobody_reads_the_output(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
     def status(*overrides: str) -> int:
         command = [sys.executable, "-m", "trainer", *SAC, *ORACLE, *overrides]
-        return subprocess.run(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": "."}).returncode
+        return subprocess.run(command, stderr=writer, env=os.environ | {"PYTHONPATH": "."}).returncode
 
-    # An error of ours is raised, which is 1: test_faults.py has a collector that is lost for good.
     assert status(f"run.dir={tmp_path / 'a'}", "run.mode=inline", "stop.samples=10") == 0
     assert status(f"run.dir={tmp_path / 'b'}", "env.min_instances=4") == 2
+    assert status(f"run.dir={tmp_path / 'c'}", f"{NETWORK}Lost") == 1  # an error that is not the user's
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "number"),
+    [
+        (CheckpointStore, "save", signal.SIGTERM),
+        (Saver, "_write_newest_models", signal.SIGTERM),
+        (RunLogger, "finish", signal.SIGTERM),
+        (RunLogger, "close", signal.SIGTERM),
+        (RunLogger, "close", signal.SIGINT),
+    ],
+)
+def test_a_signal_in_the_last_moment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, number: int
+) -> None:
+    run = getattr(owner, method)
+
+    def and_signal(*args: object) -> object:
+        os.kill(os.getpid(), number)
+        return run(*args)
+
+    monkeypatch.setattr(owner, method, and_signal)
+    words = [*SAC, "env=basic", "env.workers=1", "run.mode=inline", "stop.samples=20", "env.instances=1"]
+    assert main([*words, f"run.dir={tmp_path}"]) == 128 + number
+    assert summary(tmp_path)["samples"] == newest(tmp_path).state["behaviors"]["Basic-v0"]["samples"] == 20
+    assert (tmp_path / "models" / "Basic-v0.onnx").exists()
 
 
 def ends(run: Started, number: int, status: int, to_all: bool = False) -> None:
@@ -100,7 +144,7 @@ def hung(start: Callable[..., Started], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_update_that_takes_long_is_broken_off(hung: Started) -> None:
-    ends(hung, signal.SIGTERM, 143)
+    ends(hung, signal.SIGTERM, 143, to_all=True)  # as some schedulers do
     assert "An update was broken off" in hung.log
 
 
