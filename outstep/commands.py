@@ -15,6 +15,7 @@ COMMANDS: Registry[Callable[[Sequence[str]], int]] = Registry(
         "train": "trainer.__main__:main",
         "evaluate": "trainer.evaluate.__main__:main",
         "report": "trainer.report.__main__:main",
+        "compare": "trainer.compare.__main__:main",
         "export": "trainer.export.__main__:main",
         "serve": "trainer.serve.__main__:main",
         "record": "trainer.record.__main__:main",

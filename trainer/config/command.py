@@ -19,9 +19,9 @@ from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.compose import CONF, compose, compose_node, readable, register, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
-from trainer.config.schema import RecordConfig, ReportConfig, TrainConfig
+from trainer.config.schema import CompareConfig, RecordConfig, ReportConfig, TrainConfig
 
-_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",)}
+_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",), CompareConfig: ("to",)}
 """The keys of what a command writes."""
 
 _INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]

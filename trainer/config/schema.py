@@ -202,6 +202,18 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """`outstep compare`."""
+
+    runs: list[str] = field(default_factory=list)
+    """Folders of runs, at least two; on the command line without a key."""
+    to: str = path_field("comparison.html")
+    """The `.html` file to write, which replaces an earlier one."""
+    trust: bool = False
+    """Whether kinds of environments that somebody else's run names are imported: see SECURITY.md."""
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """`outstep export`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +67,8 @@ class Chart:
     percent: bool = False
     stacked: bool = False
     """Whether they are shares of a whole."""
+    bands: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    """By label, the least and the most at each point of the curve: how far several runs spread."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ def sections(history: History, goal: GoalConfig) -> list[Section]:
         """Returns charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
         keys = [_without_behavior(name, behaviors) for name in left]
         chosen = sorted({key for key in keys if key.startswith(prefixes)})
-        titles = {key: _TITLES.get(key, key.removeprefix("episode/").removeprefix("game/")) for key in chosen}
-        return [chart for key in chosen for chart in take(key, titles[key], _NOTES.get(key, ""))]
+        return [chart for key in chosen for chart in take(key, *titled(key))]
 
     last = f"mean of the last {EPISODES} episodes"
     learning = take("episode/reward", "Reward", last)
@@ -155,6 +156,11 @@ def sections(history: History, goal: GoalConfig) -> list[Section]:
         Section("More curves", take_all(""), folded=True),
     ]
     return [section for section in found if section.charts]
+
+
+def titled(name: str) -> tuple[str, str]:
+    """Returns the title of a metric's chart and the note below it."""
+    return _TITLES.get(name, name.removeprefix("episode/").removeprefix("game/")), _NOTES.get(name, "")
 
 
 def _shares(title: str, words: Sequence[str], left: dict[str, Curve]) -> Chart | None:
@@ -181,6 +187,10 @@ _PROCESSES = {
     "Learner": ("updating", "waiting for samples"),
 }
 _TITLES = {
+    "episode/reward": "Reward",
+    "episode/length": "Episode length",
+    "run/samples_per_second": "Samples a second",
+    "run/env_utilization": "Env utilization",
     "loss/policy": "Policy loss",
     "loss/value": "Value loss",
     "loss/critic": "Critic loss",

@@ -33,9 +33,11 @@ def draw(chart: Chart, name: str) -> str:
             axes.stackplot(next(iter(curves.values())).samples, *values, colors=colours, linewidth=0, step="pre")
         else:
             curves = {label: _finite(curve) for label, curve in curves.items()}
-            for place, curve in enumerate(curves.values()):
+            for place, (label, curve) in enumerate(curves.items()):
                 marker = "o" if len(curve.samples) == 1 else ""
                 line = "-" if place < SERIES else "--"
+                if (band := chart.bands.get(label)) is not None:
+                    axes.fill_between(curve.samples, *band, color=colour(place), alpha=0.2, linewidth=0)
                 axes.plot(*curve, color=colour(place), marker=marker, markersize=4, linestyle=line, linewidth=1.5)
         if chart.target is not None:
             axes.axhline(chart.target, color=_INK, linestyle=(0, (4, 3)), linewidth=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from trainer.config.saved import FILE, as_written, read_config
 from trainer.config.schema import TrainConfig
 from trainer.data_files import read_data, read_json
 from trainer.evaluate.results import Evaluation, load_evaluations
-from trainer.report.curves import History, read_history, sections
+from trainer.report.curves import Chart, History, read_history, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
 from trainer.runtime.run_lock import is_occupied
@@ -39,28 +39,37 @@ def page_of(run: Path, trust: bool = False) -> str:
     running = is_occupied(run)
     summary = None if running else _summary(run, history)
     names = (f"chart-{number}" for number in itertools.count())
+    page: str = (
+        templates(lambda chart: draw(chart, next(names)))
+        .get_template("page.html")
+        .render(
+            run=run,
+            title=config.run.name or run.resolve().name,
+            running=running,
+            stopped_by=summary and summary["stopped_by"],
+            facts=_facts(config, history, summary),
+            cards=_cards(config, history, summary),
+            diagnosis=(summary or {}).get("diagnosis", {}),
+            films=_films(run, evaluations),
+            evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
+            sections=sections(history, config.goal),
+            behaviors=_behaviors(summary),
+            settings=chosen_settings(config),
+            config=read_data(run / FILE).decode("utf-8-sig", "replace"),
+            series=SERIES,
+            made_at=_day(datetime.now().timestamp()),
+        )
+    )
+    return page
+
+
+def templates(drawn: Callable[[Chart], str]) -> Environment:
+    """Returns the templates of pages, in which `chart | draw` becomes what `drawn` returns."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": number, "percent": percent, "draw": lambda chart: draw(chart, next(names))}
-    page: str = environment.get_template("page.html").render(
-        run=run,
-        title=config.run.name or run.resolve().name,
-        running=running,
-        stopped_by=summary and summary["stopped_by"],
-        facts=_facts(config, history, summary),
-        cards=_cards(config, history, summary),
-        diagnosis=(summary or {}).get("diagnosis", {}),
-        films=_films(run, evaluations),
-        evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
-        sections=sections(history, config.goal),
-        behaviors=_behaviors(summary),
-        settings=chosen_settings(config),
-        config=read_data(run / FILE).decode("utf-8-sig", "replace"),
-        series=SERIES,
-        made_at=_day(datetime.now().timestamp()),
-    )
-    return page
+    environment.filters |= {"number": number, "percent": percent, "draw": drawn}
+    return environment
 
 
 def number(value: float | None) -> str:

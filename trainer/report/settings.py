@@ -38,6 +38,11 @@ def differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[
     ]
 
 
+def settings_by_key(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns all settings by their dotted keys, as a command line takes them."""
+    return {key: _text(value) for key, value in _leaves(settings)}
+
+
 def _leaves(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -54,5 +59,5 @@ def _text(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-_NOT_CHOSEN = ("run.choices", "run.dir", "run.name", "resume")
+_NOT_CHOSEN = ("run.choices", "run.overrides", "run.dir", "run.name", "resume")
 """Filled in by the trainer, or shown elsewhere on the page."""

@@ -1,0 +1,1 @@
+"""`outstep compare`."""

@@ -1,0 +1,76 @@
+"""`outstep compare runs/a runs/b …`: prints a table of several runs, and draws their curves over each other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from envs.process.whole_files import write_whole
+from envs.spec import UserError
+from trainer.config.command import run_command
+from trainer.config.runs import LATEST, found_run
+from trainer.config.saved import read_config
+from trainer.config.schema import CompareConfig
+
+_PLAIN_WIDTH = 160
+"""Columns of the table where it does not go to a terminal."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compares runs: a table, and a page with their curves over each other."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    runs = [word for word in words if "=" not in word and not word.startswith("-")]
+    quoted = ",".join("'{}'".format(run.replace("\\", "\\\\").replace("'", "\\'")) for run in runs)
+    rest = [word for word in words if word not in runs]
+    return run_command([*rest, *([f"runs=[{quoted}]"] if runs else [])], CompareConfig, "compare", _check, _compare)
+
+
+def _check(config: CompareConfig) -> None:
+    folders = _folders(config)
+    if len(folders) < 2:
+        raise UserError(f"compare takes two or more folders of runs, such as runs/a runs/b; given: {len(folders)}")
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise UserError(f"{twice[0]} is named twice: name each run once")
+    for folder in folders:
+        read_config(folder, config.trust)
+    if Path(config.to).is_dir():
+        raise UserError(f"to={config.to} is a folder: name a file that ends in .html")
+    for library in ("matplotlib", "jinja2"):
+        if find_spec(library) is None:
+            raise UserError(f"{library} is missing: pip install 'outstep[report]'")
+
+
+def _compare(config: CompareConfig) -> int:
+    from trainer.compare.groups import common_metrics, grouped_runs
+    from trainer.compare.page import comparison_page, table  # jinja2 is of an extra
+
+    groups = grouped_runs(_folders(config), config.trust)
+    if not common_metrics(groups):
+        raise UserError("these runs have no metric in common: compare runs that have logged at least once")
+    headings, rows = table(groups)
+    shown = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        shown.add_column(heading, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(shown)
+    page, to = comparison_page(groups), Path(config.to)
+    try:
+        write_whole(to, page.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
+    print(f"{to}: {len(page) / 2**20:.1f} MiB")
+    return 0
+
+
+def _folders(config: CompareConfig) -> list[Path]:
+    return [Path(found_run(run) if run == LATEST else run).expanduser() for run in config.runs]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
