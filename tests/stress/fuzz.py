@@ -24,7 +24,7 @@ import psutil
 from benchmarks.report import machine, machine_line, table
 from tests.stress.fuzz_targets import Target, targets
 
-NAMES = ("demo", "checkpoint", "message", "side_channel", "http2", "png")
+NAMES = ("demo", "checkpoint", "config", "mlagents", "message", "side_channel", "http2", "png")
 
 
 def main(argv: list[str] | None = None) -> int:

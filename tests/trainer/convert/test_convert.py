@@ -519,6 +519,14 @@ def test_a_file_whose_build_is_named_needs_no_executable(tmp_path: Path, capsys:
     assert capsys.readouterr().out.endswith(f"outstep train --config-dir {tmp_path} +experiment=mine\n")
 
 
+def test_what_looks_like_an_interpolation_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cret")
+    source = write(tmp_path, {"behaviors": {"A": {}}, "env_settings": {"env_path": "${oc.env:TOKEN}"}})
+    assert main([str(source), f"to={tmp_path}/experiment/mine.yaml"]) == 0
+    words = [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine"]
+    assert compose(words, TrainConfig, "config").env.executable == "${oc.env:TOKEN}"
+
+
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = write(tmp_path, {"behaviors": {"A": {}}}), tmp_path / "experiment" / "mine.yaml"
     target.parent.mkdir()
