@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import shutil
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 from envs.spec import UserError
 from tests.trainer.report.written_runs import write_evaluation, written_run
@@ -52,19 +54,20 @@ def by_another(folder: Path) -> Path:
     return folder
 
 
-def naming(folder: Path, what: str, name: str) -> Path:
-    """A run whose settings name code at `what`, which leaves a file `executed` where it is imported."""
+def naming(folder: Path, name: str) -> Path:
+    """A run whose settings name code of the module `name` wherever they can."""
     run = a_run(folder, CARTPOLE)
     text = (run / "config.yaml").read_text()
-    before, after = {
-        "kind": ("  kind: gym\n", f"  kind: {name}:Kind\n"),
-        "id": ("  id: CartPole-v1\n", f"  id: {name}:CartPole-v1\n"),
-        "wrappers": ("  wrappers: []\n", f"  wrappers: ['{name}:Wrapper']\n"),
-        "loggers": ("  - tensorboard\n", f"  - {name}:Writer\n"),
-        "custom": ("    custom: null\n", f"    custom: {name}:Network\n"),
-    }[what]
-    assert before in text
-    (run / "config.yaml").write_text(text.replace(before, after))
+    for before, after in {
+        "  kind: gym\n": f"  kind: {name}:Kind\n",
+        "  id: CartPole-v1\n": f"  id: {name}:CartPole-v1\n",
+        "  wrappers: []\n": f"  wrappers: ['{name}:Wrapper']\n",
+        "  - tensorboard\n": f"  - {name}:Writer\n",
+        "    custom: null\n": f"    custom: {name}:Network\n",
+    }.items():
+        assert before in text
+        text = text.replace(before, after)
+    (run / "config.yaml").write_text(text)
     return run
 
 
@@ -78,10 +81,9 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return executed
 
 
-@pytest.mark.parametrize("what", ["kind", "id", "wrappers", "loggers", "custom"])
 @pytest.mark.parametrize("command", LINE)
-def test_nothing_that_anothers_run_names_is_run(refused, evil, tmp_path, command, what) -> None:
-    run = naming(tmp_path / "run", what, "evil_module")
+def test_nothing_that_anothers_run_names_is_run(refused, evil, tmp_path, command) -> None:
+    run = naming(tmp_path / "run", "evil_module")
     main, words = LINE[command]
     reported = refused(*(word.format(run) for word in words), **({"main": main} if main else {}))
     assert "is not known to be yours" in reported
@@ -90,10 +92,9 @@ def test_nothing_that_anothers_run_names_is_run(refused, evil, tmp_path, command
     assert not evil.exists()
 
 
-@pytest.mark.parametrize("what", ["kind", "id", "wrappers", "loggers", "custom"])
-def test_a_page_of_anothers_run_is_written_without_running_anything(evil, tmp_path, monkeypatch, what) -> None:
+def test_a_page_of_anothers_run_is_written_without_running_anything(evil, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
-    run = naming(tmp_path / "run", what, "evil_module")
+    run = naming(tmp_path / "run", "evil_module")
     text = (run / "config.yaml").read_text()
     for before in ("name: null", "seed: 0", "  time_scale: 20.0"):
         assert before in text
@@ -231,31 +232,50 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("command", ["resume", "evaluate", "record", "report"])
-def test_hostile_settings_are_one_short_message(refused, tmp_path, name, command) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text(HOSTILE[name])
-    main, words = {**LINE, "report": (report.main, ["run={}"])}[command]
-    reported = refused(*(word.format(tmp_path / "run") for word in words), **({"main": main} if main else {}))
-    assert "config.yaml is damaged or of another version: " in reported
-    assert "\n" not in reported
-    assert len(reported) < 800
+def test_hostile_settings_are_one_short_message(tmp_path, name) -> None:
+    (tmp_path / "config.yaml").write_text(HOSTILE[name])
+    for read in (load_config, read_config, partial(load_config, trust=True)):
+        with pytest.raises(UserError, match=r"config.yaml is damaged or of another version: ") as refused:
+            read(tmp_path)
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 800
+
+
+IN_PLACE = {
+    "nothing": lambda file: None,
+    "a folder": Path.mkdir,
+    "a link to itself": lambda file: file.symlink_to(file),
+    "a pipe": lambda file: os.mkfifo(file),
+}
+
+
+@POSIX
+@pytest.mark.parametrize("what", IN_PLACE)
+def test_whatever_stands_in_place_of_settings_is_one_message(tmp_path, what) -> None:
+    IN_PLACE[what](tmp_path / "config.yaml")
+    for read in (load_config, read_config):
+        with pytest.raises(UserError, match=r"is not a run's folder, it has no config.yaml"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize("command", [*LINE, "report"])
-@pytest.mark.parametrize("what", ["missing", "folder", "loop", "pipe"])
-def test_whatever_stands_in_place_of_settings_is_one_message(refused, tmp_path, command, what) -> None:
-    file = tmp_path / "run" / "config.yaml"
-    file.parent.mkdir()
-    if what == "folder":
-        file.mkdir()
-    elif what == "loop":
-        file.symlink_to(file)
-    elif what == "pipe":
-        os.mkfifo(file)
+def test_every_command_refuses_a_folder_without_settings(refused, tmp_path, command) -> None:
+    (tmp_path / "run" / "config.yaml").mkdir(parents=True)
     main, words = {**LINE, "report": (report.main, ["run={}"])}[command]
-    reported = refused(*(word.format(file.parent) for word in words), **({"main": main} if main else {}))
+    reported = refused(*(word.format(tmp_path / "run") for word in words), **({"main": main} if main else {}))
     assert "is not a run's folder, it has no config.yaml" in reported
+
+
+def test_a_setting_of_another_type_is_refused_by_name(tmp_path) -> None:
+    text = (a_run(tmp_path / "run") / "config.yaml").read_text()
+    settings = yaml.safe_load(text)
+    for key, value in settings.items():
+        for wrong in ("x y", [1], {"a": 1}, 1.5):
+            (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({**settings, key: wrong}))
+            if isinstance(wrong, type(value)) or (key in ("resume", "init") and not isinstance(wrong, (list, dict))):
+                continue
+            with pytest.raises(UserError, match=r"config.yaml is damaged or of another version: .*" + key):
+                load_config(tmp_path / "run", trust=True)
 
 
 @POSIX

@@ -543,7 +543,7 @@ BAD_COMMANDS: list[tuple[list[str], str]] = [
     (["absent.yaml"], "absent.yaml cannot be read (No such file or directory)"),
     (["."], "cannot be read"),
     (["broken.yaml"], "broken.yaml is not valid YAML: "),
-    (["date.yaml"], "date.yaml is not valid YAML: month must be in 1..12"),
+    (["date.yaml"], "date.yaml: unknown key a; the file may hold behaviors"),
     (["list.yaml"], "list.yaml holds no keys, such as behaviors"),
     (["latin.yaml"], "latin.yaml is not written in UTF-8"),
     (["game.yaml", "to=mine.yaml"], "to=mine.yaml: experiments are found by name in a folder `experiment`"),
