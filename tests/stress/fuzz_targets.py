@@ -10,11 +10,13 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from google.protobuf.message import DecodeError
 from PIL import Image
 
@@ -33,7 +35,13 @@ from envs.unity.protocol.png import read_pngs
 from tests.stress.fuzz_endpoint import Clients, Refused, Requests
 from tests.stress.mutations import changed_bytes, changed_json, changed_message, delimited, random_bytes
 from trainer.checkpoint import FORMAT, CheckpointStore
+from trainer.config.compose import compose
+from trainer.config.saved import as_written, load_config, read_config, save_config
+from trainer.config.schema import TrainConfig
+from trainer.convert.__main__ import _load as load_mlagents
+from trainer.convert.__main__ import convert
 from trainer.demos.load import load_demonstrations
+from trainer.report.settings import chosen_settings
 from trainer.saved_policy import check_spec
 
 
@@ -49,7 +57,8 @@ class Target(NamedTuple):
 
 def targets(folder: Path) -> dict[str, Target]:
     """All of them; files lie in `folder`."""
-    demos, checkpoints, requests = _Demos(folder), _Checkpoints(folder), Requests()
+    demos, checkpoints, configs = _Demos(folder), _Checkpoints(folder), _Configs(folder)
+    requests = Requests()
     clients = Clients(requests)
     return {
         "demo": Target(demos.draw, demos.take, (UserError,)),
@@ -57,6 +66,8 @@ def targets(folder: Path) -> dict[str, Target]:
         "message": Target(_draw_messages, _take_messages, (DecodeError, PlayerFault, UserError)),
         "side_channel": Target(_draw_side_channel, _take_side_channel, (PlayerFault,)),
         "http2": Target(_draw_frames, _take_frames, (ProtocolError,)),
+        "config": Target(configs.draw, configs.take, (UserError,)),
+        "mlagents": Target(_draw_mlagents, partial(_take_mlagents, folder / "trainer_config.yaml"), (UserError,)),
         "png": Target(_draw_png, lambda drawn: read_pngs(*drawn), (ValueError,)),
         "endpoint_request": Target(requests.draw, requests.take, (UserError,)),
         "endpoint_client": Target(clients.draw, clients.take, (Refused,)),
@@ -227,6 +238,77 @@ def _played() -> Rows:
             final_mask=np.ones((int(cut.sum()), 5), bool),
         )
     return rows
+
+
+class _Configs:
+    """`config.yaml` of a run's folder, of which one setting is changed, or the text."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "run"
+        self._folder.mkdir()
+        words = ["algorithm=sac", "behaviors.A.algorithm.name=ppo", "behaviors.B.reward.rnd.strength=0.1"]
+        valid = []
+        for env in (["env.id=CartPole-v1", "env.kwargs.a=[1,2]"], ["env=unity", "env.parameters.speed=2"]):
+            save_config(compose([*env, *words, "run.name=${oc.env:HOME}"], TrainConfig, "config"), self._folder)
+            valid.append((self._folder / "config.yaml").read_bytes())
+        self._valid = valid
+
+    def draw(self, random: Random) -> bytes:
+        """A file's bytes."""
+        return _changed_yaml(random, random.choice(self._valid), self._valid)
+
+    def take(self, data: bytes) -> None:
+        """Shows it, and loads it as a run's that is trusted; what names code leads to modules that do not exist."""
+        (self._folder / "config.yaml").write_bytes(data)
+        shown = read_config(self._folder)
+        as_written(shown), chosen_settings(shown)
+        load_config(self._folder, trust=True)
+
+
+_MLAGENTS = b"""
+default_settings: &default {trainer_type: ppo, hyperparameters: {batch_size: 10, learning_rate: 3.0e-4}, max_steps: 500}
+behaviors:
+  Runner: {<<: *default, network_settings: {hidden_units: 32, memory: {memory_size: 16, sequence_length: 8}}}
+  Jumper:
+    trainer_type: sac
+    hyperparameters: {buffer_size: 1000, tau: 0.005}
+    reward_signals: {extrinsic: {gamma: 0.9, strength: 1.0}, gail: {strength: 0.1, demo_path: a.demo}}
+environment_parameters:
+  speed: {sampler_type: uniform, sampler_parameters: {min_value: 1, max_value: 2}}
+  size: 3
+env_settings: {env_path: Game, num_envs: 2, seed: 3}
+engine_settings: {time_scale: 20}
+checkpoint_settings: {run_id: first}
+torch_settings: {device: cuda}
+"""
+
+
+def _draw_mlagents(random: Random) -> bytes:
+    return _changed_yaml(random, _MLAGENTS, [_MLAGENTS])
+
+
+def _take_mlagents(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    convert(load_mlagents(file), file.name)
+
+
+def _changed_yaml(random: Random, data: bytes, others: list[bytes]) -> bytes:
+    """A text of YAML with one of its values or keys changed, or its bytes, or with anchors and aliases in it."""
+    if random.random() < _RANDOM:
+        return random_bytes(random)
+    if random.random() < 1 / 4:
+        return changed_bytes(random, data, others)
+    changed = changed_json(random, json.dumps(yaml.safe_load(data)).encode())
+    if random.random() < 1 / 4:
+        parts = changed.split(b": ")
+        at = random.randrange(len(parts))
+        parts[at] = random.choice(_YAML) + parts[at]
+        changed = b": ".join(parts)
+    return changed
+
+
+_YAML = (b"&a ", b"*a ", b"<<: *a, ", b"!!bool ", b"!!set ", b"!!timestamp ", b"!!int ", b"!!binary ", b"? ", b"- ")
+_YAML += (b"[" * 2000, b"{a: " * 100, b"${oc.env:HOME}", b"${", b"9" * 5000, b"1:1:1:1", b"0x", b"|\n", b"'", b"\0")
 
 
 def _png_bytes(height: int, width: int, mode: str = "RGB") -> bytes:

@@ -46,6 +46,8 @@ def test_changed_inputs_are_taken_or_refused(known: dict[str, Target], name: str
 FORMS = {
     "demo": lambda data: data,
     "checkpoint": lambda data: {"manifest.json": data},
+    "config": lambda data: data,
+    "mlagents": lambda data: data,
     "message": lambda data: [data],
     "side_channel": lambda data: data,
     "http2": lambda data: [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + data],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from envs.api import Manager, Setup
 from envs.config import EnvConfig, check_ranges
@@ -144,6 +144,8 @@ def _reading(folder: str | Path) -> Iterator[None]:
         yield
     except (OmegaConfBaseException, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = refusal(error) if isinstance(error, OmegaConfBaseException) else one_line(error)
+        if isinstance(error, InterpolationResolutionError):
+            raise UserError(f"{Path(folder) / FILE}: {str(reason)[:_SHOWN]}") from error
         raise UserError(f"{Path(folder) / FILE} is damaged or of another version: {str(reason)[:_SHOWN]}") from error
 
 

@@ -27,6 +27,7 @@ from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig
+from trainer.data_files import read_json
 from trainer.export.model_file import SUFFIX
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
@@ -148,7 +149,9 @@ def _json(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -17,9 +17,11 @@ import yaml
 from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.compose import CONF
+from trainer.config.interpolations import as_text
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import Left, mapping, number, read
+from trainer.data_files import parse_yaml, read_data
 
 _USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
 _UNLIMITED_RESTARTS = 1_000_000
@@ -174,23 +176,23 @@ def _target(source: Path, to: str | None) -> Path:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        data = parse_yaml(read_data(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a YAML file of ML-Agents") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not written in UTF-8: save it so") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: dates that do not exist
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, Mapping):
         raise UserError(f"{path} holds no keys, such as behaviors: give a YAML file of ML-Agents")
-    return mapping(data, str(path))
+    return mapping(as_text(data), str(path))  # ML-Agents knows no interpolations
 
 
 def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, source: Path) -> None:
     if (CONF / "experiment" / target.name).exists():
         raise UserError(f"an experiment {target.stem} is there already: name another, to=experiment/name.yaml")
     notes = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
-    head = f"# @package _global_\n# Converted from ML-Agents' {source.name}.\n"
+    head = f"# @package _global_\n# Converted from ML-Agents' {' '.join(source.name.split())}.\n"
     head += "".join(["# What has no exact counterpart:\n", *notes] if notes else [])
     body = yaml.dump(dict(experiment), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:

@@ -519,6 +519,14 @@ def test_a_file_whose_build_is_named_needs_no_executable(tmp_path: Path, capsys:
     assert capsys.readouterr().out.endswith(f"outstep train --config-dir {tmp_path} +experiment=mine\n")
 
 
+def test_what_looks_like_an_interpolation_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "s3cret")
+    source = write(tmp_path, {"behaviors": {"A": {}}, "env_settings": {"env_path": "${oc.env:TOKEN}"}})
+    assert main([str(source), f"to={tmp_path}/experiment/mine.yaml"]) == 0
+    words = [f"hydra.searchpath=['file://{tmp_path}']", "+experiment=mine"]
+    assert compose(words, TrainConfig, "config").env.executable == "${oc.env:TOKEN}"
+
+
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = write(tmp_path, {"behaviors": {"A": {}}}), tmp_path / "experiment" / "mine.yaml"
     target.parent.mkdir()
@@ -535,7 +543,7 @@ BAD_COMMANDS: list[tuple[list[str], str]] = [
     (["absent.yaml"], "absent.yaml cannot be read (No such file or directory)"),
     (["."], "cannot be read"),
     (["broken.yaml"], "broken.yaml is not valid YAML: "),
-    (["date.yaml"], "date.yaml is not valid YAML: month must be in 1..12"),
+    (["date.yaml"], "date.yaml: unknown key a; the file may hold behaviors"),
     (["list.yaml"], "list.yaml holds no keys, such as behaviors"),
     (["latin.yaml"], "latin.yaml is not written in UTF-8"),
     (["game.yaml", "to=mine.yaml"], "to=mine.yaml: experiments are found by name in a folder `experiment`"),
