@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 LARGEST_HEAD = 2**16
 """Bytes of a request's first line and headers; also of chunk headers and trailers that come without a body."""
@@ -70,6 +70,8 @@ class Connection(HttpToolsProtocol):
     """Bytes of the part that is being read, unless it also holds what belongs to an earlier request."""
     _head = 0
     """Bytes of the request's headers so far."""
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered, or was last."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts to wait for the first request."""
@@ -92,6 +94,9 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        if self._running is not None:  # uvicorn tells only the latest of several requests
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Takes a part of a request."""
@@ -180,6 +185,10 @@ class Connection(HttpToolsProtocol):
         """Closes a silent connection, and does not wait for a client that never reads its reply."""
         self.transport.abort()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _waits_for_client(self) -> bool:
         return self.cycle is None or self.cycle.response_complete or (self.cycle.more_body and not self.pipeline)
 
@@ -209,8 +218,13 @@ class Connection(HttpToolsProtocol):
         self._count(0)
 
     def _drop(self) -> None:
-        self._forget()
+        """Closes the connection, and gives up what it holds at once: hundreds may be read in one turn of the loop."""
         self.transport.abort()
+        self.connection_lost(None)
+        self.pipeline.clear()
+        for held in (self.headers, self.cycle and self.cycle.body):
+            if held:
+                held.clear()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Answers as if no other protocol had been asked for; what follows is not parsed, so the connection ends."""

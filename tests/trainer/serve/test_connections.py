@@ -21,7 +21,7 @@ class Wire:
     """Stands in for a transport."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
-        self.sent = b""
+        self.sent = self.late = b""
         self.closing = self.aborted = False
         self._loop, self._connection = loop, connection
 
@@ -32,6 +32,9 @@ class Wire:
         return self.closing
 
     def write(self, data: bytes) -> None:
+        if self.aborted:
+            self.late += data
+            raise RuntimeError("the handler is closed")  # as uvloop's does
         self.sent += data
 
     def close(self) -> None:
@@ -167,6 +170,21 @@ def test_clients_that_do_not_read_make_room_too() -> None:
         assert [wire.aborted for wire in wires] == [True] + [False] * 4
         for each in list(house.state.connections):
             each.connection_lost(None)
+
+    asyncio.run(run())
+
+
+def test_a_client_that_is_gone_gets_no_reply_to_any_of_its_requests() -> None:
+    async def run() -> None:
+        house = House()
+        connection, wire = house.connect()
+        connection.data_received((GET + b"\r\n") * 3)
+        await settle()
+        wire.abort()
+        await settle()
+        house.answered.set()
+        await settle()
+        assert wire.sent == wire.late == b""
 
     asyncio.run(run())
 
