@@ -70,7 +70,10 @@ def described(error: BaseException) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({'' if error.code is None else error.code})"
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # of the user's class
+        text = "its text cannot be made"
     lines = [line[:_SHOWN] for line in f"{type(error).__name__}: {text}".rstrip(": ").splitlines()]
     return "\n".join(lines[:_SHOWN_LINES])
 

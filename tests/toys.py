@@ -279,19 +279,30 @@ class Odd(Oracle):
         return observation, reward, terminated, truncated, info
 
 
+class Nameless(Exception):
+    """Has no text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
 class Mistaken(gymnasium.Env):
     """Has one `mistake` of its interface or its values."""
 
     observation_space = spaces.Dict(speed=spaces.Box(-1, 1, (2,)), gear=spaces.Discrete(3))
     action_space = spaces.Discrete(2)
 
-    def __init__(self, mistake):
+    def __init__(self, mistake, space=None):
         self.mistake = mistake
+        if space is not None:
+            self.observation_space = spaces.Text(3) if space == "text" else None
         if mistake == "seed":
             self.reset = lambda: (self.seen(), {})
 
     def reset(self, *, seed=None, options=None):
-        return self.seen() if self.mistake == "reset" else (self.seen(), None if self.mistake == "no info" else {})
+        self.observation_space = Mistaken.observation_space
+        info = {"action_mask": [1, 1]} if self.mistake == "mask" else {}
+        return self.seen() if self.mistake == "reset" else (self.seen(), None if self.mistake == "no info" else info)
 
     def step(self, action):
         if self.mistake == "step":
@@ -300,8 +311,10 @@ class Mistaken(gymnasium.Env):
             sys.exit("bye")
         if self.mistake == "interrupt":
             raise KeyboardInterrupt("from the game")
-        reward = {"none": None, "text": "1.0", "several": np.ones(2)}.get(self.mistake, np.ones(1))
-        info = {"duration": "3 minutes"} if self.mistake == "duration" else {}
+        if self.mistake == "nameless":
+            raise Nameless
+        reward = {"none": None, "text": "1.0", "several": np.ones(2), "nan": np.nan}.get(self.mistake, np.ones(1))
+        info = {"duration": {"duration": "3 minutes"}, "mask": {"action_mask": "all"}}.get(self.mistake, {})
         return self.seen(), reward, "no" if self.mistake == "terminated" else False, False, info
 
     def seen(self):
@@ -314,16 +327,16 @@ class Mistaken(gymnasium.Env):
 class Parent(Oracle):
     """Starts two processes that outlive all: one bears the mark of the run, and one is in the session of its parent.
 
-    Writes their numbers into the folder `pids`. Action 4 hangs. `close` takes `wait`
-    seconds, ends none of them, and leaves a file that says so.
+    Without `unmarked` only the first of them. Writes their numbers into the folder `pids`. Action 4 hangs. `close`
+    takes `wait` seconds, ends none of them, and leaves a file that says so.
     """
 
-    def __init__(self, pids, wait=0.0):
+    def __init__(self, pids, wait=0.0, unmarked=True):
         super().__init__()
         self.pids, self.wait = Path(pids), wait
         sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTSTEP")}
-        for options in ({"start_new_session": True}, {"env": kept}):
+        for options in ({"start_new_session": True}, {"env": kept})[: 1 + unmarked]:
             game = subprocess.Popen(sleep, **options)
             (self.pids / str(game.pid)).touch()
 

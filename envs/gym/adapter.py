@@ -94,6 +94,11 @@ class GymEnv:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             near += [known_id for known_id in known if known_id.startswith(f"{name}-v")]
             hint = f"Did you mean {' or '.join(dict.fromkeys(near))}?" if near else "No known id is close to it."
+            space, slash, _ = name.partition("/")
+            if name.endswith(".py"):
+                hint = "A file is named with the id that it registers."
+            elif slash and not any(known_id.startswith(f"{space}/") for known_id in known):
+                hint = f"No module that was imported has registered ids of {space}/."
             raise UserError(
                 f"Unknown environment id {self.id!r}. {hint} "
                 "An id from a package of its own is written with the module or file that registers it: "
@@ -132,11 +137,11 @@ class GymAdapter:
         """Writes the action mask of `info` into `row` (A,); all is allowed where the spec has one and `info` has none.
 
         Raises:
-            ValueError: a mask of the wrong size, one that allows nothing, or one that no reset has announced.
+            WrongValue: a mask of the wrong size, one that allows nothing, or one that no reset has announced.
         """
         if "action_mask" in info:
             if not self._spec.masked:
-                raise ValueError(
+                raise WrongValue(
                     "info holds an action_mask, but the first reset's info had none: reset must return one"
                 )
             write_mask(info["action_mask"], self._spec.branches, row)

@@ -47,7 +47,8 @@ def observation_parts(space: Space, prepare_images: bool = True) -> tuple[Observ
     """Returns the arrays that `space` is split into: Dict and Tuple are flattened in order; the rest is one array each.
 
     Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
-    become one-hot uint8; MultiBinary stays uint8. Two parts whose keys make the same name are numbered.
+    become one-hot uint8; MultiBinary stays uint8. What holds no number is left out. Two parts whose keys make the same
+    name are numbered.
 
     What has three axes is an image, and what has four is stacked images, the first axis being the stack. Those become
     one image whose channels are those of the first frame, then those of the next: of frames (H, W, C), channel
@@ -66,6 +67,8 @@ def observation_parts(space: Space, prepare_images: bool = True) -> tuple[Observ
     size = 0
     for leaf, path, where in _leaves(space, (), "observation space"):
         spec, arrange = _spec(leaf, _name(path, {part.spec.name for part in parts}), where, prepare_images)
+        if 0 in spec.shape:  # holds nothing
+            continue
         size += math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
         if size > LARGEST_BYTES:
             raise UserError(
@@ -102,11 +105,14 @@ def _name(path: tuple[Any, ...], taken: set[str]) -> str:
 
 def _spec(space: Space, name: str, where: str, prepare_images: bool) -> tuple[ObservationSpec, Arrange | None]:
     """Returns how a part is laid out, and what brings its values into that shape, if they have another."""
+    if not isinstance(space, spaces.Space):
+        raise refusal(space, where)
     shape: tuple[int, ...] = space.shape or (1,)
     image = prepare_images and len(shape) in (3, 4)
     dtype, scale = "uint8", 1.0
     if isinstance(space, spaces.Box):
-        if space.dtype == np.uint8 and (image or not prepare_images or len(np.unique(space.high)) <= 1):
+        one_high = space.dtype == np.uint8 and bool((space.high == space.high.max(initial=0)).all())
+        if space.dtype == np.uint8 and (image or not prepare_images or one_high):
             scale = 1.0 / max(int(space.high.max(initial=1)), 1)
         elif space.dtype != np.bool_ or not image:
             dtype, scale = "float32", _pixel_scale(space) if image else 1.0

@@ -20,7 +20,7 @@ import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
 from envs.gym.saved_spaces import space_to_dict
-from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
+from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.imports import described
 from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, start_following
 from envs.seeding import episode_seed
@@ -135,6 +135,8 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     env, stage = None, "cannot be made"
     try:
         env = gym_env.make()
+        if _knows_spaces(env):  # a reset may take long
+            behavior_spec(env, gym_env.behavior)
         stage = "fails in its first reset"
         observation, info = reset_result(env.reset(seed=episode_seed(seed, 0, 0)))
         spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
@@ -151,6 +153,14 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         if env is not None:
             with contextlib.suppress(BaseException):
                 env.close()
+
+
+def _knows_spaces(env: Env) -> bool:
+    """Returns whether an env has its spaces before its first reset, as nearly all do."""
+    try:
+        return env.observation_space is not None and env.action_space is not None
+    except Exception:  # of a property
+        return False
 
 
 class _Look:
@@ -179,7 +189,7 @@ class _Look:
         result = self.env.step(action)
         taken = time.perf_counter() - before
         observation, reward, terminated, truncated, info = step_result(result)
-        number(reward, "the reward")
+        finite_reward(reward)
         over = [ended(terminated, "terminated"), ended(truncated, "truncated")]
         self.see(observation, info)
         if any(over):

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.gym.observations import Space, refusal
-from envs.gym.values import number
+from envs.gym.values import WrongValue, number, shortened
 from envs.spec import Array, UserError
 
 Build = Callable[[Array, Array], Any]
@@ -100,17 +100,19 @@ class ActionCodec:
 def write_mask(mask: Any, branches: tuple[int, ...], row: Array) -> None:
     """Puts an `action_mask` of `info` into `row` (A,) bool: one array over all choices, or one for each branch.
 
-    Raises ValueError if the sizes differ from `branches`, or a branch is left without a choice.
+    Raises WrongValue if it holds no numbers, its size differs from `branches`, or a branch is left without a choice.
     """
-    several = isinstance(mask, (tuple, list)) and np.ndim(mask[0]) > 0
+    several = isinstance(mask, (tuple, list)) and len(mask) > 0 and np.ndim(mask[0]) > 0
     flat = np.concatenate([np.ravel(part) for part in mask]) if several else np.ravel(mask)
+    if flat.dtype.kind not in "biuf":
+        raise WrongValue(f"action_mask is {shortened(mask)}, where a number or bool for each choice is right")
     if len(flat) != sum(branches):
-        raise ValueError(f"action_mask has {len(flat)} entries; branches {list(branches)} need {sum(branches)}")
+        raise WrongValue(f"action_mask has {len(flat)} entries; branches {list(branches)} need {sum(branches)}")
     row[...] = flat
     starts = np.cumsum((0, *branches[:-1]))
     allowed = np.logical_or.reduceat(row, starts)
     if not allowed.all():
-        raise ValueError(f"action_mask allows nothing in branch {int(np.argmin(allowed))}: at least one choice must be")
+        raise WrongValue(f"action_mask allows nothing in branch {int(np.argmin(allowed))}: at least one choice must be")
 
 
 def _box_codec(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice) -> tuple[Build, Read]:
@@ -121,10 +123,10 @@ def _box_codec(space: spaces.Box, where: str, path: tuple[Any, ...], part: slice
             "Bound it by a wrapper (env.wrappers), or in the environment itself."
         )
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    centre, half = (high + low) / 2, (high - low) / 2
+    centre, half = high / 2 + low / 2, high / 2 - low / 2  # a sum of the largest numbers would be infinite
     divisor = np.where(high > low, half, 1.0).ravel()  # where both are one number, any action means it
     shape, dtype = space.shape, space.dtype
-    whole = np.issubdtype(dtype, np.integer)
+    whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
 
     def build(continuous: Array, discrete: Array) -> Any:
         unit = np.minimum(np.maximum(continuous[part], -1.0), 1.0).reshape(shape)
@@ -165,9 +167,21 @@ def follow(observation: Any, path: Sequence[Any]) -> Any:
 
 
 def scalar_metrics(info: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the plain numbers in an `info`, without `duration`; what is too large for a float is infinite."""
+    """Returns the plain numbers in an `info`, without `duration`; what is too large for a float is infinite.
+
+    Keys that are no text, or hold what cannot be written, become some that can be.
+    """
     return {
-        key: number(value, key)
+        key if type(key) is str and key.isprintable() and len(key) <= _LONGEST_KEY else _written(key): number(value, "")
         for key, value in info.items()
         if key != "duration" and isinstance(value, (int, float, np.integer, np.floating, np.bool_))
     }
+
+
+def _written(key: Any) -> str:
+    """Returns a name for a key of an `info`."""
+    text = key if isinstance(key, str) else shortened(key)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:_LONGEST_KEY])
+
+
+_LONGEST_KEY = 200

@@ -54,7 +54,18 @@ def ended(value: Any, name: str) -> bool:
     """Returns `terminated` or `truncated` as a bool; WrongValue if it is not one value that is true or false."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    return bool(number(value, name))
+    try:
+        return bool(number(value, name))
+    except WrongValue:
+        raise WrongValue(f"{name} is {shortened(value)}, where True or False is right") from None
+
+
+def finite_reward(value: Any) -> float:
+    """Returns a reward as a float; WrongValue if it is not one finite number."""
+    reward = value if type(value) is float else number(value, "the reward")
+    if not -_LARGEST <= reward <= _LARGEST:
+        raise WrongValue(f"the reward is {reward}, where only finite numbers can be learned from")
+    return reward
 
 
 def duration_seconds(value: Any) -> float:
@@ -89,3 +100,4 @@ def _described(result: Any) -> str:
 
 
 _SHOWN = 100
+_LARGEST = float(np.finfo(np.float32).max)

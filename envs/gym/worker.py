@@ -22,7 +22,7 @@ import numpy as np
 from envs.gym.adapter import Env, GymAdapter, GymEnv
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
 from envs.gym.spaces import scalar_metrics
-from envs.gym.values import WrongValue, duration_seconds, ended, number, reset_result, step_result
+from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.process.messages import send_object
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec
@@ -157,14 +157,7 @@ class EnvSlot:
             self._env.step(self._adapter.action(self._continuous, self._discrete))
         )
         slots, instance = self._slots, self.instance
-        if type(reward) is not float:
-            reward = number(reward, "the reward")
-        if not -_LARGEST <= reward <= _LARGEST:
-            raise WrongValue(
-                f"behavior {self._plan.spec.name!r}: its reward is {reward}, where only finite numbers can be learned "
-                "from"
-            )
-        slots.reward[instance] = reward
+        slots.reward[instance] = finite_reward(reward)
         duration = info.get("duration")
         flags = STEPPED
         if terminated is not False or truncated is not False:
@@ -200,8 +193,8 @@ class EnvSlot:
         replay, self._replay = self._replay, None
         env = self._plan.env.make()
         self._env = env  # from here on `close` finds it, whatever fails
-        self._adapter = GymAdapter(env, self._plan.spec)
         observation, info = self._reset(env)
+        self._adapter = GymAdapter(env, self._plan.spec)  # some know their spaces only now
         duration = info.get("duration")
         if replay is not None:
             observation, info = self._drive(env, replay, observation, info)
@@ -235,9 +228,6 @@ class EnvSlot:
             return None
         seconds = duration_seconds(duration)
         return seconds / self._plan.env.time_scale if self._plan.env.time_scale else None
-
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket) -> None:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from multiprocessing import current_process, get_context, parent_process, resource_tracker, spawn
 from multiprocessing.process import BaseProcess
@@ -68,14 +68,8 @@ def start_following(name: str, function: Callable[..., object], *arguments: Any)
     process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=True)
     if os.name == "posix":
         resource_tracker.ensure_running()  # here, where it does not get the mark
-    before = os.environ.get(keeper.NAME)
-    os.environ[keeper.NAME] = mark
-    try:
+    with _bearing(mark):
         start_without_main(process)
-    finally:
-        os.environ.pop(keeper.NAME)
-        if before is not None:
-            os.environ[keeper.NAME] = before
     _own.marks[process] = mark
     _tell_keeper(f"+{process.pid}")
     return process
@@ -119,6 +113,32 @@ def described_end(status: int | None) -> str:
         name = f"signal {-status}"
     memory = "; the system may have been out of memory" if name == "SIGKILL" else ""
     return f"its process was killed by {name}{memory}"
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """Kills, at its end, what this process has started meanwhile; a keeper does, should this process be killed."""
+    mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
+    if os.name == "posix":
+        resource_tracker.ensure_running()  # here, where it does not get the mark
+    try:
+        with _bearing(mark):
+            yield
+    finally:
+        keeper.kill_marked(mark)
+
+
+@contextlib.contextmanager
+def _bearing(mark: str) -> Iterator[None]:
+    """Lets what is started meanwhile bear a mark."""
+    before = os.environ.get(keeper.NAME)
+    os.environ[keeper.NAME] = mark
+    try:
+        yield
+    finally:
+        os.environ.pop(keeper.NAME, None)
+        if before is not None:
+            os.environ[keeper.NAME] = before
 
 
 def wait_precisely() -> None:

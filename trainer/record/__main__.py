@@ -27,6 +27,7 @@ from envs.config import EnvConfig
 from envs.gym.adapter import Env, GymEnv, behavior_spec
 from envs.gym.spaces import ActionCodec
 from envs.imports import imported
+from envs.process.lifetime import nothing_left
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_free
@@ -115,7 +116,7 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
     env = _env_of(config)
     gym = env.gym_env()
     if gym is not None:
-        with ExitStack() as stack:
+        with nothing_left(), ExitStack() as stack:
             made, spec = _make_gym(gym, config, stack)
             who = _gym_player(config, made, spec, stopped)
             stack.callback(who.close)
@@ -247,7 +248,7 @@ def _env_of(config: RecordConfig) -> EnvConfig:
     saved = _run_of(config)
     env = config.env or (saved.env if saved else None)
     if env is None:
-        raise UserError("env is missing: give it, for example env=bubble_shooter")
+        raise UserError("env is missing: give it, for example env=bubble_shooter, or env=gym env.id=CartPole-v1")
     return env
 
 

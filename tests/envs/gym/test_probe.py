@@ -78,8 +78,11 @@ def test_there_is_one_look_whose_result_goes_with_the_settings(monkeypatch):
         ("none", "first step: the reward is None, where one number is right"),
         ("text", "first step: the reward is '1.0', where one number is right"),
         ("several", "first step: the reward is array([1., 1.]), where one number is right"),
-        ("terminated", "first step: terminated is 'no', where one number is right"),
+        ("terminated", "first step: terminated is 'no', where True or False is right"),
         ("duration", "first step: info['duration'], the seconds that a step lasts, is '3 minutes', where one number"),
+        ("nan", "first step: the reward is nan, where only finite numbers can be learned from"),
+        ("mask", "first step: action_mask is 'all', where a number or bool for each choice is right"),
+        ("nameless", "first step: Nameless: its text cannot be made"),
         ("exit", "first step: it calls sys.exit(bye)"),
         ("interrupt", "first step: KeyboardInterrupt: from the game"),
     ],
@@ -93,6 +96,16 @@ def test_a_mistake_in_the_first_step_is_named_at_once(mistake, message):
     reported = str(raised.value)
     assert message in reported
     assert reported.count("\n") < 12
+
+
+def test_spaces_are_refused_before_a_reset_that_may_take_long():
+    with pytest.raises(UserError, match="The observation space is Text"):
+        probe(GymEnv("tests.toys:Mistaken-v0", {"mistake": "reset", "space": "text"}), 1, 60.0)
+
+
+def test_spaces_that_only_a_reset_makes_are_served():
+    env = GymEnv("tests.toys:Mistaken-v0", {"mistake": "nothing", "space": "late"})
+    assert [each.name for each in probe(env, 1, 60.0).spec.observations] == ["speed", "gear"]
 
 
 def test_an_array_of_one_number_is_a_reward():

@@ -150,6 +150,8 @@ def test_sampled_observations_are_told_apart_and_fit(space):
         (spaces.Box(-2, 2, (2,)), [5, -0.5], [], [2, -1]),
         (spaces.Box(0, 10, (1,), np.int64), [0.11], [], [6]),
         (spaces.Box(-1, 1, (2, 1)), [0.25, -0.25], [], [[0.25], [-0.25]]),
+        (spaces.Box(0, 1, (2,), np.bool_), [0.1, -0.1], [], [True, False]),
+        (spaces.Box(-1.5e308, 1.5e308, (2,), np.float64), [1, 0], [], [1.5e308, 0]),
         (spaces.Discrete(4), [], [3], 3),
         (spaces.Discrete(4, start=2), [], [0], 2),
         (spaces.MultiDiscrete([3, 2]), [], [2, 1], [2, 1]),
@@ -226,10 +228,17 @@ def test_masks_are_taken_in_every_form(mask):
 
 @pytest.mark.parametrize(
     ("mask", "words"),
-    [([1, 1, 1], "3 entries"), ([1, 1, 0, 0, 0], "nothing in branch 1"), ([0, 0, 1, 1, 1], "nothing in branch 0")],
+    [
+        ([1, 1, 1], "3 entries"),
+        ([], "0 entries"),
+        (None, "action_mask is None"),
+        ("ab", "action_mask is 'ab'"),
+        ([1, 1, 0, 0, 0], "nothing in branch 1"),
+        ([0, 0, 1, 1, 1], "nothing in branch 0"),
+    ],
 )
 def test_a_mask_that_cannot_be_obeyed_is_refused(mask, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(WrongValue, match=words):
         write_mask(mask, (2, 3), np.zeros(5, bool))
 
 
@@ -249,6 +258,25 @@ def test_metrics_are_the_plain_numbers_of_an_info():
     info = {"bubbles": 25, "solved": np.bool_(True), "mean": np.float32(0.5), "duration": 3.0, "name": "x", "v": [1]}
     assert scalar_metrics(info) == {"bubbles": 25.0, "solved": 1.0, "mean": 0.5}
     assert scalar_metrics({"huge": 10**400, "least": -(10**400)}) == {"huge": np.inf, "least": -np.inf}
+
+
+def test_keys_of_an_info_become_text_that_can_be_written():
+    assert scalar_metrics({1: 2.0, None: 1.0, ("a", 1): 3.0}) == {"1": 2.0, "None": 1.0, "('a', 1)": 3.0}
+    assert scalar_metrics({"a\nb": 1.0, "\ud800": 2.0}) == {"a\\nb": 1.0, "\\ud800": 2.0}
+    assert list(map(len, scalar_metrics({"k" * 10_000: 1.0}))) == [200]
+
+
+@pytest.mark.parametrize("empty", [spaces.Box(-1, 1, (0,)), spaces.Box(0, 1, (2, 0), np.uint8), spaces.Dict()])
+def test_what_holds_no_number_is_left_out(empty):
+    (part,) = observation_parts(spaces.Dict(nothing=empty, speed=spaces.Box(-1, 1, (2,))))
+    assert part.spec.name == "speed"
+    with pytest.raises(UserError, match="The observation space is empty"):
+        observation_parts(empty)
+
+
+def test_a_space_that_is_none_is_refused():
+    with pytest.raises(UserError, match=r"The observation space is int: 4\. Box, Discrete, "):
+        observation_parts(4)
 
 
 HINT = "If images are normalized, the space has to say so: Box(0, 1, (2, 2, 1), np.float32)"

@@ -9,6 +9,7 @@ import pytest
 import trainer.record.__main__
 from envs.seeding import episode_seed
 from envs.unity.demo.reader import read_demo
+from tests.envs.making import alive
 from tests.trainer import bots
 from trainer.config.compose import compose, save_config
 from trainer.config.schema import TrainConfig
@@ -68,6 +69,23 @@ def test_the_seed_gives_the_same_episodes_again(tmp_path):
     a, b, c = (read_demo(file).episodes[0].discrete.tolist() for file in files)
     assert a == b
     assert a != c
+
+
+def test_nothing_is_left_that_the_env_has_started(demo, tmp_path):
+    words = ["env=gym", "env.id=tests.toys:Parent-v0", "env.kwargs.unmarked=false", f"player={__name__}:Still"]
+    assert main([*words, f"env.kwargs.pids={tmp_path}", f"to={demo}"]) == 0
+    (game,) = (int(each.name) for each in tmp_path.iterdir() if each.name.isdigit())
+    assert not alive(game)
+
+
+class Still:
+    """A bot that always takes the first action."""
+
+    def __init__(self, env, rng):
+        pass
+
+    def __call__(self, observation):
+        return 0
 
 
 def test_a_factory_gets_the_env_and_a_generator(demo):
