@@ -76,7 +76,7 @@ def grouped_runs(folders: Sequence[Path], trust: bool) -> list[Group]:
     chosen = [_chosen(each[0].config) for each in members]
     names = dict.fromkeys(name for each in chosen for name in each)
     differing = [name for name in names if len({each.get(name) for each in chosen}) > 1]
-    groups = []
+    groups: list[Group] = []
     for own, each in zip(chosen, members):
         label = ", ".join(f"{name.rpartition('.')[2]}={own[name]}" for name in differing if name in own)
         label = label or ("defaults" if len(members) > 1 else each[0].config.run.name or each[0].folder.name)
