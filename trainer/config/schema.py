@@ -40,7 +40,7 @@ class Which(Enum):
     """A checkpoint of a run."""
 
     best = "best"
-    """The one with the best mean episode reward."""
+    """The one with the best mean episode reward, in training or, with `evaluate.every_samples`, in evaluations."""
     last = "last"
     """The newest."""
 
@@ -135,6 +135,18 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluation while training, by a process of its own that holds up nobody. `best` is then by its mean reward."""
+
+    every_samples: int | None = setting(None, above=0)
+    """Samples between two evaluations; null = none. One that is due while another is under way is left out."""
+    episodes: int = setting(20, at_least=1)
+    """Episodes of each behavior, the same ones every time, with the likeliest actions."""
+    instances: int = setting(1, at_least=1)
+    """Instances that play them, besides those that are trained on."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """`outstep train`."""
 
@@ -151,6 +163,7 @@ class TrainConfig:
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of networks, actions and episodes."""
     device: Device = Device["auto"]

@@ -14,6 +14,7 @@ from trainer.config.schema import TrainConfig
 from trainer.runtime.behaviors import LATE_SECONDS, missing_behaviors
 from trainer.runtime.collector_host import CollectorHandle
 from trainer.runtime.device import learning_device
+from trainer.runtime.evaluator import Evaluated, Evaluator
 from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver
@@ -39,6 +40,7 @@ class Run:
         self._config, self._checkpoint, self._folder = config, checkpoint, store.folder.parent
         self._interrupt, self._shared, self._logger = interrupt, shared, logger
         self._saver = Saver(config, store, interrupt, logger.caller, resumed=checkpoint is not None)
+        self._evaluator = Evaluator(config, self._folder, shared.samples)
         self._device = learning_device(config.device)
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
@@ -115,7 +117,10 @@ class Run:
     def _log(self) -> None:
         """Shows and logs how the run stands, keeps the best weights, and asks for a picture of play now and then."""
         if self._logger.refresh(self._shared.samples, self._learners):
-            self._saver.keep_best(self._learners, self._logger.reward_mean)
+            self._keep_best()
+        if self._seen:
+            self._evaluator.offer(self._shared.samples, lambda: self._saver.weights(self._learners))
+            self._add_evaluation(self._evaluator.take())
         now = time.monotonic()
         if now >= self._missing_at:
             self._missing_at = float("inf")
@@ -123,6 +128,22 @@ class Run:
         if now >= self._picture_at and self._seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collector.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
+
+    def _keep_best(self) -> None:
+        """Keeps the weights if training's mean reward is the best so far; evaluations decide where there are some."""
+        reward = self._logger.reward_mean
+        if self._config.evaluate.every_samples is None and reward is not None and self._saver.is_best(reward):
+            weights = self._saver.weights(self._learners)
+            if weights is not None:
+                self._saver.keep_best(self._learners, weights, reward)
+
+    def _add_evaluation(self, evaluated: Evaluated | None) -> None:
+        """Logs what weights have scored, and keeps them if they are the best so far."""
+        if evaluated is None:
+            return
+        self._logger.add_evaluation(evaluated.samples, evaluated.figures(named=len(self._learners) > 1))
+        if self._saver.is_best(evaluated.reward):
+            self._saver.keep_best(self._learners, evaluated.weights, evaluated.reward)
 
     def _save_if_due(self) -> None:
         now = time.monotonic() if self._config.checkpoint.every_samples is None else self._shared.samples
@@ -166,7 +187,10 @@ class Run:
         if not self._seen:  # what an earlier part of the run has left stays as it is
             log.info(f"The run ended ({reason}) before anything was learned: {self._folder}")
             return True
-        self._saver.keep_best(self._learners, self._logger.reward_mean)
+        if reason not in ("interrupted", "error"):
+            self._add_evaluation(self._evaluator.finish())
+        self._evaluator.close()
+        self._keep_best()
         samples = self._save()
         self._warn_of_missing("in this run")
         self._logger.finish(self._shared.samples if samples is None else samples, self._learners, reason)

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from algorithms.policy import Policy, make_policy
 from buffers.snapshot import Snapshot
 from envs.process.whole_files import write_whole
+from envs.spec import Array
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import save_config
 from trainer.config.errors import one_line
@@ -25,6 +26,15 @@ from trainer.telemetry.console import log
 
 Learners = Mapping[str, Learner]
 """The learners of a run by behavior."""
+
+
+class Weights(NamedTuple):
+    """All that acting needs of a run at one time."""
+
+    tensors: dict[str, Array]
+    """By name, as in a checkpoint."""
+    behaviors: dict[str, Any]
+    """By name, what a checkpoint says of each."""
 
 
 class Saver:
@@ -70,19 +80,27 @@ class Saver:
         self._caller.saved(folder)
         return samples
 
-    def keep_best(self, learners: Learners, reward: float | None) -> None:
-        """Writes the weights if their mean `reward` is the best so far."""
-        if reward is None or (self._best is not None and reward <= self._best) or not _finite(learners):
-            return
-        weights = _by_behavior({name: learner.algorithm.weights() for name, learner in learners.items()})
+    def weights(self, learners: Learners) -> Weights | None:
+        """Returns a copy of all that acting needs; None if it is not finite."""
+        if not _finite(learners):
+            return None
+        tensors = _by_behavior({name: learner.algorithm.weights() for name, learner in learners.items()})
         behaviors = {name: _description(learner) for name, learner in learners.items()}
+        return Weights({name: torch.as_tensor(each).cpu().numpy().copy() for name, each in tensors.items()}, behaviors)
+
+    def is_best(self, reward: float | None) -> bool:
+        """Returns whether a mean reward is better than any before."""
+        return reward is not None and (self._best is None or reward > self._best)
+
+    def keep_best(self, learners: Learners, weights: Weights, reward: float) -> None:
+        """Writes the best weights so far and their models, in place of those before."""
         try:
-            folder = self._store.save_best(weights, {"behaviors": behaviors, "mean": reward})
+            folder = self._store.save_best(weights.tensors, {"behaviors": weights.behaviors, "mean": reward})
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are kept.")
         else:
             self._best = reward
-            self._write_models(learners, self._folder)
+            self._write_models(learners, self._folder, weights)
             self._caller.saved(folder)
 
     def _write_newest_models(self, learners: Learners, checkpoint: str) -> None:
@@ -98,16 +116,19 @@ class Saver:
         if self._store.best() is None:
             self._write_models(learners, self._folder)
 
-    def _write_models(self, learners: Learners, folder: Path) -> None:
-        """Writes the models of all behaviors, unless a signal ends that: a user's own network may take long."""
+    def _write_models(self, learners: Learners, folder: Path, weights: Weights | None = None) -> None:
+        """Writes the models of all behaviors, with `weights` in place of the newest.
+
+        A signal ends that: a user's own network may take long.
+        """
         if not self._interrupt.late:
             with suppress(Interrupted), self._interrupt.breakable():
                 for name, learner in learners.items():
-                    self._write_model(name, learner, folder / model_file(name))
+                    self._write_model(name, learner, folder / model_file(name), weights)
 
-    def _write_model(self, name: str, learner: Learner, file: Path) -> None:
+    def _write_model(self, name: str, learner: Learner, file: Path, weights: Weights | None) -> None:
         try:
-            policy = self._copy(name, learner)
+            policy = self._copy(name, learner, weights)
             if policy is not None:
                 write_whole(file, exported_model(policy, self._config))
         except OSError as error:
@@ -116,13 +137,14 @@ class Saver:
             self._policies[name] = None
             log.warning(f"No models of {name!r} are written: {one_line(error)}. Training goes on.")
 
-    def _copy(self, name: str, learner: Learner) -> Policy | None:
+    def _copy(self, name: str, learner: Learner, weights: Weights | None) -> Policy | None:
         if name not in self._policies:
             with torch.random.fork_rng(devices=[]):  # what the run draws may not depend on what it writes
                 self._policies[name] = make_policy(learner.spec, settings_of(self._config, name)[0])
         policy = self._policies[name]
         if policy is not None:
-            policy.flat.copy_(learner.algorithm.policy.flat)
+            newest = learner.algorithm.policy.flat
+            policy.flat.copy_(torch.from_numpy(weights.tensors[f"{name}/weights/policy"]) if weights else newest)
         return policy
 
 

@@ -24,7 +24,7 @@ from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile
 from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.next_steps import next_steps
 from trainer.telemetry.statistics import Episode, Statistics
-from trainer.telemetry.writers import MetricWriter, Writers, find_writers
+from trainer.telemetry.writers import Writers, find_writers
 
 _SHOW_SECONDS = 0.5
 _SHARES_SHOWN = 64
@@ -163,6 +163,12 @@ class RunLogger:
         """Writes a moving picture of an episode."""
         self._writers.write(samples, lambda writer: writer.picture(samples, "play", file))
 
+    def add_evaluation(self, samples: int, figures: Mapping[str, float]) -> None:
+        """Logs what the weights after so many samples have scored, as a point of its own."""
+        words = ", ".join(f"{name.replace('evaluation/', '')} {value:.4g}" for name, value in figures.items())
+        log.info(f"Evaluation after {samples:,} samples: {words}")
+        self._write_values(samples, figures)
+
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows how the run stands, and logs it once an interval; returns whether it logged."""
         now = time.monotonic()
@@ -266,18 +272,19 @@ class RunLogger:
         game, histograms = self._game.take()
         scalars = self._scalars(status, metrics) | game
 
-        self._metrics_file.write(samples, lambda file: file.values(samples, status.seconds, scalars))
-        if self._config.run.tags is Tags.mlagents:
-            scalars = {mlagents_tag(name, metrics): value for name, value in scalars.items()}
-
-        def write(writer: MetricWriter) -> None:
-            writer.values(samples, status.seconds, scalars)
-            if histograms:
-                writer.histograms(samples, histograms)
-
-        self._writers.write(samples, write)
+        self._write_values(samples, scalars, list(metrics))
+        if histograms:
+            self._writers.write(samples, lambda writer: writer.histograms(samples, histograms))
         self.caller.logged(samples, scalars)
         return metrics
+
+    def _write_values(self, samples: int, scalars: Mapping[str, float], behaviors: Sequence[str] = ()) -> None:
+        """Gives figures to `metrics.jsonl`, and to the metric writers under the names that they are to have."""
+        seconds, named = self.seconds, dict(scalars)
+        self._metrics_file.write(samples, lambda file: file.values(samples, seconds, scalars))
+        if self._config.run.tags is Tags.mlagents:
+            named = {mlagents_tag(name, behaviors): value for name, value in scalars.items()}
+        self._writers.write(samples, lambda writer: writer.values(samples, seconds, named))
 
     def _diagnosis(self, behavior: str) -> Diagnosis:
         """Returns the diagnosis of a behavior, begun with its first episode or metrics."""
