@@ -151,7 +151,7 @@ class TrainConfig:
     """`outstep train`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, basic, bubble_shooter, corridor, recall, unity, or the import path of a kind of one's own."""
+    """Config group: gym, factory, basic, bubble_shooter, corridor, recall, unity, or the path of your own kind."""
     algorithm: Any = MISSING
     """Config group: ppo, sac, custom, and those of installed packages. `AlgorithmSettings`."""
     reward: dict[str, Any] = field(default_factory=dict)
