@@ -300,7 +300,18 @@ def _changed_yaml(random: Random, data: bytes, others: list[bytes]) -> bytes:
     return changed
 
 
-_YAML = (b"&a ", b"*a ", b"<<: *a, ", b"!!bool ", b"!!set ", b"!!timestamp ", b"!!int ", b"!!binary ", b"? ", b"- ")
+_YAML: tuple[bytes, ...] = (
+    b"&a ",
+    b"*a ",
+    b"<<: *a, ",
+    b"!!bool ",
+    b"!!set ",
+    b"!!timestamp ",
+    b"!!int ",
+    b"!!binary ",
+    b"? ",
+    b"- ",
+)
 _YAML += (b"[" * 2000, b"{a: " * 100, b"${oc.env:HOME}", b"${", b"9" * 5000, b"1:1:1:1", b"0x", b"|\n", b"'", b"\0")
 
 
