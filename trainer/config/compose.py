@@ -153,8 +153,8 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str) and value.startswith("~"):
                 above, _, last = key.rpartition(".")
-                holder: Any = OmegaConf.to_container(OmegaConf.select(node, above) if above else node)
-                written = str(holder[last])
+                parent: Any = OmegaConf.to_container(OmegaConf.select(node, above) if above else node)
+                written = str(parent[last])
                 OmegaConf.update(node, key, os.path.expanduser(written if written.startswith("~") else value))
     except REFUSED as error:
         raise refusal(error, overrides) from error

@@ -168,6 +168,10 @@ def _typed(content: bytes, shown: bool = False, imports: bool = True) -> DictCon
     else:
         schema.env = OmegaConf.structured(UnknownEnv(kind=kind))
         loaded["env"] = {key: value for key, value in env.items() if key in schema.env}
+    for key, value in loaded.items():
+        settings = value is None or isinstance(value, dict) or interpolations([value])
+        if key in schema and OmegaConf.is_dict(schema[key]) and not settings:
+            raise ValueError(f"{key} is {str(value)[:80]!r}, and should hold settings")
     rename_old_keys(loaded, default_behavior(loaded["algorithm"].get("name")))
     add_old_values(loaded, schema.env, default_behavior)
     node = cast(DictConfig, OmegaConf.merge(schema, without_text(loaded, schema) if shown else loaded))

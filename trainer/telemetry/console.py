@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ def seconds_left(stop: StopConfig, samples: int, seconds: float, samples_per_sec
 
 def clock(seconds: float) -> str:
     """Returns hours, minutes and seconds: `1:02:03`."""
+    if not math.isfinite(seconds):  # from a file that somebody has changed
+        return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
