@@ -56,7 +56,7 @@ class Channels:
         self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
         self._manager = SideChannelManager(channels)
         self.notes: list[str] = []
-        """What is to be said of what the player has sent: of channels that are not known, each once."""
+        """What is to be said of what the player has sent: of the first channels that are not known, each once."""
         self._unknown: set[UUID] = set()
 
     def outgoing(self) -> bytes:
@@ -92,12 +92,12 @@ class Channels:
                 raise PlayerFault(
                     f"{name} could not take a message of {len(payload)} bytes: {type(error).__name__}: {error}"
                 ) from error
-        elif channel_id not in self._unknown:
-            check_count("kinds of side channels that are not known", len(self._unknown) + 1, _MOST_UNKNOWN)
+        elif channel_id not in self._unknown and len(self._unknown) < _MOST_NAMED:
             self._unknown.add(channel_id)
+            more = "; others are not named any more" * (len(self._unknown) == _MOST_NAMED)
             self.notes.append(
                 f"the game sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "
-                "its Python class in env.channels"
+                f"its Python class in env.channels{more}"
             )
 
 
@@ -140,7 +140,8 @@ def check_channels(own: Sequence[str]) -> None:
         taken[channel_id] = path
 
 
-_MOST_UNKNOWN = 64
+_MOST_NAMED = 3
+"""Channels that are not known: a game may make up ever new ones."""
 
 
 def _split(data: bytes) -> list[tuple[UUID, bytes]]:

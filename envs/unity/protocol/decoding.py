@@ -160,7 +160,7 @@ class AgentReader:
         continuous_size, branches = _actions(name, parameters)
         observations = tuple(layout.spec for layout in layouts.values())
         self.spec = BehaviorSpec(name, observations, continuous_size, branches, masked=bool(branches))
-        self.empty = _names(each for i, each in enumerate(info.observations) if i not in layouts)
+        self.empty = _names((i, each) for i, each in enumerate(info.observations) if i not in layouts)
         """Names of observations of size 0, which are left out, in words; empty if there are none."""
         self._id, self._layouts, self._count = behavior_id, layouts, len(info.observations)
         self._raw = [(i, layout.shape, 4 * layout.size) for i, layout in layouts.items() if not layout.png]
@@ -363,15 +363,15 @@ def _layouts(behavior: str, observations: Sequence[Any], channels_first: bool | 
         names.add(name)
         layouts[i] = _layout(f"behavior {behavior!r}, observation {name!r}", name, observation, channels_first)
     if not layouts:
-        empty = f", as observation {_names(observations)} has size 0" if observations else ""
+        empty = f", as observation {_names(enumerate(observations))} has size 0" if observations else ""
         raise UserError(
             f"behavior {behavior!r} observes nothing{empty}: give its agents a sensor or a vector observation"
         )
     return layouts
 
 
-def _names(observations: Iterable[Any]) -> str:
-    names = [shown(each.name) for each in observations]
+def _names(observations: Iterable[tuple[int, Any]]) -> str:
+    names = [shown(each.name or f"obs_{i}") for i, each in observations]
     return ", ".join(names[:5]) + ", …" * (len(names) > 5)
 
 

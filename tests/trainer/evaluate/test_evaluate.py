@@ -16,7 +16,7 @@ from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
 from trainer.evaluate.__main__ import main
-from trainer.evaluate.play import play
+from trainer.evaluate.play import PolicyAgent, play
 from trainer.runtime.start import train
 from trainer.saved_policy import load_checkpoint, trained_policy
 
@@ -120,3 +120,10 @@ def test_a_policy_of_other_networks_is_refused_by_a_message(tmp_path: Path, monk
     config.algorithm.network.hidden.append(7)
     with pytest.raises(UserError, match=r"numbers, by the run's settings it would have .*: it was saved by another"):
         trained_policy(config, checkpoint, spec)
+
+
+def test_a_policy_that_plays_leaves_cores_to_the_games(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    PolicyAgent(cast(Any, None), seed=0, deterministic=True)
+    assert asked == [1]
