@@ -212,7 +212,8 @@ def _moving_pictures(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) 
                 figures = {"reward": episode.reward, "length": episode.length, **episode.metrics}
                 caption = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
                 yield f"Evaluation, episode {place}: {caption}", folder / episode.video
-    pictures = sorted(file for file in run.glob("pictures/*.gif") if file.stem.isdigit())
+    numbered = [file for file in run.glob("pictures/*.gif") if file.stem.isdecimal()]
+    pictures = sorted(numbered, key=lambda file: int(file.stem))
     for picture in [*pictures[:1], *pictures[1:][-1:]]:
         yield f"In training, after {int(picture.stem):,} samples", picture
 

@@ -190,7 +190,7 @@ def test_moving_pictures_are_on_the_page_as_long_as_there_is_room(tmp_path, monk
     run = written_run(tmp_path / "run")
     write_evaluation(run, [0.1, 0.2], video=gif())
     (run / "pictures").mkdir()
-    for samples in (0, 400, 900):
+    for samples in (0, 999_999_999, 2**32):  # by number, not by name
         (run / "pictures" / f"{samples:09d}.gif").write_bytes(gif(2))
     monkeypatch.setattr(page, "EMBEDDED_BYTES", 2 * len(gif()) + len(gif(2)))
     found = Reader(page_of(run))
@@ -198,8 +198,8 @@ def test_moving_pictures_are_on_the_page_as_long_as_there_is_room(tmp_path, monk
     assert [base64.b64decode(source.partition(",")[2]) for source in shown] == [gif(), gif(), gif(2)]
     assert "Evaluation, episode 2: reward 0.2, length 7" in found.text
     assert "In training, after 0 samples" in found.text
-    assert "400 samples" not in found.text
-    assert "In training, after 900 samples Too large for this page: pictures/000000900.gif" in found.text
+    assert "999,999,999 samples" not in found.text
+    assert "after 4,294,967,296 samples Too large for this page: pictures/4294967296.gif" in found.text
 
 
 def test_names_that_look_like_markup_stay_text(tmp_path):
