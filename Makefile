@@ -21,9 +21,11 @@ test: .venv/installed
 test-extras: .venv/installed-full
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m extras -rs
 
-# Some 50 minutes: faults all the time, all ways to end, kills while saving, hostile inputs, and a run that must not grow.
+# Some 90 minutes: faults all the time, all ways to end, kills while saving, hostile inputs, an endpoint under attack, and
+# a run that must not grow.
 stress: .venv/installed
 	$(BIN)/python -m tests.stress.fuzz --inputs 20000
+	$(BIN)/python -m tests.stress.endpoint
 	$(BIN)/python -m tests.stress.checkpoint_kills
 	$(BIN)/python -m tests.stress.ends
 	$(BIN)/python -m tests.stress.chaos --seconds 180

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -62,12 +63,12 @@ class BehaviorSpec:
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
         """Returns the spec that `to_dict` wrote; KeyError, TypeError, ValueError or OverflowError if it is none."""
         observations = tuple(
-            ObservationSpec(str(o["name"]), tuple(map(int, o["shape"])), str(o["dtype"]), float(o["scale"]))
+            ObservationSpec(str(o["name"]), tuple(map(index, o["shape"])), str(o["dtype"]), float(o["scale"]))
             for o in data["observations"]
         )
-        branches = tuple(map(int, data["branches"]))
+        branches = tuple(map(index, data["branches"]))
         return BehaviorSpec(
-            str(data["name"]), observations, int(data["continuous_size"]), branches, bool(data["masked"])
+            str(data["name"]), observations, index(data["continuous_size"]), branches, bool(data["masked"])
         )
 
     def difference(self, other: BehaviorSpec) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 from envs.spec import BehaviorSpec, ObservationSpec
@@ -106,7 +107,7 @@ class Exported:
         """What a model's metadata says; None if the model is not of this program."""
         try:
             data = json.loads(metadata[METADATA])
-            return Exported(BehaviorSpec.from_dict(data["spec"]), int(data["memory_size"]), bool(data["hwc"]))
+            return Exported(BehaviorSpec.from_dict(data["spec"]), index(data["memory_size"]), bool(data["hwc"]))
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
 

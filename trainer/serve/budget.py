@@ -24,7 +24,7 @@ class Busy(UserError):
 
 
 class Budget:
-    """How many bytes there are of bodies and replies; `largest` of one body, and about twice as many of all."""
+    """How many bytes there are of bodies and replies; `largest` of one body, and about as many of all."""
 
     def __init__(self, largest: int) -> None:
         self.largest = largest
@@ -33,7 +33,7 @@ class Budget:
 
     def check(self) -> None:
         """Raises `Busy` if there is no room for more."""
-        if self.held > 2 * self.largest:
+        if self.held > self.largest:
             raise Busy("there are too many large requests at once: send it again later")
 
     @contextmanager

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from algorithms.onnx.contract import Exported, Port
+from algorithms.onnx.contract import METADATA, Exported, Port
 from envs.spec import Array, UserError
+from trainer.serve.arrays import cut
 
 _LONGEST_NAME = 1000
 """Of a behavior or an observation, in characters."""
+_LARGEST_METADATA = 2**20
+"""In characters: parsed they take 50 times as much memory."""
 
 
 class Chosen(NamedTuple):
@@ -55,13 +58,16 @@ class Model:
         except Exception as error:  # of many kinds
             reason = str(error).partition("\n")[0]
             raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error
-        exported = Exported.from_metadata(self._session.get_modelmeta().custom_metadata_map)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if (size := len(metadata.get(METADATA, ""))) > _LARGEST_METADATA:
+            raise UserError(f"{name} is damaged, its metadata have {size:,} characters: export it again")
+        exported = Exported.from_metadata(metadata)
         if exported is None:
             raise UserError(f"{name} is not a model of ours: write one with outstep export run=runs/... to=")
         if fault := _fault(exported):
             raise UserError(f"{name} is damaged, its metadata say {fault}: export it again")
         if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
-            raise UserError(f"{name} is damaged, it has {difference}: export it again")
+            raise UserError(f"{name} is damaged, it has {cut(difference)}: export it again")
         self.exported = exported
         self._inputs = [port.name for port in exported.inputs]
         kinds = ["continuous_actions"] if exported.spec.continuous_size else []

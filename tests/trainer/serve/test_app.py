@@ -91,7 +91,7 @@ def test_fields_of_different_rows_are_refused_by_a_status_of_their_own():
 
 def test_large_bodies_and_replies_share_a_budget():
     budget = Budget(100)
-    budget.held = 200
+    budget.held = 100
     budget.check()
     budget.held += 1
     with pytest.raises(Busy, match="there are too many large requests at once: send it again later"):

@@ -285,9 +285,12 @@ HOSTILE = {
         ([{"name": "vector", "shape": [4], "dtype": "float32", "scale": float("nan")}], "scale nan"),
         ([{"name": "vector", "shape": [4], "dtype": "float32", "scale": 1.0}] * 2, "2 observations, of 1 names"),
         ([{"name": "\ud800", "shape": [4], "dtype": "float32", "scale": 1.0}], "which is no text"),
+        ([{"name": "vector", "shape": "4", "dtype": "float32", "scale": 1.0}], "not a model of ours"),
+        ([{"name": "vector", "shape": [1] * 10**5, "dtype": "float32", "scale": 1.0}], "it has input obs_0"),
+        ([{"name": "vector", "shape": [1] * 10**6, "dtype": "float32", "scale": 1.0}], "its metadata have 3,"),
         ([{"name": "vector", "shape": [float("inf")], "dtype": "float32", "scale": 1.0}], "not a model of ours"),
     ],
-    "name": [("x" * 1_000_000, "a name of 1,000,000 characters"), ("\ud800", "the name '\\ud800', which is no text")],
+    "name": [("x" * 500_000, "a name of 500,000 characters"), ("\ud800", "the name '\\ud800', which is no text")],
     "branches": [([-2, 3], "branches of [-2, 3]"), ([10**12], "not"), ([], "0 continuous actions")],
     "continuous_size": [(-1, "-1 continuous actions"), (10**12, "not"), ("1e9", "not a model of ours")],
 }
