@@ -16,6 +16,7 @@ import yaml
 
 from envs.spec import UserError
 from trainer.config.compose import CONF
+from trainer.config.help import about
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import Left, mapping, number, read
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name. Returns the exit status: 2 for bad input, with one message on stderr and nothing written; else 0.
     """
     argv = sys.argv[1:] if argv is None else argv
-    if "-h" in argv or "--help" in argv:
-        print(f"{__doc__}\n  {_USAGE}")
+    if shown := about(argv, f"{__doc__}\n  {_USAGE}"):
+        print(shown)
         return 0
     try:
         source, to = _arguments(argv)
