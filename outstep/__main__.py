@@ -19,14 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit status: 2 for bad input."""
     keep_output()
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["--version"]:
+    if words[:1] in (["-V"], ["version"]) or words[:2][-1:] == ["--version"]:
         print(f"outstep {__version__}")
         return 0
     ours_first(os.getcwd())  # there, as for `python -m`, a user's own modules are found
     # Not before, so that `--version` answers at once.
     from outstep.commands import run, usage
 
-    if not words or words[0] in ("-h", "--help"):
+    if words[:1] in (["-h"], ["--help"], ["help"]):
+        words = [*words[1:], "--help"] if words[1:] else []
+    if not words:
         print(usage())
         return 0
     return run(words)

@@ -29,6 +29,14 @@ COMMANDS: Registry[Callable[[Sequence[str]], int]] = Registry(
 """Functions that take the words behind the command's name and return the exit status."""
 
 
+_OTHERS = {
+    **dict.fromkeys(("resume", "continue"), "train resume=runs/..."),
+    **dict.fromkeys(("eval", "enjoy", "test", "play"), "evaluate run=runs/..."),
+    **dict.fromkeys(("learn", "run", "start"), "train"),
+}
+"""What is meant by names that other programs give to our commands."""
+
+
 def run(words: Sequence[str]) -> int:
     """Runs the command that the first of `words` names on the others.
 
@@ -36,8 +44,12 @@ def run(words: Sequence[str]) -> int:
         Its exit status; 2 for an unknown command, with one message on stderr.
     """
     try:
-        if "=" in words[0]:
-            raise UserError(f"{words[0]} is not a command: write outstep train {words[0]}")
+        if "=" in words[0] or words[0].startswith("-"):
+            setting = words[0].lstrip("-")
+            setting = setting if "=" in setting else f"{setting}=..."
+            raise UserError(f"{words[0]} is not a command: write outstep train {setting}; see --help")
+        if words[0] in _OTHERS and words[0] not in COMMANDS.names():
+            raise UserError(f"{words[0]} is not a command: write outstep {_OTHERS[words[0]]}; see --help")
         command = COMMANDS.find(words[0], "")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -212,7 +212,7 @@ class EnvManager(Manager):
             self.picture = filming.file
         else:
             self._can_film = False
-            self.events.append(InstanceEvent("fault", 0, f"No pictures of play, as rendering failed:\n{filming.error}"))
+            self.events.append(InstanceEvent("fault", 0, f"No pictures of play, as rendering failed: {filming.error}"))
 
 
 _LONG_SECONDS = 5.0

@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import socket
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from envs.gym.adapter import Env, GymAdapter, GymEnv
 from envs.gym.values import step_result
 from envs.gym.worker import Actions
+from envs.imports import described
 from envs.process.lifetime import end_process, start_following
 from envs.process.messages import Inbox, send_object, socket_pair
 from envs.spec import Array, BehaviorSpec
@@ -36,7 +36,7 @@ class Filming:
         self.inbox = Inbox(ours)
         self.file = file
         self.error: str | None = "the process that draws pictures ended without one"
-        """What went wrong, with the traceback if there is one; None once the file is there."""
+        """What went wrong, and where in the user's code; None once the file is there."""
         self._process = start_following("pictures", _run_filming, env, spec, seed, actions, file, theirs)
         theirs.close()
 
@@ -97,8 +97,8 @@ def _run_filming(
             env.close()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gif)
-    except BaseException:  # also sys.exit
-        error = traceback.format_exc()
+    except BaseException as raised:  # also sys.exit
+        error = described(raised)
     with contextlib.suppress(ConnectionError):
         send_object(control, error)
 

@@ -50,6 +50,8 @@ def test_the_version_is_that_of_the_distribution(capsys):
     [
         ("trian", "error: trian: unknown command; did you mean train? there is train, evaluate,"),
         ("+experiment=snoopy_sac", "error: +experiment=snoopy_sac is not a command: write outstep train +experiment"),
+        ("--resume", "error: --resume is not a command: write outstep train resume=...; see --help"),
+        ("eval", "error: eval is not a command: write outstep evaluate run=runs/...; see --help"),
         ("no_module:main", "error: command: no_module:main cannot be imported (ModuleNotFoundError"),
     ],
 )
@@ -58,6 +60,19 @@ def test_an_unknown_command_is_refused_in_one_line(word, message, capsys):
     out, error = capsys.readouterr()
     assert error.startswith(message)
     assert (out, error.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("words", [["version"], ["-V"], ["demos", "--version"], ["player", "--version"]])
+def test_the_version_is_given_to_whoever_asks(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"outstep {outstep.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["help", "demos"], ["--help", "demos"]])
+def test_help_may_come_before_the_command(words, monkeypatch, capsys):
+    monkeypatch.setattr("trainer.demos.__main__.main", lambda words: print(*words) or 0)
+    assert main(words) == 0
+    assert capsys.readouterr().out == "--help\n"
 
 
 def test_a_command_gets_the_words_behind_its_name_and_its_status_is_returned(monkeypatch, capsys):

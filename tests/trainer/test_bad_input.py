@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from trainer.__main__ import main as train
 from trainer.demos import __main__ as demos
 from trainer.evaluate import __main__ as evaluate
 from trainer.record import __main__ as record
@@ -49,7 +50,7 @@ CONFIG = [
     ("GYM run=4", "run=4: it holds keys of its own"),
     ("GYM seed=1,2", "seed=1,2"),
     ("GYM seed=${sed}", "Interpolation key 'sed' not found"),
-    ("GYM seed", "cannot read 'seed': write key=value"),
+    ("GYM seed", "cannot read 'seed': seed needs a value, seed=..."),
     ("GYM run.name=a=b", "cannot read 'run.name=a=b'"),
     ("GYM env.instances=0", "env.instances=0 must be above 0"),
     ("GYM env.workers=17", "env.workers=17 is more than env.instances=16"),
@@ -79,7 +80,7 @@ CONFIG = [
     ("GYM --config-dir nowhere", "--config-dir nowhere is not a folder"),
     ("GYM --config-path nowhere", "--config-path"),
     ("GYM --config-name nowhere", "nowhere"),
-    ("GYM --nonsense", "unrecognized arguments: --nonsense; see --help"),
+    ("GYM --nonsense", "--nonsense is no flag: settings are written key=value, without dashes; --help lists them"),
     ("GYM ~env", "env is missing: give it, for example env=..."),
     ("GYM env.id=null", "env.id=null: it needs a value"),
     ("GYM run.log_seconds=0", "run.log_seconds=0.0 must be above 0"),
@@ -127,6 +128,55 @@ CONFIG = [
     ("-m GYM seed=range(0,x)", "cannot read 'seed=range(0,x)'"),
     ("-m GYM algorithm=ppo,dqn", "unknown algorithm 'dqn'; there is custom, ppo, sac"),
     ("-m GYM seed=1,2 run.dir=a", "run.dir=a: 2 runs need one each"),
+]
+BEGINNERS = [
+    ("", "env=unity env.executable=Builds/Game, or an experiment, +experiment=basic_ppo; --help"),
+    (
+        "env=CartPole-v1",
+        "unknown env 'CartPole-v1', a kind of environment; a Gymnasium environment is env.id=CartPole-v1",
+    ),
+    ("CartPole-v1", "cannot read 'CartPole-v1': write env.id=CartPole-v1"),
+    ("--env CartPole-v1", "--env is no flag: settings are written key=value, without dashes: env.id=CartPole-v1"),
+    ("GYM --algo=sac", "--algo=sac is no flag: settings are written key=value, without dashes: algorithm=sac"),
+    ("GYM --total-timesteps 1000", "without dashes: stop.samples=1000"),
+    ("GYM --run-id=first", "without dashes: run.name=first"),
+    ("GYM --env.instances 4", "without dashes: env.instances=4"),
+    ("--experiment mine", "--experiment is no flag: settings are written key=value, without dashes: +experiment=mine"),
+    ("--resume runs/x", "--resume is no flag: settings are written key=value, without dashes: resume=runs/x"),
+    ("resume runs/x", "cannot read 'resume': resume needs a value, resume=runs/x"),
+    ("GYM run=runs/x", "Write resume=... to go on with a run, and run.dir=... for the folder of a new one"),
+    ("GYM stop=1000", "Its keys are stop.samples, stop.seconds, stop.reward"),
+    ("GYM instances=4", "unknown key instances; did you mean env.instances?"),
+    ("GYM clip=0.1", "unknown key clip; did you mean algorithm.clip?"),
+    ("GYM algo=ppo", "unknown key algo; here it is algorithm"),
+    ("GYM Algorithm.Clip=0.1", "unknown key Algorithm; did you mean algorithm?"),
+    ("GYM env.executable=x", "Another env has it, which env=... chooses"),
+    ("GYM algorithm.temperature=1", "Another algorithm has it, which algorithm=... chooses"),
+    ("GYM algorithm=PPO", "unknown algorithm 'PPO'; did you mean ppo?"),
+    ("GYM algorithm=a2c", "unknown algorithm 'a2c'; there is custom, ppo, sac"),
+    ("env.id = CartPole-v1", "cannot read 'env.id = CartPole-v1': write env.id=CartPole-v1, without spaces around ="),
+    ("env.id= CartPole-v1", "write env.id=CartPole-v1, without spaces around ="),
+    ("env.id =CartPole-v1", "write env.id=CartPole-v1, without spaces around ="),
+    ("GYM algorithm.network.hidden=[64, 64]", "put quotes around the whole: 'algorithm.network.hidden=[64, 64]'"),
+    ("GYM algorithm.network.hidden=[64,", "its brackets do not match"),
+    ("GYM algorithm.network.hidden=64,64", "a list is written algorithm.network.hidden=[64,64], and -m makes a run"),
+    ("GYM algorithm.network.hidden=(64,64)", "lists are written algorithm.network.hidden=[64,64]"),
+    ("GYM env.kwargs={'size':3}", "names in braces stand without quotes, 'env.kwargs={size:3}'"),
+    ("GYM stop.samples=1e5", "stop.samples=1e5: expected an integer, such as 100000"),
+    ("env.id:CartPole-v1", "cannot read 'env.id:CartPole-v1': write env.id=CartPole-v1"),
+    ("GYM algorithm..clip=0.1", "cannot read 'algorithm..clip=0.1': write algorithm.clip=0.1"),
+    ("env.id=CartPole-v1, seed=1", "settings are separated by spaces, without commas"),
+    ("GYM \u201cseed=1\u201d", "it holds \u201c, which is no plain quote or dash"),
+    ("\u2013resume=x", "it holds \u2013, which is no plain quote or dash"),
+    ("trainer_config.yaml", "ML-Agents' files become one by outstep convert"),
+    ("evaluate run=x", "cannot read 'evaluate': evaluate is a command of its own, outstep evaluate ..."),
+    ("help", "cannot read 'help': write --help"),
+    ("--help gamma", "unknown key gamma; here it is algorithm.discount"),
+    ("--help env=nowhere", "unknown env 'nowhere'"),
+    ("--shell-completion", "--shell-completion needs install=bash"),
+    ("env.id=ALE/Pong-v5", "No module that was imported has registered ids of ALE/"),
+    ("env.id=./mygame.py", "A file is named with the id that it registers."),
+    ("env=", "env= is empty"),
 ]
 ENVS = [
     ("GYM env.kwargs=3", "env.kwargs=3: it holds keys of its own"),
@@ -216,6 +266,10 @@ COMMANDS = [
     (record, f"env=gym {TOYS}Faulty-v0 env.kwargs.fault=always player=bot to=a.demo", "cannot be reset: the level is"),
     (record, "env=unity player=bot to=a.demo", "player=bot plays Gymnasium environments"),
     (evaluate, "", "run is missing: give it, for example run=runs/..."),
+    (evaluate, "runs/x", "cannot read 'runs/x': write run=runs/x"),
+    (evaluate, "--run runs/x", "write run=runs/x"),
+    (report, "env=gym", "unknown key env; the configuration holds run, to"),
+    (record, "--help gamma", "unknown key gamma"),
     (evaluate, "run=", "the folder of the run is empty"),
     (evaluate, "run=nowhere", "nowhere is not a run's folder, it does not exist"),
     (evaluate, "run=nowhere episodes=0", "episodes=0 must be at least 1"),
@@ -235,7 +289,9 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), CONFIG + ENVS + UNITYS, ids=lambda each: each[:60] or "nothing")
+@pytest.mark.parametrize(
+    ("line", "message"), CONFIG + BEGINNERS + ENVS + UNITYS, ids=lambda each: each[:60] or "nothing"
+)
 def test_a_run_that_cannot_be_is_refused(refused, line, message):
     reported = refused(*(word for part in line.split() for word in SHORT.get(part, part).split()))
     assert message in reported
@@ -262,6 +318,21 @@ def test_an_env_that_fails_is_refused_with_what_it_raised(refused, fault, stage,
     assert first == f"Environment 'tests.toys:Faulty-v0' {stage}: RuntimeError: {message}"
     assert 1 <= len(places) <= 5
     assert all("tests/toys.py:" in place for place in places)
+
+
+@pytest.mark.parametrize("words", [["GYM seed=1"], [""], ["seed=1", "=", "2"]])
+def test_what_the_shell_has_torn_apart_is_refused(refused, words):
+    assert "\n" not in refused(*(word.replace("GYM", GYM) for word in words))
+
+
+@pytest.mark.parametrize("given", ["mine", "mine.yaml", "experiment/mine.yaml", "./experiment/mine"])
+def test_an_experiment_that_lies_here_is_refused_with_the_words_that_find_it(tmp_path, monkeypatch, capsys, given):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("seed: 3\n")
+    monkeypatch.chdir(tmp_path)
+    for words in ([f"+experiment={given}"], ["--experiment", given]):
+        assert train(words) == 2
+        assert "--config-dir . +experiment=mine" in capsys.readouterr().err
 
 
 def test_the_editors_port_is_found_in_use_before_anything_begins(refused):

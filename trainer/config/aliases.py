@@ -65,11 +65,18 @@ OTHER_LIBRARIES = {
     "env.kwargs": "env_kwargs",
     "env.executable": "env_path",
     "env.instances": "n_envs num_envs num_workers num_env_runners",
-    "stop.samples": "total_timesteps total_steps max_steps",
+    "stop.samples": "total_timesteps total_steps max_steps timesteps n_timesteps num_timesteps",
     "run.log_seconds": "log_interval summary_freq",
     "checkpoint.every_seconds": "save_freq checkpoint_interval",
     "checkpoint.keep": "keep_checkpoints",
     "episodes": "n_eval_episodes num_episodes",
+    "video": "render capture_video",
+    "algorithm": "algo trainer_type",
+    "algorithm.network": "policy policy_kwargs network_settings",
+    "run.name": "run_id exp_name",
+    "run.dir": "tensorboard_log logdir log_dir output_dir results_dir",
+    "init": "initialize_from load",
+    "device": "cuda num_gpus",
 }
 """Names that Stable-Baselines3, CleanRL, RLlib, rsl_rl and ML-Agents give to our keys, and our own without a group."""
 

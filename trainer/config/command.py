@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from itertools import product
 from operator import attrgetter
@@ -17,9 +18,11 @@ from omegaconf import OmegaConf
 
 from envs.process.output import keep_output
 from envs.spec import UserError
-from trainer.config.compose import CONF, compose, compose_node, readable, register, store_kind
+from trainer.config.compose import CONF, all_keys, compose, compose_node, readable, register, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
+from trainer.config.help import help_text, version_line
 from trainer.config.schema import CompareConfig, RecordConfig, ReportConfig, TrainConfig
+from trainer.config.words import unknown_flag
 
 _WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",), CompareConfig: ("to",)}
 """The keys of what a command writes."""
@@ -36,28 +39,36 @@ def run_command(
     """Composes and checks every run that a command's words ask for, and only then makes them, one after another.
 
     The words `argv` stand without the program's name; None = those of this process.
-    Hydra's own flags work: `--help`, `--cfg job`, `--info` and the like show something and run nothing; `--multirun`
-    makes one run for each combination of comma-separated values. Hydra's own settings are refused: no launcher or
-    sweeper of Hydra's takes part.
+    `--help`, also with keys behind it, and `--version` are ours. Hydra's own flags work: `--cfg job`, `--info` and the
+    like show something and run nothing; `--multirun` makes one run for each combination of comma-separated values.
+    Hydra's own settings are refused: no launcher or sweeper of Hydra's takes part.
 
     Returns:
         The exit status: 2 for bad input, with one message on stderr and nothing begun; else the first of `run` that is
         not 0, or 0.
     """
     keep_output()
-    argv = [readable(argument, schema) for argument in (sys.argv[1:] if argv is None else argv)]
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        flags = _parser().parse_intermixed_args(argv)
+        flags = _flags(given, schema)
         name = flags.config_name or config_name
+        if flags.version:
+            print(version_line())
+            return 0
         if flags.config_path or flags.experimental_rerun:
             raise UserError("--config-path and --experimental-rerun do not work here: use --config-dir, or resume=")
-        overrides = [*flags.overrides, *_search_path(flags.config_dir)]
+        overrides = [readable(word, schema) for word in (*flags.overrides, *_search_path(flags.config_dir))]
+        if flags.help:
+            print(help_text(overrides, schema, config_name, flags.config_dir))
+            return 0
         if flags.cfg == "job" and not flags.package:
             print(OmegaConf.to_yaml(compose_node(overrides, schema, name), resolve=flags.resolve), end="")
             return 0
-        if flags.cfg or flags.help or flags.hydra_help or flags.info or flags.version or flags.shell_completion:
-            return _show(argv, schema, name)
-        jobs = _grid(overrides) if flags.multirun else [overrides]
+        if flags.cfg or flags.hydra_help or flags.info or flags.shell_completion:
+            if not flags.shell_completion:
+                compose_node(overrides, schema, name)  # which refuses what Hydra would by a traceback
+            return _show([readable(word, schema) for word in given], schema, name)
+        jobs = _grid(overrides, schema) if flags.multirun else [overrides]
         configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
             check(config)
@@ -68,23 +79,32 @@ def run_command(
         return 2
     except KeyboardInterrupt:  # before a run answers signals itself, or in a command that does not
         return 130
-    except SystemExit as end:  # of Hydra's flags
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _parser() -> ArgumentParser:
-    """Returns a parser of Hydra's flags."""
-    parser = ArgumentParser(add_help=False)
+def _flags(argv: Sequence[str], schema: type) -> Namespace:
+    """Returns Hydra's flags among the words, and the others as `overrides`; refuses a flag that does not exist."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.error = misused  # type: ignore[method-assign]
     parser.add_argument("overrides", nargs="*")
-    for flag in ("--help -h", "--hydra-help", "--version", "--resolve", "--run -r", "--multirun -m"):
+    known = ["--", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"]
+    for flag in ("--help -h", "--hydra-help", "--version -V", "--resolve", "--run -r", "--multirun -m"):
         parser.add_argument(*flag.split(), action="store_true")
+        known += flag.split()
     parser.add_argument("--shell-completion", "-sc", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO)
     for flag in ("--package -p", "--config-path -cp", "--config-name -cn", "--config-dir -cd", "--experimental-rerun"):
         parser.add_argument(*flag.split())
-    return parser
+        known += flag.split()
+    for at, word in enumerate(argv):
+        if word == "--":
+            break
+        if word.startswith("-") and word.partition("=")[0] not in known:
+            raise UserError(unknown_flag(word, next(iter(argv[at + 1 :]), None), all_keys(schema)))
+    flags = parser.parse_intermixed_args(argv)
+    if flags.shell_completion and not any(re.match("(install|uninstall|query)=", word) for word in flags.overrides):
+        raise UserError("--shell-completion needs install=bash, install=zsh or install=fish, or uninstall=")
+    return flags
 
 
 def _search_path(folder: str | None) -> list[str]:
@@ -96,7 +116,7 @@ def _search_path(folder: str | None) -> list[str]:
     return [f"hydra.searchpath=['file://{Path(folder).resolve()}']"]
 
 
-def _grid(overrides: Sequence[str]) -> list[list[str]]:
+def _grid(overrides: Sequence[str], schema: type) -> list[list[str]]:
     """Returns the overrides of each run: all combinations of the values in `overrides`, the last key changing fastest.
 
     Raises:
@@ -115,7 +135,7 @@ def _grid(overrides: Sequence[str]) -> list[list[str]]:
                 else:
                     values[key] = [str(override.input_line)]
     except REFUSED as error:
-        raise refusal(error, overrides) from error
+        raise refusal(error, overrides, all_keys(schema)) from error
     return [list(combination) for combination in product(*values.values())]
 
 
@@ -128,7 +148,7 @@ def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
 
 
 def _show(argv: list[str], schema: type, config_name: str) -> int:
-    """Lets Hydra answer one of its flags that show something."""
+    """Lets Hydra answer one of its flags that show something; returns 2 if it refuses that, by words of its own."""
     register(schema, config_name)
     for word in argv:
         if word.startswith("env=") and ":" in word:
@@ -137,6 +157,8 @@ def _show(argv: list[str], schema: type, config_name: str) -> int:
     sys.argv = [saved[0], *argv]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(lambda config: None)()
+    except SystemExit as end:
+        return 2 if end.code else 0
     finally:
         sys.argv = saved
     return 0

@@ -82,7 +82,7 @@ def compose(overrides: Sequence[str], schema: type[C], config_name: str) -> C:
     try:
         config = to_object(node)
     except OmegaConfBaseException as error:
-        raise refusal(error, overrides) from error
+        raise refusal(error, overrides, all_keys(schema)) from error
     check_ranges(config)
     return cast(C, config)
 
@@ -149,7 +149,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
             type_algorithms(node)
             node.run.choices = choices
             node.run.overrides = _given(parsed, choices)
-        _refuse_unknown_keys(node)
+        _refuse_unknown_keys(node, all_keys(schema))
         for key in _paths(schema):
             if isinstance(value := OmegaConf.select(node, key), str) and value.startswith("~"):
                 above, _, last = key.rpartition(".")
@@ -157,7 +157,7 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
                 written = str(parent[last])
                 OmegaConf.update(node, key, os.path.expanduser(written if written.startswith("~") else value))
     except REFUSED as error:
-        raise refusal(error, overrides) from error
+        raise refusal(error, overrides, all_keys(schema)) from error
     return node
 
 
@@ -203,7 +203,7 @@ def _trusts(overrides: Sequence[Override]) -> bool:
     return any(each.value() is True for each in overrides if each.get_key_element().lstrip("+") == "trust")
 
 
-def _refuse_unknown_keys(node: DictConfig) -> None:
+def _refuse_unknown_keys(node: DictConfig, keys: Sequence[str]) -> None:
     """Refuses keys that the schema lacks, because Hydra lets `+key=value` add keys even to a typed node."""
     kind = OmegaConf.get_type(node)
     if not is_dataclass(kind):
@@ -212,9 +212,9 @@ def _refuse_unknown_keys(node: DictConfig) -> None:
     for key in node:
         if key not in known:
             full = node._get_full_key(key)
-            raise unknown_key(full, known if "." in full else [*known, "experiment"])
+            raise unknown_key(full, known if "." in full else [key for key in keys if "." not in key], keys)
         if not OmegaConf.is_missing(node, key) and isinstance(child := node[key], DictConfig):
-            _refuse_unknown_keys(child)
+            _refuse_unknown_keys(child, keys)
 
 
 def register(schema: type, config_name: str, old_keys: bool = False) -> None:
@@ -267,6 +267,12 @@ def readable(argument: str, schema: type) -> str:
     if "." in key and any(f"{key}.".startswith(f"{k}.") for k in _open_keys(schema)):
         return f"++{key}={value}"
     return f"{plus}{key}={value}"
+
+
+def all_keys(schema: type) -> list[str]:
+    """Returns the dotted keys that can be given to a command, groups among them; those of all kinds that are ours."""
+    keys = dict.fromkeys(_keys_with(schema, lambda *_: True))
+    return [*keys, "experiment"] if schema is TrainConfig else list(keys)
 
 
 @cache

@@ -26,6 +26,7 @@ from envs.spec import UserError
 from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
+from trainer.config.help import about
 from trainer.config.schema import TrainConfig
 from trainer.data_files import read_json
 from trainer.export.model_file import SUFFIX
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains or serves as a managed container does, after SageMaker's contract."""
     keep_output()
     words = sys.argv[1:] if argv is None else argv
+    if shown := about(words, str(__doc__)):
+        print(shown)
+        return 0
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))
     # Until a run or a server handles it: the first process of a container survives signals that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -49,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _train(root)
         if list(words) == ["serve"]:
             return _serve(root)
-        raise UserError(f"{' '.join(words) or 'nothing'} was asked for: give train or serve")
+        raise UserError(
+            f"{' '.join(words) or 'nothing'} was asked for: give train or serve, and nothing else; see --help"
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -116,7 +122,14 @@ def _serve(root: Path) -> int:
 
 def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> TrainConfig:
     """Returns the configuration of a new run, or of the one to resume if there is a checkpoint."""
-    given = _json(root / "input" / "config" / "hyperparameters.json")
+    file = root / "input" / "config" / "hyperparameters.json"
+    resumes = CheckpointStore(run / "checkpoints").latest() is not None
+    if not file.exists() and not resumes:
+        raise UserError(
+            f"{file} does not exist: a job's hyperparameters, such as env.id, are read from it. The environment "
+            "variable OUTSTEP_ML_ROOT names another folder than /opt/ml"
+        )
+    given = _json(file)
     given.pop("_tuning_objective_metric", None)  # which a tuning job adds
     check_hyperparameters(given)
     words = [
@@ -124,7 +137,7 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
         f"{'+' if name == 'experiment' else ''}{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in given.items()
     ]
-    if CheckpointStore(run / "checkpoints").latest() is not None:
+    if resumes:
         words += [f"resume={run}", "trust=true"]  # of this job, or of the one whose checkpoints it was given
     else:
         words.append(f"run.dir={run}")

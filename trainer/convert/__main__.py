@@ -17,6 +17,7 @@ import yaml
 from envs.process.output import keep_output
 from envs.spec import UserError
 from trainer.config.compose import CONF
+from trainer.config.help import about
 from trainer.config.interpolations import as_text
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
@@ -39,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     keep_output()
     argv = sys.argv[1:] if argv is None else argv
-    if "-h" in argv or "--help" in argv:
-        print(f"{__doc__}\n  {_USAGE}")
+    if shown := about(argv, f"{__doc__}\n  {_USAGE}"):
+        print(shown)
         return 0
     try:
         source, to = _arguments(argv)

@@ -15,6 +15,7 @@ from envs.process.output import keep_output
 from envs.spec import UserError
 from envs.unity.demo.reader import Demo, read_demo
 from trainer.config.errors import misused
+from trainer.config.help import version_line
 from trainer.demos.load import find_demos
 
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Shows what demonstration files (.demo) hold."""
     keep_output()
     parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
+    parser.add_argument("--version", action="version", version=version_line())
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")
     show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")

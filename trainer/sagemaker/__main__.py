@@ -21,6 +21,7 @@ from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
+from trainer.config.help import about
 from trainer.config.schema import DeployConfig, LaunchConfig, TrainConfig
 from trainer.container.__main__ import METRICS, check_hyperparameters
 
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Starts a training job on SageMaker, or an endpoint with what it trained."""
     keep_output()
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] != ["train"] and words[:1] != ["deploy"] and (shown := about(words, str(__doc__))):
+        print(shown)
+        return 0
     command, own = words[:1], words[1:]
     if command == ["train"]:
         end = own.index("--") if "--" in own else len(own)
@@ -37,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_command(own[:end], LaunchConfig, "sagemaker_train", check, launch)
     if command == ["deploy"]:
         return run_command(own, DeployConfig, "sagemaker_deploy", lambda config: None, _deploy)
-    print("error: give train or deploy; train --help lists the settings", file=sys.stderr)
+    seen = f"not {command[0]}; " if command else ""
+    print(f"error: give train or deploy, {seen}train --help and deploy --help list the settings", file=sys.stderr)
     return 2
 
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     Runs the command line `arguments` (without the program's name) and returns the exit status.
     """
     keep_output()
-    if "--help" in arguments:
+    if "--help" in arguments or "-h" in arguments:
         print(options.__doc__)
         return 0
     words = [word for word in arguments if not word.startswith("launcher=")]

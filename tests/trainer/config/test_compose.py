@@ -213,6 +213,10 @@ def test_multirun_begins_nothing_when_one_of_its_runs_is_refused(capsys: pytest.
         (["--cfg", "job", "+experiment=snoopy_sac"], "updates_per_sample: 0.5"),
         (["--cfg", "job"], "id: ???"),
         (["--cfg", "job", "--package", "stop", "run.dir=a=b"], "samples: null"),
+        (["--help", "algorithm.clip"], "algorithm.clip=0.2\n    How far the probability ratio may move"),
+        (["--help", "algorithm=sac", "algorithm.batch_size"], "algorithm.batch_size=256\n"),
+        (["--help", "env"], "env.id=???\n    Gymnasium id"),
+        (["--version"], "outstep "),
         (["--cfg", "hydra"], "launcher"),
         (["--info", "searchpath"], "conf"),
         (["--hydra-help"], "Hydra"),
@@ -225,6 +229,16 @@ def test_hydras_own_flags_show_something_and_run_nothing(
     assert run_here(argv) == (0, [])
     assert expected in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_lists_experiments_of_ones_own_and_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in ("experiment/mine.yaml", "runs/gym_ppo/2026-01-31/config.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("seed: 3\n")
+    assert run_here(["--help", "--config-dir", str(tmp_path)]) == (0, [])
+    out = capsys.readouterr().out
+    assert "basic_unity, mine, snoopy_ppo" in out
+    assert "gym_ppo" not in out
 
 
 def test_a_folder_of_ones_own_can_hold_experiments(tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ def test_hyperparameters_are_overrides_by_dotted_names(root, trained):
     assert load_config(root / "checkpoints" / "run") == config
 
 
+def test_a_missing_file_of_hyperparameters_is_named(root, trained, capsys):
+    assert main(["train"]) == 2
+    assert f"{root / 'input' / 'config' / 'hyperparameters.json'} does not exist" in capsys.readouterr().err
+    assert not trained.configs
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--version"])
+def test_help_and_version_are_given(capsys, flag):
+    assert main([flag]) == 0
+    assert "outstep" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("hyperparameters", "words"),
     [
