@@ -245,7 +245,7 @@ class _Configs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "run"
         self._folder.mkdir()
-        words = ["algorithm=sac", "behaviors.A.algorithm.name=ppo", "behaviors.B.reward.rnd.strength=0.1"]
+        words = ["algorithm=sac", "behaviors.A.algorithm.clip=0.1", "behaviors.A.algorithm.name=ppo"]
         valid = []
         for env in (["env.id=CartPole-v1", "env.kwargs.a=[1,2]"], ["env=unity", "env.parameters.speed=2"]):
             save_config(compose([*env, *words, "run.name=${oc.env:HOME}"], TrainConfig, "config"), self._folder)
