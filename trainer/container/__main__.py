@@ -34,6 +34,12 @@ from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
 from trainer.serve.__main__ import main as serve
 
+_HELP = """usage: outstep container train|serve
+
+train   trains by input/config/hyperparameters.json, in checkpoints/run, and writes models to model/
+serve   answers POST /invocations and GET /ping with the one model in model/, on port 8080
+
+All of that lies below /opt/ml, or OUTSTEP_ML_ROOT. See docs/deploy.md."""
 METRICS = {name: f"{name}: ([-+.0-9e]+)" for name in ("episode_reward_mean", "samples", "samples_per_second")}
 """Regular expressions for the metrics that `train` prints, once a logging interval and at the end."""
 
@@ -42,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains or serves as a managed container does, after SageMaker's contract."""
     keep_output()
     words = sys.argv[1:] if argv is None else argv
-    if shown := about(words, str(__doc__)):
+    if shown := about(words, _HELP):
         print(shown)
         return 0
     root = Path(os.environ.get("OUTSTEP_ML_ROOT", "/opt/ml"))

@@ -228,7 +228,8 @@ class Connection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Answers as if no other protocol had been asked for; what follows is not parsed, so the connection ends."""
-        self.cycle.keep_alive = False
+        if self.cycle is not None:  # else its head was refused
+            self.cycle.keep_alive = False
 
     def _give_up(self) -> None:
         self._timer = None

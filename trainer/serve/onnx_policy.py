@@ -54,7 +54,9 @@ class Model:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors are raised as well
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # of many kinds
             reason = str(error).partition("\n")[0]
             raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error

@@ -126,6 +126,12 @@ def test_what_is_wrong_is_one_message_in_the_log_and_in_the_failure_file(root, t
     assert not (root / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("words", [["--help"], ["serve", "-h"]])
+def test_help_says_what_there_is(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("usage: outstep container train|serve\n")
+
+
 def test_several_machines_and_pipes_are_refused(root, trained):
     give(root, CARTPOLE)
     give(root, {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}, "resourceconfig")

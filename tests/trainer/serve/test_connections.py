@@ -205,3 +205,13 @@ def test_a_client_that_asks_for_another_protocol_is_answered_as_usual_and_told_t
             assert wire.closing
 
     asyncio.run(run())
+
+
+def test_a_refused_head_that_asks_for_another_protocol_harms_nobody() -> None:
+    async def run() -> None:
+        connection, wire = House().connect()
+        connection.data_received(GET + b"X: a\r\n" * 101 + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert wire.sent.startswith(b"HTTP/1.1 431")
+        await settle()
+
+    asyncio.run(run())
