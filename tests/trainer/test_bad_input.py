@@ -146,7 +146,7 @@ BEGINNERS = [
     ("resume runs/x", "cannot read 'resume': resume needs a value, resume=runs/x"),
     ("GYM run=runs/x", "Write resume=... to go on with a run, and run.dir=... for the folder of a new one"),
     ("GYM stop=1000", "Its keys are stop.samples, stop.seconds, stop.reward"),
-    ("GYM instances=4", "unknown key instances; did you mean env.instances?"),
+    ("GYM instances=4", "unknown key instances; did you mean env.instances or evaluate.instances?"),
     ("GYM clip=0.1", "unknown key clip; did you mean algorithm.clip?"),
     ("GYM algo=ppo", "unknown key algo; here it is algorithm"),
     ("GYM Algorithm.Clip=0.1", "unknown key Algorithm; did you mean algorithm?"),

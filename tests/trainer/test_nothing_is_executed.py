@@ -10,12 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["algorithms", "buffers", "envs", "outstep", "trainer"]
 MAKES_CODE = {
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "marshal.load", "shelve.open"),
+    *(
+        "pickle.load",
+        "pickle.loads",
+        "cloudpickle.loads",
+        "pickle.Unpickler",
+        "marshal.loads",
+        "marshal.load",
+        "shelve.open",
+    ),
     *("torch.load", "torch.jit.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
     *("eval", "exec", "compile", "os.system", "os.popen", "hydra.utils.instantiate"),
 }
-OURS = {("envs/process/messages.py", "pickle.loads")}
-"""Over a socket pair between a process and its own child, which has no name that anybody could connect to."""
+OURS = {("envs/process/messages.py", "pickle.loads"), ("envs/gym/factory.py", "cloudpickle.loads")}
+"""Over a socket pair between a process and its own child, which has no name that anybody could connect to; and what a
+program has given to a run, which lies in no file."""
 
 IMPORTS = {
     "importlib.import_module",
@@ -32,10 +41,12 @@ NAMED_BY_THE_USER = {
     "algorithms/registry.py",  # algorithm.path
     "algorithms/rewards/registry.py",  # reward.<name>.path
     "envs/gym/adapter.py",  # env.id, env.wrappers
+    "envs/gym/factory.py",  # env.id
     "envs/imports.py",
     "envs/own_folders.py",  # the user's own __init__.py
     "envs/unity/channels.py",  # env.channels
     "envs/unity/protocol/messages.py",  # the modules of mlagents-envs
+    "outstep/settings.py",  # outstep.train(env=...)
     "trainer/record/__main__.py",  # player
 }
 """A run's configuration is its user's own, also when it is resumed. What reads checkpoints and demonstrations is not

@@ -118,12 +118,12 @@ def _word(word: str, following: str, keys: Sequence[str]) -> str | None:
     key, colon, value = word.partition(":")
     if word.lower() in ("help", "version", "usage"):
         return f"write --{'version' if word.lower() == 'version' else 'help'}"
+    if word == "train" or (COMMANDS / word / "__main__.py").is_file():
+        return f"{word} is a command of its own, outstep {word} ..."
     if word in keys:
         return f"{word} needs a value, {word}={following if following and '=' not in following else '...'}"
     if colon and key in keys:
         return f"write {key}={value}"
-    if word == "train" or (COMMANDS / word / "__main__.py").is_file():
-        return f"{word} is a command of its own, outstep {word} ..."
     if path.suffix in (".yaml", ".yml"):
         if "experiment" not in keys:
             return None

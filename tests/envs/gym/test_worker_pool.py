@@ -130,7 +130,6 @@ def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
         with pytest.raises(InstanceFailed, match=f"(?s)Instance 1 failed once more than its 1 restarts.*{words}"):
             audit.until(lambda: False)
         assert audit.lost == [1]
-        assert audit.counts[0] > 0
 
 
 @pytest.mark.parametrize(("fault", "workers", "gone"), [("step", 2, [1]), ("kill", 4, [1])])

@@ -145,7 +145,7 @@ def test_a_run_of_an_earlier_version_is_loaded_and_resumed(tmp_path: Path, capsy
     folder = old_run(tmp_path / "run", *given)
     text = (folder / "config.yaml").read_text()
     assert " steps: 2" in text
-    assert "n_step" not in text
+    assert "n_step:" not in text
     expected = compose_train(*given)
     assert load_config(folder) == expected
     assert capsys.readouterr().err.count("algorithm.steps is now algorithm.n_step") == 1

@@ -265,14 +265,15 @@ def started(root: Path, word: str, **environment: str):
 
 
 @POSIX
-def test_a_signal_before_the_run_begins_ends_it_too(tmp_path):
-    config = tmp_path / "input" / "config"
-    config.mkdir(parents=True)
-    os.mkfifo(config / "hyperparameters.json")
-    with started(tmp_path, "train") as process, (config / "hyperparameters.json").open("w"):  # once it is being read
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(200) == 143
-    assert not (tmp_path / "output").exists()
+def test_a_signal_before_the_run_begins_ends_it_too(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("trainer.container.__main__._train", lambda root: signal.raise_signal(signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit) as end:
+            main(["train"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143
 
 
 @POSIX

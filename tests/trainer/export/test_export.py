@@ -185,7 +185,7 @@ def test_what_cannot_be_written_is_one_message(run, tmp_path, capsys):
 
 def test_a_run_without_checkpoints_is_refused(run, tmp_path, capsys):
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    assert main([f"run={tmp_path}", "to=a.onnx"]) == 2
+    assert main([f"run={tmp_path}", "to=a.onnx", "trust=true"]) == 2
     assert "holds no checkpoint that can be loaded" in capsys.readouterr().err
 
 

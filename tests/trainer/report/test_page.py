@@ -23,6 +23,8 @@ from trainer.report import page
 from trainer.report.__main__ import main
 from trainer.report.page import page_of
 from trainer.runtime.run_lock import run_lock
+from trainer.telemetry.metrics_file import METRICS_FILE
+from trainer.telemetry.tensorboard import TensorBoard
 
 
 class Reader(HTMLParser):
@@ -100,8 +102,12 @@ def test_the_page_says_what_ended_the_run(read, stopped_by, reported):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_figures_of_an_earlier_version_are_read(tmp_path, ended):
-    curves = {name.replace("env_utilization", "supply_fraction"): value for name, value in FEW.items()}
-    run = written_run(tmp_path / "run", curves=curves, stopped_by="samples" if ended else None)
+    run = written_run(tmp_path / "run", curves={}, stopped_by="samples" if ended else None)
+    (run / METRICS_FILE).unlink()
+    board = TensorBoard(run)
+    for at in (500, 1000):
+        board.values(at, 1.0, {name.replace("env_utilization", "supply_fraction"): each for name, each in FEW.items()})
+    board.close()
     if ended:
         summary = (run / "summary.json").read_text()
         (run / "summary.json").write_text(summary.replace("env_utilization", "supply_fraction"))
@@ -136,11 +142,11 @@ def test_a_damaged_summary_is_none(tmp_path, content):
     assert "ended without a summary" in Reader(page_of(run)).text
 
 
-def test_events_that_are_cut_off_are_shown_as_far_as_they_go(tmp_path):
+def test_metrics_that_are_cut_off_are_shown_as_far_as_they_go(tmp_path):
     run = written_run(tmp_path / "run", stopped_by=None)
-    (events,) = run.glob("events*")
-    events.write_bytes(events.read_bytes()[:-100])
-    assert "samples 1,000" in Reader(page_of(run)).text
+    file = run / METRICS_FILE
+    file.write_bytes(file.read_bytes()[:-30])
+    assert "samples 900" in Reader(page_of(run)).text
 
 
 def test_a_run_without_points_says_so(read):
@@ -172,7 +178,7 @@ def test_behaviors_settings_are_told_where_they_differ_from_the_top_levels(read)
     text = read("behaviors.Hero.algorithm.clip=0.3", "behaviors.Foe.algorithm.name=sac").text
     assert "behaviors.Hero.algorithm.clip 0.3 0.2" in text
     assert "behaviors.Hero.algorithm.rollout_size" not in text
-    assert "behaviors.Foe.algorithm.name" not in text  # its defaults are those of SAC
+    assert "behaviors.Foe.algorithm.name sac" not in text  # its defaults are those of SAC
     assert "PPO, SAC" in text
 
 

@@ -21,7 +21,7 @@ from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointStore
 from trainer.evaluate.__main__ import main as evaluate_main
-from trainer.report.curves import read_events
+from trainer.report.curves import read_history
 
 INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 REMEMBER = [f"algorithm.network.memory.{each}" for each in ("cell=gru", "size=6", "sequence_length=5", "burn_in=2")]
@@ -246,7 +246,7 @@ def test_there_may_be_more_samples_than_32_bits_can_count(tmp_path, algorithm):
     assert newest(tmp_path).path.name == f"000003-{summary(tmp_path)['samples']}"
     assert many + 80 <= summary(tmp_path)["samples"] < many + 83  # three instances go on together
     assert summary(tmp_path)["updates"]["Basic-v0"] > many
-    assert read_events(tmp_path).samples == summary(tmp_path)["samples"]
+    assert read_history(tmp_path).samples == summary(tmp_path)["samples"]
 
 
 def damage(path: Path) -> None:

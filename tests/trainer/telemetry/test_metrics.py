@@ -1,5 +1,6 @@
 import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ def test_a_run_that_begins_again_hides_all_points_and_an_evaluation_none(tmp_pat
         board.values(100, 0.0, {"x": 1.0})
         board.close()
         assert [e.step for e in EventAccumulator(str(tmp_path)).Reload().Scalars("x")] == left
+        time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
 
 
 def test_gifs_hold_every_frame_at_its_pace_and_shrink_large_ones() -> None:
