@@ -27,5 +27,10 @@ def all_messages() -> None:
     """Lets every message through, whatever a test before has silenced, and only to where it belongs."""
     logging.getLogger("outstep").setLevel(logging.NOTSET)
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if type(each).__module__.startswith("absl")]:
-        root.removeHandler(handler)  # TensorBoard's, which writes to what stderr was in the test that imported it
+    # TensorBoard's, and that of logging.basicConfig, write to what stderr was in the test that made them.
+    for handler in [each for each in root.handlers if type(each).__module__.startswith("absl") or _is_plain(each)]:
+        root.removeHandler(handler)
+
+
+def _is_plain(handler: logging.Handler) -> bool:
+    return type(handler) is logging.StreamHandler
