@@ -11,8 +11,10 @@ import pytest
 
 # One thread for each test process and for all that it starts: the suite runs one process a core.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-# A suite that a script starts in the background is born deaf to Ctrl+C, which tests press in runs.
+# A suite that a script starts in the background, or with nohup, is born deaf to signals that tests send to runs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
