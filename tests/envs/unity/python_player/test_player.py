@@ -216,7 +216,7 @@ def test_a_player_that_was_started_apart_connects_once_someone_listens_and_leave
         environment.reset()
         environment.step()
         environment.close()
-        assert "status 400" in player.stdout.read()
+        assert "ends, as " in player.stdout.read()  # status 400, or a server that is gone before it was sent
     assert player.returncode == 0
 
 
