@@ -126,10 +126,14 @@ def test_a_number_that_is_none_restarts_its_instance_alone_by_name():
 def test_a_spent_budget_ends_with_the_envs_own_traceback(fault, words):
     with gym_manager(faulty(fault), 2, 7, workers=2, restarts=1) as manager:
         manager.start()
-        audit = Audit(manager, 7, Trigger(1, 1, 1))
+        trigger = Trigger()
+        audit = Audit(manager, 7, trigger)
+        audit.until(lambda: audit.counts[0] > 0)  # the other one is under way, however long its start has taken
+        trigger.once += [1, 1, 1]
         with pytest.raises(InstanceFailed, match=f"(?s)Instance 1 failed once more than its 1 restarts.*{words}"):
             audit.until(lambda: False)
         assert audit.lost == [1]
+        assert audit.counts[0] > 0
 
 
 @pytest.mark.parametrize(("fault", "workers", "gone"), [("step", 2, [1]), ("kill", 4, [1])])

@@ -170,7 +170,8 @@ def test_one_process_drives_many_players(tmp_path):
         while manager.samples.min() < 5:
             turn(manager)
         alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        assert len(alive) <= 3  # the launcher, the keeper, and the tracker of multiprocessing
+        lines = [" ".join(child.cmdline()) for child in alive]
+        assert len([line for line in lines if "resource_tracker" not in line and "keeper.py" not in line]) == 1
         assert all(psutil.Process(pid).ppid() != os.getpid() for pid in players_of(manager))
 
 

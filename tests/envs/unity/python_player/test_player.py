@@ -1,5 +1,6 @@
 """Our player under mlagents-envs' own UnityEnvironment."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -216,7 +217,8 @@ def test_a_player_that_was_started_apart_connects_once_someone_listens_and_leave
         environment.reset()
         environment.step()
         environment.close()
-        assert "ends, as " in player.stdout.read()  # status 400, or a server that is gone before it was sent
+        # mlagents-envs stops its server without waiting for the status that it has sent.
+        assert re.search("ends, as .*(status 400|refused a message|connection is gone)", player.stdout.read())
     assert player.returncode == 0
 
 
