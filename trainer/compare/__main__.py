@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.runs import LATEST, found_run
 from trainer.config.saved import read_config
 from trainer.config.schema import CompareConfig
+from trainer.report.output import check_page, write_page
 
 _PLAIN_WIDTH = 160
 """Columns of the table where it does not go to a terminal."""
@@ -38,11 +37,7 @@ def _check(config: CompareConfig) -> None:
         raise UserError(f"{twice[0]} is named twice: name each run once")
     for folder in folders:
         read_config(folder, config.trust)
-    if Path(config.to).is_dir():
-        raise UserError(f"to={config.to} is a folder: name a file that ends in .html")
-    for library in ("matplotlib", "jinja2"):
-        if find_spec(library) is None:
-            raise UserError(f"{library} is missing: pip install 'outstep[report]'")
+    check_page(Path(config.to))
 
 
 def _compare(config: CompareConfig) -> int:
@@ -59,12 +54,7 @@ def _compare(config: CompareConfig) -> int:
     for row in rows:
         shown.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(shown)
-    page, to = comparison_page(groups), Path(config.to)
-    try:
-        write_whole(to, page.encode(errors="backslashreplace"))
-    except OSError as error:
-        raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
-    print(f"{to}: {len(page) / 2**20:.1f} MiB")
+    write_page(Path(config.to), comparison_page(groups))
     return 0
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from envs.process.whole_files import write_whole
-from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.saved import read_config
 from trainer.config.schema import ReportConfig
+from trainer.report.output import check_page, write_page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,23 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(config: ReportConfig) -> None:
     read_config(config.run, config.trust)
-    to = _file(config)
-    if to.is_dir():
-        raise UserError(f"to={to} is a folder: name a file that ends in .html")
-    for library in ("matplotlib", "jinja2"):
-        if find_spec(library) is None:
-            raise UserError(f"{library} is missing: pip install 'outstep[report]'")
+    check_page(_file(config))
 
 
 def _report(config: ReportConfig) -> int:
     from trainer.report.page import page_of  # jinja2 is of an extra
 
-    to, page = _file(config), page_of(Path(config.run), config.trust)
-    try:
-        write_whole(to, page.encode(errors="backslashreplace"))
-    except OSError as error:
-        raise UserError(f"{to} cannot be written ({error.strerror}): name another file, to=") from error
-    print(f"{to}: {len(page) / 2**20:.1f} MiB")
+    write_page(_file(config), page_of(Path(config.run), config.trust))
     return 0
 
 

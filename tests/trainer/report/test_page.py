@@ -18,7 +18,6 @@ from tests.trainer.report.written_runs import (
     written_run,
 )
 from tests.trainer.several import SPECS
-from trainer.report import __main__ as command
 from trainer.report import page
 from trainer.report.__main__ import main
 from trainer.report.page import page_of
@@ -238,7 +237,7 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys, to, reported
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
     run = written_run(tmp_path / "run")
-    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "matplotlib" else object())
+    monkeypatch.setattr("trainer.report.output.find_spec", lambda name: None if name == "matplotlib" else object())
     assert main([f"run={run}"]) == 2
     assert capsys.readouterr().err == "error: matplotlib is missing: pip install 'outstep[report]'\n"
 
