@@ -1,13 +1,15 @@
 """`python -m tests.stress.ends --json`: what is left of a run, however it ends.
 
-Small runs, each ended in another way: as planned, by a signal, or by `kill -9` of any of its processes, some of them
-while others are stopped or only starting. Of a process that is killed and replaced, what it had started has to be gone
-as well. Counted are processes, sockets and shared memory, 5 s after the end.
+Small runs, each ended in another way: as planned, by a signal, by `kill -9` of any of its processes, some of them while
+others are stopped or only starting, or while an env hangs. Each env has started games that heed no signal and that it
+never ends (`brood.py`). Of a process that is killed and replaced, what it had started has to be gone as well. Counted
+are processes, sockets and shared memory, 5 s after the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,14 +18,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from benchmarks.report import machine, machine_line, table
 from tests.stress.chaos import RUNS
 from tests.stress.trial import LEFT_SECONDS, Trial, send
+from tests.stress.witness import NAP, Life
 
+_T = TypeVar("_T")
+_GAME = "tests.stress.brood:Brood-v0"
 _INSTANCES = 4
 _PLAYED_STEPS = 200
 """Steps after which a run counts as under way."""
@@ -31,6 +36,8 @@ _START_SECONDS = 120.0
 _GO_ON_SECONDS = 3.0
 """A run that lost a process has so long to show what it makes of it; then it is terminated."""
 _END_SECONDS = 60.0
+_STEP_TIMEOUT = 10.0
+"""`env.step_timeout` of runs in which an env hangs."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,11 +57,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def ended(kind: str, end: str, seed: int) -> dict[str, Any]:
     """Starts a run, ends it, and looks for what is left."""
-    planned = [f"stop.samples={2 * _PLAYED_STEPS}"] if end == "as_planned" else []
-    overrides = ["algorithm=ppo", "algorithm.network.hidden=[64,64]", "run.picture_minutes=0", f"seed={seed}", *planned]
-    with tempfile.TemporaryDirectory() as name, Trial(kind, Path(name), overrides, _INSTANCES) as trial:
-        if end.endswith("_starting"):
-            _until(trial, lambda: trial.collector() is not None)
+    overrides = ["algorithm=ppo", "algorithm.network.hidden=[64,64]", f"seed={seed}", *_overrides(end)]
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Trial(kind, Path(name), overrides, _INSTANCES, game=_GAME) as trial,
+    ):
+        if "starting" in end or "probe" in end:
+            _until(trial, trial.collector)
         else:
             _until(trial, lambda: sum(life.steps for life in trial.lives().values()) > _PLAYED_STEPS)
         trial.note()
@@ -80,12 +89,29 @@ def ended(kind: str, end: str, seed: int) -> dict[str, Any]:
         }
 
 
-def _until(trial: Trial, condition: Callable[[], bool]) -> None:
+def _overrides(end: str) -> list[str]:
+    """What a run is asked for, so that it can end in this way."""
+    minutes = 0.005 if "pictures" in end else 0
+    chosen = [f"run.picture_minutes={minutes}"]
+    if end == "as_planned":
+        chosen += [f"stop.samples={2 * _PLAYED_STEPS}"]
+    if "evaluator" in end:
+        chosen += [f"evaluate.every_samples={_PLAYED_STEPS}"]
+    if end.startswith("hang"):
+        chosen += [f"env.step_timeout={_STEP_TIMEOUT}"]
+    if "probe" in end or end == "hang_pictures":
+        chosen += [f"+env.kwargs.hangs={'probe' if 'probe' in end else 'pictures'}"]
+    return chosen
+
+
+def _until(trial: Trial, condition: Callable[[], _T]) -> _T:
+    """Waits for a condition, and returns what it returned."""
     until = time.monotonic() + _START_SECONDS
-    while not condition():
+    while not (found := condition()):
         if not trial.running or time.monotonic() > until:
-            raise RuntimeError(f"the run did not get under way:\n{(trial.folder.parent / 'output.txt').read_text()}")
+            raise RuntimeError(f"the run did not get so far:\n{(trial.folder.parent / 'output.txt').read_text()}")
         time.sleep(0.02)
+    return found
 
 
 def _wait(trial: Trial, seconds: float) -> None:
@@ -121,6 +147,38 @@ def _stop(process: psutil.Process | None) -> None:
         send(process.pid, signal.SIGSTOP)
 
 
+def _with_games(process: psutil.Process | None) -> psutil.Process | None:
+    """Returns the process once what it has started runs below it."""
+    with contextlib.suppress(psutil.Error):
+        return process if process is not None and process.children(recursive=True) else None
+    return None
+
+
+def _life_below(trial: Trial, process: psutil.Process | None) -> Life | None:
+    """Returns a life that is played below a process, if there is one now."""
+    if process is None:
+        return None
+    with contextlib.suppress(psutil.Error):
+        below = {child.pid for child in process.children(recursive=True)}
+        return next((life for life in trial.playing() if life.pid in below and life.steps), None)
+    return None
+
+
+def _hang(trial: Trial, above: Callable[[], psutil.Process | None]) -> list[psutil.Process]:
+    """Lets a game below a process hang until its own process has been ended; returns what was below that."""
+    life = _until(trial, lambda: _life_below(trial, above()))
+    process = psutil.Process(life.pid)
+    below = process.children(recursive=True)
+    life.tell(NAP, 3600.0)
+    process.wait(_START_SECONDS)
+    return below
+
+
+def _wait_for_games(trial: Trial, find: Callable[[], psutil.Process | None]) -> None:
+    """Waits for a process in which an env hangs."""
+    _until(trial, lambda: _with_games(find()))
+
+
 def _player(trial: Trial) -> psutil.Process:
     return psutil.Process(trial.playing()[0].pid)
 
@@ -140,6 +198,16 @@ def _collector_starting(trial: Trial) -> list[psutil.Process]:
     return _kill(trial.collector())
 
 
+def _with_probe(trial: Trial) -> list[psutil.Process]:
+    _wait_for_games(trial, trial.collector)
+    return _kill(trial.learner)
+
+
+def _evaluator_playing(trial: Trial) -> list[psutil.Process]:
+    _until(trial, lambda: _life_below(trial, trial.evaluator()))
+    return _kill(trial.evaluator())
+
+
 ENDS: dict[str, Callable[[Trial], list[psutil.Process] | None]] = {
     "as_planned": lambda trial: None,
     "ctrl_c": lambda trial: _interrupt(trial, 1),
@@ -154,17 +222,33 @@ ENDS: dict[str, Callable[[Trial], list[psutil.Process] | None]] = {
     "kill_collector": lambda trial: _kill(trial.collector()),
     "kill_collector_starting": _collector_starting,
     "kill_player": lambda trial: _kill(_player(trial)),
+    "hang": lambda trial: _hang(trial, lambda: trial.learner),
+    "kill_evaluator": _evaluator_playing,
+    "hang_evaluator": lambda trial: _hang(trial, trial.evaluator),
+    "kill_probe": lambda trial: _kill(_until(trial, lambda: _with_games(trial.collector()))),
+    "kill_learner_probe_hangs": _with_probe,
+    "hang_probe": lambda trial: _wait_for_games(trial, trial.collector),
+    "kill_pictures": lambda trial: _kill(_until(trial, lambda: _with_games(trial.pictures()))),
+    "hang_pictures": lambda trial: _wait_for_games(trial, trial.pictures),
     "kill_warden": lambda trial: _kill(trial.launcher()),
     "kill_learner_and_warden": lambda trial: _kill(trial.learner, trial.launcher()),
     "kill_all_but_players": lambda trial: _kill(trial.learner, trial.collector(), trial.launcher()),
 }
 """What ends a run, or what happens to it before it is terminated; a player is a worker where there are no players."""
-_GOES_ON = ("kill_collector", "kill_collector_starting", "kill_player", "kill_warden")
-_WARDEN = ("kill_warden", "kill_learner_and_warden", "kill_all_but_players")
+_GOES_ON = (
+    *("kill_collector", "kill_collector_starting", "kill_player", "kill_warden", "kill_evaluator", "kill_pictures"),
+    *("hang", "hang_evaluator", "hang_probe", "hang_pictures"),
+)
+"""What a run survives, or would not end by at once."""
+_ONLY = {
+    "gym": ("kill_probe", "kill_learner_probe_hangs", "hang_probe", "kill_pictures", "hang_pictures"),
+    "unity": ("kill_warden", "kill_learner_and_warden", "kill_all_but_players"),
+}
+"""Ends of one kind alone, which has such processes."""
 
 
 def _ends(kind: str) -> list[str]:
-    return [end for end in ENDS if kind == "unity" or end not in _WARDEN]
+    return [end for end in ENDS if all(end not in only for each, only in _ONLY.items() if each != kind)]
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -15,10 +15,12 @@ def test_nothing_is_left_of_a_run_whose_learner_is_killed(capsys, monkeypatch):
     assert result["left"] == 0, result["gym"]["kill_learner"]["left"]
 
 
-def test_only_unity_has_a_warden():
+def test_only_unity_has_a_warden_and_only_gymnasium_a_probe():
     assert "kill_warden" in _ends("unity")
     assert "kill_warden" not in _ends("gym")
-    assert set(_ends("unity")) == set(ENDS)
+    assert "kill_probe" in _ends("gym")
+    assert "kill_probe" not in _ends("unity")
+    assert {*_ends("gym"), *_ends("unity")} == set(ENDS)
 
 
 def test_table_names_what_is_left():

@@ -49,10 +49,17 @@ class Trial:
         overrides: the trainer's, beside those that make the env.
         instances: how many.
         record: whether the game's steps are recorded.
+        game: the Gymnasium id of the game, by default the witness; it takes the same arguments.
     """
 
     def __init__(
-        self, kind: str, folder: Path, overrides: Sequence[str], instances: int = INSTANCES, record: bool = True
+        self,
+        kind: str,
+        folder: Path,
+        overrides: Sequence[str],
+        instances: int = INSTANCES,
+        record: bool = True,
+        game: str = "tests.stress.witness:Witness-v0",
     ) -> None:
         self.kind, self.folder, self.instances = kind, folder / "run", instances
         self._lives, self._known_lives = folder / "lives", dict[int, Life]()
@@ -60,7 +67,7 @@ class Trial:
         self._mark = uuid.uuid4().hex
         self._pids: set[int] = set()
         self._ports: set[int] = set()
-        command = [sys.executable, "-m", "trainer", *_env(kind, self._lives, instances, record), *overrides]
+        command = [sys.executable, "-m", "trainer", *_env(kind, game, self._lives, instances, record), *overrides]
         with (folder / "output.txt").open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, f"run.dir={self.folder}"],
@@ -103,13 +110,24 @@ class Trial:
         return (self.folder / "train.log").exists()
 
     def collector(self) -> psutil.Process | None:
-        """The collector's process, if there is one now."""
-        return _newest(self._children(self.learner))
+        """The collector's process, if there is one now; before, that of the first look. Not in runs that evaluate."""
+        return _newest(spawned_by(self.learner))
+
+    def evaluator(self) -> psutil.Process | None:
+        """The process that plays evaluations, once there is one beside the collector."""
+        children = spawned_by(self.learner)
+        return _newest(children) if len(children) > 1 else None
 
     def launcher(self) -> psutil.Process | None:
         """The launcher's process, if there is one now."""
         collector = self.collector() if self.kind == "unity" else None
-        return _newest(self._children(collector)) if collector is not None else None
+        return _newest(spawned_by(collector)) if collector is not None else None
+
+    def pictures(self) -> psutil.Process | None:
+        """The process that draws a picture of play, if there is one now."""
+        collector, workers = self.collector(), {life.pid for life in self.playing()}
+        drawing = [each for each in spawned_by(collector) if each.pid not in workers] if collector is not None else []
+        return _newest(drawing)
 
     def processes(self) -> list[psutil.Process]:
         """All processes of the run that are there now."""
@@ -154,14 +172,16 @@ class Trial:
             if any(int(number) in pids for number in re.findall(r"\d+", name)):
                 yield f"memory {name}"
 
-    def _children(self, parent: psutil.Process) -> list[psutil.Process]:
-        found = []
-        with contextlib.suppress(psutil.Error):
-            for child in parent.children():
-                with contextlib.suppress(psutil.Error):
-                    if "spawn_main" in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
-                        found.append(child)
-        return found
+
+def spawned_by(parent: psutil.Process) -> list[psutil.Process]:
+    """Returns the processes of ours that a process has started; what games start is not among them."""
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in parent.children():
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+    return found
 
 
 def send(pid: int, number: signal.Signals) -> bool:
@@ -173,13 +193,13 @@ def send(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-def _env(kind: str, folder: Path, instances: int, record: bool) -> list[str]:
+def _env(kind: str, game: str, folder: Path, instances: int, record: bool) -> list[str]:
     chosen: list[Any] = [f"env.instances={instances}", "env.time_scale=1", "env.restarts=1000000"]
     if kind == "gym":
         # Two to a worker: what fails with a worker, and what fails in it alone, are different things.
-        chosen += ["env=gym", "env.id=tests.stress.witness:Witness-v0", f"env.workers={max(1, instances // 2)}"]
+        chosen += ["env=gym", f"env.id={game}", f"env.workers={max(1, instances // 2)}"]
         return [*chosen, f"+env.kwargs.folder={folder}", f"+env.kwargs.record={str(record).lower()}"]
-    words = f"env=tests.stress.witness:Witness-v0 kwargs.folder={folder} kwargs.record={str(record).lower()}"
+    words = f"env={game} kwargs.folder={folder} kwargs.record={str(record).lower()}"
     return [*chosen, "env=unity", f"env.player={words}"]
 
 

@@ -134,7 +134,7 @@ class Witness(gymnasium.Env[Array, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Begins an episode; it takes no time."""
         super().reset(seed=seed)
-        if not self._life and multiprocessing.current_process().name != "probe":
+        if not self._life and multiprocessing.current_process().name not in ("probe", "pictures"):
             self._begin_life()
         self._episode, self._step = self._episode + 1, 0
         return self._observation(), {}
