@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms.registry import ALGORITHMS
 from envs.registry import ENVS
 from trainer.config.compose import CONF, all_keys, compose_node, readable
 from trainer.config.errors import unknown_key
+from trainer.config.meanings import docstrings, shown
 
 
 def about(argv: Sequence[str], usage: str) -> str | None:
@@ -69,31 +64,9 @@ def _explained(key: str, node: DictConfig, keys: Sequence[str]) -> Iterator[str]
         raise unknown_key(key, known, keys)
     missing = OmegaConf.is_missing(holder, name)
     value = None if missing else holder[name]
-    yield f"{key}:" if isinstance(value, DictConfig) and value else f"{key}={'???' if missing else _shown(value)}"
-    if document := _documents(OmegaConf.get_type(holder)).get(name):
+    yield f"{key}:" if isinstance(value, DictConfig) and value else f"{key}={'???' if missing else shown(value)}"
+    if document := docstrings(OmegaConf.get_type(holder) or object).get(name):
         yield textwrap.indent(document, "    ")
     if isinstance(value, DictConfig):
         for each in value:
             yield from _explained(f"{key}.{each!s}", node, keys)
-
-
-def _shown(value: Any) -> str:
-    plain = OmegaConf.to_container(OmegaConf.create([value]), enum_to_str=True)
-    written: str = yaml.safe_dump(plain, default_flow_style=True, width=math.inf)
-    return written.strip()[1:-1]
-
-
-def _documents(kind: type | None) -> dict[str, str]:
-    """Returns the docstrings of a dataclass's fields, which Python itself does not keep."""
-    documents: dict[str, str] = {}
-    for each in reversed(kind.__mro__ if kind is not None else ()):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
-        except (OSError, TypeError, AttributeError, SyntaxError):  # not Python's, or made without a source
-            continue
-        for field, after in itertools.pairwise(body):
-            name = field.target if isinstance(field, ast.AnnAssign) else None
-            document = after.value if isinstance(after, ast.Expr) else None
-            if isinstance(name, ast.Name) and isinstance(document, ast.Constant) and isinstance(document.value, str):
-                documents[name.id] = inspect.cleandoc(document.value)
-    return documents

@@ -20,6 +20,8 @@ LARGEST_SEED = 2**63 - 1
 """The largest seed that torch takes."""
 DEFAULT_BEHAVIOR = "default"
 """The entry of `behaviors` that serves all behaviors without an entry of their own."""
+_FILLED_IN = {"filled_in": True}
+"""Marks fields that the trainer fills in: they are saved with the others, and are nobody's to set."""
 
 # Made by a call, because `async`, the word that users write, is a keyword of Python.
 Mode = Enum("Mode", ["async", "inline"])
@@ -86,10 +88,10 @@ class RunConfig:
     """Minutes between two pictures of play; 0 = none."""
     profile: bool = False
     """Whether a few seconds of learner and collector are traced, for Perfetto or TensorBoard: files in `profile/`."""
-    choices: dict[str, Any] = field(default_factory=dict)
-    """The chosen config groups; filled in by the trainer."""
-    overrides: list[str] = field(default_factory=list)
-    """What was given besides, as `key=value`; filled in by the trainer."""
+    choices: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
+    """The chosen config groups."""
+    overrides: list[str] = field(default_factory=list, metadata=_FILLED_IN)
+    """What was given besides, as `key=value`."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,8 @@ class TrainConfig:
     """Folder of a run from whose weights, and nothing else of it, this run starts."""
     trust: bool = False
     """Whether a run to resume or to start from may be another's: what its settings name is run (SECURITY.md)."""
-    interpolations: dict[str, Any] = field(default_factory=dict)
-    """What was written as `${...}`, by key; filled in by the trainer."""
+    interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
+    """What was written as `${...}`, by key."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,8 @@ class EvaluateConfig:
     """Seed of the episodes; far from the seeds of training."""
     trust: bool = False
     """Whether the run may be another's: what its settings name is run (SECURITY.md)."""
-    interpolations: dict[str, Any] = field(default_factory=dict)
-    """What was written as `${...}`, by key; filled in by the trainer."""
+    interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
+    """What was written as `${...}`, by key."""
 
 
 @dataclass(frozen=True)
@@ -329,6 +331,20 @@ class RecordConfig:
     """Steps a second while a person plays; null = the game waits for each key."""
     trust: bool = False
     """Whether a run that plays may be another's: what its settings name is run (SECURITY.md)."""
+
+
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "report": ReportConfig,
+    "compare": CompareConfig,
+    "export": ExportConfig,
+    "serve": ServeConfig,
+    "record": RecordConfig,
+    "sagemaker train": LaunchConfig,
+    "sagemaker deploy": DeployConfig,
+}
+"""The settings of each command that has any."""
 
 
 def overridden_settings(run: RunConfig) -> dict[str, str]:
