@@ -175,9 +175,9 @@ def _answered(connection: http.client.HTTPConnection) -> bool:
 
 @contextlib.contextmanager
 def _serving(model: Path) -> Iterator[tuple[subprocess.Popen[str], int, Path]]:
-    """A server that is up, its port, and what it logs."""
+    """A server that is up, its port, and what it logs. Nobody reads its access log."""
     log = model.with_suffix(".log")
-    command = [sys.executable, "-m", "trainer.serve", f"model={model}", "port=0"]
+    command = [sys.executable, "-m", "trainer.serve", f"model={model}", "port=0", "access_log=true"]
     with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
         try:
             assert server.stdout is not None

@@ -69,7 +69,10 @@ def attacks() -> dict[str, Attack]:
         "crowd: short requests of many rows": Attack(_crowd(_CROWD, lambda: _post(_rows(60, [1] * 4))), "lstm"),
         "crowd: long requests": Attack(_crowd(_CROWD, lambda: _post(_lstm_rows(20))), "lstm"),
         "crowd: largest requests": Attack(_crowd(40, lambda: _post(_lstm_rows(1000))), "lstm"),
-        "crowd: descriptions": Attack(_crowd(_CROWD, lambda: b"GET /docs HTTP/1.1\r\n" + _HOST + b"\r\n")),
+        "crowd: descriptions": Attack(_crowd(_CROWD, lambda: _get(b"/docs"))),
+        "crowd: first pages": Attack(_crowd(_CROWD, lambda: _get(b"/", b"Accept: text/html\r\n")), "image"),
+        "crowd: metrics": Attack(_crowd(_CROWD, lambda: _get(b"/metrics"))),
+        "crowd: long paths": Attack(_crowd(_CROWD, lambda: _get(b'/%1b"' + b"a?" * 30_000))),
     }
 
 
@@ -192,7 +195,15 @@ _ODD = [
         for path in (
             *(b"/../../../../etc/passwd", b"/%2e%2e/%2e%2e/etc/passwd", b"/docs/../ping", b"//ping", b"/ping/"),
             *(b"/%00", b"/%", b"/%ff%fe", b"/\xff", b"*", b"http://evil.example/ping", b"?", b"/ping?" + b"a" * 60_000),
-            *(b"/docs?x=<script>", b"/openapi.json", b"/invocations", b"/redoc", b"/docs/oauth2-redirect"),
+            *(
+                b"/docs?x=<script>",
+                b"/openapi.json",
+                b"/invocations",
+                b"/redoc",
+                b"/docs/oauth2-redirect",
+                b"/",
+                b"/metrics",
+            ),
         )
     ),
     b"GET /ping\r\n\r\n",
@@ -245,6 +256,10 @@ def _hang_ups(port: int) -> Replies:
             with contextlib.suppress(OSError), _connect(port) as connection:
                 connection.sendall(words)
     return []
+
+
+def _get(path: bytes, headers: bytes = b"") -> bytes:
+    return b"GET " + path + b" HTTP/1.1\r\n" + _HOST + headers + b"\r\n"
 
 
 def _post(body: bytes, headers: bytes = b"") -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 from random import Random
 from typing import Any
@@ -19,9 +20,12 @@ from algorithms.settings import Cell, MemorySettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.stress.mutations import changed_bytes, changed_json, random_bytes
 from trainer.config.schema import ServeConfig
+from trainer.serve import start_page
+from trainer.serve.access_log import AccessLog
 from trainer.serve.app import make_app
 from trainer.serve.connections import Connection, Settings
 from trainer.serve.docs_page import docs_page
+from trainer.serve.observed import Observer
 from trainer.serve.onnx_policy import Model
 from trainer.serve.requests import Limits, answer
 
@@ -76,7 +80,7 @@ class Requests:
 
     def take(self, body: bytes) -> None:
         """Answers it; a reply has to be JSON without NaN."""
-        json.loads(answer(self.model, body, self._limits), parse_constant=_no_constant)
+        json.loads(answer(self.model, body, self._limits).body, parse_constant=_no_constant)
 
     def draw_model(self, random: Random) -> bytes:
         """A model with other metadata, or other bytes."""
@@ -93,10 +97,14 @@ class Requests:
         return content
 
     def take_model(self, content: bytes) -> None:
-        """Makes an application of it, as `outstep serve` does, and its page."""
-        app = make_app(Model(content, "fuzzed"), ServeConfig(model="fuzzed"))
+        """Makes an application of it, as `outstep serve` does, and its pages."""
+        model = Model(content, "fuzzed")
+        app = make_app(model, ServeConfig(model="fuzzed"))
         json.dumps(app.openapi(), allow_nan=False)
         docs_page(app.openapi())
+        parts = start_page.sections(model.exported, start_page.example(model.exported), "localhost")
+        start_page.as_text(app.title, parts, "localhost")
+        start_page.as_html(app.title, parts)
 
 
 class Clients:
@@ -108,10 +116,10 @@ class Clients:
         self._failures: list[str] = []
         self._loop.set_exception_handler(lambda loop, context: self._failures.append(str(context)))
         config = ServeConfig(model="fuzzed", max_body_mib=_LARGEST / 2**20)
-        app = make_app(requests.model, config)
-        self._settings = Settings(
-            app, request_seconds=10.0, most_connections=10, most_bytes=2**22, lifespan="off", log_config=None
-        )
+        observer = Observer(log=AccessLog(os.open(os.devnull, os.O_WRONLY)))
+        app = make_app(requests.model, config, observer)
+        bounds = {"request_seconds": 10.0, "most_connections": 10, "most_bytes": 2**22}
+        self._settings = Settings(app, **bounds, observer=observer, lifespan="off", log_config=None)
         self._settings.load()
         logger = logging.getLogger("uvicorn.error")
         logger.addHandler(_Errors(self._failures))

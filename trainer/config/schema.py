@@ -261,6 +261,8 @@ class ServeConfig:
     """Size of the largest request in MiB. Once it is parsed it may take five times as much."""
     request_seconds: float = setting(10.0, above=0)
     """Seconds that a request may take to arrive, from the connection or its first byte on, and its reply to be read."""
+    access_log: bool = False
+    """Whether a line is printed for each request: thousands a second fill a disk, and `/metrics` sums them up."""
 
 
 @dataclass(frozen=True)

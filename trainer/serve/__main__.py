@@ -38,20 +38,25 @@ def _serve(config: ServeConfig) -> int:
     try:
         import uvicorn
 
+        from trainer.serve.access_log import AccessLog
         from trainer.serve.app import make_app
         from trainer.serve.connections import Settings
+        from trainer.serve.observed import Observer
     except ImportError as error:
         raise UserError(f"the endpoint's libraries are missing ({error}): pip install 'outstep[serve]'") from error
     model = Model.load(config.model)
-    app = make_app(model, config)
+    log = AccessLog(sys.stdout.fileno()) if config.access_log else None
+    observer = Observer(log=log)
+    app = make_app(model, config, observer)
     listening = _listen(config)
     settings = Settings(
         app,
         request_seconds=config.request_seconds,
         most_connections=_most_connections(),
         most_bytes=_SMALL_REQUESTS_BYTES + 2 * int(config.max_body_mib * 2**20),
+        observer=observer,
         log_level="warning",
-        access_log=False,
+        access_log=False,  # uvicorn's own, which waits for its reader
         lifespan="off",
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -67,7 +72,12 @@ def _serve(config: ServeConfig) -> int:
     print(
         f"serving {cut(model.exported.spec.name)} from {config.model} on http://{shown}:{port}/invocations", flush=True
     )
-    uvicorn.Server(settings).run(sockets=[listening])
+    server = uvicorn.Server(settings)
+    connections = server.server_state.connections
+    observer.metrics.gauges["outstep_connections"] = ("Open connections.", lambda: len(connections))
+    server.run(sockets=[listening])
+    if log is not None:
+        log.close()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The HTTP side of the endpoint: `/ping`, `/invocations`, and a page that describes them (`/docs`, `/openapi.json`).
+"""The HTTP side of the endpoint: `/invocations`, and pages that describe the server (`trainer/serve/pages.py`).
 
 A short request takes tens of microseconds, less than handing it to a thread would: it is answered where requests are
 read. Longer ones are answered by one thread, one after another, while `/ping` and short ones go on.
@@ -7,7 +7,6 @@ read. Longer ones are answered by one thread, one after another, while `/ping` a
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,71 +19,70 @@ from envs.spec import UserError
 from trainer.config.schema import ServeConfig
 from trainer.serve.arrays import cut
 from trainer.serve.budget import Budget, Busy, WithinBudget
-from trainer.serve.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from trainer.serve.hosts import AllowedHosts
+from trainer.serve.metrics import Metrics
+from trainer.serve.observed import Observed, Observer
 from trainer.serve.onnx_policy import Model
-from trainer.serve.openapi import description, invocation_docs, ping_docs
-from trainer.serve.requests import Limits, RowsDiffer, TooLarge, answer, is_short, reply_row_bytes
+from trainer.serve.openapi import description, invocation_docs
+from trainer.serve.pages import add_pages
+from trainer.serve.requests import Limits, Reply, RowsDiffer, TooLarge, answer, is_short, reply_row_bytes
 
 _SHORT_SECONDS = 0.001
 """How long a pass may take where requests are read."""
 _MOST_SHORT_ROWS = 64
 _SHORT_REPLY = 2**14
 """Bytes of a reply that may be written there."""
+_CLIENT_GONE = 499
+"""nginx's status, in logs alone, of a request whose client has gone before the reply."""
 
 
-def make_app(model: Model, config: ServeConfig) -> FastAPI:
-    """Returns an application that answers requests with the actions of `model`; UserError if the model cannot act."""
+def make_app(model: Model, config: ServeConfig, observer: Observer | None = None) -> FastAPI:
+    """Returns an application that answers requests with the actions of `model`; UserError if the model cannot act.
+
+    `observer` is told of each request; None = only `/metrics` tells of them.
+    """
     exported = model.exported
     limits = Limits.of(exported, config.max_rows, int(config.max_body_mib * 2**20))
-    short_rows = min(_short_rows(model), max(1, _SHORT_REPLY // reply_row_bytes(exported)))
-    budget = Budget(limits.body)
-    worker = ThreadPoolExecutor(1, "long_requests")
+    budget, observer = Budget(limits.body), observer or Observer()
     app = FastAPI(
         title=f"Outstep: {exported.spec.name}",
         description=description(exported),
-        openapi_url=None,  # it would be written anew for each client
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
-    schema = functools.cache(lambda: json.dumps(app.openapi()).encode())
-    page = functools.cache(lambda: docs_page(app.openapi()).encode())
     app.add_middleware(WithinBudget, budget=budget)
     app.add_middleware(AllowedHosts, host=config.host, names=config.allowed_hosts)
+    app.add_middleware(Observed, observer=observer)
+    observer.metrics.gauges |= budget.gauges()
+    add_pages(app, model, config, limits, observer.metrics)
+    invocations = _Invocations(model, limits, budget, observer.metrics)
+    docs = invocation_docs(exported, limits)
+    app.add_api_route("/invocations", invocations.post, methods=["POST"], name="invocations", openapi_extra=docs)
+    return app
 
-    def answer_long(body: bytearray) -> bytes:
-        budget.check()  # others' replies may not have been read
-        return answer(model, body, limits)
 
-    @app.get("/ping", openapi_extra=ping_docs())
-    async def ping() -> dict[str, str]:
-        """Returns whether the model is there."""
-        return {"status": "ok"}
+class _Invocations:
+    """Answers requests for actions."""
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        """Returns a page for people."""
-        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        return Response(page(), media_type="text/html", headers=headers)
+    def __init__(self, model: Model, limits: Limits, budget: Budget, metrics: Metrics) -> None:
+        self._model, self._limits, self._budget, self._metrics = model, limits, budget, metrics
+        self._short_rows = min(_short_rows(model), max(1, _SHORT_REPLY // reply_row_bytes(model.exported)))
+        self._worker = ThreadPoolExecutor(1, "long_requests")
 
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        """Returns the description for programs."""
-        return Response(schema(), media_type="application/json")
-
-    @app.post("/invocations", openapi_extra=invocation_docs(exported, limits))
-    async def invocations(request: Request) -> Response:
+    async def post(self, request: Request) -> Response:
         """Returns actions for observations."""
         try:
             body = bytearray()  # Request.body() would keep its parts, and all of it
             async for part in request.stream():
                 body += part
-            if is_short(body, short_rows):
-                reply = answer(model, body, limits)
+            if is_short(body, self._short_rows):
+                reply = answer(self._model, body, self._limits)
             else:
-                with budget.place():
-                    reply = await asyncio.get_running_loop().run_in_executor(worker, answer_long, body)
-            return Response(reply, media_type="application/json")
+                with self._budget.place():
+                    reply = await asyncio.get_running_loop().run_in_executor(self._worker, self._answer_long, body)
+            self._metrics.rows += reply.rows
+            return Response(reply.body, media_type="application/json")
         except Busy as error:
             return _refusal(503, error)
         except RowsDiffer as error:
@@ -96,9 +94,11 @@ def make_app(model: Model, config: ServeConfig) -> FastAPI:
         except asyncio.CancelledError:  # the server has been asked to stop, and waits no longer
             return _refusal(503, UserError("the server stops"))
         except ClientDisconnect:
-            return Response(status_code=400)  # the client is gone
+            return Response(status_code=_CLIENT_GONE)
 
-    return app
+    def _answer_long(self, body: bytearray) -> Reply:
+        self._budget.check()  # others' replies may not have been read
+        return answer(self._model, body, self._limits)
 
 
 def _short_rows(model: Model) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +30,13 @@ class Budget:
         self.largest = largest
         self.held = 0
         self._long = self._begun = 0
+
+    def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """Returns what waits now, for `Metrics`."""
+        return {
+            "outstep_long_requests": ("Requests of many rows that wait or are answered.", lambda: self._long),
+            "outstep_held_bytes": ("Bodies and replies that are held.", lambda: self.held),
+        }
 
     def check(self) -> None:
         """Raises `Busy` if there is no room for more."""

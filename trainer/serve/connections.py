@@ -17,6 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from trainer.serve.observed import Observer
+
 LARGEST_HEAD = 2**16
 """Bytes of a request's first line and headers; also of chunk headers and trailers that come without a body."""
 MOST_HEADERS = 100
@@ -36,9 +38,17 @@ class Settings(uvicorn.Config):
     """Uvicorn's settings, and those of `Connection`."""
 
     def __init__(
-        self, app: ASGIApp, *, request_seconds: float, most_connections: int, most_bytes: int, **kwargs: Any
+        self,
+        app: ASGIApp,
+        *,
+        request_seconds: float,
+        most_connections: int,
+        most_bytes: int,
+        observer: Observer,
+        **kwargs: Any,
     ) -> None:
         super().__init__(app, http=Connection, ws="none", **kwargs)
+        self.observer = observer
         self.request_seconds = request_seconds
         self.most_connections = most_connections
         self.most_bytes = most_bytes
@@ -85,6 +95,7 @@ class Connection(HttpToolsProtocol):
                 "%d connections are open, as many as there may be: the one that has been silent for longest is closed",
                 most,
             )
+            self._note_closed("too many")
             oldest._drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,6 +121,7 @@ class Connection(HttpToolsProtocol):
         self._count(config.bytes.get(self, 0) + len(data))
         while config.all_bytes > config.most_bytes:
             self.logger.warning("Requests that wait take too much memory: the connection that takes most is closed")
+            self._note_closed("too much memory")
             max(config.bytes, key=config.bytes.__getitem__)._drop()
         if self.transport.is_closing():
             return
@@ -138,6 +150,7 @@ class Connection(HttpToolsProtocol):
         """Hands a request to the application, which may wait for its body."""
         if len(self.pipeline) >= MOST_WAITING:
             self.logger.warning("More than %d requests wait on one connection: it is closed", MOST_WAITING)
+            self._note_closed("too many requests")
             self.transport.close()
         if len(self.url) > LARGEST_HEAD:
             self._refuse(431, _HEAD_REASON)
@@ -185,6 +198,11 @@ class Connection(HttpToolsProtocol):
         """Closes a silent connection, and does not wait for a client that never reads its reply."""
         self.transport.abort()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP."""
+        super().send_400_response(msg)
+        self.config.observer.refused(self.client, 400, len(msg))
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
@@ -206,6 +224,9 @@ class Connection(HttpToolsProtocol):
     def _wait_from_now(self) -> None:
         self.config.waiting.pop(self, None)
         self.config.waiting[self] = self.loop.time()
+
+    def _note_closed(self, reason: str) -> None:
+        self.config.observer.metrics.closed[reason] += 1
 
     def _count(self, size: int) -> None:
         self.config.all_bytes += size - self.config.bytes.pop(self, 0)
@@ -239,11 +260,13 @@ class Connection(HttpToolsProtocol):
             self._await_client()
             return
         self.logger.warning("A request did not arrive in time: its connection is closed")
+        self._note_closed("slow request")
         seconds = self.config.request_seconds
         self._refuse(408, f"the request took more than {seconds:g} s to arrive: send it faster")
 
     def _give_up_reader(self) -> None:
         self.logger.warning("A client did not read its reply in time: its connection is closed")
+        self._note_closed("reply not read")
         self.transport.abort()
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -254,6 +277,7 @@ class Connection(HttpToolsProtocol):
             line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
             head = f"{line}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
             self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+            self.config.observer.refused(self.client, status, len(body))
         self.transport.close()
 
 

@@ -11,7 +11,7 @@ import json
 from html import escape
 from typing import Any
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 pre, textarea { font: 13px/1.4 monospace; width: 100%; box-sizing: border-box; overflow: auto; max-height: 30rem;
@@ -34,11 +34,14 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""What lets a browser run this page's own script and nothing else."""
+def content_security_policy(own_script: str | None = None) -> str:
+    """Returns what lets a browser run a page's own script, if there is one, and load nothing."""
+    script = f"script-src {_hash(own_script)}; connect-src 'self'; " if own_script else ""
+    return f"default-src 'none'; style-src {_hash(STYLE)}; {script}{_NO_OTHERS}"
+
+
+_NO_OTHERS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+CONTENT_SECURITY_POLICY = content_security_policy(_SCRIPT)
 
 
 def docs_page(schema: dict[str, Any]) -> str:
@@ -51,7 +54,7 @@ def docs_page(schema: dict[str, Any]) -> str:
     refusals = {status: each["description"] for status, each in responses.items() if status != "200"}
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{escape(schema["info"]["title"])}</title><style>{_STYLE}</style></head>
+<head><meta charset="utf-8"><title>{escape(schema["info"]["title"])}</title><style>{STYLE}</style></head>
 <body>
 <h1>{escape(schema["info"]["title"])}</h1>
 <p>{escape(schema["info"]["description"])}</p>

@@ -39,6 +39,19 @@ def ping_docs() -> dict[str, Any]:
     return {"responses": _refusals("400")}
 
 
+def start_docs() -> dict[str, Any]:
+    """Returns the replies of `/`."""
+    text = {"schema": {"type": "string"}}
+    page = {"description": "A request to paste into a shell", "content": {"text/plain": text, "text/html": text}}
+    return {"responses": {"200": page, **_refusals("400")}}
+
+
+def metrics_docs() -> dict[str, Any]:
+    """Returns the replies of `/metrics`."""
+    page = {"description": "Prometheus' text format 0.0.4", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {"responses": {"200": page, **_refusals("400")}}
+
+
 def invocation_docs(exported: Exported, limits: Limits) -> dict[str, Any]:
     """Returns the request and the reply of `/invocations`."""
     fields, example = _request(exported, limits.rows)

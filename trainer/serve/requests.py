@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,13 @@ class Limits:
         return Limits(min(max_rows, rows), max_body)
 
 
+class Reply(NamedTuple):
+    """What a request is answered by."""
+
+    body: bytes
+    rows: int
+
+
 def reply_row_bytes(exported: Exported) -> int:
     """Returns how many bytes a row of a reply takes at most."""
     return _REPLY_NUMBER * max(1, _row_numbers(exported)[1])
@@ -75,7 +82,7 @@ def is_short(body: bytes | bytearray, rows: int) -> bool:
     return len(body) <= 2**14 and body.count(b"[") <= rows
 
 
-def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) -> bytes:
+def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) -> Reply:
     """Returns the reply to a request.
 
     Raises:
@@ -98,9 +105,10 @@ def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) 
     del sent
     chosen = model.act(*request)
     try:
-        return _json({"outputs": _outputs(exported.spec, chosen)} if wrapped else _named(chosen)).encode()
+        text = _json({"outputs": _outputs(exported.spec, chosen)} if wrapped else _named(chosen))
     except ValueError as error:  # NaN or infinity
         raise UserError("the policy answers this with NaN: send observations as large as those of training") from error
+    return Reply(text.encode(), len(chosen.recurrent_state))
 
 
 def _float(text: str) -> float:

@@ -30,15 +30,18 @@ def model_of(spec: BehaviorSpec) -> Model:
     return Model(build_model(policy_of(spec, "ppo"), False).SerializeToString(), "toy")
 
 
-async def ask(app, method: str, path: str, body: bytes = b"", hosts: tuple[str, ...] = ("localhost",)) -> Any:
+async def ask(
+    app, method: str, path: str, body: bytes = b"", hosts: tuple[str, ...] = ("localhost",), headers=()
+) -> Any:
     """Returns status, headers and body of the application's reply."""
+    headers = [*((b"host", host.encode()) for host in hosts), *((k.encode(), v.encode()) for k, v in headers)]
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(b"host", host.encode()) for host in hosts],
+        "headers": headers,
     }
     sent: list[dict[str, Any]] = []
 
@@ -201,3 +204,81 @@ def test_only_expected_hosts_are_served(listening, names, allowed, refused):
     if refused:
         assert asyncio.run(ask(app, "GET", "/ping", hosts=()))[0] == 400
         assert asyncio.run(ask(app, "GET", "/ping", hosts=("localhost", "evil.example")))[0] == 400
+
+
+def first_page(model: Model, accept: str, host: str = "localhost:8080", **settings: Any) -> tuple[dict[str, str], str]:
+    app = make_app(model, ServeConfig(model="toy", **settings))
+    status, headers, body = asyncio.run(ask(app, "GET", "/", hosts=(host,), headers=[("accept", accept)]))
+    assert status == 200
+    return headers, body.decode()
+
+
+def test_the_first_page_is_text_in_a_terminal_and_html_in_a_browser():
+    model = model_of(BehaviorSpec("Toy", (VECTOR,), 2, (2, 3)))
+    headers, text = first_page(model, "*/*")
+    assert headers["content-type"].partition(";")[0] == "text/plain"
+    assert """curl -d '{"observations": [[0.0, 0.0, 0.0, 0.0]]}' 'http://localhost:8080/invocations'""" in text
+    assert "Invoke-RestMethod 'http://localhost:8080/invocations' -Method Post" in text
+    assert "observations   numbers, [N, 4]: N rows of vector" in text
+    assert "discrete_actions    choices, [N, 2]: 0 to 1, 0 to 2" in text
+    reply = re.search("It answers:\n  (.*)", text)
+    assert len(json.loads(reply[1])["continuous_actions"][0]) == 2
+    headers, page = first_page(model, "text/html,application/xhtml+xml;q=0.9")
+    assert headers["content-type"].partition(";")[0] == "text/html"
+    assert headers["vary"] == "Accept"
+    assert "script" not in page + headers["content-security-policy"]
+
+
+def test_the_first_page_escapes_the_names_of_a_model():
+    name = "\x1b[31m<script>it's $(id)"
+    model = model_of(BehaviorSpec(name, (ObservationSpec(name, (4,), "float32"), VECTOR), 2))
+    text = first_page(model, "*/*")[1]
+    assert "\x1b" not in text
+    bash = next(line for line in text.splitlines() if line.startswith("  curl"))
+    assert bash.count("'") == 4  # around the body, and around the address
+    assert json.loads(bash.split("'")[1])["observations"].keys() == {name, "vector"}
+    assert "<script>" not in first_page(model, "text/html")[1]
+
+
+@pytest.mark.parametrize("host", ["x'; id #", "$(id)", "a" * 300, "[::1", "a b", "a:x"])
+def test_a_host_that_is_no_address_is_no_part_of_a_command(host):
+    text = first_page(model_of(BehaviorSpec("b", (VECTOR,), 2)), "*/*", host, allowed_hosts=["*"])[1]
+    assert "'http://localhost:8080/invocations'" in text
+    assert host not in text
+
+
+def test_requests_are_counted_by_path_and_status():
+    app = make_app(model_of(BehaviorSpec('b\n"', (VECTOR,), 2)), ServeConfig(model="toy"))
+    rows = json.dumps({"observations": [ROW] * 3}).encode()
+    for body in (rows, rows, b"{"):
+        asyncio.run(ask(app, "POST", "/invocations", body))
+    for i in range(3):
+        asyncio.run(ask(app, "GET", f"/{i}"))
+    asyncio.run(ask(app, "GET", "/ping", hosts=("evil.example",)))
+    _, headers, body = asyncio.run(ask(app, "GET", "/metrics"))
+    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = body.decode().splitlines()
+    assert {
+        r'outstep_model_info{name="b\\n\""} 1',
+        'outstep_requests_total{path="/invocations",status="200"} 2',
+        'outstep_requests_total{path="/invocations",status="400"} 1',
+        'outstep_requests_total{path="other",status="404"} 3',
+        'outstep_requests_total{path="/ping",status="400"} 1',
+        'outstep_request_duration_seconds_bucket{le="+Inf"} 3',
+        "outstep_request_duration_seconds_count 3",
+        "outstep_rows_total 6",
+        "outstep_long_requests 0",
+    } <= set(lines)
+
+
+@pytest.mark.extras
+def test_prometheus_own_parser_reads_the_metrics():
+    parser = pytest.importorskip("prometheus_client.parser")
+    app = make_app(model_of(BehaviorSpec('b\\"', (VECTOR,), 2)), ServeConfig(model="toy"))
+    asyncio.run(ask(app, "POST", "/invocations", json.dumps({"observations": [ROW]}).encode()))
+    page = asyncio.run(ask(app, "GET", "/metrics"))[2].decode()
+    families = {each.name: each for each in parser.text_string_to_metric_families(page)}
+    assert families["outstep_model_info"].samples[0].labels == {"name": 'b\\"'}
+    assert families["outstep_request_duration_seconds"].type == "histogram"
+    assert families["outstep_request_duration_seconds"].samples[-2].value == 1
+    assert all(each.documentation and each.type in ("counter", "gauge", "histogram") for each in families.values())

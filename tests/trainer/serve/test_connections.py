@@ -12,6 +12,7 @@ pytest.importorskip("uvicorn")
 from uvicorn.server import ServerState
 
 from trainer.serve.connections import Connection, Settings
+from trainer.serve.observed import Observer
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -58,7 +59,9 @@ class House:
     def __init__(self, **bounds: Any) -> None:
         self.answered = asyncio.Event()
         bounds = {"most_connections": 4, "most_bytes": 10_000, **bounds}
-        self.settings = Settings(self._app, request_seconds=100.0, interface="asgi3", log_config=None, **bounds)
+        self.observer = Observer()
+        bounds |= {"request_seconds": 100.0, "observer": self.observer}
+        self.settings = Settings(self._app, interface="asgi3", log_config=None, **bounds)
         self.settings.load()
         self.state = ServerState()
         self.seconds = 0.0

@@ -26,7 +26,7 @@ def model_of(spec, kind="ppo", **settings):
 
 
 def ask(model, **fields):
-    return json.loads(answer(model, json.dumps(fields).encode()))
+    return json.loads(answer(model, json.dumps(fields).encode()).body)
 
 
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
@@ -228,7 +228,7 @@ def test_escapes_count_as_the_wide_text_that_they_are(flat):
 def test_a_request_has_at_most_so_many_rows(flat):
     limits = Limits(3, 2**23)
     body = json.dumps({"observations": [[1, 2, 3, 4]] * 3}).encode()
-    assert len(json.loads(answer(flat, body, limits))["discrete_actions"]) == 3
+    assert len(json.loads(answer(flat, body, limits).body)["discrete_actions"]) == 3
     with pytest.raises(UserError, match=r"observations has 4 rows: send at most 3, or raise max_rows or max_body_mib"):
         answer(flat, json.dumps({"observations": [[1, 2, 3, 4]] * 4}).encode(), limits)
 
@@ -238,7 +238,7 @@ def test_a_reply_is_no_longer_than_the_largest_body():
     limits = Limits.of(model.exported, 1024, 2**16)
     assert 10 < limits.rows < 1024
     body = json.dumps({"observations": [[0.1, 0.2, 0.3, 0.4]] * limits.rows}).encode()
-    assert 2**15 < len(answer(model, body, limits)) <= 2**16
+    assert 2**15 < len(answer(model, body, limits).body) <= 2**16
     for size, words in ((2000, "a reply of one row has 129 numbers"), (500, "a request of one row has 132 numbers")):
         with pytest.raises(UserError, match=f"{words}: raise max_body_mib above"):
             Limits.of(model.exported, 1024, size)
@@ -249,7 +249,7 @@ def test_large_requests_are_answered_as_small_ones(flat):
     body = json.dumps({"observations": rows}, indent=40).encode()
     assert len(body) > 2**17
     alone = [ask(flat, observations=[row])["discrete_actions"][0] for row in rows[::100]]
-    assert json.loads(answer(flat, body))["discrete_actions"][::100] == alone
+    assert json.loads(answer(flat, body).body)["discrete_actions"][::100] == alone
 
 
 @pytest.mark.parametrize(

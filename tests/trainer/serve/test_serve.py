@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -212,6 +214,39 @@ def test_silent_connections_keep_nobody_out_and_are_logged(model):
             "connections are open, as many as there may be: the one that has been silent for longest is closed" in log
         )
         assert log.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or shutil.which("curl") is None, reason="a shell and curl are needed")
+def test_the_request_of_the_first_page_works_when_pasted(port):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=200)) as connection:
+        connection.request("GET", "/")
+        page = connection.getresponse().read().decode()
+    command = page.partition("(bash, zsh):\n")[2].partition("\n\n")[0]
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout == page.partition("It answers:\n  ")[2].partition("\n")[0]
+
+
+def test_log_and_metrics_tell_of_each_request_and_of_what_is_none(model):
+    with serving(model, "access_log=true", "request_seconds=1") as (server, port):
+        assert_lives(port)
+        assert raw(port, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert raw(port, b"GET /pi").startswith(b"HTTP/1.1 408")
+        metrics = raw(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").decode()
+        for line in (
+            'outstep_requests_total{path="/invocations",status="200"} 1',
+            'outstep_requests_total{path="other",status="400"} 1',
+            'outstep_requests_total{path="other",status="408"} 1',
+            'outstep_closed_connections_total{reason="slow request"} 1',
+            "outstep_rows_total 2",
+            "outstep_connections 1",
+        ):
+            assert f"{line}\n" in metrics
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(200) == 0
+        assert server.stdout is not None
+        log = [re.sub(r" - - \[.*?\]|( \d+)? [\d.]+$", "", line) for line in server.stdout.read().splitlines()]
+    requests = ["POST /invocations HTTP/1.1", "-", "-", "GET /metrics HTTP/1.1"]
+    assert log == [f'127.0.0.1 "{line}" {status}' for line, status in zip(requests, (200, 400, 408, 200))]
 
 
 def test_other_hosts_are_refused(port):
