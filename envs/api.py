@@ -20,7 +20,7 @@ import numpy as np
 from envs.process.lockstep import Round
 from envs.process.messages import dispatch
 from envs.process.restarts import Budget, InstanceEvent, InstanceFailed
-from envs.spec import Array, BehaviorSpec, Ready
+from envs.spec import Array, BehaviorSpec, Lessons, Ready, Statistic
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,6 +44,8 @@ class Setup:
     """Whether `state` has to hold what open episodes go on from: inline mode."""
     resume: Any = None
     """What the manager's `state` returned in the run that goes on."""
+    lessons: Lessons | None = None
+    """In which lessons of `env.parameters` episodes begin; None = the last ones."""
 
 
 class Manager(ABC):
@@ -158,9 +160,12 @@ class Manager(ABC):
     def request_picture(self, file: Path) -> None:  # noqa: B027 - optional
         """Asks for a moving picture of play as the GIF `file`; none comes where the environment cannot draw."""
 
-    def take_statistics(self) -> Sequence[tuple[str, float, str]]:
-        """Numbers that games reported since the last call, at any time: key, value, and how values are summed up."""
+    def take_statistics(self) -> Sequence[Statistic]:
+        """Returns numbers that games reported since the last call, at any time."""
         return ()
+
+    def set_lessons(self, lessons: Lessons) -> None:  # noqa: B027 - where games take no parameters
+        """Lets episodes that begin from now on begin in these lessons; those under way end as they began."""
 
     def _wake(self, fileobj: Any) -> None:
         self._watched = True

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from envs.api import Manager, Setup
     from envs.gym.adapter import GymEnv
+    from envs.parameters import Parameters
 
 # Made by call because `async`, the word that users write, cannot be a name in Python.
 Stepping = Enum("Stepping", ["async", "lockstep"])
@@ -93,6 +94,8 @@ class EnvConfig(ABC):
     """Restarts that each instance may have at once; one more comes back every ten minutes."""
     min_instances: int = setting(1, above=0)
     """One that needs more restarts is left out as long as so many others live; else the run ends."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Environment parameters by name: a number, `{sampler: uniform, min: 0, max: 1}`, or `{lessons: [...]}`."""
 
     reproducible: ClassVar[bool] = False
     """Whether the same seed and actions give the same episodes, and `Manager.state` holds open ones: inline mode."""
@@ -100,6 +103,8 @@ class EnvConfig(ABC):
     """Whether exported models take images as (height, width, channels)."""
     sends_statistics: ClassVar[bool] = False
     """Whether games report numbers at any time (`Manager.take_statistics`), not only at an episode's end."""
+    takes_parameters: ClassVar[bool] = False
+    """Whether games are given `parameters`."""
 
     @abstractmethod
     def make_manager(self, setup: Setup) -> Manager:
@@ -123,6 +128,14 @@ class EnvConfig(ABC):
     def check(self) -> None:
         """Refuses what can be refused before anything starts: by a UserError for the first thing that is wrong."""
         check_ranges(self, "env")
+        if self.read_parameters() and not self.takes_parameters:
+            raise UserError(f"env.parameters.{next(iter(self.parameters))}: {self.label} takes no parameters")
+
+    def read_parameters(self) -> Parameters:
+        """Returns `parameters` as a manager uses them; UserError for the first that is wrong."""
+        from envs.parameters import Parameters
+
+        return Parameters(self.parameters)
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
         """Returns the specs of `behaviors`, which may take a moment and a process; none where they are not known."""

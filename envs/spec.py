@@ -6,9 +6,10 @@ of a demonstration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import index
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -181,6 +182,37 @@ class Demonstration(NamedTuple):
     """(1, A) or (0, A) bool."""
 
 
+class Lessons(NamedTuple):
+    """The lessons that episodes begin in at one time, or in which one was played (`envs.parameters`)."""
+
+    change: int
+    """How many changes of any lesson there had been in the run."""
+    at: tuple[int, ...]
+    """The lesson of each parameter that has lessons, from 0 on; -1 where what it is said of was played in several."""
+
+    @classmethod
+    def of(cls, row: Array) -> Lessons:
+        """Returns those of a row of integers: `change`, and `at` behind it; a row of none is that of no lessons."""
+        change, *at = row.tolist() or [0]
+        return cls(change, tuple(at))
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """What `of` takes."""
+        return (self.change, *self.at) if self.at else ()
+
+
+class Statistic(NamedTuple):
+    """One number that a game reported, at any time."""
+
+    key: str
+    value: float
+    aggregation: str
+    """How numbers of one key make one: `average`, `most_recent`, `sum` or `histogram`."""
+    lessons: Lessons | None = None
+    """Those in which it was played; None where there are none."""
+
+
 class Ready(NamedTuple):
     """Results and decisions of one behavior's agents. StepResults come before decisions: handle them in that order."""
 
@@ -190,3 +222,5 @@ class Ready(NamedTuple):
     """(L,) int64: agents that went without a closing (their instance failed): drop their open rows first."""
     metrics: dict[int, dict[str, float]]
     """By instance, the numbers that its environment reported in `info` at the end of an episode that closed here."""
+    lessons: Mapping[int, Lessons] = MappingProxyType({})
+    """By agent, the lessons in which an episode that closed here was played; empty where there are none."""

@@ -9,6 +9,8 @@ drawn once for all: a policy that always does the same does not get far either.
 Being thrown back to the start would make it a combination lock, in which every mistake costs all. Two cells forgive
 them: who finds the right action more than two times in three comes forward, so an agent that likes what is new learns
 one door after another. The observation is the cell, one-hot, so that a new cell looks like none seen before.
+
+The environment parameter `goal` brings the reward nearer: a curriculum moves it away from lesson to lesson.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ LIMIT = 3
 class Corridor(gymnasium.Env[Any, Any]):
     """An agent at the left end of `length` cells, with a reward of 1 at the right end, where the episode terminates.
 
+    With the environment parameter `goal`, the reward lies in that cell (rounded; from 1 to length - 1).
+
     Action: Discrete(2). The one that opens the cell's door, `doors[cell]`, leads to the next cell, the other two cells
-    back, the start at most. Observation: float32 (length,), the cell one-hot. Truncated after 3 * length steps. `info`
-    holds the episode's furthest cell at its end. Best possible: 1; random play: 0. A wrong `length` raises UserError.
+    back, the start at most. Observation: float32 (length,), the cell one-hot. Truncated after 3 steps for each cell up
+    to the reward. `info` holds the episode's furthest cell at its end. Best possible: 1; random play: 0. A wrong `length` raises UserError.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
@@ -46,11 +50,16 @@ class Corridor(gymnasium.Env[Any, Any]):
         self.doors = tuple(int(rng.random() < 0.5) for _ in range(self.length - 1))
         self.observation_space = gymnasium.spaces.Box(0, 1, (self.length,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(2)
+        self.goal = self.length - 1
         self.cell, self.furthest, self.steps = 0, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Starts at the left end again. Nothing is random."""
         super().reset(seed=seed)
+        goal = (options or {}).get("parameters", {}).get("goal", self.length - 1)
+        self.goal = round(goal)
+        if not 1 <= self.goal <= self.length - 1:
+            raise UserError(f"Corridor: the parameter goal={goal} must be one of the cells 1 to {self.length - 1}")
         self.cell, self.furthest, self.steps = 0, 0, 0
         return self._observe(), {}
 
@@ -61,8 +70,8 @@ class Corridor(gymnasium.Env[Any, Any]):
         self.steps += 1
         self.cell = self.cell + 1 if action == self.doors[self.cell] else max(self.cell - BACK, 0)
         self.furthest = max(self.furthest, self.cell)
-        reached = self.cell == self.length - 1
-        truncated = not reached and self.steps >= LIMIT * self.length
+        reached = self.cell == self.goal
+        truncated = not reached and self.steps >= LIMIT * (self.goal + 1)
         info = {"furthest": self.furthest} if reached or truncated else {}
         return self._observe(), float(reached), reached, truncated, info
 

@@ -36,6 +36,8 @@ class GymEnv:
     """Durations that the env returns are divided by this; 0 = do not wait."""
     prepare_images: bool = True
     """Whether images are made ready for a CNN: see `observation_parts`."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Environment parameters, as `envs.parameters.Parameters` reads them."""
 
     @property
     def behavior(self) -> str:
@@ -104,6 +106,22 @@ class GymEnv:
                 "An id from a package of its own is written with the module or file that registers it: "
                 f"package.module:Name-v0, ./file.py:Name-v0{hidden_hint(module)}."
             ) from error
+
+
+def begin(env: Env, seed: int | None, parameters: Mapping[str, float]) -> Any:
+    """Begins an episode with environment parameters; returns what the env's `reset` does.
+
+    They are given to a method `set_parameters` of the env or of one of its wrappers, if one has it, else to `reset`.
+    """
+    if not parameters:
+        return env.reset(seed=seed)
+    layer = env
+    while not callable(take := getattr(layer, "set_parameters", None)):
+        if not isinstance(layer, gymnasium.Wrapper):
+            return env.reset(seed=seed, options={"parameters": dict(parameters)})
+        layer = layer.env
+    take(dict(parameters))
+    return env.reset(seed=seed)
 
 
 class GymAdapter:

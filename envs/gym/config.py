@@ -40,6 +40,7 @@ class GymConfig(EnvConfig):
     Runs of earlier versions go on without."""
 
     reproducible: ClassVar[bool] = True
+    takes_parameters: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
         manager: Manager = imported("envs.gym.manager:EnvManager", "env")(self, setup)
@@ -104,4 +105,4 @@ class GymConfig(EnvConfig):
     def gym_env(self) -> GymEnv:  # noqa: D102
         from envs.gym.adapter import GymEnv
 
-        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale, self.prepare_images)
+        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale, self.prepare_images, self.parameters)

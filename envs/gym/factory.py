@@ -39,8 +39,10 @@ class FactoryConfig(GymConfig):
         self._pickled = pickled
 
     def gym_env(self) -> FactoryEnv:  # noqa: D102
-        wrappers = tuple(self.wrappers)
-        return FactoryEnv(self.id, self.kwargs, wrappers, self.time_scale, self.prepare_images, self._given())
+        made = super().gym_env()
+        return FactoryEnv(
+            made.id, made.kwargs, made.wrappers, made.time_scale, made.prepare_images, made.parameters, self._given()
+        )
 
     def for_evaluation(self, instances: int) -> Self:  # noqa: D102
         return self._passed_on(super().for_evaluation(instances))

@@ -20,8 +20,9 @@ from envs.gym.replay_gif import MAX_FRAMES, Filming
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots, allocate
 from envs.gym.worker import Actions, Plan
 from envs.gym.worker_pool import WorkerPool
+from envs.parameters import Episode, Parameters
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults
+from envs.spec import Array, BehaviorSpec, Decisions, Lessons, Ready, StepResults
 
 
 class EnvManager(Manager):
@@ -35,9 +36,14 @@ class EnvManager(Manager):
         self.env, self._probed = config.gym_env(), partial(config.probed, setup.seed)
         self._workers, self._step_timeout = config.workers, config.step_timeout
         self._record_actions = setup.record_actions
+        self._parameters = Parameters(config.parameters)
+        self._lessons = setup.lessons or self._parameters.last
         # The actions that resumed episodes are driven through, by instance; an episode that never began has none.
         kept = (setup.resume or {}).get("actions") or []
-        self._replay = {i: Actions(*actions) for i, actions in enumerate(kept[: self.instances]) if self.begun[i]}
+        saved = (Actions(*actions) for actions in kept[: self.instances])
+        self._replay = {
+            i: actions._replace(begun=Episode.of(actions.begun)) for i, actions in enumerate(saved) if self.begun[i]
+        }
         self._alive: Array = np.zeros(self.instances, bool)
         self._waiting: Array = np.zeros(self.instances, bool)
         self._recorded: dict[int, Actions] = {}
@@ -66,8 +72,11 @@ class EnvManager(Manager):
             )
             self.events.append(InstanceEvent("note", 0, text))
         self.specs[found.spec.name] = found.spec
-        block = allocate(found.spec, self.instances)
-        self._slots = Slots(found.spec, self.instances, block)
+        lessons = len(self._parameters.lessons)
+        block = allocate(found.spec, self.instances, lessons)
+        self._slots = Slots(found.spec, self.instances, block, lessons)
+        self._slots.lessons[:] = self._lessons.row
+        self._played = self._slots.played.copy()
         self._no_finals = tuple(field[:0].copy() for field in self._slots.final_observations)
         self.busy_seconds = self._slots.busy
         self._slots.episode[:] = self.begun - 1
@@ -103,6 +112,11 @@ class EnvManager(Manager):
                 self._record(agents, continuous, discrete)
             self._started().command(agents)
 
+    def set_lessons(self, lessons: Lessons) -> None:  # noqa: D102
+        self._lessons = lessons
+        if self._pool is not None:
+            self._slots.lessons[:] = lessons.row
+
     def request_picture(self, file: Path) -> None:
         """Asks for the next whole episode of instance 0."""
         if self._can_film and self._filming is None:
@@ -114,7 +128,7 @@ class EnvManager(Manager):
         actions = None
         if self._record_actions:
             recorded = [self._recorded[instance] for instance in range(self.instances)]
-            actions = [Actions(list(kept.continuous), list(kept.discrete)) for kept in recorded]
+            actions = [Actions(list(kept.continuous), list(kept.discrete), kept.begun) for kept in recorded]
         return {**super().state(), "actions": actions}
 
     def close(self) -> None:  # noqa: D102
@@ -136,19 +150,27 @@ class EnvManager(Manager):
         lost = self._take_lost(pool) if pool.failed else _NOBODY
         flags = slots.flags.take(index)
         metrics: dict[int, dict[str, float]] = {}
+        played: dict[int, Lessons] = {}
         if flags.tobytes().count(STEPPED) == len(flags):  # the usual case: nothing begins or ends
             closed, cut = index, _NOBODY
             terminated, truncated = np.zeros(len(index), bool), np.zeros(len(index), bool)
         else:
             self._alive[index] = True
             self.begun[index] = slots.episode.take(index) + 1
+            begun = index[flags != STEPPED]
             closing = (flags & STEPPED) != 0
             closed, flags = index[closing], flags[closing]
             terminated, truncated = (flags & TERMINATED) != 0, (flags & TRUNCATED) != 0
             cut = closed[truncated]
             metrics = {i: pool.take_metrics(i) for i in closed[(flags & METRICS) != 0].tolist()}
+            ended = closed[terminated | truncated]
+            if self._parameters.lessons:
+                played = {agent: Lessons.of(self._played[agent]) for agent in ended.tolist()}
+                self._played[begun] = slots.played[begun]
             if self._recorded or self._film_wanted:
-                self._keep_recording(closed[terminated | truncated])
+                self._keep_recording(ended)
+            if self._recorded and self._parameters:
+                self._note_parameters(begun)
         self.samples[closed] += 1
         self._waiting[index] = True
         instance = index.astype(np.int32)
@@ -163,7 +185,7 @@ class EnvManager(Manager):
         )
         observations = tuple(field.take(index, axis=0) for field in slots.observations)
         decisions = Decisions(instance, index, observations, slots.mask.take(index, axis=0))
-        return Ready(results, decisions, lost, metrics)
+        return Ready(results, decisions, lost, metrics, played)
 
     def _take_lost(self, pool: WorkerPool) -> Array:
         failed = np.unique(pool.failed)  # an instance can fail, and then its worker
@@ -195,9 +217,18 @@ class EnvManager(Manager):
         else:
             self._recorded.pop(instance, None)
 
+    def _note_parameters(self, begun: Array) -> None:
+        """Records with which environment parameters the instances `begun` play; resumed episodes have theirs."""
+        for instance in begun.tolist():
+            actions = self._recorded.get(instance)
+            if actions is not None and actions.begun is None:
+                played, episode = Lessons.of(self._slots.played[instance]), int(self.begun[instance]) - 1
+                drawn = self._parameters.of(played, self.seed, instance, episode)
+                self._recorded[instance] = actions._replace(begun=drawn)
+
     def _film(self, actions: Actions, file: Path) -> None:
         episode = int(self.begun[0]) - 2
-        shown = Actions(actions.continuous[:MAX_FRAMES], actions.discrete[:MAX_FRAMES])
+        shown = Actions(actions.continuous[:MAX_FRAMES], actions.discrete[:MAX_FRAMES], actions.begun)
         self._filming = Filming(self.env, self._spec, episode_seed(self.seed, 0, episode), shown, file)
         self.selector.register(self._filming.inbox.socket, selectors.EVENT_READ, self._take_picture)
 

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, behavior_spec
 from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.imports import described
+from envs.parameters import Parameters
 from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, start_following
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, UserError
+from envs.spec import Array, BehaviorSpec, Lessons, UserError
 
 INSTANCES_PER_WORKER = 256
 SHORT_STEP_SECONDS = 50e-6
@@ -32,6 +33,7 @@ SHORT_STEP_SECONDS = 50e-6
 _PROBE_STEPS = 200
 _PROBE_SECONDS = 0.5
 _PACE_SECONDS = 3.0
+_LESSONS_SECONDS = 2.0
 _FIRST_WORD_SECONDS = 5.0
 _LOG = logging.getLogger("outstep")
 
@@ -138,12 +140,20 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         if _knows_spaces(env):  # a reset may take long
             behavior_spec(env, gym_env.behavior)
         stage = "fails in its first reset"
-        observation, info = reset_result(env.reset(seed=episode_seed(seed, 0, 0)))
+        parameters = Parameters(gym_env.parameters)
+        given = parameters.episode(parameters.first, seed, 0, 0).values
+        observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given))
         spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
-        look = _Look(env, spec)
+        look = _Look(env, spec, given)
         look.see(observation, info)
         stage = "fails in its first step"
         look.step()
+        until = time.perf_counter() + _LESSONS_SECONDS
+        for values in _lessons(parameters, seed):
+            stage = f"fails in a reset with the parameters {values}"
+            look.see(*reset_result(begin(env, episode_seed(seed, 0, 0), values)))
+            if time.perf_counter() > until:
+                break
         spaces = {"observation": space_to_dict(env.observation_space), "action": space_to_dict(env.action_space)}
         answer.send((spec, gym_env.draws(env), spaces))
         answer.send(_time_steps(look))
@@ -153,6 +163,14 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         if env is not None:
             with contextlib.suppress(BaseException):
                 env.close()
+
+
+def _lessons(parameters: Parameters, seed: int) -> Iterator[Mapping[str, float]]:
+    """Yields what an episode gets in each lesson, the last ones first: a wrong value of theirs shows up late."""
+    for name, lessons in parameters.lessons.items():
+        for at in reversed(range(1, len(lessons))):
+            played = Lessons(0, tuple(at * (other == name) for other in parameters.lessons))
+            yield parameters.of(played, seed, 0, 0).values
 
 
 def _knows_spaces(env: Env) -> bool:
@@ -166,8 +184,8 @@ def _knows_spaces(env: Env) -> bool:
 class _Look:
     """An env that is played by chance, with every value checked as a worker does."""
 
-    def __init__(self, env: Env, spec: BehaviorSpec) -> None:
-        self.env = env
+    def __init__(self, env: Env, spec: BehaviorSpec, parameters: Mapping[str, float]) -> None:
+        self.env, self._parameters = env, parameters
         self._spec, self._adapter = spec, GymAdapter(env, spec)
         self._rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)
         self._mask = np.ones(spec.mask_size, bool)
@@ -193,7 +211,7 @@ class _Look:
         over = [ended(terminated, "terminated"), ended(truncated, "truncated")]
         self.see(observation, info)
         if any(over):
-            self.see(*reset_result(self.env.reset()))
+            self.see(*reset_result(begin(self.env, None, self._parameters)))
         return taken
 
 
@@ -214,12 +232,17 @@ def _refusal(gym_env: GymEnv, env: Env | None, stage: str, error: BaseException)
         return str(error)
     mistake = str(error) if isinstance(error, WrongValue) else None
     if mistake is None and env is not None and isinstance(error, (TypeError, ValueError)):
-        mistake = _mistake(env)  # Gymnasium's own wrappers fail over what a game returns, and do not say so
+        mistake = _mistake(
+            env, bool(gym_env.parameters)
+        )  # Gymnasium's own wrappers fail over what a game returns, and do not say so
     return f"Environment {gym_env.id!r} {stage}: {mistake or described(error)}"
 
 
-def _mistake(env: Env) -> str | None:
-    """Returns which layer of an env, from the inside out, has not Gymnasium's interface, and how; None if all have."""
+def _mistake(env: Env, parameters: bool) -> str | None:
+    """Returns which layer of an env, from the inside out, has not Gymnasium's interface, and how; None if all have.
+
+    `parameters`: whether it has to take environment parameters.
+    """
     layers = [env]
     while isinstance(layers[-1], gymnasium.Wrapper):
         layers.append(layers[-1].env)
@@ -229,6 +252,14 @@ def _mistake(env: Env) -> str | None:
             inspect.signature(layer.reset).bind(seed=0)
         except TypeError:
             return f"{name}.reset does not take a seed; right is reset(self, *, seed=None, options=None)"
+        try:
+            inspect.signature(layer.reset).bind(seed=0, options={})
+        except TypeError:
+            if parameters and not any(callable(getattr(each, "set_parameters", None)) for each in layers):
+                return (
+                    f"{name}.reset takes no options, and env.parameters come as options['parameters']; right is "
+                    "reset(self, *, seed=None, options=None), or a method set_parameters(parameters)"
+                )
         try:
             reset_result(layer.reset(seed=0))
             step_result(layer.step(layer.action_space.sample()))

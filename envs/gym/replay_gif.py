@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin
 from envs.gym.values import step_result
 from envs.gym.worker import Actions
 from envs.imports import described
@@ -105,9 +105,9 @@ def _run_filming(
 
 def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:
     adapter = GymAdapter(env, spec)
-    env.reset(seed=seed)
+    begin(env, seed, actions.begun.values if actions.begun else {})
     yield picture(env.render())
-    for continuous, discrete in zip(*actions):
+    for continuous, discrete in zip(actions.continuous, actions.discrete):
         action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
         _, _, terminated, truncated, _ = step_result(env.step(action))
         yield picture(env.render())

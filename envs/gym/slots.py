@@ -27,10 +27,11 @@ _ALIGNMENT = 64
 class Slots:
     """Views on one block of shared memory. Built in each process from the same arguments."""
 
-    def __init__(self, spec: BehaviorSpec, instances: int, block: Any) -> None:
+    def __init__(self, spec: BehaviorSpec, instances: int, block: Any, lessons: int = 0) -> None:
+        """`lessons`: how many environment parameters have lessons."""
         memory = np.frombuffer(block, np.uint8)
         views: dict[str, Array] = {}
-        for name, dtype, shape, start in _fields(spec, instances):
+        for name, dtype, shape, start in _fields(spec, instances, lessons):
             size = prod(shape) * dtype.itemsize
             views[name] = memory[start : start + size].view(dtype).reshape(shape)
         kinds = range(len(spec.observations))
@@ -46,30 +47,38 @@ class Slots:
         """(I,) float64: seconds that steps and resets have taken so far."""
         self.episode = views["episode"]
         """(I,) int64: number of the episode that is open."""
+        self.played = views["played"]
+        """(I, 1 + lessons) int64: the lessons in which that is played; empty without lessons."""
+        self.lessons = views["lessons"]
+        """(I, 1 + lessons) int64: the lessons that an episode begins in; written by the manager, at any time. A row
+        that is read meanwhile may be half of either: then its episode counts for neither."""
         self.continuous = views["continuous"]
         """(I, C) float32; written by the manager."""
         self.discrete = views["discrete"]
         """(I, B) int32; written by the manager."""
 
 
-def allocate(spec: BehaviorSpec, instances: int) -> Any:
+def allocate(spec: BehaviorSpec, instances: int, lessons: int = 0) -> Any:
     """Returns a zero-filled block for `Slots`: an argument for spawned processes, gone with the last that holds it.
 
     UserError if it does not fit into shared memory.
     """
-    *_, (_, dtype, shape, start) = _fields(spec, instances)
+    *_, (_, dtype, shape, start) = _fields(spec, instances, lessons)
     size = start + prod(shape) * dtype.itemsize + _ALIGNMENT
     check_shared(size, f"The observations and actions of {instances} instances (env.instances)")
     return get_context("spawn").RawArray("B", size)
 
 
-def _fields(spec: BehaviorSpec, instances: int) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
+def _fields(
+    spec: BehaviorSpec, instances: int, lessons: int
+) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...], int]]:
     """Yields name, dtype, shape and first byte of each field."""
     row: list[tuple[str, str, tuple[int, ...]]] = []
     for kind in ("observation", "final"):
         row += [(f"{kind}_{k}", o.dtype, o.shape) for k, o in enumerate(spec.observations)]
     row += [("mask", "bool", (spec.mask_size,)), ("final_mask", "bool", (spec.mask_size,))]
     row += [("reward", "float32", ()), ("flags", "uint8", ()), ("busy", "float64", ()), ("episode", "int64", ())]
+    row += [(name, "int64", (1 + lessons if lessons else 0,)) for name in ("played", "lessons")]
     row += [("continuous", "float32", (spec.continuous_size,)), ("discrete", "int32", (len(spec.branches),))]
     start = 0
     for name, kind, shape in row:

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
 from envs.gym.spaces import scalar_metrics
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
+from envs.parameters import Episode, Parameters
 from envs.process.messages import send_object
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec
+from envs.spec import Array, BehaviorSpec, Lessons
 
 FLUSH_SECONDS = 2e-4
 """A worker that has stepped for so long signals what is done before it steps the next."""
@@ -36,6 +37,8 @@ class Actions(NamedTuple):
 
     continuous: list[list[float]]
     discrete: list[list[int]]
+    begun: Episode | None = None
+    """What it got of the environment parameters; None before it has begun, or without any."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Worker:
         report: Callable[[Report], object],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._env_slots = [EnvSlot(plan, slots, plan.first + local, report) for local in range(plan.count)]
+        parameters = Parameters(plan.env.parameters)
+        self._env_slots = [EnvSlot(plan, slots, plan.first + local, report, parameters) for local in range(plan.count)]
         self._busy = slots.busy[plan.first : plan.first + plan.count]
         self._answer, self._report, self._clock = answer, report, clock
         self._deadlines: list[tuple[float, int, float]] = []
@@ -137,8 +141,10 @@ class Worker:
 class EnvSlot:
     """One instance in a worker: its env, if there is one, and its rows of the slots."""
 
-    def __init__(self, plan: Plan, slots: Slots, instance: int, report: Callable[[Report], object]) -> None:
-        self.instance = instance
+    def __init__(
+        self, plan: Plan, slots: Slots, instance: int, report: Callable[[Report], object], parameters: Parameters
+    ) -> None:
+        self.instance, self._parameters = instance, parameters
         self._plan, self._slots, self._report = plan, slots, report
         self._replay = plan.replay.get(instance)
         self._observations = tuple(field[instance] for field in slots.observations)
@@ -193,7 +199,7 @@ class EnvSlot:
         replay, self._replay = self._replay, None
         env = self._plan.env.make()
         self._env = env  # from here on `close` finds it, whatever fails
-        observation, info = self._reset(env)
+        observation, info = self._reset(env, replay.begun if replay else None)
         self._adapter = GymAdapter(env, self._plan.spec)  # some know their spaces only now
         duration = info.get("duration")
         if replay is not None:
@@ -204,16 +210,25 @@ class EnvSlot:
         self._slots.flags[self.instance] = 0
         return self._scaled(duration)
 
-    def _reset(self, env: Env) -> tuple[Any, Mapping[str, Any]]:
-        episode = int(self._slots.episode[self.instance]) + 1
-        self._slots.episode[self.instance] = episode
-        return reset_result(env.reset(seed=episode_seed(self._plan.seed, self.instance, episode)))
+    def _reset(self, env: Env, begun: Episode | None = None) -> tuple[Any, Mapping[str, Any]]:
+        """Begins the next episode; one that is resumed was `begun` before, with the same environment parameters."""
+        slots, instance = self._slots, self.instance
+        episode = int(slots.episode[instance]) + 1
+        slots.episode[instance] = episode
+        values: Mapping[str, float] = {}
+        if self._parameters:
+            if begun is None:
+                lessons = Lessons.of(slots.lessons[instance])
+                begun = self._parameters.episode(lessons, self._plan.seed, instance, episode)
+            slots.played[instance] = begun.lessons.row
+            values = begun.values
+        return reset_result(begin(env, episode_seed(self._plan.seed, instance, episode), values))
 
     def _drive(
         self, env: Env, replay: Actions, observation: Any, info: Mapping[str, Any]
     ) -> tuple[Any, Mapping[str, Any]]:
         """Takes a resumed episode to where it was."""
-        for at, (continuous, discrete) in enumerate(zip(*replay), start=1):
+        for at, (continuous, discrete) in enumerate(zip(replay.continuous, replay.discrete), start=1):
             action = self._adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
             observation, _, terminated, truncated, info = step_result(env.step(action))
             if terminated or truncated:
@@ -232,7 +247,7 @@ class EnvSlot:
 
 def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket) -> None:
     """Main function of a worker's process: ends when the manager closes its end of `signals`."""
-    slots = Slots(plan.spec, plan.instances, block)
+    slots = Slots(plan.spec, plan.instances, block, len(Parameters(plan.env.parameters).lessons))
     worker = Worker(plan, slots, signals.sendall, lambda report: send_object(control, report))
     with contextlib.suppress(ConnectionError):  # the manager has gone: there is nobody to report to
         while True:

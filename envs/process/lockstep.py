@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.spec import Array, Ready, StepResults, joined
+from envs.spec import Array, Lessons, Ready, StepResults, joined
 
 
 class Round:
@@ -54,7 +54,8 @@ def _without(ready: Ready, agents: Array) -> Ready:
     closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
     asking = ~np.isin(decisions.agent, agents)
     metrics = {i: metrics for i, metrics in ready.metrics.items() if i in results.instance[closed]}
-    return Ready(_results_of(results, closed.nonzero()[0]), decisions.take(asking), ready.lost, metrics)
+    kept = _results_of(results, closed.nonzero()[0])
+    return ready._replace(results=kept, decisions=decisions.take(asking), metrics=metrics)
 
 
 def _joined(parts: list[Ready]) -> Ready:
@@ -62,13 +63,16 @@ def _joined(parts: list[Ready]) -> Ready:
     results = joined([part.results for part in parts])
     decisions = joined([part.decisions for part in parts])
     metrics: dict[int, dict[str, float]] = {}
+    lessons: dict[int, Lessons] = {}
     for part in parts:
         metrics |= part.metrics
+        lessons |= part.lessons
     return Ready(
         _results_of(results, results.instance.argsort(kind="stable")),
         decisions.take(decisions.instance.argsort(kind="stable")),
         np.sort(np.concatenate([part.lost for part in parts])),
         dict(sorted(metrics.items())),
+        lessons,
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
-
-import numpy as np
 
 import envs.unity.protocol.messages  # noqa: F401 - before anything of mlagents_envs
 from envs.imports import imported
-from envs.spec import UserError
+from envs.parameters import Value
+from envs.spec import Statistic, UserError
 from envs.unity.protocol.bounds import (
     MOST_STATISTIC_NAMES,
     MOST_STATISTICS,
@@ -28,36 +27,47 @@ from mlagents_envs.side_channel.side_channel_manager import SideChannelManager  
 from mlagents_envs.side_channel.stats_side_channel import StatsSideChannel  # isort: skip
 
 
-class Statistic(NamedTuple):
-    """One number that a game reported."""
-
-    key: str
-    value: float
-    aggregation: str
-    """How numbers of one key make one: `average`, `most_recent`, `sum` or `histogram`."""
-
-
 class Channels:
     """The side channels of one player. What it needs from the start is queued at once.
 
     Args:
-        engine, parameters, own: `UnityConfig.engine`, `parameters` and `channels`, which have been checked.
+        engine, own: `UnityConfig.engine` and `channels`, which have been checked.
+        parameters: numbers and samplers.
         seed: of the samplers, together with their names.
     """
 
-    def __init__(self, engine: Mapping[str, Any], parameters: Mapping[str, Any], own: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, engine: Mapping[str, Any], parameters: Mapping[str, Value], own: Sequence[str], seed: int
+    ) -> None:
         self._statistics = _Statistics()
         settings = EngineConfigurationChannel()
         settings.set_configuration_parameters(**engine)
-        values = EnvironmentParametersChannel()
+        self._parameters = EnvironmentParametersChannel()
+        self._seed = seed
         for name, value in parameters.items():
-            _set_parameter(values, name, value, seed)
-        channels = [settings, values, self._statistics, *(_class(path)() for path in own)]
+            self.set_parameter(name, value)
+        channels = [settings, self._parameters, self._statistics, *(_class(path)() for path in own)]
         self._channels: dict[UUID, Any] = {channel.channel_id: channel for channel in channels}
         self._manager = SideChannelManager(channels)
         self.notes: list[str] = []
         """What is to be said of what the player has sent: of the first channels that are not known, each once."""
         self._unknown: set[UUID] = set()
+
+    def set_parameter(self, name: str, value: Value, change: int = 0) -> None:
+        """Queues a number, or a sampler that begins its draws; those of each `change` are others."""
+        channel = self._parameters
+        if not isinstance(value, Mapping):
+            channel.set_float_parameter(name, float(value))
+            return
+        # Not the same draws for every parameter.
+        text = f"{self._seed} {name} {change}" if change else f"{self._seed} {name}"
+        seed = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "little") & 0x7FFFFFFF
+        if value["sampler"] == "uniform":
+            channel.set_uniform_sampler_parameters(name, value["min"], value["max"], seed)
+        elif value["sampler"] == "gaussian":
+            channel.set_gaussian_sampler_parameters(name, value["mean"], value["deviation"], seed)
+        else:
+            channel.set_multirangeuniform_sampler_parameters(name, value["intervals"], seed)
 
     def outgoing(self) -> bytes:
         """Returns what has been queued for the player since the last call."""
@@ -99,22 +109,6 @@ class Channels:
                 f"the game sends on side channel {channel_id}, which nothing here listens to: if it is yours, name "
                 f"its Python class in env.channels{more}"
             )
-
-
-def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuses environment parameters that cannot be sent, by a UserError that names the first.
-
-    A value is a number, or one of `{sampler: uniform, min, max}`, `{sampler: gaussian, mean, deviation}` and
-    `{sampler: multi_range, intervals: [[a, b], …]}`.
-    """
-    for name, value in parameters.items():
-        where = f"env.parameters.{name}"
-        if not isinstance(name, str) or not name or not name.isascii():
-            raise UserError(f"{where}: a parameter's name must be text of ASCII characters")
-        if isinstance(value, Mapping):
-            _check_sampler(where, value)
-        elif not _is_number(value):
-            raise UserError(f"{where}={value} must be a number, or a sampler: {{{_forms()}}}")
 
 
 def check_channels(own: Sequence[str]) -> None:
@@ -167,9 +161,6 @@ def _split(data: bytes) -> list[tuple[UUID, bytes]]:
     return messages
 
 
-_SAMPLERS = {"uniform": ("min", "max"), "gaussian": ("mean", "deviation"), "multi_range": ("intervals",)}
-
-
 class _Statistics(StatsSideChannel):  # type: ignore[misc]
     """Keeps the order of what was received, and refuses what is malformed."""
 
@@ -195,56 +186,6 @@ class _Statistics(StatsSideChannel):  # type: ignore[misc]
 
 
 _AGGREGATIONS = ("average", "most_recent", "sum", "histogram")
-
-
-def _set_parameter(channel: Any, name: str, value: Any, seed: int) -> None:
-    if not isinstance(value, Mapping):
-        channel.set_float_parameter(name, float(value))
-        return
-    # Not the same draws for every parameter.
-    own_seed = int.from_bytes(blake2b(f"{seed} {name}".encode(), digest_size=4).digest(), "little") & 0x7FFFFFFF
-    if value["sampler"] == "uniform":
-        channel.set_uniform_sampler_parameters(name, value["min"], value["max"], own_seed)
-    elif value["sampler"] == "gaussian":
-        channel.set_gaussian_sampler_parameters(name, value["mean"], value["deviation"], own_seed)
-    else:
-        channel.set_multirangeuniform_sampler_parameters(name, value["intervals"], own_seed)
-
-
-def _check_sampler(where: str, value: Mapping[str, Any]) -> None:
-    kind = value.get("sampler")
-    if not isinstance(kind, str) or kind not in _SAMPLERS or value.keys() != {"sampler", *_SAMPLERS[kind]}:
-        raise UserError(f"{where}={dict(value)} is no sampler: {{{_forms()}}}")
-    if kind == "multi_range":
-        intervals = value["intervals"]
-        if not _is_list(intervals) or not intervals or not all(_is_list(i) and len(i) == 2 for i in intervals):
-            raise UserError(f"{where}.intervals={intervals} must be a list of pairs: [[0, 1], [5, 6.5]]")
-    else:
-        intervals = [[value[name] for name in _SAMPLERS[kind]]]
-    for interval in intervals:
-        if not all(map(_is_number, interval)):
-            raise UserError(f"{where}: {list(interval)} must be numbers that fit float32")
-        if kind == "gaussian":
-            if interval[1] < 0:
-                raise UserError(f"{where}.deviation={interval[1]} must not be negative")
-        elif interval[0] > interval[1]:
-            raise UserError(f"{where}: {list(interval)} has its least value above its greatest")
-
-
-def _forms() -> str:
-    return "} or {".join(
-        f"sampler: {kind}, {', '.join(f'{name}: …' for name in names)}" for kind, names in _SAMPLERS.items()
-    )
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= float(np.finfo(np.float32).max)
 
 
 def _class(path: str) -> Any:

@@ -58,13 +58,12 @@ class UnityConfig(EnvConfig):
     """Frames a second that the player aims for; -1 = as many as it can."""
     capture_frame_rate: int = setting(60, at_least=0, at_most=_INT)
     """Frames a second of game time; 0 = as real time goes."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Environment parameters by name: a number, or `{sampler: uniform, min: 0, max: 1}`, gaussian or multi_range."""
     channels: list[str] = field(default_factory=list)
     """Side channels of one's own: import paths (`package.module:Class`)."""
 
     channels_last: ClassVar[bool] = True
     sends_statistics: ClassVar[bool] = True
+    takes_parameters: ClassVar[bool] = True
 
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
         manager: Manager = imported("envs.unity.manager:UnityManager", "env")(self, setup)
@@ -90,7 +89,7 @@ class UnityConfig(EnvConfig):
         return self.instances * self.num_areas
 
     def check(self) -> None:  # noqa: D102
-        from envs.unity.channels import check_channels, check_parameters
+        from envs.unity.channels import check_channels
         from envs.unity.protocol.server import check_port
         from envs.unity.python_player.options import parse
 
@@ -107,7 +106,9 @@ class UnityConfig(EnvConfig):
                 "build> for more, or env.instances=1"
             )
         self.command(self.port, Path())
-        check_parameters(self.parameters)
+        for name in self.parameters:
+            if not str(name) or not str(name).isascii():
+                raise UserError(f"env.parameters.{name}: a parameter's name must be text of ASCII characters")
         check_channels(self.channels)
         if self.editor:
             check_port(self.port)

@@ -12,9 +12,9 @@ import time
 import numpy as np
 
 from envs.api import InstanceEvent, Manager, Setup
-from envs.spec import Array, BehaviorSpec, Ready, UserError, joined
+from envs.parameters import Parameters, common
+from envs.spec import Array, BehaviorSpec, Lessons, Ready, Statistic, UserError, joined
 from envs.unity.agent_ids import AgentIds, Said
-from envs.unity.channels import Statistic
 from envs.unity.config import UnityConfig
 from envs.unity.player_pool import Player, PlayerPool
 from envs.unity.protocol.bounds import PlayerFault
@@ -31,8 +31,15 @@ class UnityManager(Manager):
             "the Unity Editor" if config.editor else f"{self.instances} Unity player{'s' * (self.instances > 1)}"
         )
         self._logs = setup.logs
+        self._parameters = Parameters(config.parameters)
         self._players = PlayerPool(
-            config, setup.seed, setup.logs, self.selector, budget=self.budget, launches=self.begun
+            config,
+            setup.seed,
+            setup.logs,
+            self.selector,
+            budget=self.budget,
+            launches=self.begun,
+            lessons=setup.lessons or self._parameters.last,
         )
         self._ids: dict[str, AgentIds] = {}
         self._asked: list[list[tuple[str, AgentIds, Array]]] = [[] for _ in range(self.instances)]
@@ -79,6 +86,10 @@ class UnityManager(Manager):
             if player is not None and not self._missing[instance]:
                 self._answer(player)
 
+    def set_lessons(self, lessons: Lessons) -> None:
+        """Lets episodes that begin after a player's next answer begin in these lessons."""
+        self._players.lessons = lessons
+
     def take_statistics(self) -> list[Statistic]:
         """Returns what games have sent through ML-Agents' statistics channel since the last call."""
         taken, self._statistics = self._statistics, []
@@ -93,16 +104,17 @@ class UnityManager(Manager):
         """Handles all that has happened; what came of it, by behavior."""
         parts: dict[str, list[Said]] = {}
         lost: dict[str, list[int]] = {}
+        played: dict[str, dict[int, Lessons]] = {}
         delivered: set[int] = set()
         while True:
             message = self._players.next_message(delivered)
             self._lose_failed(lost)
             if message is None:
                 break
-            self._take_message(*message, parts)
+            self._take_message(*message, parts, played)
             delivered.add(message[0].instance)
         return {
-            name: _joined(parts.get(name, []), lost.get(name, []), ids)
+            name: _joined(parts.get(name, []), lost.get(name, []), ids, played.get(name, {}))
             for name, ids in self._ids.items()
             if name in parts or name in lost
         }
@@ -130,7 +142,9 @@ class UnityManager(Manager):
                     lost.setdefault(name, []).extend(numbers)
         self._players.failed.clear()
 
-    def _take_message(self, player: Player, message: Arrived, parts: dict[str, list[Said]]) -> None:
+    def _take_message(
+        self, player: Player, message: Arrived, parts: dict[str, list[Said]], played: dict[str, dict[int, Lessons]]
+    ) -> None:
         instance = player.instance
         self.busy_seconds[instance] += max(0.0, message.time - player.answered)
         try:
@@ -147,25 +161,39 @@ class UnityManager(Manager):
             self._players.reject(player, error)
             return
         if message.side_channel:
-            self._statistics += player.channels.take_statistics()
             for text in player.channels.notes:
                 self._players.note(player, text)
             player.channels.notes.clear()
         asking = 0
+        ended: list[Lessons] = []
         for behavior_id, agents in message.agents.items():
             name = behavior_name(behavior_id)
             ids = self._ids[name]
             part = ids.take(instance, agents)
             parts.setdefault(name, []).append(part)
+            if self._parameters.lessons:
+                closed = _note_lessons(player, name, part)
+                played.setdefault(name, {}).update(closed)
+                ended += closed.values()
             if len(part.results.agent):
                 self._players.proven = True
                 self.samples[instance] += len(part.results.agent)
             if len(part.answered):
                 self._asked[instance].append((behavior_id, ids, part.answered))
             asking += len(part.decisions.agent)
+        if message.side_channel:
+            self._take_statistics(player, ended)
         self._missing[instance] = asking
         if not asking:
             self._answer(player)
+
+    def _take_statistics(self, player: Player, ended: list[Lessons]) -> None:
+        """Keeps what the player has reported: of episodes that `ended` in its message, if any did, else of all."""
+        statistics = player.channels.take_statistics()
+        if statistics and self._parameters.lessons:
+            lessons = common(ended or list(player.playing.values()) or [player.lessons])
+            statistics = [each._replace(lessons=lessons) for each in statistics]
+        self._statistics += statistics
 
     def _learn(self, instance: int, specs: dict[str, BehaviorSpec]) -> None:
         for name, spec in specs.items():
@@ -183,12 +211,36 @@ class UnityManager(Manager):
         """Lets a player go on whose agents all have actions."""
         asked, self._asked[player.instance] = self._asked[player.instance], []
         actions = {name: (ids.continuous[agents], ids.discrete[agents]) for name, ids, agents in asked}
+        if player.ended or player.lessons.change != self._players.lessons.change:
+            self._choose_lessons(player)
         player.answer(encode_reply(actions, player.channels.outgoing()), self._players.step_timeout)
 
+    def _choose_lessons(self, player: Player) -> None:
+        """Sends the parameters of the lessons in which the player's next episodes are played: those that change."""
+        player.ended, player.drawn = False, player.drawn + 1
+        starts = int(self.begun[player.instance])
+        lessons = self._parameters.played(self._players.lessons, self.seed, player.instance, starts, player.drawn)
+        in_force = self._parameters.in_force(lessons)
+        for name, before, now in zip(self._parameters.lessons, player.lessons.at, lessons.at):
+            if before != now:
+                player.channels.set_parameter(name, in_force[name], player.drawn)
+        player.lessons = lessons
 
-def _joined(parts: list[Said], lost: list[int], ids: AgentIds) -> Ready:
+
+def _note_lessons(player: Player, name: str, part: Said) -> dict[int, Lessons]:
+    """Notes in which lessons agents play whose episodes begin; returns by agent those of the episodes that ended."""
+    results = part.results
+    over = results.agent[results.terminated | results.truncated].tolist()
+    closed = {agent: player.playing.pop((name, agent)) for agent in over}
+    for agent in part.decisions.agent.tolist():
+        player.playing.setdefault((name, agent), player.lessons)
+    player.ended = player.ended or bool(closed)
+    return closed
+
+
+def _joined(parts: list[Said], lost: list[int], ids: AgentIds, played: dict[int, Lessons]) -> Ready:
     """Joins the messages of one behavior's instances, in the order in which they came."""
     if not parts:
         parts = [ids.nobody()]
     results, decisions = joined([part.results for part in parts]), joined([part.decisions for part in parts])
-    return Ready(results, decisions, np.array(lost, np.int64), {})
+    return Ready(results, decisions, np.array(lost, np.int64), {}, played)

@@ -15,17 +15,18 @@ import selectors
 import signal
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from envs.parameters import Parameters
 from envs.process.lifetime import described_end
 from envs.process.messages import dispatch
 from envs.process.peers import refusal
 from envs.process.player_launcher import Ended, Launched, Launcher, earlier_log
 from envs.process.restarts import FIRST_BACKOFF_SECONDS, Budget, InstanceEvent
 from envs.seeding import episode_seed
-from envs.spec import Array, UserError
+from envs.spec import Array, Lessons, UserError
 from envs.unity.channels import Channels
 from envs.unity.config import UnityConfig
 from envs.unity.protocol.decoding import encode_reply
@@ -43,6 +44,8 @@ class Player:
     channels: Channels
     deadline: float
     """When its next message is overdue (monotonic)."""
+    lessons: Lessons
+    """Those in which episodes begin that it begins before its next answer."""
     connected: bool = False
     pid: int | None = None
     """Of its process, once it is there."""
@@ -50,6 +53,12 @@ class Player:
     """When it was last answered (perf_counter)."""
     leaving: str = ""
     """Why it has failed, while its exit status may still come."""
+    playing: dict[tuple[str, int], Lessons] = field(default_factory=dict)
+    """By behavior and agent, the lessons in which the open episode is played."""
+    ended: bool = False
+    """Whether episodes have ended since it was last answered."""
+    drawn: int = 0
+    """How often it was drawn in which lessons its next episodes are played."""
 
     def answer(self, reply: bytes, step_timeout: float) -> None:
         """Lets the player go on; its next message is due in `step_timeout` seconds."""
@@ -70,6 +79,7 @@ class PlayerPool:
         selector: where the players' sockets are watched; the data of every key in it is a function to call.
         budget: restarts that instances may take, and events.
         launches: (I,) int64, how often each instance was started; counted on.
+        lessons: in which episodes begin.
     """
 
     def __init__(
@@ -81,8 +91,9 @@ class PlayerPool:
         *,
         budget: Budget,
         launches: Array,
+        lessons: Lessons,
     ) -> None:
-        self.launches = launches
+        self.launches, self.lessons = launches, lessons
         self.of: list[Player | None] = [None] * config.instances
         """By instance: its player, or None while there is none."""
         self.failed: list[int] = []
@@ -92,6 +103,7 @@ class PlayerPool:
         """Whether agents have learned something from a step: then a game that cannot be trained on is one player's."""
         self._noted: set[str] = set()
         self._config, self._instances, self._seed, self._logs = config, config.instances, seed, logs
+        self._parameters = Parameters(config.parameters)
         self._selector, self._budget, self._instance_events = selector, budget, budget.events
         self._events: deque[tuple[int, Event | Ended]] = deque()
         self._by_key: dict[int, Player] = {}
@@ -109,14 +121,15 @@ class PlayerPool:
         env = self._config
         seed = episode_seed(self._seed, instance, int(self.launches[instance])) & 0x7FFF_FFFF
         self.launches[instance] += 1
-        channels = Channels(env.engine, env.parameters, env.channels, seed)
+        lessons = self._parameters.played(self.lessons, seed)
+        channels = Channels(env.engine, self._parameters.in_force(lessons), env.channels, seed)
         key = next(self._keys)
         first = encode_reply({}, channels.outgoing(), reset=True)
         report = partial(self._add_event, key)
         server = PlayerServer(env.port if env.editor else 0, seed, env.num_areas, first, self._selector, report)
         # Once it has connected, the Editor may rest between Stop and Play.
         patience = math.inf if env.editor and self._any_connected else env.connect_timeout
-        player = Player(key, instance, server, channels, time.monotonic() + patience)
+        player = Player(key, instance, server, channels, time.monotonic() + patience, lessons)
         self.of[instance] = self._by_key[key] = player
         log, output = self._log_files(instance)
         for file in (log, output, earlier_log(log), earlier_log(output)):

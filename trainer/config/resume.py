@@ -20,6 +20,7 @@ MAY_DIFFER = (
     "device",
     "env.instances",
     "env.min_instances",
+    "env.parameters",
     "run.log_samples",
     "run.log_seconds",
     "run.loggers",

@@ -24,9 +24,10 @@ import numpy as np
 
 from envs.api import Setup
 from envs.config import EnvConfig
-from envs.gym.adapter import Env, GymEnv, behavior_spec
+from envs.gym.adapter import Env, GymEnv, begin, behavior_spec
 from envs.gym.spaces import ActionCodec
 from envs.imports import imported
+from envs.parameters import Parameters
 from envs.process.lifetime import nothing_left
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
@@ -120,7 +121,8 @@ def _episodes(config: RecordConfig, stopped: Callable[[], bool]) -> Iterator[Ite
             made, spec = _make_gym(gym, config, stack)
             who = _gym_player(config, made, spec, stopped)
             stack.callback(who.close)
-            yield record_gym(made, spec, who, config.episodes, config.seed, stopped)
+            parameters = Parameters(gym.parameters)
+            yield record_gym(made, spec, who, config.episodes, config.seed, stopped, parameters)
         return
     env = replace(env, instances=min(env.instances, config.episodes))
     run = Path(str(config.player)) if _run_of(config) else Path("runs")
@@ -143,7 +145,9 @@ def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env,
     if human and env.render_mode != "rgb_array":
         raise UserError(f"player=human needs pictures, and {gym.id!r} does not render rgb_array")
     try:
-        _, info = env.reset(seed=episode_seed(record.seed, 0, 0))
+        parameters = Parameters(gym.parameters)
+        values = parameters.episode(parameters.last, record.seed, 0, 0).values
+        _, info = begin(env, episode_seed(record.seed, 0, 0), values)
     except Exception as error:  # whatever its code does
         raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
     return env, behavior_spec(env, gym.behavior, "action_mask" in info, gym.prepare_images)

@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.api import Manager
-from envs.gym.adapter import Env, GymAdapter
+from envs.gym.adapter import Env, GymAdapter, begin
 from envs.gym.spaces import ActionCodec, scalar_metrics
 from envs.gym.values import ended, number, reset_result, step_result
+from envs.parameters import Parameters
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Demonstration, UserError
 from trainer.evaluate.play import Act, Trace, play
 from trainer.telemetry.metrics import finite
+
+_NONE = Parameters({})
 
 
 class Recorded(NamedTuple):
@@ -70,17 +73,25 @@ class Restart(Exception):
 
 
 def record_gym(
-    env: Env, spec: BehaviorSpec, player: Demonstrator, episodes: int, seed: int, stopped: Callable[[], bool]
+    env: Env,
+    spec: BehaviorSpec,
+    player: Demonstrator,
+    episodes: int,
+    seed: int,
+    stopped: Callable[[], bool],
+    parameters: Parameters = _NONE,
 ) -> Iterator[Recorded]:
     """Plays `episodes` episodes, or fewer if the demonstrator quits or `stopped` becomes true.
 
     What is recorded is what was done: the environment gets the recorded action, whose continuous parts are clipped.
-    Raises UserError if an action is not one of the environment's.
+    With environment `parameters` that have lessons, their last ones are played. Raises UserError if an action is not
+    one of the environment's.
     """
     adapter, codec = GymAdapter(env, spec), ActionCodec(env.action_space)
 
     def play_episode() -> Recorded:
-        observation, info = reset_result(env.reset(seed=episode_seed(seed, 0, episode)))
+        values = parameters.episode(parameters.last, seed, 0, episode).values
+        observation, info = reset_result(begin(env, episode_seed(seed, 0, episode), values))
         trace, reward, over = Trace(spec.name, 0), 0.0, False
         while True:
             rows = tuple(np.zeros(each.shape, each.dtype) for each in spec.observations)

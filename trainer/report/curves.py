@@ -145,6 +145,7 @@ def sections(history: History, goal: GoalConfig) -> list[Section]:
         target = goal.at_most if goal.at_least is None else goal.at_least
         note = f"mean over {goal.window_samples:,} samples; the line is the goal"
         learning += take(f"goal/{goal.metric}", f"Goal: {goal.metric}", note, target=target)
+    learning += take_all("lesson/")
     learning += take("episode/length", "Episode length", f"samples, {last}") + take_all("episode/", "game/")
     speed = take("run/samples_per_second", "Samples a second", "over each interval between two points")
     speed += take("run/env_utilization", "Env utilization", "of what the games could have delivered", percent=True)
@@ -160,6 +161,8 @@ def sections(history: History, goal: GoalConfig) -> list[Section]:
 
 def titled(name: str) -> tuple[str, str]:
     """Returns the title of a metric's chart and the note below it."""
+    if name.startswith("lesson/"):
+        return f"Lesson of {name.removeprefix('lesson/')}", "from 1 on"
     return _TITLES.get(name, name.removeprefix("episode/").removeprefix("game/")), _NOTES.get(name, "")
 
 

@@ -15,6 +15,7 @@ from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.saved import load_config
 from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
+from trainer.curriculum import check_curriculum
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.runtime.behaviors import choose_capacity, known_behaviors
 from trainer.runtime.device import gpu_trouble
@@ -48,6 +49,8 @@ def check_train(config: TrainConfig) -> None:
     find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
+    saved = _saved(config.resume, "resume").state.get("curriculum") if config.resume is not None else None
+    check_curriculum(config, saved)
     reckon(_buffers(config))
     for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():

@@ -15,7 +15,7 @@ import numpy as np
 
 from buffers.rows import Writer, observation_names
 from envs.api import Manager
-from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, UserError, joined
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.telemetry.statistics import Episode, Statistics
@@ -88,7 +88,7 @@ class Channel:
         if len(ready.lost):
             self._drop(ready.lost)
         if len(ready.results.agent):
-            self._close(ready.results, ready.metrics)
+            self._close(ready)
         if len(ready.decisions.agent):
             self._pending.append(ready.decisions)
 
@@ -162,8 +162,9 @@ class Channel:
         """Counts all rows again: the counter may be behind them, where an earlier collector died."""
         self._counters[SAMPLES] = self._counters[BEFORE] + self._writer.rows.samples
 
-    def _close(self, results: StepResults, metrics: dict[int, dict[str, float]]) -> None:
-        agents, held = results.agent, self._open
+    def _close(self, ready: Ready) -> None:
+        results, held = ready.results, self._open
+        agents = results.agent
         self._writer.append(
             agents,
             tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
@@ -190,7 +191,8 @@ class Channel:
             ended = results.terminated | results.truncated
             for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
-                self.episodes.append(Episode(instance, self._total(), reward, length, metrics.get(instance, {})))
+                metrics, lessons = ready.metrics.get(instance, {}), ready.lessons.get(agent)
+                self.episodes.append(Episode(instance, self._total(), reward, length, metrics, lessons))
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
     def _drop(self, lost: Array) -> None:

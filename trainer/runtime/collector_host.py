@@ -15,7 +15,7 @@ from buffers.rows import Writer
 from envs.api import Setup
 from envs.config import Stepping
 from envs.process.ram import available_memory
-from envs.spec import BehaviorSpec
+from envs.spec import BehaviorSpec, Statistic
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
 from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.collector import Channel, Collector
@@ -42,7 +42,9 @@ class CollectorHandle(Protocol):
         """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
-        """Sends a request: `ready` with a behavior's rate limiter, once weights are published; `picture`, a file."""
+        """Sends a request: `ready` with a behavior's rate limiter, once weights are published; `picture`, a file;
+        `lessons`, once there are others in the shared memory.
+        """
 
     def collect(self, due: Callable[[], bool]) -> None:
         """Collects until the learner may have something to do; `due` says whether it has."""
@@ -81,6 +83,7 @@ class CollectorHost:
                 begun=shared.begun,
                 record_actions=self._inline,
                 resume=self._resume.get("manager"),
+                lessons=shared.lessons,
             )
         )
         self.instances.lockstep = self._inline or config.env.stepping is Stepping["lockstep"]
@@ -101,6 +104,8 @@ class CollectorHost:
         """Answers a request of the learner."""
         if message.kind == "ready":
             self.collector.channel(message.behavior).rate_limiter = message.content
+        elif message.kind == "lessons":
+            self.instances.set_lessons(self._shared.lessons)
         elif message.kind == "picture":
             self.instances.request_picture(message.content)
         elif message.kind == "report":
@@ -114,7 +119,7 @@ class CollectorHost:
         due = at_once or (now >= self._reported + REPORT_SECONDS and not self._crowded())
         if due and (sent := self.instances.take_statistics()):
             # Before the episodes: what a goal looks for may be among them.
-            self._send("game", content=[tuple(each) for each in sent])
+            self._send("game", content=[Statistic(*each) for each in sent])
         if due or self._inline:  # inline, an episode is sent at once: the same run always stops at the same sample
             for name, channel in self.collector.channels.items():
                 if channel.episodes:

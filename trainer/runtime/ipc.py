@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.process.ram import check_shared
-from envs.spec import Array, UserError
+from envs.spec import Array, Lessons, UserError
 from trainer.runtime.arenas import Arenas
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -43,12 +43,14 @@ class Message(NamedTuple):
 class Shared:
     """Memory of a run: counters and an arena for each behavior. A new collector finds all as the one before left it."""
 
-    def __init__(self, behaviors: Sequence[str], spares: int = 0, instances: int = 0) -> None:
-        """`behaviors` are known, and `spares` others may come."""
+    def __init__(self, behaviors: Sequence[str], spares: int = 0, instances: int = 0, lessons: int = 0) -> None:
+        """`behaviors` are known, and `spares` others may come; so many environment parameters have `lessons`."""
         self._places = {name: place for place, name in enumerate(behaviors)}
         self._arenas = Arenas(len(behaviors) + spares)
-        check_shared(8 * (_COMMON + COUNTERS * len(self._arenas) + instances), "the run's counters")
-        self._counters = SPAWN.RawArray("q", _COMMON + COUNTERS * len(self._arenas) + instances)
+        self._instances = instances
+        size = _COMMON + COUNTERS * len(self._arenas) + instances + 1 + lessons
+        check_shared(8 * size, "the run's counters")
+        self._counters = SPAWN.RawArray("q", size)
 
     def claim(self, behavior: str) -> int:
         """Returns the place of the behavior's counters and arena, for `assign`; UserError if none is left."""
@@ -103,7 +105,19 @@ class Shared:
     @property
     def begun(self) -> Array:
         """(I,) by instance: episodes, or starts of a Unity player, that the collector has begun; seeds follow them."""
-        return np.frombuffer(self._counters, np.int64)[_COMMON + COUNTERS * len(self._arenas) :]
+        start = _COMMON + COUNTERS * len(self._arenas)
+        return np.frombuffer(self._counters, np.int64)[start : start + self._instances]
+
+    @property
+    def lessons(self) -> Lessons:
+        """The lessons in which episodes begin; the learner decides on them, and tells the collector of a change."""
+        start = _COMMON + COUNTERS * len(self._arenas) + self._instances
+        return Lessons.of(np.frombuffer(self._counters, np.int64)[start:])
+
+    @lessons.setter
+    def lessons(self, lessons: Lessons) -> None:
+        start = _COMMON + COUNTERS * len(self._arenas) + self._instances
+        np.frombuffer(self._counters, np.int64)[start:] = (lessons.change, *lessons.at)
 
     @property
     def _each(self) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -11,18 +13,20 @@ from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.schema import TrainConfig
+from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import LATE_SECONDS, missing_behaviors
 from trainer.runtime.collector_host import CollectorHandle
 from trainer.runtime.device import learning_device
 from trainer.runtime.evaluator import Evaluated, Evaluator
 from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
-from trainer.runtime.saver import Saver
+from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.runtime.stop import stop_reason
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
+from trainer.telemetry.statistics import Episode
 
 
 class Run:
@@ -36,9 +40,10 @@ class Run:
         interrupt: Interrupt,
         shared: Shared,
         logger: RunLogger,
+        curriculum: Curriculum,
     ) -> None:
         self._config, self._checkpoint, self._folder = config, checkpoint, store.folder.parent
-        self._interrupt, self._shared, self._logger = interrupt, shared, logger
+        self._interrupt, self._shared, self._logger, self._curriculum = interrupt, shared, logger, curriculum
         self._saver = Saver(config, store, interrupt, logger.caller, resumed=checkpoint is not None)
         self._evaluator = Evaluator(config, self._folder, shared.samples)
         self._device = learning_device(config.device)
@@ -132,18 +137,20 @@ class Run:
     def _keep_best(self) -> None:
         """Keeps the weights if training's mean reward is the best so far; evaluations decide where there are some."""
         reward = self._logger.reward_mean
-        if self._config.evaluate.every_samples is None and reward is not None and self._saver.is_best(reward):
+        score = Score(self._curriculum.rank, reward) if reward is not None else None
+        if self._config.evaluate.every_samples is None and score is not None and self._saver.is_best(score):
             weights = self._saver.weights(self._learners)
             if weights is not None:
-                self._saver.keep_best(self._learners, weights, reward)
+                self._saver.keep_best(self._learners, weights, score)
 
     def _add_evaluation(self, evaluated: Evaluated | None) -> None:
         """Logs what weights have scored, and keeps them if they are the best so far."""
         if evaluated is None:
             return
         self._logger.add_evaluation(evaluated.samples, evaluated.figures(named=len(self._learners) > 1))
-        if self._saver.is_best(evaluated.reward):
-            self._saver.keep_best(self._learners, evaluated.weights, evaluated.reward)
+        score = Score(0, evaluated.reward)  # evaluations play the last lessons, always
+        if self._saver.is_best(score):
+            self._saver.keep_best(self._learners, evaluated.weights, score)
 
     def _save_if_due(self) -> None:
         now = time.monotonic() if self._config.checkpoint.every_samples is None else self._shared.samples
@@ -180,7 +187,8 @@ class Run:
             return "error"
         if logger.caller.stops and self._seen:  # else nothing would be saved
             return "callback"
-        return stop_reason(self._config.stop, samples, logger.seconds, logger.reward_mean, logger.goal_reached)
+        reward = logger.reward_mean if self._curriculum.finished else None
+        return stop_reason(self._config.stop, samples, logger.seconds, reward, logger.goal_reached)
 
     def _finish(self, reason: str) -> bool:
         """Saves, and writes what is to be known at the end; returns whether nothing of it was refused."""
@@ -211,7 +219,7 @@ class Run:
             messages = self._collector.receive()  # the episodes that its state counts
         for message in messages:
             self._handle(message)
-        return {"collector": collector, "report": self._logger.state()}
+        return {"collector": collector, "report": self._logger.state(), "curriculum": self._curriculum.state()}
 
     def _handle(self, message: Message) -> None:
         logger, content = self._logger, message.content
@@ -219,8 +227,10 @@ class Run:
             self._add_behavior(*content)
         elif message.kind == "episodes":
             logger.add_episodes(message.behavior, content)
+            self._teach(self._curriculum.add_episode(message.behavior, each, self._progress(each)) for each in content)
         elif message.kind == "game":
             logger.add_game_statistics(self._shared.samples, content)
+            self._teach(map(self._curriculum.add_statistic, content))
         elif message.kind == "acting":
             logger.add_actor(message.behavior, content)
         elif message.kind == "statistics":
@@ -233,6 +243,20 @@ class Run:
             if content.kind == "fault":
                 self._last_fault = content.text
             log.log(logging.INFO if content.kind == "note" else logging.WARNING, content.text)
+
+    def _progress(self, episode: Episode) -> float:
+        """Returns which share of the training was done when an episode ended."""
+        samples = self._config.stop.samples
+        return episode.samples / samples if samples else 0.0
+
+    def _teach(self, said: Iterable[list[str]]) -> None:
+        """Says what the curriculum has `said` of episodes, and lets the collector begin new lessons, if any have."""
+        for line in itertools.chain.from_iterable(said):
+            log.info(line)
+        if self._shared.lessons != self._curriculum.lessons:
+            self._shared.lessons = self._curriculum.lessons
+            self._logger.begin_lessons()
+            self._collector.send("lessons")
 
     def _add_behavior(self, spec: BehaviorSpec, place: int) -> None:
         """Makes the learner of a behavior that has appeared, if it has none; its agents act once that is prepared."""
@@ -256,3 +280,5 @@ class Run:
     def _warn_of_missing(self, when: str) -> None:
         if missing := missing_behaviors(self._config, self._seen, when):
             log.warning(missing)
+        if missed := self._curriculum.missing(self._seen):
+            log.warning(f"{', '.join(missed)}: no such behavior has appeared {when}, so this lesson does not end.")

@@ -37,6 +37,15 @@ class Weights(NamedTuple):
     """By name, what a checkpoint says of each."""
 
 
+class Score(NamedTuple):
+    """How good weights are; of two, the better is the larger."""
+
+    lessons: int
+    """How many lessons the run had passed, of all environment parameters; 0 where all are judged by the same ones."""
+    reward: float
+    """Their mean."""
+
+
 class Saver:
     """Writes checkpoints, and models of them: `models/<checkpoint>/<behavior>.onnx`.
 
@@ -51,7 +60,7 @@ class Saver:
         self._policies: dict[str, Policy | None] = {}
         """By behavior, a copy on the CPU; None if it cannot be exported."""
         best = store.load_best() if resumed else None
-        self._best: float | None = best.state["mean"] if best else None
+        self._best = Score(best.state.get("lessons", 0), best.state["mean"]) if best else None
 
     def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:
         """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.
@@ -88,18 +97,20 @@ class Saver:
         behaviors = {name: _description(learner) for name, learner in learners.items()}
         return Weights({name: torch.as_tensor(each).cpu().numpy().copy() for name, each in tensors.items()}, behaviors)
 
-    def is_best(self, reward: float | None) -> bool:
-        """Returns whether a mean reward is better than any before."""
-        return reward is not None and (self._best is None or reward > self._best)
+    def is_best(self, score: Score) -> bool:
+        """Returns whether it is better than any before."""
+        return self._best is None or score > self._best
 
-    def keep_best(self, learners: Learners, weights: Weights, reward: float) -> None:
+    def keep_best(self, learners: Learners, weights: Weights, score: Score) -> None:
         """Writes the best weights so far and their models, in place of those before."""
         try:
-            folder = self._store.save_best(weights.tensors, {"behaviors": weights.behaviors, "mean": reward})
+            folder = self._store.save_best(
+                weights.tensors, {"behaviors": weights.behaviors, "mean": score.reward, "lessons": score.lessons}
+            )
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are kept.")
         else:
-            self._best = reward
+            self._best = score
             self._write_models(learners, self._folder, weights)
             self._caller.saved(folder)
 

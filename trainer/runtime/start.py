@@ -16,12 +16,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from envs.spec import UserError
+from envs.spec import Lessons, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.runs import RUNS, overridden_name
 from trainer.config.saved import save_config
 from trainer.config.schema import Mode, TrainConfig
 from trainer.config.spaces import save_spaces
+from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import known_behaviors
 from trainer.runtime.collector_host import CollectorHandle, InlineCollector
 from trainer.runtime.collector_process import CollectorProcess
@@ -110,7 +111,9 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         return 0
     inline = config.run.mode is Mode["inline"]
     with Interrupt(exits=command) as interrupt, suppress(Interrupted), ExitStack() as ends:
-        shared = _share(config, checkpoint)
+        saved = checkpoint.state.get("curriculum") if checkpoint else None
+        curriculum = Curriculum(config.env.read_parameters(), saved, tells_all=not config.env.sends_statistics)
+        shared = _share(config, checkpoint, curriculum.lessons)
 
         def start_collector() -> CollectorHandle:
             # Inline, it waits for games to start. Starting a process must not be broken off: it would be left behind.
@@ -126,18 +129,19 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         from trainer.telemetry.run_logger import RunLogger
 
         report = checkpoint.state["report"] if checkpoint else None
-        logger = RunLogger(config, folder, shared.samples, report, caller)
+        logger = RunLogger(config, folder, shared.samples, report, caller, curriculum)
         ends.enter_context(one_torch_thread())
         with closing(logger):
-            run = Run(config, store, checkpoint, interrupt, shared, logger)
+            run = Run(config, store, checkpoint, interrupt, shared, logger, curriculum)
             run.train(early or start_collector())
     if caller.error is not None:
         raise caller.error
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
-def _share(config: TrainConfig, checkpoint: Checkpoint | None) -> Shared:
-    shared = Shared(*known_behaviors(config), instances=config.env.instances)
+def _share(config: TrainConfig, checkpoint: Checkpoint | None, lessons: Lessons) -> Shared:
+    shared = Shared(*known_behaviors(config), instances=config.env.instances, lessons=len(lessons.at))
+    shared.lessons = lessons
     for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
         shared.claim(name)
         shared.counters(name)[SAMPLES] = saved["samples"]

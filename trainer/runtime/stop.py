@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.checkpoint import Checkpoint
 from trainer.config.schema import StopConfig, TrainConfig
+from trainer.curriculum import Curriculum
 from trainer.telemetry.goal import Goal
 from trainer.telemetry.metrics import EpisodeStatistics
 
@@ -24,10 +25,11 @@ def stop_reason(stop: StopConfig, samples: int, seconds: float, reward: float | 
 def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
     """Returns what ended the run of a checkpoint, and how to go on; None if there is something left to do."""
     report = checkpoint.state["report"]
+    curriculum = Curriculum(config.env.read_parameters(), checkpoint.state.get("curriculum"))
     samples = sum(each["samples"] for each in checkpoint.state["behaviors"].values())
     episodes = EpisodeStatistics()
-    episodes.load_state(report["episodes"])
-    reward = episodes.mean("reward") if episodes.full else None
+    episodes.load_state(report.get("lessons") or report["episodes"])
+    reward = episodes.mean("reward") if episodes.full and curriculum.finished else None
     goal = Goal(config.goal) if config.goal.metric is not None else None
     if goal is not None and report["goal"]:
         goal.load_state(report["goal"])

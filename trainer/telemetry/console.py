@@ -36,6 +36,8 @@ class Status:
     """Mean of the last 100 episodes."""
     goal: tuple[str, float | None, float] | None = None
     """The goal's metric, its mean over the window, and the target."""
+    lessons: Mapping[str, str] = field(default_factory=dict)
+    """By environment parameter, the lesson of now in words."""
     shares: Mapping[str, float] = field(default_factory=dict)
     """Shares of time (0 to 1) by activity, such as `acting`, `waiting for games`, `updating`."""
     seconds_left: float | None = None
@@ -152,6 +154,7 @@ def _figures(status: Status) -> list[tuple[str, str]]:
     if status.goal is not None:
         metric, mean, target = status.goal
         figures.append((metric, f"{'-' if mean is None else f'{mean:.4g}'} (goal {target:.4g})"))
+    figures += [(f"lesson of {name}", lesson) for name, lesson in status.lessons.items()]
     figures += [(name, f"{share:.0%}") for name, share in status.shares.items()]
     if status.seconds_left is not None:
         figures.append(("left", clock(status.seconds_left)))

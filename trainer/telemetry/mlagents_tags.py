@@ -38,4 +38,6 @@ def mlagents_tag(name: str, behaviors: Collection[str]) -> str:
     """
     behavior = max((f"{each}/" for each in behaviors if name.startswith(f"{each}/")), key=len, default="")
     own = name.removeprefix(behavior)
+    if own.startswith("lesson/"):
+        own = own.replace("lesson/", "Environment/Lesson Number/", 1)
     return behavior + _TAGS.get(own, own.removeprefix("game/"))

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
+from envs.parameters import Parameters
 from envs.process.whole_files import write_whole
-from envs.spec import UserError
+from envs.spec import Statistic, UserError
 from trainer.config.saved import as_written
 from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
+from trainer.curriculum import Curriculum
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress, Status, log, seconds_left
 from trainer.telemetry.diagnosis import Diagnosis
@@ -27,6 +29,8 @@ from trainer.telemetry.statistics import Episode, Statistics
 from trainer.telemetry.writers import Writers, find_writers
 
 _SHOW_SECONDS = 0.5
+_GOALS = ("average", "most_recent")
+"""How statistics are summed up that a goal may look for."""
 _SHARES_SHOWN = 64
 """Up to so many instances, the share of samples of each is a metric of its own."""
 
@@ -52,14 +56,18 @@ class RunLogger:
         samples: int,
         state: Mapping[str, Any] | None,
         caller: Caller | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.caller = caller or Caller()
         """Who asked for the run, and is told of it."""
         state = state or {}
         self._config, self._folder = config, folder
+        self._curriculum = curriculum or Curriculum(Parameters({}))
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
         self._env = config.env
         self._episodes = EpisodeStatistics()
+        self._in_lessons = EpisodeStatistics()
+        """Of the episodes that began in the lessons of now: those that `reward_mean` goes by."""
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._diagnoses: dict[str, Diagnosis] = {}
         self._fresh = config.init is None and (not state or "diagnoses" in state)
@@ -69,6 +77,7 @@ class RunLogger:
         self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
         if state:
             self._episodes.load_state(state["episodes"])
+            self._in_lessons.load_state(state.get("lessons") or state["episodes"])
             for name, episodes in state.get("behaviors", {}).items():
                 self._by_behavior[name].load_state(episodes)
             for name, diagnosis in state.get("diagnoses", {}).items():
@@ -103,8 +112,8 @@ class RunLogger:
 
     @property
     def reward_mean(self) -> float | None:
-        """Mean reward of the last 100 episodes; None before there are so many."""
-        return self._episodes.mean("reward") if self._episodes.full else None
+        """Mean reward of the last 100 episodes that began in the lessons of now; None before there are so many."""
+        return self._in_lessons.mean("reward") if self._in_lessons.full else None
 
     @property
     def goal_reached(self) -> bool:
@@ -124,7 +133,10 @@ class RunLogger:
             values = self._episodes.add(episode.reward, episode.length, metrics)
             self._by_behavior[behavior].add(episode.reward, episode.length, metrics)
             self._diagnosis(behavior).add_episode(episode.reward)
-            if self._goal is None:
+            if not self._curriculum.counts(episode.lessons):
+                continue
+            self._in_lessons.add(episode.reward, episode.length, metrics)
+            if self._goal is None or not self._curriculum.finished:
                 continue
             if self._goal.metric in values or not self._env.sends_statistics:
                 self._add_to_goal(self._goal, episode.samples, values)
@@ -133,13 +145,18 @@ class RunLogger:
                 known = ", ".join(sorted({*values, *self._game.keys}))
                 log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
-    def add_game_statistics(self, samples: int, sent: Sequence[tuple[str, float, str]]) -> None:
-        """Adds what games have sent: key, value, and how to summarize it (see `GameStatistics`)."""
-        for key, value, aggregation in sent:
+    def begin_lessons(self) -> None:
+        """Other lessons have begun: episodes of earlier ones do not count for `reward_mean` any more."""
+        self._in_lessons = EpisodeStatistics()
+
+    def add_game_statistics(self, samples: int, sent: Sequence[Statistic]) -> None:
+        """Adds what games have sent."""
+        for key, value, aggregation, lessons in sent:
             if not self._finite({key: value}, "statistics"):
                 continue
             self._game.add(key, value, aggregation)
-            if self._goal is not None and self._goal.metric == key and aggregation in ("average", "most_recent"):
+            counts = self._curriculum.finished and self._curriculum.counts(lessons)
+            if counts and self._goal is not None and self._goal.metric == key and aggregation in _GOALS:
                 self._add_to_goal(self._goal, samples, {key: value})
 
     def _finite(self, metrics: Mapping[str, float], source: str) -> dict[str, float]:
@@ -239,6 +256,7 @@ class RunLogger:
             "seconds": self.seconds,
             "supply": self._supply(),
             "episodes": self._episodes.state(),
+            "lessons": self._in_lessons.state(),
             "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
             "goal": self._goal.state() if self._goal else None,
             "skipped": self._skipped,
@@ -291,7 +309,8 @@ class RunLogger:
         if behavior not in self._diagnoses:
             settings, rewards = settings_of(self._config, behavior)
             paid = [name for name, reward in rewards.items() if reward.pays]
-            judged = self._fresh and settings.cloning.demos is None and paid == [EXTRINSIC]
+            taught = bool(self._curriculum.lessons.at)  # the return stays as it is where the game gets harder
+            judged = self._fresh and settings.cloning.demos is None and paid == [EXTRINSIC] and not taught
             self._diagnoses[behavior] = Diagnosis(judged)
         return self._diagnoses[behavior]
 
@@ -343,6 +362,7 @@ class RunLogger:
             env_utilization=counted / supply if supply else None,
             reward=self._episodes.mean("reward"),
             goal=goal,
+            lessons=self._curriculum.described(),
             shares=shares,
             seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
             diagnosis=next((self._of_behavior(*each) for each in self._sentences().items()), None),
@@ -358,6 +378,7 @@ class RunLogger:
             "run/seconds": status.seconds,
             **{f"time/{name.replace(' ', '_')}": share for name, share in status.shares.items()},
             **self._episodes.scalars(),
+            **self._curriculum.scalars(),
         }
         if status.env_utilization is not None:
             scalars["run/env_utilization"] = status.env_utilization

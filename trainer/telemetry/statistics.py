@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.spec import Array
+from envs.spec import Array, Lessons
 
 
 class Episode(NamedTuple):
@@ -19,6 +19,8 @@ class Episode(NamedTuple):
     reward: float
     length: int
     metrics: dict[str, float]
+    lessons: Lessons | None = None
+    """Those in which it was played; None where the environment's parameters have none."""
 
 
 @dataclass(frozen=True)

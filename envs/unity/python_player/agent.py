@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, behavior_spec
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, behavior_spec
 from envs.gym.spaces import scalar_metrics
 from envs.seeding import episode_seed
 from envs.spec import BehaviorSpec, UserError
@@ -100,8 +100,8 @@ class Agent:
     def _reset(self) -> tuple[Any, dict[str, Any]]:
         self._episode += 1
         seed = episode_seed(self._world.seed & 0xFFFFFFFF, self.index, self._episode)
-        parameters = self._world.settings.parameters()
-        return self._env.reset(seed=seed, options={"parameters": parameters} if parameters else None)
+        begun: tuple[Any, dict[str, Any]] = begin(self._env, seed, self._world.settings.parameters())
+        return begun
 
     def _ask(self, observation: Any, info: dict[str, Any], reward: float) -> None:
         self._adapter.observe(observation, self._rows)
