@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from algorithms.networks.distributions import FORBIDDEN, LOG_ROOT
 from algorithms.networks.mlp import MLP, Encoder
 from algorithms.networks.recurrent import RecurrentLayer
-from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Acted, Policy
+from algorithms.policy import LOG_STD_RANGE, Acted, Policy
 from algorithms.settings import Activation
 from envs.spec import Array
 
@@ -44,6 +44,8 @@ class NumpyActor:
         spec, branches = policy.spec, policy.branches
         self._shift, self._scale = _view(policy.shift), _view(policy.scale)
         self._normalized_size, self._inputs = policy.normalized_size, policy.encoder.features
+        largest = policy.network.clip_inputs
+        self._least, self._largest = (np.array(number, np.float32) for number in (-largest, largest))
         self._parts = _parts(policy)
         self._layers = [_layer(layer) for layer in policy.trunk.layers]
         self._recurrent_layer = None if policy.recurrent_layer is None else _NumpyRecurrentLayer(policy.recurrent_layer)
@@ -51,6 +53,7 @@ class NumpyActor:
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
+        self._mean_scale = np.array(policy.network.action_scale, np.float32)
         self._noise = _view(policy.noise) if policy.kind == "deterministic" else None
         self._count, self._width = branches.count, branches.width
         self._joint, self._combinations = branches.joint, branches.combinations.numpy()  # (K, D)
@@ -93,7 +96,9 @@ class NumpyActor:
             continuous = (np.tanh(outputs[:, : self._size]) + noise).clip(LEAST_ACTION, -LEAST_ACTION)
             log_prob = None
         elif self._log_std is not None:
-            continuous, log_prob = _gaussian(outputs[:, : self._size], self._log_std, generator)
+            mean = outputs[:, : self._size]
+            mean *= self._mean_scale
+            continuous, log_prob = _gaussian(mean, self._log_std, generator)
         else:
             log_std = outputs[:, self._size : 2 * self._size].clip(*LOG_STD_RANGE)
             continuous, log_prob = _squashed_gaussian(outputs[:, : self._size], log_std, generator)
@@ -117,8 +122,8 @@ class NumpyActor:
         if self._normalized_size:
             vectors = x[:, : self._normalized_size]
             vectors *= self._scale
-            np.minimum(vectors, LARGEST, out=vectors)
-            np.maximum(vectors, LEAST, out=vectors)
+            np.minimum(vectors, self._largest, out=vectors)
+            np.maximum(vectors, self._least, out=vectors)
         return x
 
     def _choose(self, logits: Array, mask: Array, generator: np.random.Generator) -> tuple[Array, Array]:
@@ -213,7 +218,6 @@ class _NumpyRecurrentLayer:
 
 # Arrays without an axis: ufuncs take them twice as fast as numbers.
 ZERO, HALF, MINUS_TWO = (np.array(number, np.float32) for number in (0, 0.5, -2))
-LEAST, LARGEST = (np.array(number, np.float32) for number in (-LARGEST_INPUT, LARGEST_INPUT))
 LEAST_ACTION = np.array(-1, np.float32)
 FORBIDDEN_LOGIT = np.array(FORBIDDEN, np.float32)
 

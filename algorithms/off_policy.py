@@ -110,6 +110,8 @@ class OffPolicy(Algorithm):
             batch = self._to_device(drawn)
             # Cloning draws random numbers as it goes, and comes and goes itself.
             (self.learn if self.cloning is not None and self.cloning.active else self._replayed)(batch)
+        if self.cloning is not None:
+            self.cloning.passes()
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -40,11 +40,29 @@ class ActionDistribution(NamedTuple):
             parts.append(self.discrete.log_prob(discrete))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
+    def log_probs(self, continuous: Tensor, discrete: Tensor) -> Tensor:
+        """(N, C + B) of the same, each number and each branch by itself. Not if squashed."""
+        parts = []
+        if isinstance(self.continuous, Gaussian):
+            parts.append(self.continuous.log_probs(continuous))
+        if self.discrete is not None:
+            parts.append(self.discrete.log_probs_of(discrete))
+        return torch.cat(parts, dim=-1)
+
     def entropy(self, loss_mask: Tensor | None = None) -> Tensor:
         """() mean over rows, those of the `loss_mask` if it is given, summed over dimensions. Not if squashed."""
         parts = []
         if isinstance(self.continuous, Gaussian):
             parts.append(self.continuous.entropy())
+        if self.discrete is not None:
+            parts.append(mean(self.discrete.entropy().sum(-1), loss_mask))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def entropy_by_branch(self, loss_mask: Tensor | None = None) -> Tensor:
+        """() mean over rows, summed over branches; continuous actions count as one, by their mean, as in ML-Agents."""
+        parts = []
+        if isinstance(self.continuous, Gaussian):
+            parts.append(self.continuous.entropies().mean())
         if self.discrete is not None:
             parts.append(mean(self.discrete.entropy().sum(-1), loss_mask))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
@@ -139,7 +157,8 @@ class Policy(nn.Module):
         normalized = [x.flatten(1) for x, chosen in zip(observations, self.normalized) if chosen]
         if normalized:
             joined = normalized[0] if len(normalized) == 1 else torch.cat(normalized, dim=-1)
-            vectors.append(((joined - self.shift) * self.scale).clamp(-LARGEST_INPUT, LARGEST_INPUT))
+            largest = self.network.clip_inputs
+            vectors.append(((joined - self.shift) * self.scale).clamp(-largest, largest))
         for i, observation in enumerate(self.spec.observations):
             if self.images[i]:
                 images.append(observations[i])
@@ -181,7 +200,8 @@ class Policy(nn.Module):
         mean, log_std, *logits = torch.split(outputs, sizes if choices else sizes[:2], dim=-1)
         continuous: Gaussian | SquashedGaussian | Deterministic
         if self.log_std is not None:
-            continuous = Gaussian(mean, self.log_std)
+            scale = self.network.action_scale
+            continuous = Gaussian(mean if scale == 1 else mean * scale, self.log_std)
         elif self.kind == "deterministic":
             continuous = Deterministic(mean, self.noise)
         else:  # a hard tanh is a clamp whose gradient is one operation
@@ -232,8 +252,6 @@ class Policy(nn.Module):
         return [self.shift, self.scale, self.noise, *self.parameters()]
 
 
-LARGEST_INPUT = 10.0
-"""Normalised inputs are clipped at this many standard deviations."""
 FIRST_LOG_STD = -0.5
 """Log deviation of the unbounded Gaussian at the start, unless settings ask for another; that of SAC begins at 0."""
 LOG_STD_RANGE = (-10.0, 2.0)

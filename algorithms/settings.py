@@ -38,9 +38,12 @@ ENCODERS: Registry[Any] = Registry(
         "simple": "algorithms.networks.encoders:SimpleCNN",
         "nature": "algorithms.networks.encoders:NatureCNN",
         "impala": "algorithms.networks.encoders:ImpalaResNet",
+        "match3": "algorithms.networks.encoders:Match3CNN",
+        "fully_connected": "algorithms.networks.encoders:FullyConnected",
     },
 )
-"""Encoders of images: ML-Agents' `simple` CNN, the `nature` CNN (Mnih 2015), and `impala`'s ResNet (1802.01561)."""
+"""Encoders of images: ML-Agents' `simple` CNN, the `nature` CNN (Mnih 2015), `impala`'s ResNet (1802.01561), and for
+images of a few pixels ML-Agents' `match3` and `fully_connected`."""
 
 
 @dataclass
@@ -58,7 +61,12 @@ class CloningSettings:
     batch_size: int = setting(128, at_least=1)
     """Demonstrated steps of one gradient step."""
     learning_rate: float = setting(1e-3, above=0)
-    """Step of Adam in the updates before. Beside, the algorithm's own counts."""
+    """Step of Adam in the updates before, and with `epochs`. Else, beside, the algorithm's own counts."""
+    epochs: int | None = setting(None, at_least=1)
+    """Passes over the demonstrations after each update, as in ML-Agents: with an optimiser of its own, whose rate is
+    `learning_rate` times the weight, and on drawn actions. null = the loss is added to the algorithm's instead."""
+    epoch_samples: int | None = setting(None, at_least=1)
+    """Demonstrated steps of such a pass; null = all."""
 
 
 @dataclass
@@ -94,8 +102,12 @@ class NetworkSettings:
     initial_deviation: float | None = setting(None, at_least=1e-4, at_most=7)
     """Standard deviation of continuous actions (-1 to 1) at the start, before tanh for SAC; null = 0.61 for PPO, 1 for
     SAC. Higher: explores more at first. Usual: 0.3 to 1."""
+    action_scale: float = setting(1.0, above=0)
+    """What PPO's means of continuous actions are multiplied with. Lower: an update moves them less. ML-Agents: 1/3."""
     normalize: bool = True
     """Whether float32 vector observations are shifted and scaled by their running mean and deviation."""
+    clip_inputs: float = setting(10.0, above=0)
+    """Normalised observations are clipped at so many deviations. Lower: outliers count less. ML-Agents: 5."""
     joint_choices: int = setting(128, at_least=0)
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
@@ -103,7 +115,11 @@ class NetworkSettings:
     """Recurrent layer, behind the hidden layers of a policy and of PPO's value, and before those of SAC's critics."""
     encoder: str = "simple"
     """What images go through: `simple` (5 pixels a side or more), `nature` (36 or more), `impala` (8 or more), or one
-    of your own. Later ones see more and take longer."""
+    of your own. Later ones see more and take longer. For images of few pixels also `match3` (5 or more) and
+    `fully_connected`."""
+    encoder_units: int | None = setting(None, at_least=1)
+    """Features of each image, the units of the encoder's last layer; null = its own (`nature` 512, `impala` 256, those
+    of few pixels 128; `simple` and yours have no such layer). ML-Agents: as many as `hidden`."""
     flatten_below: int = setting(5, at_least=5)
     """With `simple`, images of fewer pixels a side are flattened instead. Higher: faster, but what lies side by side is
     no longer seen as such."""

@@ -19,15 +19,21 @@ from buffers.rows import Rows
 
 
 def cloning_loss(
-    distribution: ActionDistribution, continuous: Tensor, discrete: Tensor, loss_mask: Tensor | None = None
+    distribution: ActionDistribution,
+    continuous: Tensor,
+    discrete: Tensor,
+    loss_mask: Tensor | None = None,
+    drawn: Tensor | None = None,
 ) -> Tensor:
     """() how far a policy is from what was done: squared error of continuous (N, C), surprise at discrete (N, B).
 
-    The spread of continuous actions is left to the algorithm. A choice that its own mask forbids teaches nothing.
+    The spread of continuous actions is left to the algorithm, unless actions `drawn` (N, C) are judged in place of the
+    likeliest. A choice that its own mask forbids teaches nothing.
     """
     losses = []
     if distribution.continuous is not None:
-        losses.append(mean((distribution.continuous.mode() - continuous).square().sum(-1), loss_mask))
+        actions = distribution.continuous.mode() if drawn is None else drawn
+        losses.append(mean((actions - continuous).square().sum(-1), loss_mask))
     if distribution.discrete is not None:
         chosen = distribution.discrete.log_probs.gather(-1, discrete[..., None])[..., 0]
         losses.append(-mean(torch.where(chosen > IMPOSSIBLE, chosen, torch.zeros_like(chosen)).sum(-1), loss_mask))
@@ -35,7 +41,11 @@ def cloning_loss(
 
 
 class Cloning:
-    """Draws demonstrated steps and measures how far the policy is from them, with a weight that falls to 0."""
+    """Draws demonstrated steps and measures how far the policy is from them, with a weight that falls to 0.
+
+    The algorithm either adds that to its loss while it is `active`, or lets it make `passes` after each update, with an
+    optimiser of its own, whose learning rate has that weight.
+    """
 
     def __init__(self, settings: CloningSettings, rows: Rows, policy: Policy, seed: int) -> None:
         device = policy.flat.device
@@ -54,13 +64,27 @@ class Cloning:
 
     def update(self) -> None:
         """One gradient step of the policy on demonstrations alone."""
-        gradients = torch.autograd.grad(self._unweighted(), self._parameters, allow_unused=True)
-        self._optimizer.step([torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)])
+        self._optimizer.learning_rate.fill_(self.settings.learning_rate)
+        self._step(self._draw())
         self.updates_left -= 1
+
+    def passes(self) -> None:
+        """Goes through the demonstrations as often as `settings.epochs` says, each time in another order."""
+        if self.settings.epochs is None or not self._weighs:
+            return
+        generator = self._demonstrations.generator
+        sequences, length = self._places.shape
+        size = min(self._batch, sequences)
+        some = sequences if self.settings.epoch_samples is None else self.settings.epoch_samples // length
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(sequences, generator=generator, device=generator.device)[: max(size, some)]
+            for chosen in torch.split(order[: len(order) - len(order) % size], size):
+                self._optimizer.learning_rate.copy_(self._weight * self.settings.learning_rate)
+                self._step(chosen, sampled=True)
 
     def loss(self) -> Tensor:
         """() to be added to the algorithm's own while `active`."""
-        return self._unweighted() * self._weight
+        return self._unweighted(self._draw()) * self._weight
 
     def set_progress(self, samples: int) -> None:
         """Moves the weight to what it is after `samples` samples."""
@@ -89,19 +113,37 @@ class Cloning:
         self._optimizer.load_state_dict(below(state, "optimizer/"))
 
     def _set_weight(self, weight: float) -> None:
-        self.active = weight > 0
+        self._weighs = weight > 0
+        self.active = self._weighs and self.settings.epochs is None
+        """Whether it is a part of the algorithm's loss."""
         self._weight.fill_(weight)
 
-    def _unweighted(self) -> Tensor:
-        sequences, length = self._places.shape
-        count, generator = -(-self.settings.batch_size // length), self._demonstrations.generator
-        chosen = torch.randint(sequences, (count,), generator=generator, device=generator.device)
+    @property
+    def _batch(self) -> int:
+        """Sequences of a gradient step."""
+        return -(-self.settings.batch_size // self._places.shape[1])
+
+    def _draw(self) -> Tensor:
+        """Places (N,) of sequences, with replacement."""
+        generator = self._demonstrations.generator
+        return torch.randint(len(self._places), (self._batch,), generator=generator, device=generator.device)
+
+    def _step(self, chosen: Tensor, sampled: bool = False) -> None:
+        gradients = torch.autograd.grad(self._unweighted(chosen, sampled), self._parameters, allow_unused=True)
+        self._optimizer.step([torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, gradients)])
+
+    def _unweighted(self, chosen: Tensor, sampled: bool = False) -> Tensor:
+        length = self._places.shape[1]
         steps = self._demonstrations.steps.take(self._places[chosen].flatten())
         # The actor's state is unknown where a sequence does not begin its episode: its first steps show it.
         state = self._weight.new_zeros(len(chosen), self._policy.state_size)
         distribution = self._policy(self._policy.prepare(steps.observations), steps.mask, state)
         loss_mask = None if length == 1 else self._counted[chosen].flatten()
-        loss = cloning_loss(distribution, steps.continuous, self._policy.branches.index(steps.discrete), loss_mask)
+        drawn = None
+        if sampled and distribution.continuous is not None:
+            drawn, _ = distribution.continuous.sample(self._demonstrations.generator)
+        choices = self._policy.branches.index(steps.discrete)
+        loss = cloning_loss(distribution, steps.continuous, choices, loss_mask, drawn)
         self._loss = loss.detach()
         return loss
 

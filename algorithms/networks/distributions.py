@@ -106,7 +106,11 @@ class Categorical(NamedTuple):
 
     def log_prob(self, discrete: Tensor) -> Tensor:
         """(N,) of choices (N, B) int64, summed over branches."""
-        return self.log_probs.gather(-1, discrete[..., None])[..., 0].sum(-1)
+        return self.log_probs_of(discrete).sum(-1)
+
+    def log_probs_of(self, discrete: Tensor) -> Tensor:
+        """(N, B) of choices (N, B) int64."""
+        return self.log_probs.gather(-1, discrete[..., None])[..., 0]
 
     def entropy(self) -> Tensor:
         """(N, B)."""
@@ -132,11 +136,19 @@ class Gaussian(NamedTuple):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """(N,) of actions (N, C), summed over them."""
-        return _log_density((actions - self.mean) * (-self.log_std).exp(), self.log_std).sum(-1)
+        return self.log_probs(actions).sum(-1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        """(N, C) of actions (N, C), each by itself."""
+        return _log_density((actions - self.mean) * (-self.log_std).exp(), self.log_std)
 
     def entropy(self) -> Tensor:
         """(N,) or (), summed over actions. A deviation counts up to 1: what it adds beyond, environments clip."""
         return (self.log_std.clamp(max=LARGEST_COUNTED) + (LOG_ROOT + 0.5)).sum(-1)
+
+    def entropies(self) -> Tensor:
+        """(N, C) or (C,) of each action by itself, whatever environments clip."""
+        return self.log_std + (LOG_ROOT + 0.5)
 
 
 class SquashedGaussian(NamedTuple):

@@ -1,8 +1,9 @@
-"""Encoders of images: a small CNN, the Nature CNN, and IMPALA's ResNet; and a user's own, by the registry of encoders.
+"""Encoders of images: ours and ML-Agents', and a user's own, by the registry of encoders.
 
 An encoder is a module, made as `Class(channels, height, width)`. Its `forward` returns features (N, F) of float images
 (N, C, H, W), and its `features` is F. `min_side` is the least number of pixels a side that it takes, 1 by default;
-smaller images are refused. Only `simple` leaves the smallest ones to the MLP.
+smaller images are refused. Only `simple` leaves the smallest ones to the MLP. Ours are given the units of their last
+layer, too, if `network.encoder_units` says so; a user's own gets a further layer.
 
 Shapes: N rows, F features, (C, H, W) images.
 """
@@ -42,7 +43,8 @@ def is_image(observation: ObservationSpec, network: NetworkSettings) -> bool:
 class ImageEncoder(nn.Module):
     """Features of raw images of either channel order. Raises UserError if they are too small for the encoder."""
 
-    def __init__(self, observation: ObservationSpec, encoder: str) -> None:
+    def __init__(self, observation: ObservationSpec, encoder: str, units: int | None = None) -> None:
+        """`units` are those of the last layer; None = what the encoder has by itself."""
         super().__init__()
         channels, height, width = _channels_first(observation)
         kind, side = encoder_class(encoder), min(height, width)
@@ -58,19 +60,25 @@ class ImageEncoder(nn.Module):
         self.shape = (channels, height, width)
         self._scale = observation.scale
         about = f"network.encoder={encoder}"
+        own = encoder not in ENCODERS.built_in()
         try:
-            self.network = kind(channels, height, width)
+            self.network = kind(channels, height, width, *([] if own or units is None else [units]))
         except Exception as error:
             raise UserError(f"{about} cannot be made for images of {self.shape} ({words_of(error)})") from error
-        if encoder not in ENCODERS.built_in():
+        if own:
             check_module(self.network, lambda rows: torch.zeros(rows, channels, height, width), about)
         self.features: int = self.network.features
+        self.last = nn.Sequential()
+        """What follows a user's own encoder."""
+        if own and units is not None:
+            self.last = nn.Sequential(*_with_relu(nn.Linear(self.features, units)))
+            self.features = units
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, F) of raw images."""
         if self.permutes:
             images = images.permute(0, 3, 1, 2)
-        features: Tensor = self.network(images.float() * self._scale)
+        features: Tensor = self.last(self.network(images.float() * self._scale))
         return features
 
 
@@ -79,13 +87,15 @@ class SimpleCNN(nn.Sequential):
 
     min_side = 5
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, units: int | None = None) -> None:
         small = min(height, width) < 20
         (size, stride), (next_size, next_stride) = ((3, 1), (3, 1)) if small else ((8, 4), (4, 2))
         first, second = nn.Conv2d(channels, 16, size, stride), nn.Conv2d(16, 32, next_size, next_stride)
-        super().__init__(*_with_relu(first), *_with_relu(second), nn.Flatten())
         sides = (((side - size) // stride + 1 - next_size) // next_stride + 1 for side in (height, width))
-        self.features = 32 * math.prod(sides)
+        flat = 32 * math.prod(sides)
+        last = () if units is None else _with_relu(nn.Linear(flat, units))
+        super().__init__(*_with_relu(first), *_with_relu(second), nn.Flatten(), *last)
+        self.features = units or flat
 
 
 class NatureCNN(nn.Sequential):
@@ -93,12 +103,32 @@ class NatureCNN(nn.Sequential):
 
     min_side = 36
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, units: int = 512) -> None:
         pixels = math.prod(((side - 8) // 4 + 1 - 4) // 2 + 1 - 2 for side in (height, width))
         sizes = ((channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1))
         layers = [layer for each in sizes for layer in _with_relu(nn.Conv2d(*each))]
-        super().__init__(*layers, nn.Flatten(), *_with_relu(nn.Linear(64 * pixels, 512)))
-        self.features = 512
+        super().__init__(*layers, nn.Flatten(), *_with_relu(nn.Linear(64 * pixels, units)))
+        self.features = units
+
+
+class Match3CNN(nn.Sequential):
+    """Two layers of 3 x 3 pixels and a linear one: ML-Agents' `match3`, for boards of a few cells a side."""
+
+    min_side = 5
+
+    def __init__(self, channels: int, height: int, width: int, units: int = 128) -> None:
+        first, second = nn.Conv2d(channels, 35, 3), nn.Conv2d(35, 144, 3)
+        last = nn.Linear(144 * (height - 4) * (width - 4), units)
+        super().__init__(*_with_relu(first), *_with_relu(second), nn.Flatten(), *_with_relu(last))
+        self.features = units
+
+
+class FullyConnected(nn.Sequential):
+    """A linear layer of all pixels: ML-Agents' `fully_connected`."""
+
+    def __init__(self, channels: int, height: int, width: int, units: int = 128) -> None:
+        super().__init__(nn.Flatten(), *_with_relu(nn.Linear(channels * height * width, units)))
+        self.features = units
 
 
 class ImpalaResNet(nn.Sequential):
@@ -106,7 +136,7 @@ class ImpalaResNet(nn.Sequential):
 
     min_side = 8
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int, units: int = 256) -> None:
         layers: list[nn.Module] = []
         for outputs in (16, 32, 32):
             # A padded pooling of stride 2 halves a side and rounds up.
@@ -115,8 +145,8 @@ class ImpalaResNet(nn.Sequential):
             pooling = nn.MaxPool2d(3, stride=2, padding=1)
             layers += [convolution, pooling, ResidualBlock(outputs), ResidualBlock(outputs)]
             channels, height, width = outputs, (height + 1) // 2, (width + 1) // 2
-        super().__init__(*layers, nn.ReLU(), nn.Flatten(), *_with_relu(nn.Linear(channels * height * width, 256)))
-        self.features = 256
+        super().__init__(*layers, nn.ReLU(), nn.Flatten(), *_with_relu(nn.Linear(channels * height * width, units)))
+        self.features = units
 
 
 class ResidualBlock(nn.Module):

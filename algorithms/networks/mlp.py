@@ -23,7 +23,11 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
         super().__init__()
-        encoders = [ImageEncoder(o, settings.encoder) for o in spec.observations if is_image(o, settings)]
+        encoders = [
+            ImageEncoder(o, settings.encoder, settings.encoder_units)
+            for o in spec.observations
+            if is_image(o, settings)
+        ]
         self.images = nn.ModuleList(encoders)
         self.features = vector_size(spec, settings) + sum(encoder.features for encoder in encoders)
 

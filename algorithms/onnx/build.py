@@ -26,11 +26,19 @@ from torch import Tensor, nn
 from algorithms.metrics import words_of
 from algorithms.networks.custom import CustomNetwork
 from algorithms.networks.distributions import FORBIDDEN
-from algorithms.networks.encoders import ImageEncoder, ImpalaResNet, NatureCNN, ResidualBlock, SimpleCNN
+from algorithms.networks.encoders import (
+    FullyConnected,
+    ImageEncoder,
+    ImpalaResNet,
+    Match3CNN,
+    NatureCNN,
+    ResidualBlock,
+    SimpleCNN,
+)
 from algorithms.networks.mlp import MLP
 from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.onnx.contract import METADATA, Exported, Port
-from algorithms.policy import LARGEST_INPUT, LOG_STD_RANGE, Policy
+from algorithms.policy import LOG_STD_RANGE, Policy
 from algorithms.settings import Activation
 from envs.spec import Array, ObservationSpec, UserError
 
@@ -123,7 +131,7 @@ def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
             end = start + math.prod(observation.shape)
             x = graph.node("Sub", x, graph.constant(_numpy(policy.shift[start:end])))
             x = graph.node("Mul", x, graph.constant(_numpy(policy.scale[start:end])))
-            x = graph.node("Clip", x, min=-LARGEST_INPUT, max=LARGEST_INPUT)
+            x = graph.node("Clip", x, min=-policy.network.clip_inputs, max=policy.network.clip_inputs)
             start = end
         else:
             x = _scaled(graph, x, observation)
@@ -140,7 +148,8 @@ def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
         if type(encoder.network) in _LAYERS:
             parts.append(_layer(graph, encoder.network, x))
         else:
-            parts.append(_inserted(graph, encoder.network, [x], [torch.zeros(2, *encoder.shape)]))
+            made = _inserted(graph, encoder.network, [x], [torch.zeros(2, *encoder.shape)])
+            parts.append(_several(graph, encoder.last, made))
     return _layer(graph, policy.trunk, graph.concat(parts))
 
 
@@ -198,6 +207,8 @@ _LAYERS: dict[type[nn.Module], Any] = {
     MLP: _mlp,
     SimpleCNN: _several,
     NatureCNN: _several,
+    Match3CNN: _several,
+    FullyConnected: _several,
     ImpalaResNet: _several,
     ResidualBlock: _residual,
     nn.Conv2d: _convolution,
@@ -241,7 +252,8 @@ def _recurrent(graph: _Graph, recurrent: RecurrentLayer, x: str) -> str:
 def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
     """Continuous actions in [-1, 1]: environments clip what a Gaussian gives."""
     size = policy.spec.continuous_size
-    mean = graph.linear(features, weight[:size], bias[:size])
+    scale = np.float32(1 if policy.log_std is None else policy.network.action_scale)
+    mean = graph.linear(features, weight[:size] * scale, bias[:size] * scale)
     if policy.kind == "deterministic":
         mean, deviation = graph.node("Tanh", mean), graph.constant(_numpy(policy.noise))
     elif policy.log_std is not None:

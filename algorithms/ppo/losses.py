@@ -19,10 +19,15 @@ def policy_loss(
     clip: Tensor,
     loss_mask: Tensor | None = None,
 ) -> Tensor:
-    """() the decoupled clipped objective, to be minimised, of (M,) rows."""
+    """() the decoupled clipped objective, to be minimised, of (M,) rows.
+
+    Log-probabilities (M, D) are those of an action's parts: each has a ratio of its own, and the mean of all counts, as
+    in ML-Agents.
+    """
     ratio = (log_prob - proximal_log_prob).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -mean(weights * torch.minimum(ratio * advantages, clipped * advantages), loss_mask)
+    judged = advantages if ratio.dim() == 1 else advantages[:, None]
+    objective = torch.minimum(ratio * judged, ratio.clamp(1 - clip, 1 + clip) * judged)
+    return -mean(weights * (objective if ratio.dim() == 1 else objective.mean(-1)), loss_mask)
 
 
 def value_loss(

@@ -27,6 +27,7 @@ from algorithms.networks.awaited import AwaitedStates
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
+from algorithms.ppo.settings import EntropyPer
 from algorithms.ppo.value import Value, with_own_heads, with_own_memory
 from algorithms.returns import estimate_returns
 from algorithms.rewards.base import Earned
@@ -55,7 +56,7 @@ class PPOBatch(NamedTuple):
 
     played: Transitions
     proximal_log_prob: Tensor
-    """(P,) joint log-probability under the policy as the update starts."""
+    """(P,) joint log-probability under the policy as the update starts; (P, C + B) if each action has its ratio."""
     weights: Tensor
     """(P,) truncated proximal over behaviour probability."""
     advantages: Tensor
@@ -91,6 +92,7 @@ class PPO(Algorithm):
     def build(self) -> dict[str, Network]:
         """Makes the value, and the numbers that schedules move: plain ones would stay in a graph as they were."""
         settings = self.settings
+        self._by_branch = settings.entropy_per is EntropyPer["branch"]
         self.updates_per_sample = 1 / settings.rollout_size
         # The samples of the rollout in hand, and as many more as the lag allows.
         self.tolerance = (settings.max_lag + 1) * settings.rollout_size
@@ -142,6 +144,8 @@ class PPO(Algorithm):
             self._adapt_rate(self._kl / (len(order) // size), self.settings.target_kl)
         if not first:
             self._normalize(rollout)
+        if self.cloning is not None:
+            self.cloning.passes()
         self.updates += 1
 
     def set_progress(self, samples: int) -> None:
@@ -220,7 +224,8 @@ class PPO(Algorithm):
         )
         earned = self._score(rollout)
         log_prob, values = self._evaluate_sequences(played, length)
-        proximal, value = (x if length == 1 else x.index_select(0, places) for x in (log_prob, values))
+        joint = log_prob.sum(-1) if self._by_branch else log_prob
+        proximal, value = (x if length == 1 else x.index_select(0, places) for x in (joint, values))
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
         next_value, linked = self._next_values(rollout, value, earned.absorbing, behind)
         trace = weights if settings.vtrace else torch.ones_like(weights)
@@ -249,7 +254,7 @@ class PPO(Algorithm):
         return self.rewards.combine(scores)
 
     def _evaluate_sequences(self, played: Transitions, length: int) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (P,) of what was done, and values (P, V), of all sequences, some at once."""
+        """Log-probabilities (P,) or (P, C + B) of what was done, and values (P, V), of all sequences, some at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
         for first in range(0, len(played.recurrent_state), at_once):
@@ -257,7 +262,7 @@ class PPO(Algorithm):
             inputs = tuple(x[rows] for x in played.inputs)
             features, _ = self.policy.features(inputs, played.recurrent_state[first : first + at_once])
             distribution = self.policy.distribution(features, played.mask[rows])
-            log_probs.append(distribution.log_prob(played.continuous[rows], played.discrete[rows]))
+            log_probs.append(self._log_prob(distribution, played.continuous[rows], played.discrete[rows]))
             values.append(self.value(inputs, features, played.value_state[first : first + at_once]))
         return torch.cat(log_probs), torch.cat(values)
 
@@ -290,9 +295,10 @@ class PPO(Algorithm):
         played, loss_mask = batch.played, batch.played.loss_mask
         features, _ = self.policy.features(played.inputs, played.recurrent_state)
         distribution = self.policy.distribution(features, played.mask)
-        log_prob = distribution.log_prob(played.continuous, played.discrete)
+        log_prob = self._log_prob(distribution, played.continuous, played.discrete)
         if loss_mask is not None:  # what stands in a padded place may be impossible there: infinity times 0 is NaN
-            log_prob = torch.where(loss_mask > 0, log_prob, batch.proximal_log_prob)
+            counted = loss_mask[:, None] if self._by_branch else loss_mask
+            log_prob = torch.where(counted > 0, log_prob, batch.proximal_log_prob)
         entropy = distribution.entropy(loss_mask)
         loss_policy = policy_loss(
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
@@ -306,6 +312,7 @@ class PPO(Algorithm):
 
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
+            log_ratio = log_ratio.sum(-1) if self._by_branch else log_ratio
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
             self._kl += kl
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
@@ -319,10 +326,15 @@ class PPO(Algorithm):
 
     def _paid(self, distribution: ActionDistribution, loss_mask: Tensor | None) -> Tensor | float:
         """Returns the () entropy that earns a bonus: that of choices alone, unless its weight is set."""
-        if self.settings.entropy_coef is not None:
-            return distribution.entropy(loss_mask)
-        choices = distribution._replace(continuous=None)
-        return 0.0 if choices.discrete is None else choices.entropy(loss_mask)
+        if self.settings.entropy_coef is None:
+            distribution = distribution._replace(continuous=None)
+        if distribution.continuous is None and distribution.discrete is None:
+            return 0.0
+        return distribution.entropy_by_branch(loss_mask) if self._by_branch else distribution.entropy(loss_mask)
+
+    def _log_prob(self, distribution: ActionDistribution, continuous: Tensor, discrete: Tensor) -> Tensor:
+        """(P,) of whole actions, or (P, C + B) of each number and branch."""
+        return (distribution.log_probs if self._by_branch else distribution.log_prob)(continuous, discrete)
 
 
 ENTROPY_COEF = 0.01

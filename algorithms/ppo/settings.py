@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 from algorithms.settings import GradientSettings
 from envs.config import setting
 from envs.spec import UserError
+
+EntropyPer = Enum("EntropyPer", ["joint", "branch"])
+"""Whether an action counts as a whole, or each continuous number and each branch by itself."""
 
 
 @dataclass
@@ -38,6 +42,10 @@ class PPOSettings(GradientSettings):
     actions. Usual: 0 to 0.02."""
     entropy_coef_end: float | None = setting(None, at_least=0)
     """Weight of the entropy bonus at the end of the schedule, reached linearly; null = constant."""
+    entropy_per: EntropyPer = EntropyPer["joint"]
+    """`joint`: entropies add up beside the ratio of whole actions. `branch`, as in ML-Agents: each continuous number
+    and each branch has a ratio of its own, whose mean counts; beside it stand the entropies of the branches and the
+    mean of the continuous ones. With 4 branches the entropy then weighs 4 times as much."""
     value_weight: float = setting(0.5, at_least=0)
     """Weight of the value loss beside the policy's. Matters with a shared trunk."""
     value_clip: float | None = setting(None, above=0)

@@ -86,11 +86,14 @@ def test_every_kind_of_spec_acts_as_in_torch(name, kind, joint_choices, rows, mo
 
 
 ACTIVATIONS = [{"activation": activation} for activation in Activation]
+SCALED = [{"action_scale": 1 / 3}, {"clip_inputs": 1.0}]
+NETWORKS = [{"normalize": False}, {"hidden": []}, {"hidden": [300]}, *SCALED, *ACTIVATIONS, *MEMORIES]
 
 
-@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, {"hidden": [300]}, *ACTIVATIONS, *MEMORIES])
-def test_every_kind_of_network_acts_as_in_torch(settings, monkeypatch):
-    assert_torch_agrees(policy_of(SPECS["hybrid"], "sac", **settings), 20, monkeypatch)
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("settings", NETWORKS)
+def test_every_kind_of_network_acts_as_in_torch(settings, kind, monkeypatch):
+    assert_torch_agrees(policy_of(SPECS["hybrid"], kind, **settings), 20, monkeypatch)
 
 
 @KINDS

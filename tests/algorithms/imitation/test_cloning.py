@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from algorithms.imitation.cloning import Cloning, cloning_loss
-from algorithms.networks.distributions import FORBIDDEN, Categorical, SquashedGaussian
+from algorithms.networks.distributions import FORBIDDEN, Categorical, Gaussian, SquashedGaussian
 from algorithms.policy import ActionDistribution, Policy
 from algorithms.settings import CloningSettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
@@ -66,3 +66,44 @@ def test_updates_before_make_the_policy_do_what_was_demonstrated(kind):
     assert (discrete == fields["discrete"][numbers]).mean() > 0.95
     assert abs(continuous - fields["continuous"][numbers]).mean() < 0.15
     assert spread is None or torch.equal(policy.log_std, spread)
+
+
+def test_passes_go_through_all_demonstrations_with_a_rate_of_their_own(monkeypatch):
+    settings = CloningSettings("x", strength=0.5, anneal_samples=100, learning_rate=0.01, batch_size=32, epochs=2)
+    cloning = Cloning(settings, demonstrated(HYBRID, 100), policy_of(HYBRID), 0)
+    rates, seen = [], []
+    step = cloning._step
+    monkeypatch.setattr(
+        cloning,
+        "_step",
+        lambda chosen, sampled: (
+            rates.append(float(cloning._optimizer.learning_rate)),
+            seen.append(chosen),
+            step(chosen, sampled),
+        ),
+    )
+    assert not cloning.active  # it is no part of the algorithm's loss
+    cloning.set_progress(50)
+    cloning.passes()
+    assert rates == pytest.approx([0.01 * 0.5 * 0.5] * 6)  # 100 // 32 batches a pass
+    assert all(len(torch.cat(seen[i : i + 3]).unique()) == 96 for i in (0, 3))
+    assert not torch.equal(seen[0], seen[3])
+    cloning.set_progress(100)
+    cloning.passes()
+    assert len(rates) == 6
+
+
+def test_passes_over_some_demonstrations_take_no_more_of_them():
+    settings = CloningSettings("x", batch_size=8, epochs=3, epoch_samples=20)
+    cloning = Cloning(settings, demonstrated(HYBRID, 100), policy_of(HYBRID), 0)
+    cloning.passes()
+    assert int(cloning._optimizer.steps) == 3 * 2
+
+
+def test_the_loss_of_drawn_actions_narrows_the_spread():
+    log_std = torch.zeros(1, requires_grad=True)
+    gaussian = Gaussian(torch.zeros(1000, 1), log_std)
+    drawn, _ = gaussian.sample(torch.Generator().manual_seed(0))
+    distribution = ActionDistribution(gaussian, None)
+    loss = cloning_loss(distribution, torch.zeros(1000, 1), torch.zeros(1000, 0).long(), None, drawn)
+    assert torch.autograd.grad(loss, log_std)[0].item() == pytest.approx(2, abs=0.3)  # of the square of the deviation

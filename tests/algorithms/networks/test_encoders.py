@@ -108,6 +108,22 @@ def test_the_impala_network_is_that_of_the_paper():
     assert encoder.features == 256
 
 
+def test_encoders_for_few_pixels_are_those_of_ml_agents():
+    shapes = [tuple(p.shape) for p in encoder_of("match3", 9, 8, 6).parameters() if p.dim() > 1]
+    assert shapes == [(35, 6, 3, 3), (144, 35, 3, 3), (128, 144 * 5 * 4)]
+    assert [tuple(p.shape) for p in encoder_of("fully_connected", 2, 3, 1).parameters() if p.dim() > 1] == [(128, 6)]
+
+
+@pytest.mark.parametrize("kind", [SIMPLE, NATURE, IMPALA, "match3", "fully_connected", f"{__name__}:Tiny"])
+def test_every_encoder_ends_in_as_many_units_as_are_asked_for(kind):
+    spec = BehaviorSpec("b", (observation(40, 40, 3), observation(5, dtype="float32")), 2)
+    policy = Policy(spec, NetworkSettings([8], encoder=kind, encoder_units=24), "ppo")
+    assert policy.encoder.features == 24 + 5
+    inputs = policy.prepare([torch.ones(2, 40, 40, 3, dtype=torch.uint8), torch.ones(2, 5)])
+    assert policy.encoder(inputs).shape == (2, 29)
+    build_model(policy, channels_last=True)
+
+
 @pytest.mark.parametrize("kind", [SIMPLE, NATURE, IMPALA])
 def test_both_channel_orders_give_the_same_features(kind):
     first, last = encoder_of(kind, 3, 36, 40), encoder_of(kind, 36, 40, 3)

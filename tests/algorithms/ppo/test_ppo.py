@@ -10,9 +10,9 @@ from algorithms.networks.distributions import Categorical, Gaussian
 from algorithms.policy import LOG_STD_RANGE, ActionDistribution
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.ppo import PPO
-from algorithms.ppo.settings import PPOSettings
-from algorithms.settings import NetworkSettings
-from buffers.rows import Writer
+from algorithms.ppo.settings import EntropyPer, PPOSettings
+from algorithms.settings import Cell, MemorySettings, NetworkSettings
+from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.algorithms.loops import Loop, evaluate, learn_hybrid_toy, make_rows
 
@@ -41,7 +41,7 @@ def pendulum():
     return gymnasium.make("Pendulum-v1")
 
 
-def fill(rows, writer, steps, seed=0, version=1, observation=None):
+def fill(rows, writer, steps, seed=0, version=1, observation=None, state=0):
     """Random rows of four agents; now and then an episode ends."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
@@ -65,6 +65,9 @@ def fill(rows, writer, steps, seed=0, version=1, observation=None):
             truncated,
             finals,
             mask[truncated],
+            np.zeros((4, state), np.float32),
+            np.zeros(4, np.int64),
+            np.zeros((truncated.sum(), state), np.float32),
         )
 
 
@@ -85,6 +88,60 @@ def test_decoupled_objective_of_hand_computed_rows():
     # min(1.5 * 2, 1.2 * 2) * 0.5 = 1.2; min(-0.5, -0.8) = -0.8; min(-3, -2.4) = -3
     loss = policy_loss(log_prob, proximal, weights, advantages, torch.tensor(0.2))
     assert loss.item() == pytest.approx(-(1.2 - 0.8 - 3) / 3)
+
+
+def test_objective_of_parts_by_hand():
+    # Ratios 2 and 0.5 of one row, 1 and 1.5 of another; a clip of 0.2; advantages 1 and -1.
+    proximal = torch.zeros(2, 2)
+    log_prob = torch.tensor([[2.0, 0.5], [1.0, 1.5]]).log()
+    loss = policy_loss(log_prob, proximal, torch.tensor([1.0, 0.5]), torch.tensor([1.0, -1.0]), torch.tensor(0.2))
+    assert loss.item() == pytest.approx(-(1 * (1.2 + 0.5) / 2 + 0.5 * (-1 - 1.5) / 2) / 2)
+
+
+def hand_made(continuous, branches):
+    """A distribution of one row, and what it is made of."""
+    log_std = torch.full((continuous,), -1.0, requires_grad=True)
+    logits = torch.linspace(0, 1, branches * 3).view(1, branches, 3).requires_grad_()
+    gaussian = Gaussian(torch.zeros(1, continuous), log_std) if continuous else None
+    categorical = Categorical(logits.log_softmax(-1)) if branches else None
+    return ActionDistribution(gaussian, categorical), [x for x in (log_std, logits) if x.numel()]
+
+
+@pytest.mark.parametrize(
+    ("continuous", "branches", "weighs"),
+    [(3, 0, [1.0]), (0, 1, [1.0]), (0, 4, [4.0]), (3, 1, [4 / 3, 4.0]), (2, 2, [2.0, 4.0])],
+)
+def test_by_branch_the_entropy_weighs_as_much_more_as_in_ml_agents(continuous, branches, weighs):
+    """The ratio of the entropy's gradient to that of the objective, over the same ratio for whole actions."""
+    distribution, parts = hand_made(continuous, branches)
+    actions = torch.ones(1, continuous), torch.ones(1, branches, dtype=torch.int64)
+    one, clip = torch.ones(1), torch.tensor(0.2)
+    found = []
+    for log_prob, entropy in (
+        (distribution.log_prob(*actions), distribution.entropy()),
+        (distribution.log_probs(*actions), distribution.entropy_by_branch()),
+    ):
+        loss = policy_loss(log_prob, log_prob.detach(), one, one, clip)
+        of_loss = torch.autograd.grad(loss, parts, retain_graph=True)
+        of_entropy = torch.autograd.grad(entropy, parts, retain_graph=True)
+        found.append([(e.norm() / p.norm()).item() for e, p in zip(of_entropy, of_loss)])
+    assert [by_branch / joint for joint, by_branch in zip(*found)] == pytest.approx(weighs)
+
+
+@pytest.mark.parametrize("cell", ["none", "lstm"])
+def test_ppo_learns_by_branch(cell):
+    network = NetworkSettings([16], joint_choices=0, memory=MemorySettings(Cell[cell], 8, 4))
+    settings = replace(SMALL, network=network, entropy_per=EntropyPer["branch"], entropy_coef=0.01)
+    layout = Layout(SPEC, network.memory.numbers)
+    rows = Rows(layout, bytearray(layout.memory_bytes(1000)), 1000)
+    writer = Writer(rows)
+    fill(rows, writer, 30, state=network.memory.numbers)
+    ppo = PPO(SPEC, settings, rows, "cpu", 0)
+    before = ppo.policy.flat.clone()
+    ppo.update()
+    assert (ppo.policy.flat - before).abs().max() > 0
+    assert all(math.isfinite(value) for value in ppo.metrics().values())
+    assert ppo.metrics()["update/skipped_non_finite"] == 0
 
 
 def test_only_the_proximal_policy_bounds_the_step():

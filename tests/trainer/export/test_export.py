@@ -13,7 +13,7 @@ import algorithms.onnx.build
 from algorithms.onnx.build import build_model
 from algorithms.settings import Cell, MemorySettings
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
-from tests.algorithms.test_numpy_policy import ACTIVATIONS, IMAGE, SPECS, VECTOR, decisions, policy_of
+from tests.algorithms.test_numpy_policy import ACTIVATIONS, IMAGE, SCALED, SPECS, VECTOR, decisions, policy_of
 from tests.trainer.tiny_runs import PPO
 from trainer.__main__ import main as train
 from trainer.config.compose import compose, load_config
@@ -72,9 +72,19 @@ def test_every_encoder_acts_as_in_torch(encoder, side):
     assert_acts_alike(policy_of(BehaviorSpec("b", (image, wide, VECTOR), 2, (3,)), "sac", encoder=encoder), True)
 
 
-@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, *ACTIVATIONS])
-def test_every_kind_of_network_acts_as_in_torch(settings):
-    assert_acts_alike(policy_of(MANY["floats"], "sac", **settings))
+@pytest.mark.parametrize(
+    ("encoder", "side"), [("simple", 5), ("nature", 36), ("impala", 9), ("match3", 5), ("fully_connected", 1)]
+)
+def test_encoders_of_so_many_units_act_as_in_torch(encoder, side):
+    image = ObservationSpec("image", (side, side + 5, 3), "uint8", 1 / 255)
+    spec = BehaviorSpec("b", (image, VECTOR), 2, (3,))
+    assert_acts_alike(policy_of(spec, "sac", encoder=encoder, encoder_units=12), True)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("settings", [{"normalize": False}, {"hidden": []}, *SCALED, *ACTIVATIONS])
+def test_every_kind_of_network_acts_as_in_torch(settings, kind):
+    assert_acts_alike(policy_of(MANY["floats"], kind, **settings))
 
 
 @pytest.mark.parametrize("name", ["images", "images alone", "channels first", "hybrid"])
