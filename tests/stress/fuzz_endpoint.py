@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import onnx
+from fastapi.dependencies import models
 from uvicorn.server import ServerState
 
 from algorithms.onnx.build import build_model
@@ -97,6 +98,9 @@ class Requests:
         app = make_app(Model(content, "fuzzed"), ServeConfig(model="fuzzed"))
         json.dumps(app.openapi(), allow_nan=False)
         docs_page(app.openapi())
+        for cache in vars(models).values():  # FastAPI's, which keep each application; a server makes one
+            if hasattr(cache, "cache_clear"):
+                cache.cache_clear()
 
 
 class Clients:
