@@ -21,15 +21,15 @@ test: .venv/installed
 test-extras: .venv/installed-full
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m extras -rs
 
-# Some 90 minutes: faults all the time, all ways to end, kills while saving, hostile inputs, an endpoint under attack, and
-# a run that must not grow.
+# Some three hours: hostile inputs, an endpoint under attack, kills while saving, all ways to end, faults all the time, and
+# runs with workers and with players that must not grow.
 stress: .venv/installed
-	$(BIN)/python -m tests.stress.fuzz --inputs 20000
+	$(BIN)/python -m tests.stress.fuzz --inputs 100000
 	$(BIN)/python -m tests.stress.endpoint
 	$(BIN)/python -m tests.stress.checkpoint_kills
 	$(BIN)/python -m tests.stress.ends
-	$(BIN)/python -m tests.stress.chaos --seconds 180
-	$(BIN)/python -m tests.stress.soak --minutes 20
+	$(BIN)/python -m tests.stress.chaos --seconds 600 --every 5
+	$(BIN)/python -m tests.stress.soak --minutes 30
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .

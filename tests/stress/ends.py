@@ -104,7 +104,7 @@ def _overrides(end: str) -> list[str]:
     return chosen
 
 
-def _until(trial: Trial, condition: Callable[[], _T]) -> _T:
+def _until(trial: Trial, condition: Callable[[], _T | None]) -> _T:
     """Waits for a condition, and returns what it returned."""
     until = time.monotonic() + _START_SECONDS
     while not (found := condition()):
@@ -168,7 +168,7 @@ def _hang(trial: Trial, above: Callable[[], psutil.Process | None]) -> list[psut
     """Lets a game below a process hang until its own process has been ended; returns what was below that."""
     life = _until(trial, lambda: _life_below(trial, above()))
     process = psutil.Process(life.pid)
-    below = process.children(recursive=True)
+    below: list[psutil.Process] = process.children(recursive=True)
     life.tell(NAP, 3600.0)
     process.wait(_START_SECONDS)
     return below

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import onnx
+from fastapi.dependencies import models
 from uvicorn.server import ServerState
 
 from algorithms.onnx.build import build_model
@@ -105,6 +106,9 @@ class Requests:
         parts = start_page.sections(model.exported, start_page.example(model.exported), "localhost")
         start_page.as_text(app.title, parts, "localhost")
         start_page.as_html(app.title, parts)
+        for cache in vars(models).values():  # FastAPI's, which keep each application; a server makes one
+            if hasattr(cache, "cache_clear"):
+                cache.cache_clear()
 
 
 class Clients:

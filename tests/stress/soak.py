@@ -1,11 +1,11 @@
-"""`python -m tests.stress.soak --minutes 60 --json`: whether a run that goes on for long grows.
+"""`python -m tests.stress.soak --minutes 30 --json`: whether a run that goes on for long grows.
 
-Sixteen instances train with SAC (Gymnasium workers) or PPO (Unity players) while now and then a worker or player is
-killed, stops, hangs or returns NaN. The buffer is full within minutes, so that rows are overwritten for most of the
-time. Every 10 s memory, file handles and threads of all processes are noted. Memory is what no other process shares
-(the unique set size): buffer and weights are claimed at the start, and how a library's pages count would depend on
-whatever else runs. Compared are the medians of the five minutes behind the first ten and of the last five, of moments
-at which all processes were there and none had just started.
+Sixteen Gymnasium instances in workers train with SAC and, beside them in a run of their own, sixteen Unity players with
+PPO, while now and then a worker or player is killed, stops, hangs or returns NaN. The buffer is full within minutes, so
+that rows are overwritten for most of the time. Every 10 s memory, file handles and threads of all processes are noted.
+Memory is what no other process shares (the unique set size): buffer and weights are claimed at the start, and how a
+library's pages count would depend on whatever else runs. Compared are the medians of the five minutes behind the first
+ten and of the last five, of moments at which all processes were there and none had just started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ _EVERY_SECONDS = 10.0
 _FIRST_MINUTES = 10.0
 _COMPARED_MINUTES = 5.0
 _YOUNG_SECONDS = 20.0
-_GROWTH = 0.05
+_GROWTH = 0.01
 """By which share of its memory a run may grow at the most, between the times compared."""
 _BUFFER_ROWS = 50_000
 _MIB = 2**20
@@ -66,46 +66,71 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 2
+    kinds = RUNS if options.kind == "both" else (options.kind,)
     with tempfile.TemporaryDirectory() as name:
-        result = soak(Path(name), options)
+        result = soak(Path(name), kinds, options)
     print(json.dumps(result) if options.json else _text(result))
-    return int(result["status"] != 0 or not result.get("memory_growth", math.inf) < _GROWTH)
+    runs = [result[kind] for kind in kinds]
+    return int(any(run["status"] != 0 or not run.get("memory_growth", math.inf) < _GROWTH for run in runs))
 
 
-def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One run, watched."""
-    overrides = [
-        *LEARNERS[options.kind],
-        "algorithm.network.hidden=[64,64]",
-        f"algorithm.buffer_capacity={_BUFFER_ROWS}",
-        f"env.step_timeout={STEP_TIMEOUT}",
-        "checkpoint.every_seconds=60",
-        f"stop.seconds={60 * options.minutes}",
-        f"seed={options.seed}",
-    ]
-    series: list[tuple[float, dict[str, Sample]]] = []
-    with Trial(options.kind, folder, overrides, record=False) as trial:
-        havoc = Havoc(trial, options.faults, options.every, options.seed)
-        began = due = time.monotonic()
-        while trial.running:
-            now = time.monotonic()
-            if now >= due:
-                series.append(((now - began) / 60, sample(trial)))
-                due = now + _EVERY_SECONDS
-            havoc.turn(calm=now - began > 60 * options.minutes - 2 * _EVERY_SECONDS)
+def soak(folder: Path, kinds: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """A run of each kind, all at once, watched."""
+    with contextlib.ExitStack() as stack:
+        watched = []
+        for kind in kinds:
+            watched.append(_Watched(kind, folder / kind, options))
+            stack.enter_context(watched[-1].trial)
+        while any(each.trial.running for each in watched):
+            for each in watched:
+                each.turn()
             time.sleep(0.2)
-        status = trial.process.returncode
     return {
-        "kind": options.kind,
         "minutes": options.minutes,
         "seed": options.seed,
         "machine": machine(),
-        "status": status,
-        "faults": dict(sorted(havoc.done.items())),
-        "restarts": len(trial.lives()) - trial.instances,
-        **compared(series),
-        "series": [(minute, {role: each._asdict() for role, each in at.items()}) for minute, at in series],
+        **{kind: each.figures() for kind, each in zip(kinds, watched)},
     }
+
+
+class _Watched:
+    """One run, its faults, and what its processes took."""
+
+    def __init__(self, kind: str, folder: Path, options: argparse.Namespace) -> None:
+        overrides = [
+            *LEARNERS[kind],
+            "algorithm.network.hidden=[64,64]",
+            f"algorithm.buffer_capacity={_BUFFER_ROWS}",
+            f"env.step_timeout={STEP_TIMEOUT}",
+            "checkpoint.every_seconds=60",
+            f"stop.seconds={60 * options.minutes}",
+            f"seed={options.seed}",
+        ]
+        self.trial = Trial(kind, folder, overrides, record=False)
+        self._havoc = Havoc(self.trial, options.faults, options.every, options.seed)
+        self._calm_at = 60 * options.minutes - 2 * _EVERY_SECONDS
+        self._began = self._due = time.monotonic()
+        self._series: list[tuple[float, dict[str, Sample]]] = []
+
+    def turn(self) -> None:
+        """Does what is due, unless the run has ended."""
+        if not self.trial.running:
+            return
+        now = time.monotonic()
+        if now >= self._due:
+            self._series.append(((now - self._began) / 60, sample(self.trial)))
+            self._due = now + _EVERY_SECONDS
+        self._havoc.turn(calm=now - self._began > self._calm_at)
+
+    def figures(self) -> dict[str, Any]:
+        """What came of the run."""
+        return {
+            "status": self.trial.process.poll(),
+            "faults": dict(sorted(self._havoc.done.items())),
+            "restarts": len(self.trial.lives()) - self.trial.instances,
+            **compared(self._series),
+            "series": [(minute, {role: each._asdict() for role, each in at.items()}) for minute, at in self._series],
+        }
 
 
 def sample(trial: Trial) -> dict[str, Sample]:
@@ -165,26 +190,33 @@ def _sum(parts: list[Sample]) -> Sample:
 
 
 def _text(result: dict[str, Any]) -> str:
+    title = f"{INSTANCES} instances a run, {result['minutes']:g} minutes, seed {result['seed']}"
+    blocks = [f"{title}\n{machine_line()}"]
+    for kind in RUNS:
+        if kind in result:
+            blocks += _run_text(kind, result[kind])
+    return "\n\n".join(blocks)
+
+
+def _run_text(kind: str, run: dict[str, Any]) -> list[str]:
     rows = []
     for role in ROLES:
-        for name, change in result.get(role, {}).items():
+        for name, change in run.get(role, {}).items():
             unit = _MIB if name == "memory" else 1
             what = f"{role}: {name}{' (MiB)' if name == 'memory' else ''}"
             rows.append([what, change["early"] / unit, change["late"] / unit, f"{100 * change['growth']:+.2f} %"])
-    faults = ", ".join(f"{count} x {kind}" for kind, count in result["faults"].items())
-    growth = result.get("memory_growth")
-    title = f"{result['kind']}, {INSTANCES} instances, {result['minutes']:g} minutes, seed {result['seed']}"
+    faults = ", ".join(f"{count} x {fault}" for fault, count in run["faults"].items())
+    growth = run.get("memory_growth")
     words = "cannot be told: too few moments" if growth is None else f"{100 * growth:+.2f} %"
-    ending = f"status {result['status']}; {faults}; {result['restarts']} restarts; memory in all {words}"
-    header = ["", f"after {_FIRST_MINUTES:g} minutes", "at the end", "growth"]
-    return f"{title}\n{machine_line()}\n\n{table(header, rows)}\n\n{ending}"
+    ending = f"status {run['status']}; {faults}; {run['restarts']} restarts; memory in all {words}"
+    return [table([kind, f"after {_FIRST_MINUTES:g} minutes", "at the end", "growth"], rows), ending]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.stress.soak", description="Whether a long run grows.")
-    parser.add_argument("--minutes", type=float, default=60.0, help="minutes of training (60)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes of training (30)")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two faults, on average (60)")
-    parser.add_argument("--kind", choices=RUNS, default="gym", help="what trains (gym)")
+    parser.add_argument("--kind", choices=(*RUNS, "both"), default="both", help="what trains (both, at once)")
     parser.add_argument("--faults", nargs="+", choices=KINDS, default=list(_FAULTS), help=f"which ({_FAULTS})")
     parser.add_argument("--seed", type=int, default=0, help="seed of faults and run (0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

@@ -1,5 +1,8 @@
+from argparse import Namespace
+
 import pytest
 
+from tests.stress import soak
 from tests.stress.soak import Sample, _text, compared, main
 
 
@@ -33,10 +36,41 @@ def test_moments_in_which_a_process_is_missing_or_young_are_not_compared():
 def test_run_that_was_never_complete_has_no_growth():
     figures = compared([(minute, moment(1000, youngest=1.0)) for minute in range(30)])
     assert figures == {"moments": [0, 0]}
-    text = _text(
-        {"kind": "gym", "minutes": 30, "seed": 0, "status": 0, "faults": {"kill": 3}, "restarts": 6, **figures}
-    )
-    assert "cannot be told" in text
+    run = {"status": 0, "faults": {"kill": 3}, "restarts": 6, **figures}
+    assert "cannot be told" in _text({"minutes": 30, "seed": 0, "gym": run})
+
+
+def test_workers_and_players_are_watched_at_once(tmp_path, monkeypatch):
+    running, seen = {"gym": 2, "unity": 4}, []
+
+    class Watched:
+        """A run that ends after so many turns."""
+
+        def __init__(self, kind, folder, options):
+            self.kind, self.trial = kind, self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            assert not self.running
+
+        @property
+        def running(self):
+            return running[self.kind] > 0
+
+        def turn(self):
+            seen.append(self.kind)
+            running[self.kind] -= 1
+
+        def figures(self):
+            return {"status": 0}
+
+    monkeypatch.setattr(soak, "_Watched", Watched)
+    monkeypatch.setattr(soak.time, "sleep", lambda seconds: None)
+    result = soak.soak(tmp_path, ("gym", "unity"), Namespace(minutes=20, seed=0))
+    assert seen[:4] == ["gym", "unity", "gym", "unity"]
+    assert [result[kind] for kind in ("gym", "unity")] == [{"status": 0}] * 2
 
 
 @pytest.mark.parametrize(("argv", "words"), [(["--minutes", "5"], "--minutes 5"), (["--every", "0"], "--every 0")])
