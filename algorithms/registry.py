@@ -55,7 +55,7 @@ class CustomSettings(AlgorithmSettings):
     """An algorithm of the user's own by its import path (docs/extending.md)."""
 
     name: str = "custom"
-    """Names the algorithm: always `custom`."""
+    """Name of the algorithm, which the choice of `algorithm` sets."""
     path: str | None = path_field()
     """Its class, `package.module:Class`."""
     settings: dict[str, Any] = field(default_factory=dict)

@@ -53,15 +53,18 @@ class CloningSettings:
     demos: str | None = path_field()
     """Demonstrations: a `.demo` file, a folder of them, or a pattern; null = no cloning."""
     updates_before: int = setting(0, at_least=0)
-    """Gradient steps on demonstrations alone, before the first sample. More: closer to them, and to their chances."""
+    """Gradient steps on demonstrations alone, before the first sample. More: closer to them, and to their chances.
+    Usual: 0 to 10000."""
     strength: float = setting(1.0, at_least=0)
-    """Weight of the cloning loss beside the algorithm's, at the start. Higher: stays closer to demonstrations."""
+    """Weight of the cloning loss beside the algorithm's, at the start. Higher: stays closer to demonstrations. Usual:
+    0.1 to 1."""
     anneal_samples: int = setting(50_000, at_least=0)
-    """Samples over which that weight falls to 0, linearly; 0 = no cloning beside."""
+    """Samples over which the weight of cloning falls to 0, linearly; 0 = no cloning beside. Usual: 1e4 to 1e6."""
     batch_size: int = setting(128, at_least=1)
-    """Demonstrated steps of one gradient step."""
+    """Demonstrated steps of one gradient step. Usual: 64 to 512."""
     learning_rate: float = setting(1e-3, above=0)
-    """Step of Adam in the updates before, and with `epochs`. Else, beside, the algorithm's own counts."""
+    """Step of Adam in the updates before, and with `epochs`. Else, beside, the algorithm's own counts. Usual: 1e-4 to
+    1e-3."""
     epochs: int | None = setting(None, at_least=1)
     """Passes over the demonstrations after each update, as in ML-Agents: with an optimiser of its own, whose rate is
     `learning_rate` times the weight, and on drawn actions. null = the loss is added to the algorithm's instead."""
@@ -74,13 +77,15 @@ class MemorySettings:
     """The recurrent state of policies and critics: what they remember within an episode."""
 
     cell: Cell = Cell["none"]
-    """`none`, `lstm` or `gru`."""
+    """What remembers: `none`, an `lstm` or a `gru` (cheaper than an LSTM, often as good)."""
     size: int = setting(64, at_least=1)
     """Units of the recurrent layer. More: remembers more, slower. Usual: 32 to 256."""
     sequence_length: int = setting(32, at_least=2)
-    """Steps that are learned from together: how far back an update can see what should have been remembered."""
+    """Steps that are learned from together: how far back an update can see what should have been remembered. Usual: 16
+    to 128."""
     burn_in: int = setting(8, at_least=0)
-    """Steps before a sequence that SAC and cloning only pass through, to bring an old recurrent state up to date."""
+    """Steps before a sequence that SAC and cloning only pass through, to bring an old recurrent state up to date.
+    Usual: 0 to 40."""
 
     @property
     def numbers(self) -> int:
@@ -161,14 +166,14 @@ class AlgorithmSettings:
     """A run warns of a buffer that holds fewer rows."""
 
     name: str = ""
-    """Names the algorithm."""
+    """Name of the algorithm, which the choice of `algorithm` sets."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """Size of the networks."""
     buffer_capacity: int | None = None
     """Rows that the buffer holds; null = what fits into `buffer_memory_mib` or, if that is null too, as many as the
     algorithm needs, in at most half of the memory that is free."""
     buffer_memory_mib: int | None = setting(None, at_least=1)
-    """MiB of memory that the buffer may take; null = what its rows need."""
+    """MiB of memory that the buffer may take; null = what its rows need. Usual: 64 to 4096."""
     discount: float = setting(0.99, at_least=0, at_most=1)
     """Weight of a reward one step later, 0 to 1. Higher: looks further ahead, noisier. Usual: 0.9 to 0.999."""
     normalize_returns: bool = True
@@ -226,7 +231,8 @@ class GradientSettings(AlgorithmSettings):
     schedule_samples: int | None = setting(None, at_least=1)
     """Samples after which the `*_end` values are reached; needed if any of them is set."""
     max_gradient_norm: float | None = setting(None, above=0)
-    """Gradients of each network are scaled down to this norm; null = never. Lower: steadier, slower."""
+    """Gradients of each network are scaled down to this norm; null = never. Lower: steadier, slower. Usual: 0.5 to
+    10."""
 
     def validate(self, prefix: str = "algorithm") -> None:
         """Checks as the base does, and that schedules have an end; raises UserError."""
@@ -243,7 +249,7 @@ class OffPolicySettings(GradientSettings):
     batch_size: int = setting(256, at_least=1)
     """Rows of one update. Larger: steadier gradients, slower updates. Usual: 64 to 512."""
     start_samples: int = setting(1000, at_least=1)
-    """Samples collected before the first update."""
+    """Samples collected before the first update. More: the first updates see more. Usual: 100 to 10000."""
     updates_per_sample: float = setting(1.0, above=0)
     """Updates made for each sample collected. Higher: learns more from each sample, costs time. Usual: 0.1 to 4."""
     n_step: int = setting(1, at_least=1)
@@ -253,7 +259,8 @@ class OffPolicySettings(GradientSettings):
     demos: str | None = path_field()
     """Demonstrations that fill a part of each batch: a `.demo` file, a folder of them, or a pattern; null = none."""
     demo_share: float = setting(0.25, above=0, below=1)
-    """That part of each batch. Higher: learns more from demonstrations, less from play. Usual: 0.1 to 0.5."""
+    """Share of each batch that is demonstrations, 0 to 1. Higher: learns more from them, less from play. Usual: 0.1 to
+    0.5."""
 
     @property
     def burn_in(self) -> int:

@@ -83,17 +83,19 @@ class EnvConfig(ABC):
     # Not frozen, as nothing that a config group chooses: OmegaConf would refuse the group's YAML.
 
     instances: int = setting(16, above=0, at_most=2**16)
-    """Running environments. More: more samples a second, until cores run out."""
+    """Running environments. More: more samples a second, until cores run out. Usual: 4 to 64."""
     time_scale: float = setting(20.0, at_least=0)
-    """How much faster than real time games run; 0 = they never wait, if they report their steps' durations."""
+    """How much faster than real time games run; 0 = they never wait, if they report their steps' durations. Usual: 1 to
+    100."""
     stepping: Stepping = Stepping["async"]
-    """`async` or `lockstep`."""
+    """`async`: no instance waits for another. `lockstep`: all step together, for comparison."""
     step_timeout: float = setting(60.0, above=0)
-    """Seconds after which an instance that does not answer is restarted."""
+    """Seconds after which an instance that does not answer is restarted. Usual: 10 to 300."""
     restarts: int = setting(10, at_least=0)
     """Restarts that each instance may have at once; one more comes back every ten minutes."""
     min_instances: int = setting(1, above=0)
-    """One that needs more restarts is left out as long as so many others live; else the run ends."""
+    """Instances that have to live: one that needs more restarts than it has is left out while so many others live; else
+    the run ends."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Environment parameters by name: a number, `{sampler: uniform, min: 0, max: 1}`, or `{lessons: [...]}`."""
 

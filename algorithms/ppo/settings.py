@@ -21,7 +21,7 @@ class PPOSettings(GradientSettings):
     user_code: ClassVar[bool] = False
 
     name: str = "ppo"
-    """Names the algorithm: always `ppo`."""
+    """Name of the algorithm, which the choice of `algorithm` sets."""
     rollout_size: int = setting(2048, at_least=2)
     """Samples of one update. Larger: steadier gradients, fewer updates. Usual: 512 to 16384."""
     minibatch_size: int = setting(64, at_least=1)
@@ -47,12 +47,13 @@ class PPOSettings(GradientSettings):
     and each branch has a ratio of its own, whose mean counts; beside it stand the entropies of the branches and the
     mean of the continuous ones. With 4 branches the entropy then weighs 4 times as much."""
     value_weight: float = setting(0.5, at_least=0)
-    """Weight of the value loss beside the policy's. Matters with a shared trunk."""
+    """Weight of the value loss beside the policy's. Matters with a shared trunk. Usual: 0.25 to 1."""
     value_clip: float | None = setting(None, above=0)
     """How far a value may move from the rollout's value, in deviations of its returns (in their own unit without
-    `normalize_returns`); null = no limit. Lower: slower, steadier."""
+    `normalize_returns`); null = no limit. Lower: slower, steadier. Usual: 0.1 to 1."""
     max_gradient_norm: float | None = setting(0.5, above=0)
-    """Gradients of policy and value are each scaled down to this norm; null = never. Lower: steadier, slower."""
+    """Gradients of policy and value are each scaled down to this norm; null = never. Lower: steadier, slower.
+    Usual: 0.3 to 1."""
     shared_trunk: bool = False
     """Whether policy and value share all layers before their heads, a recurrent one too: cheaper, but their gradients
     interfere."""
@@ -62,7 +63,8 @@ class PPOSettings(GradientSettings):
     """Truncation of the stale data's importance weights. Higher: less bias, more variance. Usual: 1 to 2."""
     max_lag: int = setting(1, at_least=0)
     """Policy versions that a sample may be old; older ones are dropped and counted. At 1, games go on during an update
-    as long as it takes no longer than collecting a rollout. Higher: staler data. 0: collection waits for updates."""
+    as long as it takes no longer than collecting a rollout. Higher: staler data. 0: collection waits for updates.
+    Usual: 0 to 3."""
 
     @property
     def algorithm(self) -> str:

@@ -22,9 +22,10 @@ class SignalSettings:
 
     strength: float = setting(1.0, at_least=0)
     """What this reward counts beside others; 0 = nothing. Returns of all are brought to one size before, unless
-    `algorithm.normalize_returns` is false."""
+    `algorithm.normalize_returns` is false. Usual: 0.1 to 2."""
     discount: float | None = setting(None, at_least=0, at_most=1)
-    """Weight of this reward one step later, 0 to 1; null = `algorithm.discount`. Higher: its effect reaches further."""
+    """Weight of this reward one step later, 0 to 1; null = `algorithm.discount`. Higher: its effect reaches further.
+    Usual: 0.9 to 0.999."""
 
     @property
     def pays(self) -> bool:
@@ -62,15 +63,15 @@ class LearnedSignalSettings(SignalSettings):
     schedule_samples: int | None = setting(None, at_least=1)
     """Samples after which `strength_end` is reached; needed if it is set."""
     hidden: list[int] = setting(default_factory=lambda: [128, 128], at_least=1)
-    """Units of each hidden layer of its networks."""
+    """Units of each hidden layer of its networks. Usual: 64 to 256."""
     learning_rate: float = setting(3e-4, above=0)
-    """Step of Adam. Higher: what has been seen gets familiar sooner."""
+    """Step of Adam for its networks. Higher: they follow what agents do sooner. Usual: 1e-4 to 1e-3."""
     updates_per_sample: float = setting(0.05, above=0)
-    """Gradient steps of its networks for each sample collected."""
+    """Gradient steps of its networks for each sample collected. Usual: 0.01 to 0.5."""
     batch_size: int = setting(128, at_least=1)
-    """Steps of the agent of one gradient step; for SAC no more than its own batch."""
+    """Steps of the agent of one gradient step; for SAC no more than its own batch. Usual: 64 to 512."""
     bound: float = setting(5.0, above=0)
-    """Largest reward before the strength."""
+    """Largest reward that it pays, before the strength. Usual: 1 to 10."""
 
     @property
     def pays(self) -> bool:
@@ -92,13 +93,14 @@ class GAILSettings(LearnedSignalSettings):
     demos: str | None = path_field()
     """Demonstrations: a `.demo` file, a folder of them, or a pattern; null = no GAIL."""
     strength: float = setting(0.1, at_least=0)
-    """What this reward counts beside `extrinsic.strength` for the environment's."""
+    """What this reward counts beside `extrinsic.strength` for the environment's. Usual: 0.01 to 1."""
     reward_type: RewardType = RewardType["signed"]
     """`signed`, `positive` or `negative`: what is paid. None of them pays for living or dying by itself."""
     use_actions: bool = False
     """Whether the discriminator sees actions too: imitates closely. Without: what was reached counts, not how."""
     gradient_penalty: float = setting(10.0, at_least=0)
-    """Weight of the penalty on gradients that differ from 1 (arXiv 1704.00028), over all inputs. Higher: smoother."""
+    """Weight of the penalty on gradients that differ from 1 (arXiv 1704.00028), over all inputs. Higher: smoother.
+    Usual: 1 to 20."""
 
     @property
     def pays(self) -> bool:
@@ -115,10 +117,11 @@ class IntrinsicSettings(LearnedSignalSettings):
     """What signals have in common that pay agents for what is new to them."""
 
     strength: float = setting(0.0, at_least=0)
-    """What this reward counts beside `extrinsic.strength` for the environment's; 0 = none. Usual: 0.1 to 2, as returns
-    are brought to one size before."""
+    """What this reward counts beside `extrinsic.strength` for the environment's; 0 = none. Returns of both are brought
+    to one size before. Usual: 0.1 to 2."""
     encoding_size: int = setting(64, at_least=2)
-    """Numbers in which its networks describe an observation. More: finer differences count as new."""
+    """Numbers in which its networks describe an observation. More: finer differences count as new.
+    Usual: 16 to 256."""
 
 
 @dataclass
@@ -128,7 +131,8 @@ class CuriositySettings(IntrinsicSettings):
     signal: ClassVar[str] = "algorithms.rewards.curiosity:Curiosity"
 
     forward_share: float = setting(0.2, above=0, below=1)
-    """Weight of the forward model's loss, between 0 and 1; the inverse model's has the rest (the paper's beta)."""
+    """Weight of the forward model's loss, between 0 and 1; the inverse model's has the rest (the paper's beta).
+    Usual: 0.1 to 0.5."""
 
 
 @dataclass

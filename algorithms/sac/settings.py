@@ -17,12 +17,12 @@ class SACSettings(OffPolicySettings):
     user_code: ClassVar[bool] = False
 
     name: str = "sac"
-    """Names the algorithm: always `sac`."""
+    """Name of the algorithm, which the choice of `algorithm` sets."""
     learning_rate: float = setting(5e-4, above=0)
     """Step of Adam for actor, critics and temperatures. Higher: faster and less steady. Usual: 1e-4 to 1e-3."""
     temperature: float = setting(0.1, above=0)
     """Weight of the entropy at the start, in deviations of returns (in the rewards' unit without `normalize_returns`).
-    Higher: explores more."""
+    Higher: explores more. Usual: 0.01 to 0.5."""
     learn_temperature: bool = True
     """Whether each action block learns its own temperature to hold its target entropy; else `temperature` stays."""
     discrete_entropy: float = setting(0.3, at_least=0, at_most=1)

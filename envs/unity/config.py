@@ -27,31 +27,31 @@ class UnityConfig(EnvConfig):
     """Unity players. At most one of `executable`, `registry` and `player`; without any, the Editor is waited for."""
 
     instances: int = setting(1, above=0, at_most=2**16)
-    """Running players. More: more samples a second, until cores run out. The Editor is one."""
+    """Running players. More: more samples a second, until cores run out. The Editor is one. Usual: 1 to 32."""
     executable: str | None = path_field()
-    """Path of a build."""
+    """Path of a build that is played; null = none."""
     registry: str | None = None
-    """Name of a build in ML-Agents' registry, which is downloaded once."""
+    """Name of a build in ML-Agents' registry, which is downloaded once; null = none."""
     manifest: str | None = path_field()
-    """A registry file of one's own, in place of ML-Agents'."""
+    """A registry file of one's own; null = that of ML-Agents."""
     player: str | None = path_field()
-    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`."""
+    """Words for our own player, which serves a Gymnasium env: `env=basic agents=2`; null = it is not used."""
     args: list[str] = field(default_factory=list)
     """Further arguments of the player's command line."""
     no_graphics: bool = False
     """Whether players draw nothing. Visual observations need graphics."""
     time_scale: float = setting(20.0, above=0, at_most=_FLOAT)
-    """How much faster than real time games run: 1 is real time."""
+    """How much faster than real time games run: 1 is real time. Usual: 1 to 100."""
     port: int = setting(5004, at_least=1, at_most=65535)
-    """Where the Editor is waited for."""
+    """Port at which the Editor is waited for. Unity asks for 5004."""
     num_areas: int = setting(1, above=0)
-    """Copies of the training area that each player is asked for."""
+    """Copies of the training area that each player is asked for. Usual: 1 to 64."""
     connect_timeout: float = setting(60.0, above=0)
-    """Seconds that a player has to connect and to send its first agents."""
+    """Seconds that a player has to connect and to send its first agents. Usual: 30 to 300."""
     width: int = setting(84, above=0, at_most=_INT)
-    """Pixels of the player's window."""
+    """Pixels of the player's window from left to right."""
     height: int = setting(84, above=0, at_most=_INT)
-    """Pixels of the player's window."""
+    """Pixels of the player's window from top to bottom."""
     quality_level: int = setting(5, at_least=0, at_most=_INT)
     """Unity's quality level: 0 is the fastest."""
     target_frame_rate: int = setting(-1, at_least=-1, at_most=_INT)

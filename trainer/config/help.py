@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,7 +16,8 @@ from algorithms.registry import ALGORITHMS
 from envs.registry import ENVS
 from trainer.config.compose import CONF, all_keys, compose_node, readable
 from trainer.config.errors import unknown_key
-from trainer.config.meanings import docstrings, shown
+from trainer.config.meanings import first_sentence, settings_of, shown
+from trainer.config.schema import TrainConfig
 
 
 def about(argv: Sequence[str], usage: str) -> str | None:
@@ -45,7 +49,7 @@ def help_text(overrides: Sequence[str], schema: type, config_name: str, config_d
     template = str(OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template)
     folders = [CONF, *([Path(config_dir)] if config_dir else [])]
     text = template.replace("$APP_CONFIG_GROUPS", "".join(f"{line}\n" for line in _groups(folders)))
-    return text.replace("$CONFIG", OmegaConf.to_yaml(node).rstrip())
+    return text.replace("$CONFIG", "\n".join(_section("", node)).strip())
 
 
 def _groups(folders: Sequence[Path]) -> Iterator[str]:
@@ -56,17 +60,50 @@ def _groups(folders: Sequence[Path]) -> Iterator[str]:
 
 
 def _explained(key: str, node: DictConfig, keys: Sequence[str]) -> Iterator[str]:
-    """Yields the lines that explain a key, or those below it."""
+    """Yields the lines that explain a key, and those below it."""
     parent, _, name = key.rpartition(".")
     holder = OmegaConf.select(node, parent) if parent else node
     known = [str(each) for each in holder.keys()] if isinstance(holder, DictConfig) else []  # noqa: SIM118 - also missing
     if name not in known:
         raise unknown_key(key, known, keys)
-    missing = OmegaConf.is_missing(holder, name)
-    value = None if missing else holder[name]
-    yield f"{key}:" if isinstance(value, DictConfig) and value else f"{key}={'???' if missing else shown(value)}"
-    if document := docstrings(OmegaConf.get_type(holder) or object).get(name):
-        yield textwrap.indent(document, "    ")
-    if isinstance(value, DictConfig):
-        for each in value:
-            yield from _explained(f"{key}.{each!s}", node, keys)
+    yield from _single(parent, name, holder)
+    if isinstance(below := _value(holder, name), DictConfig):
+        yield from _section(key, below)
+
+
+def _section(key: str, node: DictConfig) -> Iterator[str]:
+    """Yields the lines that explain all settings below a key: first those at `node` itself, behind a heading."""
+    kind = OmegaConf.get_type(node)
+    if key and is_dataclass(kind):
+        yield from ["", f"{key}: {first_sentence(kind)}"]
+    for name in node:
+        yield from _single(key, str(name), node)
+    for name in node:
+        if isinstance(below := _value(node, name), DictConfig):
+            yield from _section(f"{key}.{name!s}" if key else str(name), below)
+
+
+def _single(key: str, name: str, holder: DictConfig) -> Iterator[str]:
+    """Yields the lines that explain one setting of those at `key`; none if it stands for others."""
+    kind = OmegaConf.get_type(holder)
+    if not is_dataclass(kind) or (setting := settings_of(kind).get(name)) is None:
+        return
+    value, now, default = _value(holder, name), "...", ""
+    if kind is TrainConfig and name in holder.run.choices:
+        now = holder.run.choices[name]
+    elif not (isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value))):
+        now = value if value == "???" else shown(value)
+        default = "" if setting.default in (now, "???") else f", default: {setting.default}"
+    yield f"{key}.{name}={now}" if key else f"{name}={now}"
+    values = ", ".join(filter(None, [setting.kind, setting.allowed, setting.usual and f"usual: {setting.usual}"]))
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    text = f"{setting.meaning} [{values}{default}]"
+    yield textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+
+
+def _value(holder: DictConfig, name: Any) -> Any:
+    """Returns what stands in a node, `???` if that is missing."""
+    return "???" if OmegaConf.is_missing(holder, name) else holder[name]
+
+
+_INDENT, _WIDEST = 4 * " ", 110

@@ -77,7 +77,7 @@ def list_settings(schema: type) -> list[Group]:
 
 def settings_of(kind: type) -> dict[str, Setting]:
     """Returns by name the settings that a dataclass has itself; not those of dataclasses within it."""
-    hints, documents = get_type_hints(kind), docstrings(kind)
+    hints, documents = get_type_hints(kind), _docstrings(kind)
     return {
         each.name: _setting(each, hints[each.name], documents.get(each.name, ""))
         for each in fields(kind)
@@ -90,7 +90,7 @@ def holds_settings(hint: Any) -> bool:
     return is_dataclass(hint) and not issubclass(cast(type, hint), EnvConfig)
 
 
-def about(kind: type) -> str:
+def first_sentence(kind: type) -> str:
     """Returns the first sentence of a class's docstring."""
     return re.split(r"(?<=\.)\s", inspect.cleandoc(kind.__doc__ or ""))[0].replace("\n", " ")
 
@@ -105,7 +105,9 @@ def shown(value: Any) -> str:
 def _groups(key: str, kind: type) -> Iterator[Group]:
     """Yields the settings of a dataclass that stands at `key`, and then those of the dataclasses within it."""
     prefix = f"{key}." if key else ""
-    yield Group(key, about(kind), [replace(each, key=f"{prefix}{name}") for name, each in settings_of(kind).items()])
+    yield Group(
+        key, first_sentence(kind), [replace(each, key=f"{prefix}{name}") for name, each in settings_of(kind).items()]
+    )
     for name, hint in get_type_hints(kind).items():
         if holds_settings(hint):
             yield from _groups(f"{prefix}{name}", hint)
@@ -127,7 +129,9 @@ def _of_choices(key: str, kinds: Mapping[str, type]) -> Iterator[Group]:
                 settings := [each for each in group.settings if having[each] == list(choices)]
             ):
                 of_all = group.name == key
-                yield Group(name if of_all else group.name, about(common) if of_all else group.meaning, settings)
+                yield Group(
+                    name if of_all else group.name, first_sentence(common) if of_all else group.meaning, settings
+                )
 
 
 def _setting(field: Field[Any], hint: Any, document: str) -> Setting:
@@ -167,7 +171,7 @@ def _allowed(bounds: Mapping[str, float]) -> str:
     return ", ".join(words[name].format(bound) for name, bound in bounds.items())
 
 
-def docstrings(kind: type) -> dict[str, str]:
+def _docstrings(kind: type) -> dict[str, str]:
     """Returns the docstrings of a dataclass's fields, which Python itself does not keep."""
     documents: dict[str, str] = {}
     for each in reversed(kind.__mro__):

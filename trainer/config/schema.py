@@ -60,9 +60,10 @@ class BehaviorConfig:
     """The settings of one behavior. Those that are not given are inherited."""
 
     algorithm: Any = MISSING
-    """`AlgorithmSettings`, inherited from the top level; if `name` chooses another algorithm, from its defaults."""
+    """Keys of `algorithm`. Those that are not given are inherited from the top level; if `name` chooses another
+    algorithm, they are its defaults."""
     reward: dict[str, Any] = field(default_factory=dict)
-    """By the name of each signal, inherited from the top level."""
+    """Keys of `reward`. Those that are not given are inherited from the top level."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class RunConfig:
     name: str | None = None
     """Name of runs of this kind; null = the experiment's, or `<env>_<algorithm>`."""
     mode: Mode = Mode["async"]
-    """`async` or `inline`."""
+    """`async`: games and learning go on at once, in processes of their own. `inline`: they take turns in one process,
+    so that a run can be reproduced exactly."""
     log_seconds: float = setting(10.0, above=0)
-    """Seconds between two lines of progress, and between two points of each metric."""
+    """Seconds between two lines of progress, and between two points of each metric. Usual: 5 to 60."""
     log_samples: int | None = setting(None, above=0)
     """Samples between them instead; null = by time. A run in mode inline then logs at the same samples every time."""
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -85,7 +87,7 @@ class RunConfig:
     tags: Tags = Tags.outstep
     """Names of metrics in what `loggers` write: `outstep`, or `mlagents` for those of ML-Agents' trainer."""
     picture_minutes: float = setting(5.0, at_least=0)
-    """Minutes between two pictures of play; 0 = none."""
+    """Minutes between two pictures of play; 0 = none. Usual: 1 to 30."""
     profile: bool = False
     """Whether a few seconds of learner and collector are traced, for Perfetto or TensorBoard: files in `profile/`."""
     choices: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
@@ -99,11 +101,11 @@ class StopConfig:
     """What ends a run, whichever comes first. Without any of them a run goes on until it is interrupted."""
 
     samples: int | None = setting(None, above=0)
-    """Samples in all; those from before a resume count."""
+    """Samples in all; those from before a resume count; null = no limit. Usual: 5e4 to 5e7."""
     seconds: float | None = setting(None, above=0)
-    """Seconds of training in all; those from before a resume count."""
+    """Seconds of training in all; those from before a resume count; null = no limit."""
     reward: float | None = None
-    """Mean reward of the last 100 episodes."""
+    """Mean reward of the last 100 episodes that is enough; null = none is."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ class GoalConfig:
     metric: str | None = None
     """`reward`, `length`, or a number in the `info` of an episode's last step; null = no goal."""
     at_most: float | None = None
-    """Reached when the mean is at or below this."""
+    """The goal is reached when the mean is at or below this; null = no such bound."""
     at_least: float | None = None
-    """Reached when the mean is at or above this."""
+    """The goal is reached when the mean is at or above this; null = no such bound."""
     window_samples: int = setting(5000, above=0)
-    """Samples over which the mean is taken. More: harder to reach by luck."""
+    """Samples over which the mean is taken. More: harder to reach by luck. Usual: 1000 to 50000."""
     also_window_samples: list[int] = setting(default_factory=lambda: [1000], above=0)
-    """Further windows: when the goal is first reached over them is logged, but ends nothing."""
+    """Samples of further windows: when the goal is first reached over them is logged, but ends nothing."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,11 @@ class CheckpointConfig:
     """What is saved, and when."""
 
     every_seconds: float = setting(300.0, above=0)
-    """Seconds between two checkpoints; one more is written at the end."""
+    """Seconds between two checkpoints; one more is written at the end. Usual: 60 to 3600."""
     every_samples: int | None = setting(None, above=0)
     """Samples between two checkpoints instead; null = by time. Their names end in the samples that they hold."""
     keep: int = setting(3, above=0)
-    """Number of newest checkpoints that are kept, beside the best."""
+    """Number of newest checkpoints that are kept, beside the best. Usual: 1 to 10."""
     replay: bool = True
     """Whether checkpoints hold the buffer. Without: smaller, but a resumed run has to fill its buffer again."""
 
@@ -143,37 +145,41 @@ class EvaluationConfig:
     every_samples: int | None = setting(None, above=0)
     """Samples between two evaluations; null = none. One that is due while another is under way is left out."""
     episodes: int = setting(20, at_least=1)
-    """Episodes of each behavior, the same ones every time, with the likeliest actions."""
+    """Episodes of each behavior, the same ones every time, with the likeliest actions. More: less chance in what they
+    score. Usual: 10 to 100."""
     instances: int = setting(1, at_least=1)
     """Instances that play them, besides those that are trained on."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`outstep train`."""
+    """Settings of `outstep train`."""
 
     env: EnvConfig = MISSING
-    """Config group: gym, factory, basic, bubble_shooter, corridor, recall, unity, or the path of your own kind."""
+    """Config group, what is played: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or the
+    import path of a kind of your own."""
     algorithm: Any = MISSING
-    """Config group: ppo, sac, custom, and those of installed packages. `AlgorithmSettings`."""
+    """Config group, what learns: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
-    """Config group: extrinsic. By the name of each signal of `algorithms.rewards.registry`, its `SignalSettings`;
-    `reward.<name>.path` adds one of your own."""
+    """Config group, what is paid: `extrinsic`. Below it stand the settings of all signals by name, of which `strength`
+    turns one on; `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
-    """A `BehaviorConfig` by behavior, and `default` for all others; empty = the settings above serve all behaviors."""
+    """Settings of single behaviors by name, as `behaviors.<name>.algorithm.clip`, and `behaviors.default` for all
+    others; empty = the settings above serve all behaviors."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
-    """Seed of networks, actions and episodes."""
+    """Seed of networks, actions and episodes: runs of another seed show what is chance."""
     device: Device = Device["auto"]
-    """`auto`, `cpu` or `cuda`."""
+    """Where updates run, and where agents act if that is faster; `auto` is the GPU if torch can compute on one."""
     resume: str | None = path_field()
-    """Folder of a run to go on with, from where it stopped."""
+    """Folder of a run to go on with from where it stopped, or `latest`; null = a new run."""
     init: str | None = path_field()
-    """Folder of a run from whose weights, and nothing else of it, this run starts."""
+    """Folder of a run from whose weights, and nothing else of it, this run starts, or `latest`; null = random
+    weights."""
     trust: bool = False
     """Whether a run to resume or to start from may be another's: what its settings name is run (SECURITY.md)."""
     interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
@@ -182,16 +188,17 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`outstep evaluate`."""
+    """Settings of `outstep evaluate`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run."""
+    """Folder of the run, or `latest`."""
     env: EnvConfig | None = None
-    """Config group: null = the run's own, of which single keys may be given: `env.instances=4`."""
+    """Config group, what is played; null = what the run was trained on, of which single keys may be given:
+    `env.instances=4`."""
     episodes: int = setting(5, at_least=1)
     """Episodes to play of each behavior."""
     checkpoint: Which = Which["best"]
-    """`best` or `last`."""
+    """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
     """Whether the likeliest action is taken; else actions are drawn."""
     video: bool = False
@@ -206,10 +213,10 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """`outstep report`."""
+    """Settings of `outstep report`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run."""
+    """Folder of the run, or `latest`."""
     to: str | None = path_field()
     """The `.html` file to write, which replaces an earlier one; null = `report.html` in the run's folder."""
     trust: bool = False
@@ -218,7 +225,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """`outstep compare`."""
+    """Settings of `outstep compare`."""
 
     runs: list[str] = field(default_factory=list)
     """Folders of runs, at least two; on the command line without a key."""
@@ -230,24 +237,24 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """`outstep export`."""
+    """Settings of `outstep export`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run."""
+    """Folder of the run, or `latest`."""
     to: str = path_field(MISSING)
     """The `.onnx` file to write, or a folder for one file a behavior; earlier files are replaced."""
     checkpoint: Which = Which["best"]
-    """`best` or `last`."""
+    """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     trust: bool = False
     """Whether the run may be another's: what its settings name is run (SECURITY.md)."""
 
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """`outstep serve`."""
+    """Settings of `outstep serve`."""
 
     model: str = path_field(MISSING)
-    """The `.onnx` file that `trainer.export` wrote."""
+    """The `.onnx` file that `outstep export` has written."""
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` admits every machine that can reach this one."""
     port: int = setting(8080, at_least=0, at_most=65535)
@@ -267,7 +274,7 @@ class ServeConfig:
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """`outstep sagemaker train`."""
+    """Settings of `outstep sagemaker train`."""
 
     image: str = MISSING
     """Address of our image in ECR."""
@@ -280,11 +287,11 @@ class LaunchConfig:
     channels: dict[str, Any] = field(default_factory=dict)
     """Folders in S3 that the job can read, by name: a game, demonstrations."""
     instance: str = "ml.c5.4xlarge"
-    """Kind of machine."""
+    """SageMaker's name of the kind of machine."""
     volume_gib: int = setting(30, above=0)
     """Size of its disk in GiB."""
     hours: float = setting(24.0, above=0)
-    """Hours that the job may train."""
+    """Hours that the job may train; then it saves and ends."""
     spot: bool = False
     """Whether it runs on spot machines, which are cheaper and may be taken away; the job then goes on on another."""
     wait_hours: float = setting(24.0, above=0)
@@ -297,24 +304,25 @@ class LaunchConfig:
 
 @dataclass(frozen=True)
 class DeployConfig:
-    """`outstep sagemaker deploy`."""
+    """Settings of `outstep sagemaker deploy`."""
 
     job: str = MISSING
     """The training job whose model is served."""
     name: str | None = None
     """Name of the endpoint; null = the job's."""
     instance: str = "ml.t2.medium"
-    """Kind of machine."""
+    """SageMaker's name of the kind of machine."""
     region: str | None = None
     """AWS region; null = the one of the AWS configuration."""
 
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """`outstep record`."""
+    """Settings of `outstep record`."""
 
     env: EnvConfig | None = None
-    """Config group; null = the env of the run that plays. A Gymnasium environment runs once, as fast as it can."""
+    """Config group, what is played; null = the env of the run that plays. A Gymnasium environment runs once, as fast as
+    it can."""
     player: str | None = path_field()
     """`bot` (the game's own), `package.module:Name` (makes a bot), `human`, or the folder of a run."""
     to: str | None = path_field()

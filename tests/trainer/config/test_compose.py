@@ -1,7 +1,9 @@
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from envs.unity.config import UnityConfig
 from tests.trainer.tiny_runs import rewrite_config
 from trainer.config.command import run_command
 from trainer.config.compose import CONF, compose, load_config, save_config
+from trainer.config.meanings import list_settings
 from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demo_paths
 from trainer.record.__main__ import main as record_main
@@ -229,6 +232,20 @@ def test_hydras_own_flags_show_something_and_run_nothing(
     assert run_here(argv) == (0, [])
     assert expected in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_explains_every_key_that_can_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here(["--help", "algorithm=sac", "seed=5"]) == (0, [])
+    lines = capsys.readouterr().out.splitlines()
+    keys = {line.partition("=")[0]: after for line, after in pairwise(lines) if re.match(r"[a-z_.]+=", line)}
+    settings = [each for group in list_settings(TrainConfig) for each in group.settings if "<" not in each.key]
+    others = {each.key for each in settings} - set(keys)
+    assert {key.partition(".")[0] for key in others} == {"algorithm", "env"}  # those of PPO, Unity and custom classes
+    assert [key for key, after in keys.items() if not after.startswith("    ")] == []
+    assert "algorithm.batch_size=256\n    Rows of one update." in "\n".join(lines)
+    assert "seed=5\n    Seed of networks" in "\n".join(lines)
+    assert "[integer, 0 or more, default: 0]" in " ".join(" ".join(lines).split())
+    assert "\nstop: What ends a run, whichever comes first.\nstop.samples=null\n" in "\n".join(lines)
 
 
 def test_the_help_lists_experiments_of_ones_own_and_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
