@@ -122,7 +122,7 @@ class Clients:
         config = ServeConfig(model="fuzzed", max_body_mib=_LARGEST / 2**20)
         observer = Observer(log=AccessLog(os.open(os.devnull, os.O_WRONLY)))
         app = make_app(requests.model, config, observer)
-        bounds = {"request_seconds": 10.0, "most_connections": 10, "most_bytes": 2**22}
+        bounds: dict[str, Any] = {"request_seconds": 10.0, "most_connections": 10, "most_bytes": 2**22}
         self._settings = Settings(app, **bounds, observer=observer, lifespan="off", log_config=None)
         self._settings.load()
         logger = logging.getLogger("uvicorn.error")
