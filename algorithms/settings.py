@@ -164,6 +164,8 @@ class AlgorithmSettings:
     """Whether the algorithm is not one of ours: it is then made once before a run starts, to see whether it can be."""
     few_rows: ClassVar[int] = 0
     """A run warns of a buffer that holds fewer rows."""
+    heavier: ClassVar[str] = "algorithm.network.hidden"
+    """What to raise where the learner waits for samples."""
 
     name: str = ""
     """Name of the algorithm, which the choice of `algorithm` sets."""
@@ -195,6 +197,11 @@ class AlgorithmSettings:
     def own(self, prefix: str = "algorithm") -> AlgorithmSettings:
         """Returns the settings that the algorithm is made with."""
         return self
+
+    @property
+    def lighter(self) -> str:
+        """What makes updates take less time where games wait for them, as advice."""
+        return "make algorithm.network.hidden smaller"
 
     def min_rows(self) -> int:
         """Returns the rows that a buffer has to hold. A step that is cut off takes two: also its last observation."""
@@ -245,6 +252,7 @@ class OffPolicySettings(GradientSettings):
     """What an algorithm can be set that draws batches from a replay buffer, again and again."""
 
     few_rows: ClassVar[int] = 50_000
+    heavier: ClassVar[str] = "algorithm.updates_per_sample"
 
     batch_size: int = setting(256, at_least=1)
     """Rows of one update. Larger: steadier gradients, slower updates. Usual: 64 to 512."""
@@ -261,6 +269,11 @@ class OffPolicySettings(GradientSettings):
     demo_share: float = setting(0.25, above=0, below=1)
     """Share of each batch that is demonstrations, 0 to 1. Higher: learns more from them, less from play. Usual: 0.1 to
     0.5."""
+
+    @property
+    def lighter(self) -> str:
+        """What makes updates fewer or smaller."""
+        return "lower algorithm.updates_per_sample or algorithm.batch_size"
 
     @property
     def burn_in(self) -> int:

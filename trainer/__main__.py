@@ -14,6 +14,7 @@ from trainer.config.command import run_command
 from trainer.config.schema import TrainConfig
 from trainer.runtime.checks import check_train
 from trainer.runtime.start import start
+from trainer.telemetry.console import announced
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Runs the command line `argv` (without the program's name) and returns the exit status.
     """
-    return run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", check_train, start)
+    return run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", _check, start)
+
+
+def _check(config: TrainConfig) -> None:
+    with announced("Checking the settings and the environment …"):
+        check_train(config)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class PPOSettings(GradientSettings):
     """Proximal policy optimisation (arXiv 1707.06347), decoupled for stale data (arXiv 2110.00641)."""
 
     user_code: ClassVar[bool] = False
+    heavier: ClassVar[str] = "algorithm.epochs"
 
     name: str = "ppo"
     """Name of the algorithm, which the choice of `algorithm` sets."""
@@ -70,6 +71,13 @@ class PPOSettings(GradientSettings):
     def algorithm(self) -> str:
         """The import path of PPO."""
         return "algorithms.ppo.ppo:PPO"
+
+    @property
+    def lighter(self) -> str:
+        """What makes updates shorter, or lets games go on meanwhile."""
+        if self.max_lag == 0:
+            return "with algorithm.max_lag=0 they wait during each update, so raise it"
+        return "lower algorithm.epochs or raise algorithm.minibatch_size"
 
     def min_rows(self) -> int:
         """Returns what waits while the lag allows it, the rollout in hand, and what is still open."""

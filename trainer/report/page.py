@@ -22,8 +22,8 @@ from trainer.report.curves import Chart, History, read_history, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
 from trainer.runtime.run_lock import is_occupied
-from trainer.telemetry.console import clock
 from trainer.telemetry.metrics import EPISODES
+from trainer.telemetry.status import clock
 
 EMBEDDED_BYTES = 24 * 2**20
 """How large all moving pictures on a page may be; further ones are only named."""

@@ -79,6 +79,11 @@ class Learner:
             self.publish()
         return True
 
+    @property
+    def updates(self) -> int:
+        """Updates so far, those of earlier parts of a resumed run included."""
+        return self.algorithm.updates
+
     def update_due(self) -> bool:
         """Returns whether the rate limiter allows an update now."""
         return self.rate_limiter.may_update(self.usable_samples, self.algorithm.updates)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
+from envs.api import begun_counts
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
@@ -47,6 +50,11 @@ class Run:
         self._saver = Saver(config, store, interrupt, logger.caller, resumed=checkpoint is not None)
         self._evaluator = Evaluator(config, self._folder, shared.samples)
         self._device = learning_device(config.device)
+        self._begun_before = np.zeros_like(shared.begun)
+        """Episodes that each instance had begun in earlier parts of the run."""
+        if checkpoint is not None:
+            known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
+            self._begun_before[: len(known)] = known
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
         """Behaviors that have appeared, in their order."""
@@ -121,6 +129,8 @@ class Run:
 
     def _log(self) -> None:
         """Shows and logs how the run stands, keeps the best weights, and asks for a picture of play now and then."""
+        if not self._logger.speed.started:
+            self._logger.wait(self._awaited())
         if self._logger.refresh(self._shared.samples, self._learners):
             self._keep_best()
         if self._seen:
@@ -133,6 +143,13 @@ class Run:
         if now >= self._picture_at and self._seen and self._config.run.picture_minutes:
             self._picture_at = now + 60 * self._config.run.picture_minutes
             self._collector.send("picture", content=self._folder / "pictures" / f"{self._shared.samples:09d}.gif")
+
+    def _awaited(self) -> str:
+        """Returns what the first sample waits for, in words."""
+        if self._preparing:
+            return "learning from demonstrations before the first sample"
+        begun = np.count_nonzero(self._shared.begun > self._begun_before)
+        return f"{begun:,} of {self._config.env.instances:,} games have started"
 
     def _keep_best(self) -> None:
         """Keeps the weights if training's mean reward is the best so far; evaluations decide where there are some."""
@@ -195,6 +212,7 @@ class Run:
         if not self._seen:  # what an earlier part of the run has left stays as it is
             log.info(f"The run ended ({reason}) before anything was learned: {self._folder}")
             return True
+        self._logger.end(self._shared.samples, self._learners)
         if reason not in ("interrupted", "error"):
             self._add_evaluation(self._evaluator.finish())
         self._evaluator.close()
@@ -234,7 +252,7 @@ class Run:
         elif message.kind == "acting":
             logger.add_actor(message.behavior, content)
         elif message.kind == "statistics":
-            logger.statistics = content
+            logger.speed.add(content)
         elif message.kind == "picture":
             logger.add_picture(self._shared.samples, content)
         elif message.kind == "lost":

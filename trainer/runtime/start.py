@@ -32,6 +32,7 @@ from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
 from trainer.runtime.stop import finished
 from trainer.telemetry.callbacks import Caller
+from trainer.telemetry.console import Progress
 
 
 def start(config: TrainConfig) -> int:
@@ -111,6 +112,9 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         return 0
     inline = config.run.mode is Mode["inline"]
     with Interrupt(exits=command) as interrupt, suppress(Interrupted), ExitStack() as ends:
+        progress = ends.enter_context(Progress(str(folder), folder, quiet=not caller.verbose))
+        progress.start(_first_line(config))
+        progress.wait("loading PyTorch")
         saved = checkpoint.state.get("curriculum") if checkpoint else None
         curriculum = Curriculum(config.env.read_parameters(), saved, tells_all=not config.env.sends_statistics)
         shared = _share(config, checkpoint, curriculum.lessons)
@@ -129,7 +133,7 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         from trainer.telemetry.run_logger import RunLogger
 
         report = checkpoint.state["report"] if checkpoint else None
-        logger = RunLogger(config, folder, shared.samples, report, caller, curriculum)
+        logger = RunLogger(config, folder, shared.samples, report, progress, caller, curriculum)
         ends.enter_context(one_torch_thread())
         with closing(logger):
             run = Run(config, store, checkpoint, interrupt, shared, logger, curriculum)
@@ -146,3 +150,13 @@ def _share(config: TrainConfig, checkpoint: Checkpoint | None, lessons: Lessons)
         shared.claim(name)
         shared.counters(name)[SAMPLES] = saved["samples"]
     return shared
+
+
+def _first_line(config: TrainConfig) -> str:
+    """Returns what a run says at once: what it starts, and how long it will go on if nothing ends it."""
+    games = config.env.instances
+    line = f"Starting {games:,} game{'s' * (games != 1)} …"
+    limits = (config.stop.samples, config.stop.seconds, config.stop.reward, config.goal.metric)
+    if all(limit is None for limit in limits):
+        line += " Without stop.* and goal.* the run goes on for ever, until Ctrl+C."
+    return line

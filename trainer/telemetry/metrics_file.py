@@ -99,6 +99,16 @@ def read_metrics(folder: Path) -> Metrics:
     return Metrics(samples.astype(np.int64), seconds, times, found)
 
 
+def values_until(folder: Path, name: str, samples: int) -> list[float]:
+    """Returns the values of one metric of the run in `folder`, up to so many samples."""
+    metrics = read_metrics(folder)
+    if name not in metrics.found:
+        return []
+    at, _, values = metrics.points(name)
+    kept: list[float] = values[at <= samples].tolist()
+    return kept
+
+
 def _lines(path: Path) -> Iterator[dict[str, float]]:
     """Yields the whole lines of a file that are numbers by name; of damaged ones, nothing."""
     if not path.is_file():

@@ -6,33 +6,36 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
+from envs.config import Stepping
 from envs.parameters import Parameters
 from envs.process.whole_files import write_whole
 from envs.spec import Statistic, UserError
 from trainer.config.saved import as_written
-from trainer.config.schema import Tags, TrainConfig, overridden_settings, settings_of
+from trainer.config.schema import Mode, Tags, TrainConfig, overridden_settings, settings_of
 from trainer.curriculum import Curriculum
+from trainer.telemetry.bottleneck import bottleneck
 from trainer.telemetry.callbacks import Caller
-from trainer.telemetry.console import Progress, Status, log, seconds_left
+from trainer.telemetry.console import Progress, log
 from trainer.telemetry.diagnosis import Diagnosis
 from trainer.telemetry.goal import PATIENCE, Goal
 from trainer.telemetry.metrics import EpisodeStatistics, GameStatistics, finite
-from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile
+from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile, values_until
 from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.next_steps import next_steps
-from trainer.telemetry.statistics import Episode, Statistics
+from trainer.telemetry.speed import RELIABLE_SECONDS, Measured, Speed
+from trainer.telemetry.statistics import Episode
+from trainer.telemetry.status import Status, aims, seconds_left
 from trainer.telemetry.writers import Writers, find_writers
 
 _SHOW_SECONDS = 0.5
 _GOALS = ("average", "most_recent")
 """How statistics are summed up that a goal may look for."""
-_SHARES_SHOWN = 64
-"""Up to so many instances, the share of samples of each is a metric of its own."""
 
 
 class Learner(Protocol):
@@ -41,6 +44,10 @@ class Learner(Protocol):
     @property
     def seconds(self) -> float:
         """Seconds spent in updates so far."""
+
+    @property
+    def updates(self) -> int:
+        """Updates so far, those of earlier parts of a resumed run included."""
 
     def metrics(self) -> dict[str, float]:
         """Metrics since they were last read; `update/count`, `update/achieved` and `update/dropped_samples` in all."""
@@ -55,16 +62,18 @@ class RunLogger:
         folder: Path,
         samples: int,
         state: Mapping[str, Any] | None,
+        progress: Progress,
         caller: Caller | None = None,
         curriculum: Curriculum | None = None,
     ) -> None:
+        """`progress` shows the figures; it is the caller's to close."""
         self.caller = caller or Caller()
         """Who asked for the run, and is told of it."""
         state = state or {}
         self._config, self._folder = config, folder
         self._curriculum = curriculum or Curriculum(Parameters({}))
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
-        self._env = config.env
+        self._lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
         self._episodes = EpisodeStatistics()
         self._in_lessons = EpisodeStatistics()
         """Of the episodes that began in the lessons of now: those that `reward_mean` goes by."""
@@ -74,7 +83,6 @@ class RunLogger:
         """Whether the first episodes of the run are known, and those of a policy that had learned nothing."""
         self._game = GameStatistics()
         self._seconds_before: float = state.get("seconds", 0.0)
-        self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
         if state:
             self._episodes.load_state(state["episodes"])
             self._in_lessons.load_state(state.get("lessons") or state["episodes"])
@@ -85,35 +93,42 @@ class RunLogger:
             if self._goal and state["goal"]:
                 self._goal.load_state(state["goal"])
         self._acting: dict[str, str] = {}
-        self._samples_before = samples
-        self._began = time.monotonic()
-        self.statistics = Statistics.none()
-        """The collector's latest figures."""
+        self.speed = Speed(samples, tuple(state.get("supply", (0.0, 0.0))))
+        self._ended: tuple[Measured, Status] | None = None
+        """What `end` has returned."""
         self._left_out: set[str] = set()
         """Names of metrics that were not finite, and reported."""
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
         self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
         """By behavior and name: updates skipped, as last reported."""
-        self._progress = Progress(str(folder), folder, quiet=not self.caller.verbose)
-        self._progress.__enter__()
+        self._progress = progress
+        self._rewards = values_until(folder, "episode/reward", samples) if state else []
+        """The mean reward at each point of the metrics so far."""
+        self._goal_began: float | None = None
+        """The mean of the goal's metric when it was first known."""
         self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
         self._writers = Writers(find_writers(config.run.loggers), folder)
         settings, overridden = as_written(config), overridden_settings(config.run)
         self._writers.write(samples, lambda writer: writer.settings(samples, settings, overridden))
-        self._logged = self._began, samples, self.statistics, dict[str, float]()
-        self._show_at = self._began + config.run.log_seconds
+        self._wait_at = self.speed.began
+        self._show_at = self.speed.began + _SHOW_SECONDS
         self._log_at = self._next_log(samples)
 
     @property
     def seconds(self) -> float:
         """Seconds of training, earlier parts of a resumed run included."""
-        return self._seconds_before + time.monotonic() - self._began
+        return self._seconds_before + time.monotonic() - self.speed.began
 
     @property
     def reward_mean(self) -> float | None:
         """Mean reward of the last 100 episodes that began in the lessons of now; None before there are so many."""
         return self._in_lessons.mean("reward") if self._in_lessons.full else None
+
+    @property
+    def _reward(self) -> float | None:
+        """Mean reward of the last 100 episodes, or of those so far."""
+        return self._episodes.mean("reward")
 
     @property
     def goal_reached(self) -> bool:
@@ -138,7 +153,7 @@ class RunLogger:
             self._in_lessons.add(episode.reward, episode.length, metrics)
             if self._goal is None or not self._curriculum.finished:
                 continue
-            if self._goal.metric in values or not self._env.sends_statistics:
+            if self._goal.metric in values or not self._config.env.sends_statistics:
                 self._add_to_goal(self._goal, episode.samples, values)
             elif self._episodes.episodes == PATIENCE and self._goal.metric not in self._game.keys:
                 # No error: games send statistics whenever the game likes.
@@ -186,6 +201,12 @@ class RunLogger:
         log.info(f"Evaluation after {samples:,} samples: {words}")
         self._write_values(samples, figures)
 
+    def wait(self, waiting_for: str) -> None:
+        """Shows what the run waits for before its first sample."""
+        if (now := time.monotonic()) >= self._wait_at:
+            self._wait_at = now + _SHOW_SECONDS
+            self._progress.wait(waiting_for)
+
     def refresh(self, samples: int, learners: Mapping[str, Learner]) -> bool:
         """Shows how the run stands, and logs it once an interval; returns whether it logged."""
         now = time.monotonic()
@@ -193,13 +214,15 @@ class RunLogger:
         if not logs and now < self._show_at:
             return False
         self._show_at = now + _SHOW_SECONDS
-        status = self._status(now, samples, learners)
-        self._progress.show(status)
+        measured = self.speed.last(now, samples, self._learner_seconds(learners))
+        status = self._status(samples, learners, measured)
+        if self.speed.started:
+            self._progress.show(status)
         if logs:
             self._log_at = self._next_log(samples)
             self._progress.line(status)
-            self._write(samples, status, learners)
-            self._logged = now, samples, self.statistics, self._learner_seconds(learners)
+            self._write(samples, learners, measured.scalars())
+            self.speed.note(now, samples, self._learner_seconds(learners))
         return logs
 
     def _next_log(self, samples: int) -> float:
@@ -207,25 +230,34 @@ class RunLogger:
         every = self._config.run.log_samples
         return time.monotonic() + self._config.run.log_seconds if every is None else samples + every - samples % every
 
+    def end(self, samples: int, learners: Mapping[str, Learner]) -> tuple[Measured, Status]:
+        """Notes how the run stands when it ends, as nothing is collected while it is saved and evaluated.
+
+        Returns what was measured over the last interval, and the status over all of it.
+        """
+        now, learning = time.monotonic(), self._learner_seconds(learners)
+        whole = self._status(samples, learners, self.speed.whole(now, samples, learning))
+        self._ended = self.speed.last(now, samples, learning), whole
+        self._progress.show(whole, saving=True)
+        return self._ended
+
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
         """Writes the last points and `summary.json`, whose figures include earlier parts of a resumed run.
 
         `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `callback`, `interrupted` or `error`.
         """
-        now = time.monotonic()
-        status = self._status(now, samples, learners)
-        metrics = self._write(samples, status, learners)
-        acting = self.statistics.elapsed
+        latest, whole = self._ended or self.end(samples, learners)
+        reliable = latest.interval >= RELIABLE_SECONDS or self.speed.first
+        metrics = self._write(samples, learners, latest.scalars() if reliable else {})
         moments = self._goal.moments if self._goal else {}
         reached = self._goal.reached if self._goal else None
-        counted, supply = self._supply()
         summary = {
             "samples": samples,
             "seconds": self.seconds,  # of training, the start of workers included
-            "samples_per_second": (samples - self._samples_before) / acting if acting else 0.0,
-            "env_utilization": counted / supply if supply else None,  # an estimate from the instances' busy times
+            "samples_per_second": whole.samples_per_second,
+            "env_utilization": whole.env_utilization,  # an estimate from the instances' busy times
             "episodes": self._episodes.episodes,
-            "episode_reward_mean": self._episodes.mean("reward"),
+            "episode_reward_mean": self._reward,
             "stopped_by": stopped_by,
             # When the goal was reached over its window, and over each; null = never, or no goal.
             "goal_samples": reached.samples if reached else None,
@@ -236,14 +268,15 @@ class RunLogger:
             "dropped": {name: each["update/dropped_samples"] for name, each in metrics.items()},
             "diagnosis": self._sentences(),  # by behavior, what is wrong; none if all is well
             "acting": self._acting,
-            "layout": self.statistics.layout,
-            "instances": {key: getattr(self.statistics, key).tolist() for key in ("samples", "spans", "busy")},
+            "layout": self.speed.statistics.layout,
+            "instances": {key: getattr(self.speed.statistics, key).tolist() for key in ("samples", "spans", "busy")},
         }
         try:
             write_whole(self._folder / "summary.json", f"{json.dumps(summary, indent=2)}\n".encode())
         except OSError as error:
             log.warning(f"summary.json could not be written: {error}. An earlier one is kept.")
         after = f"{samples:,} samples and {self.seconds:.0f} s"
+        self._progress.end(replace(whole, samples=samples, episodes=self._episodes.episodes, reward=self._reward))
         for behavior, sentence in self._sentences().items():
             log.warning(f"At the end of the run: {self._of_behavior(behavior, sentence)}")
         log.info(f"The run ended ({stopped_by}) after {after}: {self._folder}")
@@ -254,7 +287,7 @@ class RunLogger:
         """Returns what the logger of a resumed run continues from, as JSON can hold it."""
         return {
             "seconds": self.seconds,
-            "supply": self._supply(),
+            "supply": self.speed.supply(),
             "episodes": self._episodes.state(),
             "lessons": self._in_lessons.state(),
             "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
@@ -264,10 +297,9 @@ class RunLogger:
         }
 
     def close(self) -> None:
-        """Closes the metric writers and ends the display."""
+        """Closes the metric writers."""
         self._metrics_file.close()
         self._writers.close()
-        self._progress.__exit__(None, None, None)
 
     def _add_to_goal(self, goal: Goal, samples: int, values: Mapping[str, float]) -> None:
         """Adds values to the goal, and logs over which windows it is reached now."""
@@ -280,15 +312,19 @@ class RunLogger:
                     f"after {moment.samples:,} samples and {moment.seconds:.0f} s"
                 )
 
-    def _write(self, samples: int, status: Status, learners: Mapping[str, Learner]) -> dict[str, dict[str, float]]:
-        """Gives all figures to the metric writers, and returns those of the learners by behavior."""
+    def _write(
+        self, samples: int, learners: Mapping[str, Learner], speed: Mapping[str, float]
+    ) -> dict[str, dict[str, float]]:
+        """Gives all figures to the metric writers, `speed` among them; returns those of the learners by behavior."""
         metrics = {name: learner.metrics() for name, learner in learners.items()}
         for name, own in metrics.items():
             self._warn_of_skipped(name, own)
             if new := self._diagnosis(name).add(samples, own):
                 log.warning(self._of_behavior(name, new))
         game, histograms = self._game.take()
-        scalars = self._scalars(status, metrics) | game
+        scalars = {**speed, **self._scalars(metrics), **game}
+        if self._reward is not None:
+            self._rewards.append(self._reward)
 
         self._write_values(samples, scalars, list(metrics))
         if histograms:
@@ -338,58 +374,47 @@ class RunLogger:
                     + (f"; neither was {bad}." if bad else ".")
                 )
 
-    def _supply(self) -> tuple[float, float]:
-        """Returns the samples, and how many could have been delivered meanwhile, over all parts of the run."""
-        counted, supply = self.statistics.supply()
-        return self._supply_before[0] + counted, self._supply_before[1] + supply
-
-    def _status(self, now: float, samples: int, learners: Mapping[str, Learner]) -> Status:
-        then, samples_then, statistics, learning = self._logged
-        interval = max(now - then, 1e-9)
-        rate = (samples - samples_then) / interval
-        recent = self.statistics.since(statistics)
-        counted, supply = recent.supply()
-        shares = {word: seconds / max(recent.elapsed, 1e-9) for word, seconds in recent.seconds.items()}
-        for word, seconds in self._learner_seconds(learners).items():
-            shares[word] = (seconds - learning.get(word, 0.0)) / interval
-        goal = None
-        if self._goal is not None:
-            goal = self._goal.metric, self._goal.means[self._goal.window_samples], self._goal.target
+    def _status(self, samples: int, learners: Mapping[str, Learner], measured: Measured) -> Status:
+        config, goal, reward = self._config, self._goal, self._reward
+        updates = sum(each.updates for each in learners.values())
+        mean = goal.means[goal.window_samples] if goal else None
+        self._goal_began = began = mean if self._goal_began is None else self._goal_began
         return Status(
             samples=samples,
             seconds=self.seconds,
-            samples_per_second=rate,
-            env_utilization=counted / supply if supply else None,
-            reward=self._episodes.mean("reward"),
-            goal=goal,
+            samples_per_second=measured.samples_per_second,
+            games=config.env.instances,
+            episodes=self._episodes.episodes,
+            updates=updates,
+            env_utilization=measured.env_utilization,
+            reward=reward,
+            rewards=self._rewards,
+            goal=(goal.metric, mean, goal.target) if goal else None,
+            aims=aims(config, samples, self.seconds, (next(iter(self._rewards), reward), reward), (began, mean)),
             lessons=self._curriculum.described(),
-            shares=shares,
-            seconds_left=seconds_left(self._config.stop, samples, self.seconds, rate),
+            shares=measured.shares,
+            seconds_left=seconds_left(config.stop, samples, self.seconds, measured.samples_per_second),
+            bottleneck=self._bottleneck(measured) if updates else None,
             diagnosis=next((self._of_behavior(*each) for each in self._sentences().items()), None),
         )
+
+    def _bottleneck(self, measured: Measured) -> str:
+        return bottleneck(measured.shares, measured.env_utilization, self._config.algorithm, self._lockstep)
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
         """Returns how the learner has spent its time so far; the rest went to logs and checkpoints."""
         return {"updating": sum(each.seconds for each in learners.values()), "waiting for samples": self.waited}
 
-    def _scalars(self, status: Status, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    def _scalars(self, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         scalars = {
-            "run/samples_per_second": status.samples_per_second,
-            "run/seconds": status.seconds,
-            **{f"time/{name.replace(' ', '_')}": share for name, share in status.shares.items()},
+            "run/seconds": self.seconds,
             **self._episodes.scalars(),
             **self._curriculum.scalars(),
+            **self.speed.instance_shares(),
         }
-        if status.env_utilization is not None:
-            scalars["run/env_utilization"] = status.env_utilization
-        if status.goal is not None and status.goal[1] is not None:
-            scalars[f"goal/{status.goal[0]}"] = status.goal[1]
-        shares = self.statistics.samples / max(1, self.statistics.samples.sum())
-        if len(shares):
-            scalars |= {"instances/smallest_share": float(shares.min()), "instances/largest_share": float(shares.max())}
-        if len(shares) <= _SHARES_SHOWN:
-            scalars |= {f"instances/share_{i}": float(share) for i, share in enumerate(shares)}
-        if len(self._env.behaviors) == 1 and len(metrics) <= 1:
+        if self._goal is not None and (mean := self._goal.means[self._goal.window_samples]) is not None:
+            scalars[f"goal/{self._goal.metric}"] = mean
+        if len(self._config.env.behaviors) == 1 and len(metrics) <= 1:
             return {**scalars, **next(iter(metrics.values()), {})}
         for name, own in metrics.items():
             scalars |= {f"{name}/{key}": value for key, value in own.items()}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config.schema import StopConfig
-from trainer.telemetry.console import Progress, Status, log, seconds_left
+from trainer.telemetry.console import Progress, announced, log
+from trainer.telemetry.status import Status
 
 STATUS = Status(
     samples=12345,
@@ -58,7 +58,7 @@ def test_a_terminal_shows_every_figure_and_messages_but_no_lines(
         progress.line(STATUS)
         log.info("instance 3 restarted")
     shown = stream.getvalue()
-    for text in ("snoopy_sac", "0:01:01 left", "12,345", "1:02:05", "296.2", "0.988", "0.512", "27.31 (goal 24.9)"):
+    for text in ("snoopy_sac", "0:01:01 left", "12,345", "1:02:05", "296.2", "98.8%", "0.512"):
         assert text in shown
     for text in ("acting", "waiting for games", "90%", "updating", "instance 3 restarted"):
         assert text in shown
@@ -100,9 +100,39 @@ def test_figures_that_are_unknown_are_left_out(tmp_path: Path) -> None:
     assert stream.getvalue() == "samples 0  time 0:00:00  samples/s 0.0  bubbles - (goal 25)\n"
 
 
-def test_time_left_is_until_whatever_ends_the_run_first() -> None:
-    assert seconds_left(StopConfig(), 100, 10.0, 10.0) is None
-    assert seconds_left(StopConfig(samples=200), 100, 10.0, 10.0) == 10.0
-    assert seconds_left(StopConfig(samples=200), 100, 10.0, 0.0) is None
-    assert seconds_left(StopConfig(samples=200, seconds=15.0), 100, 10.0, 10.0) == 5.0
-    assert seconds_left(StopConfig(samples=200, seconds=150.0), 300, 10.0, 10.0) == 0.0
+def test_the_start_is_said_at_once_with_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal, plain = Terminal(), io.StringIO()
+    for stream in (terminal, plain):
+        with Progress("title", tmp_path, stream) as progress:
+            progress.start("Starting 16 games …")
+            progress.wait("3 of 16 games have started")
+    assert "Starting 16 games …" in terminal.getvalue()
+    assert "3 of 16 games have started" in terminal.getvalue()
+    assert plain.getvalue() == "Starting 16 games …\n"
+    assert (tmp_path / "train.log").read_text().count("INFO Starting 16 games …") == 2
+
+
+def test_the_last_panel_stands_above_the_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Progress("title", tmp_path, stream) as progress:
+        progress.show(STATUS)
+        progress.end(replace(STATUS, samples=99999))
+        log.info("The run ended")
+    shown = stream.getvalue()
+    assert shown.index("ended after 1:02:05") < shown.index("99,999") < shown.index("The run ended")
+    assert shown.count("The run ended") == 1
+
+
+def test_the_cursor_is_never_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    with announced("Checking the environment …"):
+        pass
+    with Progress("title", tmp_path, stream) as progress:
+        progress.start("Starting 16 games …")
+        progress.show(STATUS)
+    assert "Checking the environment …" in stream.getvalue()
+    assert "\x1b[?25l" not in stream.getvalue()  # a process that is killed could not show it again

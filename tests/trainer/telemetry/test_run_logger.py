@@ -1,6 +1,7 @@
 """What a run logs: where its time goes, and what it does on a disk that refuses."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,28 +11,26 @@ from envs.process import whole_files
 from envs.spec import UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
+from trainer.telemetry.console import Progress
 from trainer.telemetry.run_logger import RunLogger
 from trainer.telemetry.statistics import Episode
+
+CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
+
+
+@contextmanager
+def logging(folder, *overrides, state=None):
+    """A run logger with the progress that it shows."""
+    with Progress("title", folder) as progress:
+        made = RunLogger(compose([*(overrides or CARTPOLE)], TrainConfig, "config"), folder, 0, state, progress)
+        yield made
+        made.close()
 
 
 @pytest.fixture
 def run_logger(tmp_path):
-    made = RunLogger(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, None)
-    yield made
-    made.close()
-
-
-def test_learners_time_is_shown_as_updating_and_waiting_since_the_last_line(run_logger):
-    learners = {"A": SimpleNamespace(seconds=3.0), "B": SimpleNamespace(seconds=1.0)}
-    began, run_logger.waited = run_logger._began, 6.0
-    assert run_logger._status(began + 10, 0, learners).shares == pytest.approx(
-        {"updating": 0.4, "waiting for samples": 0.6}, rel=1e-3
-    )
-    run_logger._logged = began + 10, 0, run_logger.statistics, run_logger._learner_seconds(learners)
-    learners["A"].seconds, run_logger.waited = 4.0, 7.5
-    assert run_logger._status(began + 15, 0, learners).shares == pytest.approx(
-        {"updating": 0.2, "waiting for samples": 0.3}, rel=1e-3
-    )
+    with logging(tmp_path) as made:
+        yield made
 
 
 FULL = "[Errno 28] No space left on device"
@@ -49,7 +48,6 @@ def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was
     (tmp_path / "summary.json").write_text("before")
     monkeypatch.setattr(whole_files, "write_flushed", refuse)
     run_logger.finish(100, {}, "samples")
-    run_logger.close()
     assert (tmp_path / "summary.json").read_text() == "before"
     assert not (tmp_path / ".aside-summary.json").exists()
     log = (tmp_path / "train.log").read_text()
@@ -60,7 +58,7 @@ def test_a_summary_that_cannot_be_written_does_not_end_a_run_and_leaves_what_was
 def test_the_summary_has_the_keys_that_users_count_on(run_logger, tmp_path):
     figures = {"update/count": 7, "update/achieved": 0.5, "update/dropped_samples": 3}
     run_logger.add_episodes("A", [Episode(0, 90, 0.5, 9, {})])
-    run_logger.finish(100, {"A": SimpleNamespace(seconds=1.0, metrics=lambda: figures)}, "samples")
+    run_logger.finish(100, {"A": SimpleNamespace(seconds=1.0, updates=7, metrics=lambda: figures)}, "samples")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary.pop("seconds") > 0
     assert summary == {
@@ -88,20 +86,18 @@ def test_a_log_on_a_full_disk_ends_nothing_and_prints_no_traceback(tmp_path, cap
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is full")
     (tmp_path / "train.log").symlink_to("/dev/full")
-    run_logger = RunLogger(compose(["env=basic", "algorithm=ppo"], TrainConfig, "config"), tmp_path, 0, None)
-    run_logger.finish(100, {}, "samples")
-    run_logger.close()
+    with logging(tmp_path, "env=basic", "algorithm=ppo") as run_logger:
+        run_logger.finish(100, {}, "samples")
     assert capsys.readouterr().err.startswith("The run ended (samples) after 100 samples")
 
 
-def test_updates_skipped_before_a_resume_are_not_reported_again(run_logger, tmp_path):
-    run_logger._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
-    state = json.loads(json.dumps(run_logger.state()))
-    run_logger.close()
-    later = RunLogger(compose(["env=gym", "env.id=CartPole-v1"], TrainConfig, "config"), tmp_path, 0, state)
-    later._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
-    later._warn_of_skipped("A", {"update/skipped_non_finite": 5.0})
-    later.close()
+def test_updates_skipped_before_a_resume_are_not_reported_again(tmp_path):
+    with logging(tmp_path) as before:
+        before._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
+        state = json.loads(json.dumps(before.state()))
+    with logging(tmp_path, state=state) as later:
+        later._warn_of_skipped("A", {"update/skipped_non_finite": 2.0})
+        later._warn_of_skipped("A", {"update/skipped_non_finite": 5.0})
     warnings = [line for line in (tmp_path / "train.log").read_text().splitlines() if "skipped" in line]
     assert [line.partition("Behavior 'A': ")[2][:9] for line in warnings] == ["2 updates", "3 updates"]
 
@@ -118,7 +114,6 @@ def test_numbers_that_are_not_finite_are_left_out_and_reported_once_by_name(run_
         "episode/length": 9.0,
     }
     assert run_logger._game.take()[0] == {"game/wins": 1.0, "game/Heat": 3.0}
-    run_logger.close()
     log = (tmp_path / "train.log").read_text()
     assert log.count("no finite number") == 2
     assert f"wins is {value} in the info of a game" in log
@@ -126,9 +121,7 @@ def test_numbers_that_are_not_finite_are_left_out_and_reported_once_by_name(run_
 
 
 def test_a_goal_that_is_not_finite_is_an_error_by_name(tmp_path):
-    goal = ["goal.metric=wins", "goal.at_least=1"]
-    logger = RunLogger(compose(["env=gym", "env.id=CartPole-v1", *goal], TrainConfig, "config"), tmp_path, 0, None)
-    logger.add_episodes("A", [Episode(0, 1, 1.0, 9, {"wins": 0.5, "shots": float("nan")})])
-    with pytest.raises(UserError, match=r"goal\.metric=wins is nan in the info of a game"):
-        logger.add_episodes("A", [Episode(0, 2, 1.0, 9, {"wins": float("nan")})])
-    logger.close()
+    with logging(tmp_path, *CARTPOLE, "goal.metric=wins", "goal.at_least=1") as logger:
+        logger.add_episodes("A", [Episode(0, 1, 1.0, 9, {"wins": 0.5, "shots": float("nan")})])
+        with pytest.raises(UserError, match=r"goal\.metric=wins is nan in the info of a game"):
+            logger.add_episodes("A", [Episode(0, 2, 1.0, 9, {"wins": float("nan")})])

@@ -1,0 +1,46 @@
+"""Says in one plain sentence what a run waits for, and what to set then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from algorithms.settings import AlgorithmSettings
+
+GOOD_UTILIZATION = 0.9
+"""Below, games wait for something that is not a game."""
+_THROTTLED, _BUSY, _FULL, _IDLE = 0.05, 0.5, 0.95, 0.25
+
+
+def bottleneck(
+    shares: Mapping[str, float], utilization: float | None, settings: AlgorithmSettings, lockstep: bool
+) -> str:
+    """Returns the sentence for shares of time (0 to 1) by activity, and the env utilization.
+
+    `settings` are those of what learns; `lockstep` says whether games wait for each other.
+    """
+    share = {"throttled": 0.0, "updating": 0.0, "waiting for samples": 0.0, "acting": 0.0, "writing": 0.0, **shares}
+    if share["throttled"] >= _THROTTLED:
+        return f"The learner is the bottleneck: games wait {share['throttled']:.0%} of the time; {settings.lighter}."
+    low = utilization is not None and utilization < GOOD_UTILIZATION
+    if low and lockstep:
+        return f"Games wait for each other, in lock-step: they deliver {utilization:.0%} of what they could."
+    if share["acting"] + share["writing"] >= _BUSY:
+        if share["writing"] > share["acting"]:
+            return f"The collector is the bottleneck: writing takes {share['writing']:.0%} of its time; observe less."
+        return (
+            f"The collector is the bottleneck: acting takes {share['acting']:.0%} of its time; "
+            "make algorithm.network.hidden smaller."
+        )
+    if low:
+        return (
+            f"Cores are the bottleneck: games deliver {utilization:.0%} of what they could; lower env.instances, or "
+            "free cores."
+        )
+    if share["waiting for samples"] >= _IDLE:
+        return (
+            f"The games are the bottleneck: the learner waits {share['waiting for samples']:.0%} of the time; "
+            f"raise env.instances or {settings.heavier}."
+        )
+    if share["updating"] >= _FULL:
+        return "The learner is busy all the time, and games do not wait for it: nothing is left over."
+    return "Nothing holds up the others: games and learner keep pace."
