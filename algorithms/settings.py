@@ -107,12 +107,8 @@ class NetworkSettings:
     initial_deviation: float | None = setting(None, at_least=1e-4, at_most=7)
     """Standard deviation of continuous actions (-1 to 1) at the start, before tanh for SAC; null = 0.61 for PPO, 1 for
     SAC. Higher: explores more at first. Usual: 0.3 to 1."""
-    action_scale: float = setting(1.0, above=0)
-    """What PPO's means of continuous actions are multiplied with. Lower: an update moves them less. ML-Agents: 1/3."""
     normalize: bool = True
     """Whether float32 vector observations are shifted and scaled by their running mean and deviation."""
-    clip_inputs: float = setting(10.0, above=0)
-    """Normalised observations are clipped at so many deviations. Lower: outliers count less. ML-Agents: 5."""
     joint_choices: int = setting(128, at_least=0)
     """Discrete branches are chosen together, as one, while they have no more combinations than this: the best choice of
     one may then depend on that of another. 0 = each is chosen by itself."""
@@ -122,14 +118,18 @@ class NetworkSettings:
     """What images go through: `simple` (5 pixels a side or more), `nature` (36 or more), `impala` (8 or more), or one
     of your own. Later ones see more and take longer. For images of few pixels also `match3` (5 or more) and
     `fully_connected`."""
-    encoder_units: int | None = setting(None, at_least=1)
-    """Features of each image, the units of the encoder's last layer; null = its own (`nature` 512, `impala` 256, those
-    of few pixels 128; `simple` and yours have no such layer). ML-Agents: as many as `hidden`."""
     flatten_below: int = setting(5, at_least=5)
     """With `simple`, images of fewer pixels a side are flattened instead. Higher: faster, but what lies side by side is
     no longer seen as such."""
     custom: str | None = path_field()
     """A network of your own in place of encoder and hidden layers, `package.module:Class` (see docs/extending.md)."""
+    action_scale: float = setting(1.0, above=0)
+    """What PPO's means of continuous actions are multiplied with. Lower: an update moves them less. ML-Agents: 1/3."""
+    clip_inputs: float = setting(10.0, above=0)
+    """Normalised observations are clipped at so many deviations. Lower: outliers count less. ML-Agents: 5."""
+    encoder_units: int | None = setting(None, at_least=1)
+    """Features of each image, the units of the encoder's last layer; null = its own (`nature` 512, `impala` 256, those
+    of few pixels 128; `simple` and yours have no such layer). ML-Agents: as many as `hidden`."""
 
     @property
     def recurrent(self) -> bool:

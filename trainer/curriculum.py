@@ -250,9 +250,11 @@ def check_curriculum(config: TrainConfig, saved: Mapping[str, Any] | None) -> No
             raise UserError(
                 f"{condition.key}.behavior={name}: there is no such behavior; the game has {', '.join(known)}"
             )
-        if condition.measure == PROGRESS and config.stop.samples is None:
+        stops = [config.stop, *(each.stop for each in config.behaviors.values())]
+        if condition.measure == PROGRESS and all(stop.samples is None for stop in stops):
             raise UserError(
-                f"{condition.key}.measure=progress is the share of stop.samples that is done: give stop.samples"
+                f"{condition.key}.measure=progress is the share of stop.samples that is done: give stop.samples, or "
+                "that of a behavior, behaviors.<name>.stop.samples"
             )
         if name is not None and config.env.sends_statistics and condition.measure not in (*_OF_EPISODES, PROGRESS):
             raise UserError(

@@ -69,6 +69,8 @@ def _may_be_given(key: str, before: Any, given: Any) -> bool:
     """Returns whether a run that was started with `before` may be resumed with another value."""
     if any(key == k or key.startswith(f"{k}.") for k in MAY_DIFFER):
         return True
+    if without_behavior(key).startswith("stop."):
+        return True
     return without_behavior(key) in MAY_MOVE and isinstance(before, str) and isinstance(given, str)
 
 

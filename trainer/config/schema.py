@@ -56,17 +56,6 @@ class Tags(Enum):
 
 
 @dataclass(frozen=True)
-class BehaviorConfig:
-    """The settings of one behavior. Those that are not given are inherited."""
-
-    algorithm: Any = MISSING
-    """Keys of `algorithm`. Those that are not given are inherited from the top level; if `name` chooses another
-    algorithm, they are its defaults."""
-    reward: dict[str, Any] = field(default_factory=dict)
-    """Keys of `reward`. Those that are not given are inherited from the top level."""
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """Where a run writes its files, and how it runs."""
 
@@ -125,6 +114,33 @@ class GoalConfig:
 
 
 @dataclass(frozen=True)
+class BehaviorStopConfig:
+    """What ends the learning of one behavior, whichever is first. Its agents act on; a run ends once all are done."""
+
+    samples: int | None = setting(None, above=0)
+    """Samples of this behavior, those from before a resume included; null = no such end. More: learns longer."""
+    reward: float | None = None
+    """Mean reward of its last 100 episodes; null = no such end."""
+
+
+@dataclass(frozen=True)
+class BehaviorConfig:
+    """The settings of one behavior. Those that are not given are inherited."""
+
+    algorithm: Any = MISSING
+    """Keys of `algorithm`. Those that are not given are inherited from the top level; if `name` chooses another
+    algorithm, they are its defaults."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """Keys of `reward`. Those that are not given are inherited from the top level."""
+    stop: BehaviorStopConfig = field(default_factory=BehaviorStopConfig)
+    """What ends its learning."""
+    goal: GoalConfig = field(default_factory=GoalConfig)
+    """A figure of its episodes that ends its learning, too."""
+    init: str | None = path_field()
+    """What its weights start from; null = the run's `init`."""
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """What is saved, and when."""
 
@@ -178,8 +194,8 @@ class TrainConfig:
     resume: str | None = path_field()
     """Folder of a run to go on with from where it stopped, or `latest`; null = a new run."""
     init: str | None = path_field()
-    """Folder of a run from whose weights, and nothing else of it, this run starts, or `latest`; null = random
-    weights."""
+    """From whose weights, and nothing else of it, this run starts: the folder of a run or of one of its checkpoints,
+    `latest`, the folder of an ML-Agents run, or a `.pt` file of ML-Agents; null = random weights."""
     trust: bool = False
     """Whether a run to resume or to start from may be another's: what its settings name is run (SECURITY.md)."""
     interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
@@ -365,12 +381,18 @@ def overridden_settings(run: RunConfig) -> dict[str, str]:
 
 def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, RewardSettings]:
     """Returns the settings of a behavior's algorithm and reward; UserError if `behaviors` names others only."""
+    chosen = behavior_config(config, behavior)
+    return chosen.algorithm, chosen.reward
+
+
+def behavior_config(config: TrainConfig, behavior: str) -> BehaviorConfig:
+    """Returns all settings of a behavior; UserError if `behaviors` names others only."""
     if not config.behaviors:
-        return config.algorithm, config.reward
-    chosen = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
+        return BehaviorConfig(config.algorithm, config.reward)
+    chosen: BehaviorConfig | None = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
     if chosen is None:
         raise UserError(
             f"behavior {behavior!r} appeared, but behaviors names only {', '.join(map(repr, config.behaviors))}: "
             f"add behaviors.{behavior} or behaviors.{DEFAULT_BEHAVIOR}"
         )
-    return chosen.algorithm, chosen.reward
+    return chosen

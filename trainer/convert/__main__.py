@@ -21,7 +21,7 @@ from trainer.config.help import about
 from trainer.config.interpolations import as_text
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
-from trainer.convert.keys import Left, mapping, number, read
+from trainer.convert.keys import KINDS, LOST, Left, mapping, number, read
 from trainer.data_files import parse_yaml, read_data
 
 _USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
@@ -63,20 +63,21 @@ def convert(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[Le
         name: What messages call the YAML.
 
     Raises:
-        UserError: an unknown key, a value of the wrong kind or out of range, the format before release 3, or what has
-            no counterpart and cannot be left out: self-play, curricula, a `trainer_type` but ppo and sac.
+        UserError: a misspelled key, a value of the wrong kind or out of range, or the format before release 3.
     """
     try:
         _refuse_old_format(data)
         left: list[Left] = []
         file = read(data, "", keys.FILE, left)
-        experiment = {**convert_behaviors(file, left), **_settings(file, left)}
+        experiment = convert_behaviors(file, left)
+        for key, value in _settings(file, left).items():
+            experiment[key] = {**experiment[key], **value} if key in experiment else value
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     return {key: experiment[key] for key in _ORDER if key in experiment}, left
 
 
-_ORDER = ("defaults", "env", "algorithm", "reward", "behaviors", "run", "stop", "checkpoint", "seed", "device")
+_ORDER = ("defaults", "env", "algorithm", "reward", "behaviors", "run", "stop", "checkpoint", "init", "seed", "device")
 
 
 def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -86,6 +87,8 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     if env.get("max_lifetime_restarts") == -1:
         env["max_lifetime_restarts"] = _UNLIMITED_RESTARTS
     settings: dict[str, Any] = {"env": keys.renamed(env, keys.ENV)}
+    if "timeout_wait" in env:
+        settings["env"]["step_timeout"] = env["timeout_wait"]
     settings["env"].update(read(file.get("engine_settings"), "engine_settings", keys.ENGINE, left))
     if parameters := file.get("environment_parameters"):
         settings["env"]["parameters"] = {
@@ -94,10 +97,13 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     if seed is not None and seed >= 0:
         settings["seed"] = seed
     elif seed is not None:
-        left.append(Left("env_settings.seed", seed, "runs are seeded with 0 here: another seed= for another run"))
+        left.append(Left("env_settings.seed", seed, "a run is seeded with 0 here: another seed= for another run"))
     checkpoint = read(file.get("checkpoint_settings"), "checkpoint_settings", keys.CHECKPOINT, left)
     if "run_id" in checkpoint:
         settings["run"] = {"name": checkpoint["run_id"]}
+    if "initialize_from" in checkpoint:
+        results = mapping(file.get("checkpoint_settings"), "checkpoint_settings").get("results_dir") or "results"
+        settings["init"] = f"{results}/{checkpoint['initialize_from']}"
     torch = read(file.get("torch_settings"), "torch_settings", keys.TORCH, left)
     if "device" in torch:
         settings["device"] = _device(torch["device"], left)
@@ -107,7 +113,8 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
 def _device(device: str, left: list[Left]) -> str:
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda"):
-        left.append(Left("torch_settings.device", device, "not supported: a GPU of CUDA's if there is one, or the CPU"))
+        remedy = "not supported: a GPU of CUDA's if there is one, or the CPU"
+        left.append(Left("torch_settings.device", device, remedy, LOST))
         return "auto"
     if kind == "cuda" and index not in ("", "0"):
         remedy = f"the first GPU is taken: choose with the environment variable CUDA_VISIBLE_DEVICES={index}"
@@ -120,7 +127,12 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
     if not isinstance(value, Mapping):
         return number(value, where)
     if "curriculum" in value:
-        raise UserError(f"{where}.curriculum is not supported yet: give {where} a number or a sampler in its place")
+        lessons = value["curriculum"]
+        if not isinstance(lessons, list) or not lessons or "value" not in mapping(lessons[0], f"{where}.curriculum"):
+            raise UserError(f"{where}.curriculum must be a list of lessons with a value each")
+        remedy = "not supported yet: the first lesson goes on for ever"
+        left.append(Left(f"{where}.curriculum", f"{len(lessons)} lessons", remedy, LOST))
+        return _parameter(lessons[0]["value"], f"{where}.curriculum.value", left)
     sampler = read(value, where, keys.SAMPLER, left)
     for key in keys.SAMPLER:
         if key not in sampler:
@@ -192,9 +204,10 @@ def _load(path: Path) -> dict[str, Any]:
 def _write(experiment: Mapping[str, Any], left: Sequence[Left], target: Path, source: Path) -> None:
     if (CONF / "experiment" / target.name).exists():
         raise UserError(f"an experiment {target.stem} is there already: name another, to=experiment/name.yaml")
-    notes = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy in left]
     head = f"# @package _global_\n# Converted from ML-Agents' {' '.join(source.name.split())}.\n"
-    head += "".join(["# What has no exact counterpart:\n", *notes] if notes else [])
+    for kind, found in _by_kind(left):
+        notes = [f"#   {' '.join(f'{key} = {value}: {remedy}'.split())}\n" for key, value, remedy, _ in found]
+        head += "".join([f"# {kind.capitalize()}:\n", *notes])
     body = yaml.dump(dict(experiment), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,11 +231,16 @@ _Dumper.add_representer(
 )
 
 
+def _by_kind(left: Sequence[Left]) -> list[tuple[str, list[Left]]]:
+    found = ((kind, [each for each in left if each.kind == kind]) for kind in KINDS)
+    return [(kind, each) for kind, each in found if each]
+
+
 def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -> str:
     lines = [f"wrote {target}"]
-    if left:
-        lines += ["", "what has no exact counterpart, and what to do:"]
-        lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
+    for kind, found in _by_kind(left):
+        lines += ["", f"{kind}:", *(f"  {key} = {value}\n      {remedy}" for key, value, remedy, _ in found)]
+    lines += ["", "whatever a file says, games go on during updates; docs/unity.md has what else is not the same"]
     folder = str(target.parent.parent)
     folder = f'"{folder}"' if " " in folder else folder
     command = f"outstep train --config-dir {folder} +experiment={target.stem}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.keys import Left, mapping, read, renamed
+from trainer.convert.keys import LOST, Left, mapping, read, renamed
 from trainer.convert.networks import network, read_policy_network, sequence_length
 from trainer.convert.signals import NOVELTY, cloning, gail, novelty, read_cloning, read_signal
 
@@ -36,35 +36,37 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
         "algorithm": _without_nulls({key: value for key, value in algorithms[first].items() if key != "name"}),
         "reward": _without_nulls(rewards[first]),
         "behaviors": {},
-        "stop": {"samples": max(entry["max_steps"] for entry in entries.values())},
-        "checkpoint": {"keep": max(entry["keep_checkpoints"] for entry in entries.values())},
+        **_schedule(entries, left),
     }
-    for behavior in entries:
+    for behavior, entry in entries.items():
         changes: dict[str, Any] = {}
         if algorithm := _changes(algorithms[behavior], algorithms[first]):
             changes["algorithm"] = algorithm
         if reward := {key: value for key, value in rewards[behavior].items() if value != rewards[first][key]}:
             changes["reward"] = reward
+        if len(entries) > 1 or first == "default":
+            changes["stop"] = {"samples": entry["max_steps"]}
+        if entry["init"] is not None:
+            changes["init"] = entry["init"]
         experiment["behaviors"][behavior] = changes
-    _note_sums(entries, left)
     return experiment
 
 
 def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns a behavior's values in ML-Agents' words, on top of those of `default_settings`."""
     own = read(data, where, keys.BEHAVIOR, left)
-    if "self_play" in own:
-        raise UserError(f"{where}.self_play is not supported yet: remove it, and one policy learns as all its teams")
     values = {**keys.defaults(keys.BEHAVIOR), **default, **own}
     trainer = values["trainer_type"]
-    if trainer not in keys.HYPERPARAMETERS:
-        raise UserError(f"{where}.trainer_type={trainer} is not supported yet: there are ppo and sac")
-    table = keys.HYPERPARAMETERS[trainer]
+    algorithm = trainer if trainer in keys.HYPERPARAMETERS else "ppo"
+    if trainer != algorithm:
+        why = "groups have no common critic yet" if trainer == "poca" else "no such trainer here"
+        left.append(Left(f"{where}.trainer_type", trainer, f"{why}: ppo learns, with what it shares", LOST))
+    table = keys.HYPERPARAMETERS[algorithm]
     # Values for one algorithm say nothing about another.
     inherited = default["hyperparameters"] if trainer == default.get("trainer_type") else keys.defaults(table)
     hyperparameters = {**inherited, **read(own.get("hyperparameters"), f"{where}.hyperparameters", table, left)}
-    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if trainer == "ppo" else "constant")
-    if trainer == "ppo":
+    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if algorithm == "ppo" else "constant")
+    if algorithm == "ppo":
         hyperparameters.setdefault("beta_schedule", schedule)
         hyperparameters.setdefault("epsilon_schedule", schedule)
     cloned = default.get("cloning")
@@ -76,8 +78,9 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     return {
         "where": where,
         "trainer_type": trainer,
-        "max_steps": values["max_steps"],
-        "keep_checkpoints": values["keep_checkpoints"],
+        "algorithm": algorithm,
+        **{name: values[name] for name in _PLAIN},
+        "init": own.get("init_path"),
         "hyperparameters": hyperparameters,
         "network_settings": network_settings,
         "signals": signals,
@@ -86,6 +89,7 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     }
 
 
+_PLAIN = ("max_steps", "keep_checkpoints", "summary_freq", "checkpoint_interval", "even_checkpoints")
 _SIGNALS = ("extrinsic", "gail", *NOVELTY)
 """The first of them that a behavior has says its discount."""
 
@@ -95,12 +99,16 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
     if data is None:
         return dict(default or {"extrinsic": keys.defaults(keys.SIGNALS["extrinsic"])})
     signals, found = mapping(data, where), dict(default or {})
-    for name in signals:
-        if name not in keys.SIGNALS:
-            raise keys.unknown(f"{where}.{name}", list(keys.SIGNALS))
+    left += [
+        keys.unknown(f"{where}.{name}", value, list(keys.SIGNALS))
+        for name, value in signals.items()
+        if name not in keys.SIGNALS
+    ]
     for name in _SIGNALS:
         if name in signals:
             found[name] = read_signal(name, signals[name], f"{where}.{name}", found.get(name), left)
+    if not found and signals:
+        return _signals(None, where, default, left)
     if not found:
         raise UserError(f"{where} holds nothing: give one of {', '.join(keys.SIGNALS)}")
     return found
@@ -109,12 +117,12 @@ def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: lis
 def _algorithm(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns settings of the algorithm, always the same keys for the same one."""
     return {
-        "name": entry["trainer_type"],
+        "name": entry["algorithm"],
         "network": network(entry),
         "discount": entry["discount"],
         "normalize_returns": False,  # strengths and temperatures are in the game's units there
         "cloning": cloning(entry),
-        **(_ppo(entry) if entry["trainer_type"] == "ppo" else _sac(entry, left)),
+        **(_ppo(entry) if entry["algorithm"] == "ppo" else _sac(entry, left)),
     }
 
 
@@ -126,12 +134,20 @@ def _ppo(entry: Mapping[str, Any]) -> dict[str, Any]:
             f"buffer_size={values['buffer_size']}: a batch is a part of the buffer"
         )
     ends = {
-        "learning_rate_end": _end(values.pop("learning_rate_schedule"), 0.0),
+        "learning_rate_end": _end(values.pop("learning_rate_schedule"), _LAST_RATE),
         "clip_end": _end(values.pop("epsilon_schedule"), 0.1),
         "entropy_coef_end": _end(values.pop("beta_schedule"), 1e-5),
     }
     samples = None if set(ends.values()) == {None} else entry["max_steps"]
-    return {**renamed(values, keys.PPO), **ends, "schedule_samples": samples, "target_kl": None}
+    return {
+        **renamed(values, keys.PPO),
+        **ends,
+        "schedule_samples": samples,
+        "entropy_per": "branch",
+        # There half the squared error counts; here, its half.
+        "value_weight": 1.0,
+        **dict.fromkeys(_NO_LIMITS),
+    }
 
 
 def _sac(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
@@ -141,7 +157,7 @@ def _sac(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     if values["buffer_size"] < 2 * start:
         remedy = f"raised to {2 * start}: the buffer holds two rows for each sample before the first update"
         left.append(Left(f"{entry['where']}.hyperparameters.buffer_size", values["buffer_size"], remedy))
-    end = _end(values["learning_rate_schedule"], 0.0)
+    end = _end(values["learning_rate_schedule"], _LAST_RATE)
     return {
         "batch_size": values["batch_size"],
         "buffer_capacity": max(values["buffer_size"], 2 * start),
@@ -154,6 +170,11 @@ def _sac(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         "temperature": values["init_entcoef"],
         "discrete_entropy": 0.2,  # no key there, but its constant
     }
+
+
+_LAST_RATE = 1e-10
+_NO_LIMITS = ("target_kl", "max_gradient_norm")
+"""What PPO has here and not there: null, which is not the default."""
 
 
 def _end(schedule: str, end: float) -> float | None:
@@ -178,22 +199,31 @@ def _changes(own: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the tree without what is null, and without groups that hold nothing else."""
+    """Returns the tree without what is null by default, and without groups that hold nothing else."""
     kept = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in kept.items() if value is not None and value != {}}
+    return {key: value for key, value in kept.items() if (value is not None or key in _NO_LIMITS) and value != {}}
 
 
-def _note_sums(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> None:
-    """Appends to `left` what ML-Agents has for each behavior, and Outstep for all of them together."""
-    steps = {behavior: entry["max_steps"] for behavior, entry in entries.items()}
-    if len(steps) > 1:
-        remedy = (
-            f"stop.samples counts the samples of all behaviors together, and is the largest of these; "
-            f"stop.samples={sum(steps.values())} is their sum"
-        )
-        left.append(Left("max_steps", steps, remedy))
+def _schedule(entries: Mapping[str, Mapping[str, Any]], left: list[Left]) -> dict[str, Any]:
+    """Returns what ends a run, and when it logs and saves; appends to `left` what all behaviors have together here."""
+    every: dict[str, int] = {}
+    for key in ("summary_freq", "checkpoint_interval"):
+        own = {behavior: entry[key] for behavior, entry in entries.items()}
+        if key == "checkpoint_interval":
+            even = {name: max(1, each["max_steps"] // each["keep_checkpoints"]) for name, each in entries.items()}
+            own = {name: even[name] if entries[name]["even_checkpoints"] else value for name, value in own.items()}
+        every[key] = sum(own.values())
+        if len(own) > 1:
+            remedy = f"samples of all behaviors count together, so {every[key]}: as often if all are as fast"
+            left.append(Left(key, own, remedy))
     kept = {behavior: entry["keep_checkpoints"] for behavior, entry in entries.items()}
     if len(set(kept.values())) > 1:
         left.append(
             Left("keep_checkpoints", kept, "a checkpoint holds all behaviors, so checkpoint.keep is the largest")
         )
+    alone = len(entries) == 1 and "default" not in entries
+    return {
+        "run": {"log_samples": every["summary_freq"]},
+        **({"stop": {"samples": next(iter(entries.values()))["max_steps"]}} if alone else {}),
+        "checkpoint": {"keep": max(kept.values()), "every_samples": every["checkpoint_interval"]},
+    }

@@ -17,6 +17,11 @@ Read = Callable[[Any, str], Any]
 """Returns the value that stands at a dotted place, as a number, a text and so on; UserError if it is none."""
 
 
+LOST, OTHER, NOTHING = "lost", "means something else", "nothing to do"
+KINDS = (LOST, OTHER, NOTHING)
+"""What becomes of a key that is not converted as it stands."""
+
+
 class Left(NamedTuple):
     """A key that was not converted, or that does not mean quite the same here."""
 
@@ -25,6 +30,8 @@ class Left(NamedTuple):
     value: Any
     remedy: str
     """What happens instead, and what to do."""
+    kind: str = OTHER
+    """One of `KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Key:
     """Our name, where it is another and the value stays as it is."""
     left: str = ""
     """Remedy of a key that has no counterpart; empty = it is converted."""
+    kind: str = LOST
+    """One of `KINDS`, of a key that is left."""
     moot: bool = False
     """The value of a left key that asks for nothing, or for what happens here anyway: it need not be reported."""
 
@@ -45,24 +54,25 @@ class Key:
 def read(data: object, where: str, keys: Mapping[str, Key], left: list[Left]) -> dict[str, Any]:
     """Returns the values of the mapping `data` as numbers, texts and so on, without those that are null.
 
-    Keys that have no counterpart are appended to `left`, and are not in the result.
+    Keys that have no counterpart, or that ML-Agents does not know, are appended to `left`, and are not in the result.
 
     Raises:
-        UserError: `data` is not a mapping; a key that `keys` lacks; a value of another kind or out of range.
+        UserError: `data` is not a mapping; a misspelled key; a value of another kind or out of range.
     """
     values: dict[str, Any] = {}
     for name, given in mapping(data, where).items():
         full = f"{where}.{name}" if where else name
         key = keys.get(name)
         if key is None:
-            raise unknown(full, list(keys))
+            left.append(unknown(full, given, list(keys)))
+            continue
         if given is None:
             continue
         value = key.read(given, full)
         if not key.left:
             values[name] = value
         elif not (isinstance(value, bool) and value == key.moot):
-            left.append(Left(full, given, key.left))
+            left.append(Left(full, given, key.left, key.kind))
     return values
 
 
@@ -96,12 +106,15 @@ def number(value: object, where: str) -> float:
     return found
 
 
-def unknown(key: str, known: list[str]) -> UserError:
-    """Returns the error for a dotted `key` that ML-Agents does not have; `known` are those that it may be."""
+def unknown(key: str, value: Any, known: list[str]) -> Left:
+    """Returns what is to be said of a dotted `key` that ML-Agents 1.1.0 does not have; `known` are those that it has.
+
+    Raises UserError if it is misspelled, as ML-Agents would.
+    """
     parent, dot, last = key.rpartition(".")
     if close := difflib.get_close_matches(last, known, n=1):
-        return UserError(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?")
-    return UserError(f"unknown key {key}; {parent or 'the file'} may hold {', '.join(known)}")
+        raise UserError(f"unknown key {key}; did you mean {parent}{dot}{close[0]}?")
+    return Left(key, value, f"unknown; {parent or 'the file'} may hold {', '.join(known)}", LOST)
 
 
 def _switch(value: object, where: str) -> bool:
@@ -165,17 +178,16 @@ _WHOLE, _FROM_0, _FROM_1 = _number(whole=True), _number(whole=True, least=0), _n
 _NOT_NEGATIVE, _POSITIVE, _SHARE = _number(least=0), _number(above=0), _number(least=0, most=1)
 _SCHEDULE = _one_of("linear", "constant")
 
-_UNREADABLE = "checkpoints of ML-Agents cannot be read: training starts from the beginning"
-_INIT = f"{_UNREADABLE}; init=runs/... starts from weights that were trained here"
-_RESUME = f"{_UNREADABLE}; resume=runs/... goes on with a run of here"
-_RESTARTS = "a player that keeps failing is restarted after longer and longer waits: nothing to do"
-_BY_TIME = "checkpoints come by time: checkpoint.every_seconds"
-_ONE_EACH = "each gradient step of the algorithm takes one batch of demonstrations along: nothing to do"
+_RESUME = (
+    "what an optimiser of ML-Agents has gathered is not read: init=results/<run-id> begins with its weights, and "
+    "resume=runs/... goes on with a run of here"
+)
+_RESTARTS = "a player that keeps failing is restarted after longer and longer waits"
 
 _GROUPS = "behaviors default_settings env_settings engine_settings environment_parameters checkpoint_settings"
 FILE = {
     **dict.fromkeys((*_GROUPS.split(), "torch_settings"), Key(mapping)),
-    "debug": Key(_switch, left="there is no more to log: nothing to do"),
+    "debug": Key(_switch, left="there is no more to log", kind=NOTHING),
 }
 BEHAVIOR = {
     "trainer_type": Key(_text, "ppo"),
@@ -184,17 +196,28 @@ BEHAVIOR = {
     "reward_signals": Key(mapping),
     "max_steps": Key(_FROM_1, 500_000),
     "keep_checkpoints": Key(_FROM_1, 5),
-    "self_play": Key(mapping),
-    "behavioral_cloning": Key(mapping),
-    "time_horizon": Key(_WHOLE, left="not needed: rows are linked to the end of their episode, none is cut off before"),
-    "summary_freq": Key(_WHOLE, left="figures come by time: run.log_seconds"),
-    "checkpoint_interval": Key(_WHOLE, left=_BY_TIME),
-    "even_checkpoints": Key(_switch, left=_BY_TIME),
-    "threaded": Key(
-        _switch, left="games go on during an update; with PPO, algorithm.max_lag=0 lets them wait for it", moot=True
+    "summary_freq": Key(_FROM_1, 50_000),
+    "checkpoint_interval": Key(_FROM_1, 500_000),
+    "even_checkpoints": Key(_switch, False),
+    "self_play": Key(
+        mapping,
+        left="not supported yet: one policy learns as all teams of a behavior, and from all of them",
     ),
-    "init_path": Key(_text, left=_INIT),
-    "framework": Key(_text, left="networks are always torch's: nothing to do"),
+    "behavioral_cloning": Key(mapping),
+    "time_horizon": Key(
+        _FROM_1,
+        left="rows are linked to the end of their episode or of the buffer, so returns look further than this",
+        kind=OTHER,
+    ),
+    "threaded": Key(
+        _switch,
+        left="games go on during an update, on data that may be one version older; with PPO, algorithm.max_lag=0 lets "
+        "them wait for it",
+        kind=OTHER,
+        moot=True,
+    ),
+    "init_path": Key(_text),
+    "framework": Key(_text, left="networks are always torch's", kind=NOTHING),
 }
 PPO = {
     "batch_size": Key(_FROM_1, 1024, ours="minibatch_size"),
@@ -219,7 +242,7 @@ SAC = {
     "steps_per_update": Key(_POSITIVE, 1.0),
     "init_entcoef": Key(_POSITIVE, 1.0),
     "save_replay_buffer": Key(
-        _switch, left="checkpoints hold the buffer, which checkpoint.replay=false leaves out", moot=True
+        _switch, left="checkpoints hold the buffer, which checkpoint.replay=false leaves out", kind=NOTHING, moot=True
     ),
     "reward_signal_steps_per_update": Key(_POSITIVE),
     "reward_signal_num_update": Key(_POSITIVE),
@@ -227,11 +250,17 @@ SAC = {
 REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
 """Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
 HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
-"""Keys of `hyperparameters`, by `trainer_type`."""
+"""Keys of `hyperparameters`, by the algorithm that learns here."""
 
-ENCODERS = {"simple": "simple", "nature_cnn": "nature", "resnet": "impala"}
+ENCODERS = {
+    "simple": "simple",
+    "nature_cnn": "nature",
+    "resnet": "impala",
+    "match3": "match3",
+    "fully_connected": "fully_connected",
+}
 """Our names of encoders of images."""
-_ENCODER = _one_of(*ENCODERS, "match3", "fully_connected")
+_ENCODER = _one_of(*ENCODERS)
 NETWORK = {
     "normalize": Key(_switch, False),
     "hidden_units": Key(_FROM_1, 128),
@@ -239,8 +268,10 @@ NETWORK = {
     "memory": Key(mapping),
     "vis_encode_type": Key(_ENCODER, "simple"),
     "vis_encoder_type": Key(_ENCODER),
-    "goal_conditioning_type": Key(_text, left="goal signals are observations like any other: nothing to do"),
-    "deterministic": Key(_switch, left="training draws actions; trainer.evaluate takes the likeliest"),
+    "goal_conditioning_type": Key(
+        _one_of("hyper", "none"), left="goal signals are observations like any other, as with none", kind=OTHER
+    ),
+    "deterministic": Key(_switch, left="training draws actions; outstep evaluate takes the likeliest", kind=OTHER),
 }
 ENCODER_TYPE = ("vis_encoder_type", "vis_encode_type")
 """Two names of one key: the documentation's table once had the first, the code has the second."""
@@ -253,7 +284,7 @@ _LEARNED = {
     "learning_rate": Key(_POSITIVE, 3e-4),
     "encoding_size": Key(_FROM_1),
 }
-_VAIL = "not supported yet: left out; the gradient penalty alone smooths the discriminator"
+_VAIL = "not supported: the gradient penalty alone smooths the discriminator"
 SIGNALS = {
     "extrinsic": _EXTRINSIC,
     "curiosity": _LEARNED,
@@ -271,8 +302,8 @@ CLONING = {
     "steps": Key(_FROM_0, 0),
     "strength": Key(_NOT_NEGATIVE, 1.0),
     "batch_size": Key(_FROM_0, 0),
-    "samples_per_update": Key(_WHOLE, left=_ONE_EACH),
-    "num_epoch": Key(_WHOLE, left=_ONE_EACH),
+    "samples_per_update": Key(_FROM_0, 0),
+    "num_epoch": Key(_FROM_0, 0),
 }
 
 ENV = {
@@ -283,9 +314,11 @@ ENV = {
     "timeout_wait": Key(_POSITIVE, ours="connect_timeout"),
     "max_lifetime_restarts": Key(_number(whole=True, least=-1), ours="restarts"),
     "seed": Key(_WHOLE),
-    "base_port": Key(_WHOLE, left="the system picks a free port for each player, the Editor's is 5004: nothing to do"),
-    "restarts_rate_limit_n": Key(_WHOLE, left=_RESTARTS),
-    "restarts_rate_limit_period_s": Key(number, left=_RESTARTS),
+    "base_port": Key(
+        _WHOLE, left="the system picks a free port for each player; the Editor's is env.port=5004", kind=NOTHING
+    ),
+    "restarts_rate_limit_n": Key(_WHOLE, left=_RESTARTS, kind=OTHER),
+    "restarts_rate_limit_period_s": Key(number, left=_RESTARTS, kind=OTHER),
 }
 ENGINE = {
     "width": Key(_FROM_1),
@@ -296,23 +329,25 @@ ENGINE = {
     "capture_frame_rate": Key(_FROM_0),
     "no_graphics": Key(_switch),
     "no_graphics_monitor": Key(
-        _switch, left="all players are alike: env.no_graphics=true for none with a window, false for all"
+        _switch,
+        left="all players are alike: env.no_graphics=true for none with a window, false for all",
+        kind=OTHER,
     ),
 }
 CHECKPOINT = {
     "run_id": Key(_text),
-    "results_dir": Key(_text, left="a run's folder is runs/<name>/<time>, or what run.dir= names"),
-    "initialize_from": Key(_text, left=_INIT),
+    "results_dir": Key(_text, left="a run's folder is runs/<name>/<time>, or what run.dir= names", kind=OTHER),
+    "initialize_from": Key(_text),
     "resume": Key(_switch, left=_RESUME),
     "load_model": Key(_switch, left=_RESUME),
-    "force": Key(_switch, left="every run gets a folder of its own, none is written over: nothing to do"),
-    "train_model": Key(_switch, left="outstep train always trains: nothing to do", moot=True),
-    "inference": Key(_switch, left="a trained policy is played by outstep evaluate run=runs/... env=unity"),
+    "force": Key(_switch, left="every run gets a folder of its own, none is written over", kind=NOTHING),
+    "train_model": Key(_switch, left="outstep train always trains", kind=NOTHING, moot=True),
+    "inference": Key(_switch, left="a trained policy is played by outstep evaluate run=runs/... env=unity", kind=OTHER),
 }
 TORCH = {"device": Key(_text)}
 
 SAMPLER = {"sampler_type": Key(_text), "sampler_parameters": Key(mapping)}
-_SEED = {"seed": Key(_WHOLE, left="samplers are seeded by the run's seed: nothing to do")}
+_SEED = {"seed": Key(_WHOLE, left="samplers are seeded by the run's seed and their names", kind=OTHER)}
 SAMPLERS = {
     "constant": {"value": Key(number, 0.0), **_SEED},
     "uniform": {"min_value": Key(number, 0.0, ours="min"), "max_value": Key(number, 1.0, ours="max"), **_SEED},

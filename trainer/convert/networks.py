@@ -16,12 +16,9 @@ from trainer.convert.keys import Left, mapping, read
 def read_policy_network(data: object, where: str, default: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
     """Returns a behavior's `network_settings`, on top of `default_settings`. UserError as of `read_network`."""
     values, given = read_network(data, where, default, left), mapping(data, where)
-    absent = [name for name in keys.ENCODER_TYPE if given.get(name) not in (None, *keys.ENCODERS)]
-    left += [Left(f"{where}.{name}", given[name], _NO_ENCODER) for name in absent]
-    if given.get("memory") is not None:
-        left.append(Left(f"{where}.memory", given["memory"], _MEMORY))
-        if values["memory"]["sequence_length"] < 2:
-            left.append(Left(f"{where}.memory.sequence_length", 1, _SINGLE))
+    left += [Left(f"{where}.{name}", "resnet", _RESNET) for name in keys.ENCODER_TYPE if given.get(name) == "resnet"]
+    if given.get("memory") is not None and values["memory"]["sequence_length"] < 2:
+        left.append(Left(f"{where}.memory.sequence_length", 1, _SINGLE))
     return values
 
 
@@ -38,22 +35,27 @@ def read_network(data: object, where: str, default: Mapping[str, Any], left: lis
 
 
 def network(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `algorithm.network`, the same keys but for a memory; UserError if sequences are longer than a batch."""
+    """Returns `algorithm.network`, the same keys for the same algorithm, but for a memory."""
     values = entry["network_settings"]
+    # Actions there are clipped to 3 deviations of the first and divided by 3.
+    unit = {"initial_deviation": 1 / 3, "action_scale": 1 / 3} if entry["algorithm"] == "ppo" else {}
     return {
         # ML-Agents has one layer even where none is asked for.
         "hidden": [values["hidden_units"]] * max(1, values["num_layers"]),
         "activation": "silu",  # as all networks have there
+        **unit,
         "normalize": values["normalize"],
+        "clip_inputs": 5.0,
         "joint_choices": 0,  # no key there: every branch is chosen by itself
         "encoder": encoder_of(entry),
+        "encoder_units": values["hidden_units"],
         "memory": _memory(entry),
     }
 
 
 def encoder_of(entry: Mapping[str, Any]) -> str:
     """Returns our name of the encoder of a behavior's images."""
-    return keys.ENCODERS.get(entry["network_settings"]["vis_encode_type"], "simple")
+    return keys.ENCODERS[entry["network_settings"]["vis_encode_type"]]
 
 
 def sequence_length(entry: Mapping[str, Any]) -> int:
@@ -73,14 +75,9 @@ def _read_memory(data: object, where: str, default: Mapping[str, Any] | None, le
 
 
 def _memory(entry: Mapping[str, Any]) -> dict[str, Any]:
-    values, batch = entry["network_settings"].get("memory"), entry["hyperparameters"]["batch_size"]
+    values = entry["network_settings"].get("memory")
     if values is None:
         return {"cell": "none"}
-    if values["sequence_length"] > batch:
-        raise UserError(
-            f"{entry['where']}.network_settings.memory.sequence_length={values['sequence_length']} is longer than "
-            f"{entry['where']}.hyperparameters.batch_size={batch}: a sequence is a part of a batch"
-        )
     return {
         "cell": "lstm",
         "size": values["memory_size"] // 2,
@@ -89,14 +86,7 @@ def _memory(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_MEMORY = (
-    "size is half of memory_size, as the other half is the LSTM's cell; PPO's value looks at the policy's memory and "
-    "has none of its own; nothing is replayed before a sequence, as there, but "
-    "algorithm.network.memory.burn_in=8 may help: see docs/memory.md"
-)
 _SINGLE = "raised to 2: a single step teaches nothing about memory"
-_NO_ENCODER = (
-    "no such encoder here: images go through `simple`, which is like match3 where a side has less than 20 pixels; "
-    "algorithm.network.flatten_below=1000 flattens them, as fully_connected does; "
-    "algorithm.network.encoder=impala (8 pixels or more) sees more, or bring your own: see docs/extending.md"
+_RESNET = (
+    "the impala encoder: its poolings are padded and it has ReLU in place of Swish; it takes images from 8 pixels on"
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.keys import Left, read
+from trainer.convert.keys import NOTHING, Left, read
 from trainer.convert.networks import encoder_of, read_network
 
 NOVELTY = ("curiosity", "rnd")
@@ -29,8 +29,8 @@ def read_signal(
         return values
     base = (default or keys.defaults(keys.SIGNALS[name]))["network_settings"]
     if given and given.get("memory") is not None:
-        remedy = "reward signals have no memory, in ML-Agents neither: nothing to do"
-        left.append(Left(f"{network_where}.memory", given["memory"], remedy))
+        remedy = "reward signals have no memory, in ML-Agents neither"
+        left.append(Left(f"{network_where}.memory", given["memory"], remedy, NOTHING))
     network = read_network(given, network_where, base, left)
     if given is None and "encoding_size" in own:  # with both, ML-Agents takes the former
         network["hidden_units"] = own["encoding_size"]
@@ -44,16 +44,12 @@ def read_cloning(data: Any, where: str, default: Mapping[str, Any] | None, left:
     """Returns values of `behavioral_cloning`, on top of `default_settings`. UserError as of `read_signal`."""
     values = {**(default or keys.defaults(keys.CLONING)), **read(data, where, keys.CLONING, left)}
     _need_demos(values, where)
-    left.append(Left(where, data, _STRENGTH))
-    if values["steps"] == 0:
-        left.append(
-            Left(f"{where}.steps", 0, f"for ever there, not at all here: cloning.anneal_samples={FOR_EVER} is for ever")
-        )
+    left.append(Left(where, data, _CLONED))
     return values
 
 
 def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays; UserError as `gail`."""
+    """Returns settings of `reward.curiosity` or `reward.rnd`, the same keys if it pays."""
     if entry["signals"].get(name, {"strength": 0})["strength"] == 0:
         return {"strength": 0.0}
     encoding_size = max(2, entry["signals"][name]["network_settings"]["hidden_units"])
@@ -61,7 +57,7 @@ def novelty(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, 
 
 
 def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns settings of `reward.gail`, always the same keys if there are demos; UserError if the discount is 1."""
+    """Returns settings of `reward.gail`, always the same keys if there are demos."""
     values = entry["signals"].get("gail")
     if values is None:
         return {"demos": None}
@@ -77,21 +73,23 @@ def gail(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
 
 
 def _learned(name: str, entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
-    """Returns the settings that all signals with networks of their own share; UserError if the discount is 1."""
+    """Returns the settings that all signals with networks of their own share."""
     values, where = entry["signals"][name], f"{entry['where']}.reward_signals.{name}"
-    if values["gamma"] >= 1:
-        raise UserError(f"{where} needs a gamma below 1: what follows an end is worth its reward / (1 - gamma)")
+    discount = min(values["gamma"], _LARGEST_DISCOUNT)
+    if discount < values["gamma"]:
+        remedy = f"lowered to {discount}: what follows an end is worth its reward / (1 - gamma)"
+        left.append(Left(f"{where}.gamma", values["gamma"], remedy))
     network, normalize = values["network_settings"], entry["network_settings"]["normalize"]
     if network["normalize"] != normalize:
         remedy = f"its networks see what the policy does: algorithm.network.normalize={str(normalize).lower()}"
         left.append(Left(f"{where}.network_settings.normalize", network["normalize"], remedy))
     encoder = encoder_of(entry)
-    if keys.ENCODERS.get(network["vis_encode_type"]) != encoder:
+    if keys.ENCODERS[network["vis_encode_type"]] != encoder:
         remedy = f"its networks see images as the policy does: algorithm.network.encoder={encoder}"
         left.append(Left(f"{where}.network_settings.vis_encode_type", network["vis_encode_type"], remedy))
     return {
         "strength": values["strength"],
-        "discount": values["gamma"],
+        "discount": discount,
         "hidden": [network["hidden_units"]] * max(1, network["num_layers"]),
         "learning_rate": values["learning_rate"],
         "updates_per_sample": _updates_per_sample(entry),
@@ -109,13 +107,16 @@ def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
         "strength": values["strength"],
         "anneal_samples": values["steps"] or FOR_EVER,
         "batch_size": values["batch_size"] or entry["hyperparameters"]["batch_size"],
+        "learning_rate": entry["hyperparameters"]["learning_rate"],
+        "epochs": values["num_epoch"] or 3,
+        "epoch_samples": values["samples_per_update"] or None,
     }
 
 
 def _updates_per_sample(entry: Mapping[str, Any]) -> float:
     """Returns the gradient steps of ML-Agents' signals for each sample: with PPO one beside each of the policy's."""
     values: Mapping[str, Any] = entry["hyperparameters"]
-    if entry["trainer_type"] == "ppo":
+    if entry["algorithm"] == "ppo":
         minibatches = values["buffer_size"] // values["batch_size"]
         return float(values["num_epoch"] * minibatches / values["buffer_size"])
     own = [values[name] for name in keys.REWARD_SIGNAL_STEPS if name in values]
@@ -128,11 +129,12 @@ def _need_demos(values: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}.demo_path is missing: give a .demo file, or a folder of them")
 
 
+_LARGEST_DISCOUNT = 0.9999
 FOR_EVER = 10**12
 """More samples than any run has: over them, a weight that falls to 0 hardly falls."""
-_STRENGTH = (
-    "strength is the weight of the cloning loss beside the algorithm's, not the learning rate of an optimizer of its "
-    "own: see cloning/loss in TensorBoard, and change it if need be"
+_CLONED = (
+    "masks of actions count in the loss, and continuous actions are compared as the game gets them: PPO there compares "
+    "what it gets times 3"
 )
 _ABSORBING = (
     "what follows the end of an episode is rewarded like any other step, so that surviving earns nothing by itself; "

@@ -32,10 +32,11 @@ def check_train(config: TrainConfig) -> None:
         UserError: the first thing that is wrong: an unknown environment or one that fails, a number out of range, a
             missing library or device, a run folder that is not one, a buffer larger than memory.
     """
-    _check_goal(config.goal)
+    _check_goal(config.goal, "")
     _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
         _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
+        _check_goal(behavior.goal, f"behaviors.{name}.")
     if config.run.mode is Mode["inline"] and not config.env.reproducible:
         raise UserError(
             f"run.mode=inline is for reproducing a run exactly, which this environment ({config.env.label}) cannot: "
@@ -71,14 +72,15 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
     return asked
 
 
-def _check_goal(goal: GoalConfig) -> None:
-    bounds = {"goal.at_most": goal.at_most, "goal.at_least": goal.at_least}
-    given = [f"{key}={value}" for key, value in bounds.items() if value is not None]
+def _check_goal(goal: GoalConfig, prefix: str) -> None:
+    key = f"{prefix}goal"
+    bounds = {f"{key}.at_most": goal.at_most, f"{key}.at_least": goal.at_least}
+    given = [f"{each}={value}" for each, value in bounds.items() if value is not None]
     if goal.metric is None and given:
-        raise UserError(f"{given[0]} needs goal.metric: what is to be reached")
+        raise UserError(f"{given[0]} needs {key}.metric: what is to be reached")
     if goal.metric is not None and len(given) != 1:
         seen = " and ".join(given) if given else "neither"
-        raise UserError(f"goal.metric={goal.metric} needs one of goal.at_most and goal.at_least; there is {seen}")
+        raise UserError(f"{key}.metric={goal.metric} needs one of {key}.at_most and {key}.at_least; there is {seen}")
 
 
 def _check_learning(algorithm: AlgorithmSettings, rewards: RewardSettings, prefix: str) -> None:

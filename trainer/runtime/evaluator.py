@@ -46,9 +46,12 @@ class Evaluated(NamedTuple):
     episodes: Sequence[PlayedEpisode]
 
     @property
-    def reward(self) -> float:
-        """The mean reward of all episodes."""
-        return float(np.mean([episode.reward for episode in self.episodes]))
+    def rewards(self) -> dict[str, float]:
+        """The mean reward of each behavior's episodes."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for episode in self.episodes:
+            found[episode.behavior].append(episode.reward)
+        return {behavior: float(np.mean(each)) for behavior, each in found.items()}
 
     def figures(self, named: bool) -> dict[str, float]:
         """Returns means as metrics: `evaluation/reward` and so on, behind their behavior if `named`."""

@@ -17,17 +17,20 @@ from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.saved import as_dict, read_config
-from trainer.config.schema import TrainConfig, settings_of
+from trainer.config.schema import TrainConfig, behavior_config, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
 from trainer.runtime.behaviors import describe_buffer, open_buffer
 from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
+from trainer.runtime.stop import still_ended
 from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.console import log
 from trainer.telemetry.constant import ConstantObservations
 from trainer.telemetry.diagnosis import CONSTANT
 
+_NEVER = RateLimiter(1.0, 2**62, 1.0)
+"""Asks for no update, whatever there is to learn from."""
 _PREPARE_UPDATES, _PREPARE_SECONDS = 20, 0.5
 """`prepare` makes so many updates, or spends so many seconds, before it returns."""
 
@@ -47,6 +50,8 @@ class Learner:
         self.spec, self.algorithm, self.rows, self.demos = spec, algorithm, rows, demos
         self.seconds = 0.0
         """Seconds spent in updates so far."""
+        self.ended: tuple[str, float | str] | None = None
+        """The setting that has ended its learning, and its value: its agents act on."""
         self.rate_limiter = RateLimiter(algorithm.updates_per_sample, algorithm.start_samples, algorithm.tolerance)
         self._weights = weights
         self._counters = counters
@@ -133,6 +138,10 @@ class Learner:
         self._write_counters()
         self._weights.publish(published, version)
 
+    def end(self, by: tuple[str, float | str]) -> None:
+        """Lets it learn no more, and games never wait for it."""
+        self.ended, self.rate_limiter = by, _NEVER
+
     def restart_counting(self) -> None:
         """Lets the rate limiter count from here, after a resume without the replay: lost rows ask for no updates."""
         self.rate_limiter = replace(
@@ -205,9 +214,12 @@ def make_learner(
             raise UserError(f"{saved.path} does not fit the run's settings: {reason}") from error
         if replay is None:
             learner.restart_counting()
+        ended = before.get("ended")
+        if ended is not None and still_ended(behavior_config(config, name), ended := tuple(ended)):
+            learner.end(ended)
         return learner
-    if config.init is not None:
-        _load_weights(algorithm, spec, config, config.init)
+    if (init := behavior_config(config, name).init or config.init) is not None:
+        _load_weights(algorithm, spec, config, init)
     learner.publish()
     return learner
 

@@ -15,7 +15,7 @@ from envs.api import begun_counts
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import LATE_SECONDS, missing_behaviors
 from trainer.runtime.collector_host import CollectorHandle
@@ -25,7 +25,7 @@ from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
-from trainer.runtime.stop import stop_reason
+from trainer.runtime.stop import behavior_end, stop_reason
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -81,6 +81,7 @@ class Run:
                 self._receive()
                 self._prepare()
                 self._update()
+                self._end_behaviors()
                 self._log()
                 self._save_if_due()
                 self._collect()
@@ -127,6 +128,23 @@ class Run:
                 self._collector.notify_update()
                 self._trace()
 
+    def _end_behaviors(self) -> None:
+        """Lets behaviors that have reached what ends them learn no more."""
+        for name, learner in self._learners.items():
+            if learner.ended is not None:
+                continue
+            behavior, logger = behavior_config(self._config, name), self._logger
+            reward = logger.reward_of(name) if self._curriculum.finished else None
+            end = behavior_end(behavior, learner.samples(), reward, logger.has_reached_goal(name))
+            if end is not None:
+                learner.end(end)
+                log.info(
+                    f"Behavior {name!r} has reached {end[0]}={end[1]} after {learner.samples():,} samples: "
+                    "it learns no more, its agents act on."
+                )
+                if name not in self._preparing:
+                    self._collector.send("ready", name, learner.rate_limiter)
+
     def _log(self) -> None:
         """Shows and logs how the run stands, keeps the best weights, and asks for a picture of play now and then."""
         if not self._logger.speed.started:
@@ -152,22 +170,25 @@ class Run:
         return f"{begun:,} of {self._config.env.instances:,} games have started"
 
     def _keep_best(self) -> None:
-        """Keeps the weights if training's mean reward is the best so far; evaluations decide where there are some."""
-        reward = self._logger.reward_mean
-        score = Score(self._curriculum.rank, reward) if reward is not None else None
-        if self._config.evaluate.every_samples is None and score is not None and self._saver.is_best(score):
-            weights = self._saver.weights(self._learners)
-            if weights is not None:
-                self._saver.keep_best(self._learners, weights, score)
+        """Keeps weights of behaviors whose mean reward is their best so far, unless evaluations decide."""
+        if self._config.evaluate.every_samples is not None:
+            return
+        lessons = self._curriculum.rank
+        found = {name: self._logger.reward_of(name) for name in self._learners}
+        better = self._saver.better(
+            {name: Score(lessons, reward) for name, reward in found.items() if reward is not None}
+        )
+        if better and (weights := self._saver.weights(self._learners)) is not None:
+            self._saver.keep_best(self._learners, weights, better)
 
     def _add_evaluation(self, evaluated: Evaluated | None) -> None:
         """Logs what weights have scored, and keeps them if they are the best so far."""
         if evaluated is None:
             return
         self._logger.add_evaluation(evaluated.samples, evaluated.figures(named=len(self._learners) > 1))
-        score = Score(0, evaluated.reward)  # evaluations play the last lessons, always
-        if self._saver.is_best(score):
-            self._saver.keep_best(self._learners, evaluated.weights, score)
+        scores = {name: Score(0, reward) for name, reward in evaluated.rewards.items()}  # always of the last lessons
+        if better := self._saver.better(scores):
+            self._saver.keep_best(self._learners, evaluated.weights, better)
 
     def _save_if_due(self) -> None:
         now = time.monotonic() if self._config.checkpoint.every_samples is None else self._shared.samples
@@ -205,7 +226,10 @@ class Run:
         if logger.caller.stops and self._seen:  # else nothing would be saved
             return "callback"
         reward = logger.reward_mean if self._curriculum.finished else None
-        return stop_reason(self._config.stop, samples, logger.seconds, reward, logger.goal_reached)
+        reason = stop_reason(self._config.stop, samples, logger.seconds, reward, logger.goal_reached)
+        if reason is None and self._seen and all(self._learners[name].ended for name in self._seen):
+            return "behaviors"
+        return reason
 
     def _finish(self, reason: str) -> bool:
         """Saves, and writes what is to be known at the end; returns whether nothing of it was refused."""
@@ -245,7 +269,8 @@ class Run:
             self._add_behavior(*content)
         elif message.kind == "episodes":
             logger.add_episodes(message.behavior, content)
-            self._teach(self._curriculum.add_episode(message.behavior, each, self._progress(each)) for each in content)
+            name = message.behavior
+            self._teach(self._curriculum.add_episode(name, each, self._progress(name, each)) for each in content)
         elif message.kind == "game":
             logger.add_game_statistics(self._shared.samples, content)
             self._teach(map(self._curriculum.add_statistic, content))
@@ -262,9 +287,11 @@ class Run:
                 self._last_fault = content.text
             log.log(logging.INFO if content.kind == "note" else logging.WARNING, content.text)
 
-    def _progress(self, episode: Episode) -> float:
-        """Returns which share of the training was done when an episode ended."""
-        samples = self._config.stop.samples
+    def _progress(self, behavior: str, episode: Episode) -> float:
+        """Returns which share of the training was done when an episode ended: of its behavior's, or of the run's."""
+        own, samples = behavior_config(self._config, behavior).stop.samples, self._config.stop.samples
+        if own is not None and behavior in self._learners:
+            return self._learners[behavior].samples() / own
         return episode.samples / samples if samples else 0.0
 
     def _teach(self, said: Iterable[list[str]]) -> None:

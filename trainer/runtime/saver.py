@@ -60,7 +60,15 @@ class Saver:
         self._policies: dict[str, Policy | None] = {}
         """By behavior, a copy on the CPU; None if it cannot be exported."""
         best = store.load_best() if resumed else None
-        self._best = Score(best.state.get("lessons", 0), best.state["mean"]) if best else None
+        self._best: dict[str, Score] = {}
+        """By behavior, the score of its best weights."""
+        self._best_weights = Weights({}, {})
+        if best is not None:
+            state = best.state
+            means = state.get("means") or dict.fromkeys(state["behaviors"], state["mean"])
+            passed = state.get("passed") or dict.fromkeys(means, state.get("lessons", 0))
+            self._best = {name: Score(passed[name], mean) for name, mean in means.items()}
+            self._best_weights = Weights(dict(best.tensors), state["behaviors"])
 
     def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:
         """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.
@@ -97,21 +105,34 @@ class Saver:
         behaviors = {name: _description(learner) for name, learner in learners.items()}
         return Weights({name: torch.as_tensor(each).cpu().numpy().copy() for name, each in tensors.items()}, behaviors)
 
-    def is_best(self, score: Score) -> bool:
-        """Returns whether it is better than any before."""
-        return self._best is None or score > self._best
+    def better(self, scores: Mapping[str, Score]) -> dict[str, Score]:
+        """Returns those scores, by behavior, that are better than any before."""
+        return {name: score for name, score in scores.items() if name not in self._best or score > self._best[name]}
 
-    def keep_best(self, learners: Learners, weights: Weights, score: Score) -> None:
-        """Writes the best weights so far and their models, in place of those before."""
+    def keep_best(self, learners: Learners, weights: Weights, scores: Mapping[str, Score]) -> None:
+        """Writes the best weights so far and their models, in place of those before.
+
+        `scores` are those of the behaviors whose best weights these are; of others, those before stay the best.
+        """
+        best = Weights(dict(weights.tensors), dict(weights.behaviors))
+        for name in self._best.keys() - scores.keys():
+            best.behaviors[name] = self._best_weights.behaviors[name]
+            best.tensors.update({k: x for k, x in self._best_weights.tensors.items() if k.startswith(f"{name}/")})
+        all_scores = {**self._best, **scores}
+        means = {name: score.reward for name, score in all_scores.items()}
+        state = {
+            "behaviors": best.behaviors,
+            "mean": sum(means.values()) / len(means),
+            "means": means,
+            "passed": {name: score.lessons for name, score in all_scores.items()},
+        }
         try:
-            folder = self._store.save_best(
-                weights.tensors, {"behaviors": weights.behaviors, "mean": score.reward, "lessons": score.lessons}
-            )
+            folder = self._store.save_best(best.tensors, state)
         except OSError as error:
             log.warning(f"The best weights could not be written: {error}. Those before are kept.")
         else:
-            self._best = score
-            self._write_models(learners, self._folder, weights)
+            self._best, self._best_weights = all_scores, best
+            self._write_models(learners, self._folder, best)
             self._caller.saved(folder)
 
     def _write_newest_models(self, learners: Learners, checkpoint: str) -> None:
@@ -173,4 +194,5 @@ def _description(learner: Learner, snapshot: Snapshot | None = None) -> dict[str
         "samples": learner.samples(snapshot),
         "rows": learner.rows.capacity,
         "demos": learner.demos,
+        "ended": learner.ended,
     }

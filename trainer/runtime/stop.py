@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.checkpoint import Checkpoint
-from trainer.config.schema import StopConfig, TrainConfig
+from trainer.config.schema import BehaviorConfig, StopConfig, TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
 from trainer.telemetry.goal import Goal
 from trainer.telemetry.metrics import EpisodeStatistics
@@ -22,6 +22,28 @@ def stop_reason(stop: StopConfig, samples: int, seconds: float, reward: float | 
     return None
 
 
+def behavior_end(
+    behavior: BehaviorConfig, samples: int, reward: float | None, goal_reached: bool
+) -> tuple[str, float | str] | None:
+    """Returns what ends a behavior's learning: `stop.samples`, `stop.reward` or `goal.metric`, and its value."""
+    reason = stop_reason(
+        StopConfig(behavior.stop.samples, None, behavior.stop.reward), samples, 0, reward, goal_reached
+    )
+    if reason is None:
+        return None
+    if reason == "goal":
+        return "goal.metric", str(behavior.goal.metric)
+    return f"stop.{reason}", getattr(behavior.stop, reason)
+
+
+def still_ended(behavior: BehaviorConfig, ended: tuple[str, float | str] | None) -> bool:
+    """Returns whether what has ended a behavior's learning is set as it was then: a resumed run may be given more."""
+    if ended is None:
+        return False
+    group, _, name = ended[0].partition(".")
+    return bool(getattr(getattr(behavior, group), name) == ended[1])
+
+
 def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
     """Returns what ended the run of a checkpoint, and how to go on; None if there is something left to do."""
     report = checkpoint.state["report"]
@@ -34,9 +56,9 @@ def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
     if goal is not None and report["goal"]:
         goal.load_state(report["goal"])
     reason = stop_reason(config.stop, samples, report["seconds"], reward, goal is not None and goal.reached is not None)
-    if reason is None:
-        return None
     run = f"The run in {config.resume} is finished:"
+    if reason is None:
+        return _all_ended(config, checkpoint, run)
     if reason == "goal":
         return (
             f"{run} it has reached its goal, {config.goal.metric}. A new run can go on from its weights: "
@@ -46,4 +68,15 @@ def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
     return (
         f"{run} stop.{reason}={getattr(config.stop, reason)} is reached, it has {has[reason]}. To go on, give more: "
         f"resume={config.resume} stop.{reason}=..."
+    )
+
+
+def _all_ended(config: TrainConfig, checkpoint: Checkpoint, run: str) -> str | None:
+    ends = {name: each.get("ended") for name, each in checkpoint.state["behaviors"].items()}
+    if not all(still_ended(behavior_config(config, name), end) for name, end in ends.items()):
+        return None
+    keys = [f"behaviors.{name}.{key}" for name, (key, _) in ends.items()]
+    more = " ".join(f"{key}=..." for key in keys if not key.endswith("goal.metric"))
+    return f"{run} all behaviors have reached what ends them ({', '.join(keys)}). To go on, give more: " + (
+        f"resume={config.resume} {more}" if more else f"a new run, with init={config.resume}"
     )

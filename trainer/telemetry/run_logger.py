@@ -17,7 +17,7 @@ from envs.parameters import Parameters
 from envs.process.whole_files import write_whole
 from envs.spec import Statistic, UserError
 from trainer.config.saved import as_written
-from trainer.config.schema import Mode, Tags, TrainConfig, overridden_settings, settings_of
+from trainer.config.schema import Mode, Tags, TrainConfig, behavior_config, overridden_settings, settings_of
 from trainer.curriculum import Curriculum
 from trainer.telemetry.bottleneck import bottleneck
 from trainer.telemetry.callbacks import Caller
@@ -73,10 +73,14 @@ class RunLogger:
         self._config, self._folder = config, folder
         self._curriculum = curriculum or Curriculum(Parameters({}))
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
+        self._goals: dict[str, Goal | None] = {}
+        """By behavior, its own goal."""
         self._lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
         self._episodes = EpisodeStatistics()
         self._in_lessons = EpisodeStatistics()
         """Of the episodes that began in the lessons of now: those that `reward_mean` goes by."""
+        self._in_lessons_of: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
+        """The same by behavior."""
         self._by_behavior: dict[str, EpisodeStatistics] = defaultdict(EpisodeStatistics)
         self._diagnoses: dict[str, Diagnosis] = {}
         self._fresh = config.init is None and (not state or "diagnoses" in state)
@@ -88,10 +92,15 @@ class RunLogger:
             self._in_lessons.load_state(state.get("lessons") or state["episodes"])
             for name, episodes in state.get("behaviors", {}).items():
                 self._by_behavior[name].load_state(episodes)
+            for name, episodes in state.get("lessons_of", state.get("behaviors", {})).items():
+                self._in_lessons_of[name].load_state(episodes)
             for name, diagnosis in state.get("diagnoses", {}).items():
                 self._diagnosis(name).load_state(diagnosis)
             if self._goal and state["goal"]:
                 self._goal.load_state(state["goal"])
+            for name, saved in state.get("goals", {}).items():
+                if (goal := self._goal_of(name)) is not None:
+                    goal.load_state(saved)
         self._acting: dict[str, str] = {}
         self.speed = Speed(samples, tuple(state.get("supply", (0.0, 0.0))))
         self._ended: tuple[Measured, Status] | None = None
@@ -130,6 +139,16 @@ class RunLogger:
         """Mean reward of the last 100 episodes, or of those so far."""
         return self._episodes.mean("reward")
 
+    def reward_of(self, behavior: str) -> float | None:
+        """Returns what `reward_mean` is, of one behavior."""
+        episodes = self._in_lessons_of[behavior]
+        return episodes.mean("reward") if episodes.full else None
+
+    def has_reached_goal(self, behavior: str) -> bool:
+        """Returns whether a behavior has a goal of its own, and has reached it."""
+        goal = self._goal_of(behavior)
+        return goal is not None and goal.reached is not None
+
     @property
     def goal_reached(self) -> bool:
         """Whether the goal, if there is one, was reached."""
@@ -151,6 +170,10 @@ class RunLogger:
             if not self._curriculum.counts(episode.lessons):
                 continue
             self._in_lessons.add(episode.reward, episode.length, metrics)
+            self._in_lessons_of[behavior].add(episode.reward, episode.length, metrics)
+            goal = self._goal_of(behavior)
+            if goal is not None and goal.metric in values and self._curriculum.finished:
+                goal.add(episode.samples, self.seconds, values)
             if self._goal is None or not self._curriculum.finished:
                 continue
             if self._goal.metric in values or not self._config.env.sends_statistics:
@@ -161,8 +184,16 @@ class RunLogger:
                 log.warning(f"goal.metric={self._goal.metric} has not been seen so far; there is {known}")
 
     def begin_lessons(self) -> None:
-        """Other lessons have begun: episodes of earlier ones do not count for `reward_mean` any more."""
+        """Other lessons have begun: episodes of earlier ones do not count for rewards any more."""
         self._in_lessons = EpisodeStatistics()
+        self._in_lessons_of.clear()
+
+    def _goal_of(self, behavior: str) -> Goal | None:
+        """Returns the goal of a behavior's own, if it has one."""
+        if behavior not in self._goals:
+            chosen = behavior_config(self._config, behavior).goal
+            self._goals[behavior] = None if chosen.metric is None else Goal(chosen)
+        return self._goals[behavior]
 
     def add_game_statistics(self, samples: int, sent: Sequence[Statistic]) -> None:
         """Adds what games have sent."""
@@ -244,7 +275,7 @@ class RunLogger:
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
         """Writes the last points and `summary.json`, whose figures include earlier parts of a resumed run.
 
-        `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `callback`, `interrupted` or `error`.
+        `stopped_by` is `goal`, `samples`, `seconds`, `reward`, `behaviors`, `callback`, `interrupted` or `error`.
         """
         latest, whole = self._ended or self.end(samples, learners)
         reliable = latest.interval >= RELIABLE_SECONDS or self.speed.first
@@ -290,8 +321,10 @@ class RunLogger:
             "supply": self.speed.supply(),
             "episodes": self._episodes.state(),
             "lessons": self._in_lessons.state(),
+            "lessons_of": {name: episodes.state() for name, episodes in self._in_lessons_of.items()},
             "behaviors": {name: episodes.state() for name, episodes in self._by_behavior.items()},
             "goal": self._goal.state() if self._goal else None,
+            "goals": {name: goal.state() for name, goal in self._goals.items() if goal is not None},
             "skipped": self._skipped,
             "diagnoses": {name: diagnosis.state() for name, diagnosis in self._diagnoses.items()},
         }

@@ -115,8 +115,16 @@ def test_gail_alone_switches_the_games_reward_off_and_brings_its_own_discount() 
 
 @pytest.mark.parametrize("trainer", ["ppo", "sac"])
 def test_every_value_of_cloning_is_converted(trainer: str) -> None:
-    algorithm = converted(behavior(trainer, CLONING))["algorithm"]
-    assert algorithm["cloning"] == {"demos": "Demos/", "strength": 0.5, "anneal_samples": 150000, "batch_size": 512}
+    cloning = {**CLONING, "num_epoch": 5, "samples_per_update": 1000}
+    assert converted(behavior(trainer, cloning))["algorithm"]["cloning"] == {
+        "demos": "Demos/",
+        "strength": 0.5,
+        "anneal_samples": 150000,
+        "batch_size": 512,
+        "learning_rate": 3e-4,
+        "epochs": 5,
+        "epoch_samples": 1000,
+    }
 
 
 @pytest.mark.parametrize(("trainer", "batch"), [("ppo", 1024), ("sac", 128)])
@@ -125,10 +133,10 @@ def test_cloning_takes_batches_of_the_algorithms_size_unless_told(trainer: str, 
         assert converted(behavior(trainer, cloning))["algorithm"]["cloning"]["batch_size"] == batch
 
 
-def test_cloning_without_steps_goes_on_for_ever_and_that_is_told() -> None:
+def test_cloning_without_steps_goes_on_for_ever() -> None:
     for cloning in ({"demo_path": "a.demo"}, {**CLONING, "steps": 0}):
         assert converted(behavior(cloning=cloning))["algorithm"]["cloning"]["anneal_samples"] == FOR_EVER
-        assert keys_left(behavior(cloning=cloning)) == ["behavioral_cloning", "behavioral_cloning.steps"]
+        assert keys_left(behavior(cloning=cloning)) == ["behavioral_cloning"]
 
 
 @pytest.mark.parametrize(
@@ -155,11 +163,15 @@ def test_a_discriminator_sees_normalized_observations_where_the_policy_does() ->
     assert keys_left({**data, "reward_signals": {"extrinsic": {}, "gail": same}}) == ["gail"]
 
 
-@pytest.mark.parametrize("key", ["num_epoch", "samples_per_update"])
-def test_what_differs_about_cloning_is_told(key: str) -> None:
-    data = behavior(cloning={**CLONING, key: 3})
-    assert sorted(keys_left(data)) == ["behavioral_cloning", f"behavioral_cloning.{key}"]
-    assert converted(data) == converted(behavior(cloning=CLONING))
+def test_cloning_makes_three_passes_over_all_steps_unless_told() -> None:
+    cloning = converted(behavior(cloning=CLONING))["algorithm"]["cloning"]
+    assert (cloning["epochs"], "epoch_samples" in cloning) == (3, False)
+
+
+def test_a_gamma_of_1_is_lowered_and_that_is_told() -> None:
+    data = behavior(extrinsic={}, gail={**GAIL, "gamma": 1})
+    assert converted(data)["reward"]["gail"]["discount"] == 0.9999
+    assert keys_left(data) == ["gail", "gail.gamma"]
 
 
 def test_default_settings_with_demonstrations_are_inherited_and_told_once() -> None:
@@ -174,8 +186,9 @@ def test_default_settings_with_demonstrations_are_inherited_and_told_once() -> N
     assert experiment["reward"]["gail"]["demos"] == "Demos/Expert.demo"
     changes = experiment["behaviors"]
     assert changes["A"]["reward"] == {"gail": {**experiment["reward"]["gail"], "strength": 0.5}}
-    assert changes["A"]["algorithm"] == {"cloning": {**experiment["algorithm"]["cloning"], "anneal_samples": 7}}
-    assert changes["B"] == {}
+    cloning = {**experiment["algorithm"]["cloning"], "anneal_samples": 7, "epoch_samples": None}
+    assert changes["A"]["algorithm"] == {"cloning": cloning}
+    assert changes["B"].keys() == {"stop"}
     assert [entry.key for entry in left if entry.key.startswith("default_settings")] == [
         "default_settings.behavioral_cloning",
         "default_settings.reward_signals.gail",
@@ -187,6 +200,7 @@ def test_a_behavior_without_demonstrations_does_not_get_those_of_the_first() -> 
     assert experiment["behaviors"]["B"] == {
         "algorithm": {"cloning": {"demos": None}},
         "reward": {"gail": {"demos": None}},
+        "stop": {"samples": 500000},
     }
     assert experiment["behaviors"]["C"]["reward"] == {"gail": {"demos": None}}
     assert "cloning" not in experiment["behaviors"]["C"]["algorithm"]
@@ -198,7 +212,6 @@ def test_a_behavior_without_demonstrations_does_not_get_those_of_the_first() -> 
         (behavior(gail={"strength": 1}), f"{A}.reward_signals.gail.demo_path is missing: give a .demo file"),
         (behavior(cloning={"steps": 1}), f"{A}.behavioral_cloning.demo_path is missing: give a .demo file"),
         (behavior(gail={**GAIL, "strength": -1}), f"{A}.reward_signals.gail.strength=-1 must be at least 0"),
-        (behavior(gail={**GAIL, "gamma": 1}), f"{A}.reward_signals.gail needs a gamma below 1"),
         (behavior(gail={**GAIL, "demo_paths": "a"}), f"did you mean {A}.reward_signals.gail.demo_path?"),
         (behavior(cloning={**CLONING, "strength": -0.5}), f"{A}.behavioral_cloning.strength=-0.5 must be at least 0"),
         (behavior(cloning={**CLONING, "steps": -1}), f"{A}.behavioral_cloning.steps=-1 must be at least 0"),
@@ -216,7 +229,9 @@ def test_a_converted_experiment_with_demonstrations_composes_with_every_value(tm
     config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
     sac, reward = settings_of(config, "A")
     assert isinstance(sac, SACSettings)
-    assert sac.cloning == CloningSettings("Demos/", strength=0.5, anneal_samples=150000, batch_size=512)
+    assert sac.cloning == CloningSettings(
+        "Demos/", strength=0.5, anneal_samples=150000, batch_size=512, learning_rate=3e-4, epochs=3
+    )
     assert reward["gail"] == GAILSettings(
         demos="Demos/Expert.demo",
         strength=0.02,
