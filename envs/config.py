@@ -112,6 +112,13 @@ class EnvConfig(ABC):
     def make_manager(self, setup: Setup) -> Manager:
         """Returns the manager of the instances, not started; UserError if a file or a library is missing."""
 
+    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], tuple[list[str], list[str]]]]:
+        """Returns a manager for `outstep check`, and what tells, once it has played, what else its games have sent.
+
+        That returns lines about it, and what of it is not supported.
+        """
+        return self.make_manager(setup), lambda: ([], [])
+
     @property
     def label(self) -> str:
         """What is played, in words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,6 +68,10 @@ class UnityConfig(EnvConfig):
     def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
         manager: Manager = imported("envs.unity.manager:UnityManager", "env")(self, setup)
         return manager
+
+    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], tuple[list[str], list[str]]]]:  # noqa: D102
+        manager = imported("envs.unity.surveyed:SurveyedManager", "env")(self, setup)
+        return manager, manager.about
 
     @property
     def label(self) -> str:  # noqa: D102

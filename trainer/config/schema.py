@@ -359,8 +359,21 @@ class RecordConfig:
     """Whether a run that plays may be another's: what its settings name is run (SECURITY.md)."""
 
 
+@dataclass(frozen=True)
+class CheckConfig:
+    """Settings of `outstep check`."""
+
+    env: EnvConfig = MISSING
+    """Config group, what is looked at: one instance of it."""
+    seconds: float = setting(10.0, above=0)
+    """Seconds of play, from the first step on. More: figures of speed that are less by luck. Usual: 5 to 60."""
+    seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
+    """Seed of the episodes and of the actions, which are drawn by chance."""
+
+
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
+    "check": CheckConfig,
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "compare": CompareConfig,

@@ -22,6 +22,7 @@ from trainer.config.interpolations import as_text
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import KINDS, LOST, Left, mapping, number, read
+from trainer.convert.lessons import convert_lessons
 from trainer.data_files import parse_yaml, read_data
 
 _USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
@@ -127,12 +128,7 @@ def _parameter(value: Any, where: str, left: list[Left]) -> Any:
     if not isinstance(value, Mapping):
         return number(value, where)
     if "curriculum" in value:
-        lessons = value["curriculum"]
-        if not isinstance(lessons, list) or not lessons or "value" not in mapping(lessons[0], f"{where}.curriculum"):
-            raise UserError(f"{where}.curriculum must be a list of lessons with a value each")
-        remedy = "not supported yet: the first lesson goes on for ever"
-        left.append(Left(f"{where}.curriculum", f"{len(lessons)} lessons", remedy, LOST))
-        return _parameter(lessons[0]["value"], f"{where}.curriculum.value", left)
+        return {"lessons": convert_lessons(value["curriculum"], f"{where}.curriculum", left, _parameter)}
     sampler = read(value, where, keys.SAMPLER, left)
     for key in keys.SAMPLER:
         if key not in sampler:

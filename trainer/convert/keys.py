@@ -346,6 +346,22 @@ CHECKPOINT = {
 }
 TORCH = {"device": Key(_text)}
 
+LESSON = {
+    "name": Key(_text),
+    "value": Key(lambda value, _: value),
+    "completion_criteria": Key(mapping),
+}
+CRITERIA = {
+    "behavior": Key(_text),
+    "measure": Key(_one_of("reward", "progress"), "reward"),
+    "min_lesson_length": Key(_number(whole=True, least=0, most=100_000), 0),
+    "signal_smoothing": Key(_switch, True),
+    "threshold": Key(number, 0.0),
+    "require_reset": Key(
+        _switch, left="a lesson begins in each instance with its next episode; none is broken off for it", kind=OTHER
+    ),
+}
+"""Keys of `completion_criteria`."""
 SAMPLER = {"sampler_type": Key(_text), "sampler_parameters": Key(mapping)}
 _SEED = {"seed": Key(_WHOLE, left="samplers are seeded by the run's seed and their names", kind=OTHER)}
 SAMPLERS = {

@@ -1,0 +1,1 @@
+"""`outstep check`: a first look at a game, before anything is trained."""
