@@ -79,7 +79,7 @@ class Several:
         pass
 
     def state(self):
-        return {"steps": self.steps}
+        return {"steps": self.steps, "begun": [0, 0]}
 
     def close(self):
         self.closed = True

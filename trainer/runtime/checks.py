@@ -13,7 +13,6 @@ from buffers.rows import Layout, Rows
 from envs.process.ram import available_shared, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.saved import load_config
 from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
 from trainer.curriculum import check_curriculum
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
@@ -23,6 +22,7 @@ from trainer.runtime.policy_store import weights_bytes
 from trainer.runtime.run_lock import is_occupied
 from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.writers import find_writers
+from trainer.warm_start.load import check_fits, check_init
 
 
 def check_train(config: TrainConfig) -> None:
@@ -96,9 +96,10 @@ def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     settings, rewards = settings_of(config, spec.name)
     if settings.buffer_memory_mib is None:
         choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_shared())
-    for key in ("resume", "init"):
-        if folder := getattr(config, key):
-            check_spec(spec, _saved(folder, key))
+    if config.resume is not None:
+        check_spec(spec, _saved(config.resume))
+    else:
+        check_fits(config, spec)
     for path, key in demos_of(config, spec.name).items():
         load_demonstrations(path, key, spec)
     if settings.user_code or any(rewards[name].pays for name in rewards if name not in REWARDS.built_in()):
@@ -139,21 +140,18 @@ def _check_device(device: Device) -> None:
 
 def _check_folders(config: TrainConfig) -> None:
     if config.resume is not None:
-        _saved(config.resume, "resume")
+        _saved(config.resume)
         return
-    if config.init is not None:
-        load_config(config.init, config.trust)
-        _saved(config.init, "init")
+    check_init(config)
     if config.run.dir is not None:
         _check_new(config.run)
 
 
-def _saved(folder: str, key: str) -> Checkpoint:
-    """Returns what a run resumes or begins with."""
-    store = CheckpointStore(Path(folder) / "checkpoints")
-    if store.latest() is None and (key == "resume" or store.best() is None):
-        raise UserError(f"{key}={folder}: the run has no checkpoint yet; start it again, or name another")
-    return load_checkpoint(folder, Which["last" if key == "resume" else "best"])
+def _saved(folder: str) -> Checkpoint:
+    """Returns what a run resumes with."""
+    if CheckpointStore(Path(folder) / "checkpoints").latest() is None:
+        raise UserError(f"resume={folder}: the run has no checkpoint yet; start it again, or name another")
+    return load_checkpoint(folder, Which["last"])
 
 
 def _check_new(run: RunConfig) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.saved import as_dict, read_config
 from trainer.config.schema import TrainConfig, behavior_config, settings_of
 from trainer.demos.load import Digests, changed_demos, load_demos
 from trainer.runtime.behaviors import describe_buffer, open_buffer
@@ -24,10 +22,10 @@ from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.runtime.stop import still_ended
-from trainer.saved_policy import check_spec, load_checkpoint
 from trainer.telemetry.console import log
 from trainer.telemetry.constant import ConstantObservations
 from trainer.telemetry.diagnosis import CONSTANT
+from trainer.warm_start.load import load_init
 
 _NEVER = RateLimiter(1.0, 2**62, 1.0)
 """Asks for no update, whatever there is to learn from."""
@@ -218,30 +216,9 @@ def make_learner(
         if ended is not None and still_ended(behavior_config(config, name), ended := tuple(ended)):
             learner.end(ended)
         return learner
-    if (init := behavior_config(config, name).init or config.init) is not None:
-        _load_weights(algorithm, spec, config, init)
+    load_init(algorithm, spec, config)
     learner.publish()
     return learner
-
-
-def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, config: TrainConfig, folder: str) -> None:
-    """Loads the weights of the run in `folder`, and nothing else."""
-    saved = load_checkpoint(folder)
-    check_spec(spec, saved)
-    try:
-        algorithm.load_weights(_tensors(saved, spec.name))
-    except (KeyError, RuntimeError) as error:
-        before, now = (_network(each, spec.name) for each in (read_config(folder), config))
-        changed = [f"algorithm.network.{key}={value}" for key, value in before.items() if value != now[key]]
-        reason = f"that run has {', '.join(changed)}" if changed else str(error)
-        raise UserError(f"init={folder}: its networks do not fit these settings: {reason}") from error
-
-
-def _network(config: TrainConfig, behavior: str) -> dict[str, Any]:
-    """Returns the settings of a behavior's networks, by the rest of their keys."""
-    values = as_dict(settings_of(config, behavior)[0].network)
-    memory = values.pop("memory")
-    return {**values, **{f"memory.{key}": value for key, value in memory.items()}}
 
 
 def _tensors(checkpoint: Checkpoint, behavior: str) -> dict[str, Tensor]:

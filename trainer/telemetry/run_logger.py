@@ -377,9 +377,10 @@ class RunLogger:
         """Returns the diagnosis of a behavior, begun with its first episode or metrics."""
         if behavior not in self._diagnoses:
             settings, rewards = settings_of(self._config, behavior)
+            fresh = self._fresh and behavior_config(self._config, behavior).init is None
             paid = [name for name, reward in rewards.items() if reward.pays]
             taught = bool(self._curriculum.lessons.at)  # the return stays as it is where the game gets harder
-            judged = self._fresh and settings.cloning.demos is None and paid == [EXTRINSIC] and not taught
+            judged = fresh and settings.cloning.demos is None and paid == [EXTRINSIC] and not taught
             self._diagnoses[behavior] = Diagnosis(judged)
         return self._diagnoses[behavior]
 
