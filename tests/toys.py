@@ -350,7 +350,52 @@ class Parent(Oracle):
         (self.pids / f"closed {os.getpid()}").touch()
 
 
+class Graded(gymnasium.Env):
+    """Shows its parameters `level` and `wind`, and ends after two steps that earn 1 / level, with `passed` = level."""
+
+    observation_space = spaces.Box(-100, 100, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self._begin((options or {}).get("parameters", {}))
+        return self._observation(), {}
+
+    def step(self, action):
+        self.at += 1
+        over = self.at == 2
+        return self._observation(), over / self.level, over, False, {"passed": self.level} if over else {}
+
+    def _begin(self, parameters):
+        self.at, self.level, self.wind = 0, parameters.get("level", 1), parameters.get("wind", 0)
+        if self.level > 50:
+            raise ValueError(f"there is no level {self.level}")
+
+    def _observation(self):
+        return np.array([self.level, self.wind], np.float32)
+
+
+class Told(Graded):
+    """The same, whose parameters come to a method of its own."""
+
+    def reset(self, *, seed=None, options=None):
+        assert options is None
+        return self._observation(), {}
+
+    def set_parameters(self, parameters):
+        self._begin(parameters)
+
+
+class Deaf(Graded):
+    """The same, which takes no parameters in any way."""
+
+    def reset(self, *, seed=None):
+        self._begin({})
+        return self._observation(), {}
+
+
 for _kind in (
+    Graded,
+    Told,
     Mistaken,
     Parent,
     Oracle,

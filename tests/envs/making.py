@@ -13,7 +13,7 @@ from envs.gym.manager import EnvManager
 from envs.unity.config import UnityConfig
 from envs.unity.manager import UnityManager
 
-SETUP = ("min_instances", "begun", "record_actions", "resume")
+SETUP = ("min_instances", "begun", "record_actions", "resume", "lessons")
 
 
 def _manager(kind, config, seed, logs, more):
