@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +76,8 @@ class GymEnv:
         """Returns a new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
         spec = self._spec()
         kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
+        if kwargs.get("render_mode") == "rgb_array":
+            _draw_unseen()
         return self.wrapped(gymnasium.make(spec.id, disable_env_checker=True, **kwargs))
 
     def wrapped(self, env: Env) -> Env:
@@ -104,6 +108,12 @@ class GymEnv:
                 "An id from a package of its own is written with the module or file that registers it: "
                 f"package.module:Name-v0, ./file.py:Name-v0{hidden_hint(module)}."
             ) from error
+
+
+def _draw_unseen() -> None:
+    """Keeps SDL, with which many games draw, from looking for a display where there is none: it would say so."""
+    if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 class GymAdapter:
