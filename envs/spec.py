@@ -6,6 +6,7 @@ of a demonstration.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import index
@@ -20,6 +21,21 @@ Array = npt.NDArray[Any]
 
 class UserError(Exception):
     """Something that the user can mend. The message names what is wrong, the value seen and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns a text with its control characters escaped, but for line breaks and tabs.
+
+    Terminals obey some of them, and much of what messages name comes from environments, files and players.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Those of C0, DEL, C1, and those that change the direction of writing."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,15 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 
 import pytest
 
 # One thread for each test process and for all that it starts: the suite runs one process a core.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+# The key that signs runs is the tests' own, also in processes that they start; macOS knows its place by HOME alone.
+_SETTINGS = tempfile.TemporaryDirectory(prefix="outstep-tests-")
+os.environ[{"win32": "APPDATA", "darwin": "HOME"}.get(sys.platform, "XDG_CONFIG_HOME")] = _SETTINGS.name
 # A suite that a script starts in the background, or with nohup, is born deaf to signals that tests send to runs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":

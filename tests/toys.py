@@ -139,6 +139,13 @@ class Unpicturable(Oracle):
         raise RuntimeError("no display")
 
 
+class Undrawable(Oracle):
+    """Its process is killed by what it draws with."""
+
+    def render(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Telltale(Oracle):
     """Its observation: whether torch has been imported into its process, and the number of the process."""
 
@@ -403,6 +410,7 @@ for _kind in (
     Faulty,
     Paced,
     Unpicturable,
+    Undrawable,
     Telltale,
     Mixed,
     Wordy,

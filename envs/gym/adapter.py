@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +78,8 @@ class GymEnv:
         """Returns a new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
         spec = self._spec()
         kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
+        if kwargs.get("render_mode") == "rgb_array":
+            _draw_unseen()
         return self.wrapped(gymnasium.make(spec.id, disable_env_checker=True, **kwargs))
 
     def wrapped(self, env: Env) -> Env:
@@ -122,6 +126,12 @@ def begin(env: Env, seed: int | None, parameters: Mapping[str, float]) -> Any:
         layer = layer.env
     take(dict(parameters))
     return env.reset(seed=seed)
+
+
+def _draw_unseen() -> None:
+    """Keeps SDL, with which many games draw, from looking for a display where there is none: it would say so."""
+    if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 class GymAdapter:

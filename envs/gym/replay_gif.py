@@ -19,13 +19,14 @@ from envs.gym.adapter import Env, GymAdapter, GymEnv, begin
 from envs.gym.values import step_result
 from envs.gym.worker import Actions
 from envs.imports import described
-from envs.process.lifetime import end_process, start_following
+from envs.process.lifetime import described_end, end_process, start_following
 from envs.process.messages import Inbox, send_object, socket_pair
 from envs.spec import Array, BehaviorSpec
 
 MAX_FRAMES = 200
 _PIXELS = 320
 _FRAMES_PER_SECOND = 10.0
+_NO_ANSWER = ""
 
 
 class Filming:
@@ -35,7 +36,7 @@ class Filming:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
         self.file = file
-        self.error: str | None = "the process that draws pictures ended without one"
+        self.error: str | None = _NO_ANSWER
         """What went wrong, and where in the user's code; None once the file is there."""
         self._process = start_following("pictures", _run_filming, env, spec, seed, actions, file, theirs)
         theirs.close()
@@ -44,6 +45,9 @@ class Filming:
         """Receives what the process has sent; returns whether it has ended."""
         for error in self.inbox.take():
             self.error = error
+        if self.inbox.closed and self.error == _NO_ANSWER:
+            self._process.join(0.1)  # its socket closes a moment before its exit status is there
+            self.error = described_end(self._process.exitcode)
         return self.inbox.closed
 
     def close(self) -> None:

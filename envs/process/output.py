@@ -2,12 +2,14 @@
 
 A log that is piped to `head`, a terminal that is closed and a disk that is full refuse what is written; a code page and
 `LANG=C` lack characters. Neither is a reason to end a run, an env that prints, or a command that has done its work.
+Messages that are logged bring no control characters of others to a terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 
@@ -34,6 +36,17 @@ def keep_output() -> None:
             raw = getattr(stream.buffer, "raw", stream.buffer)  # the same with `python -u`
             if isinstance(raw, io.RawIOBase) and not isinstance(raw, _Kept):
                 setattr(sys, name, _kept(raw, stream))
+
+
+def _without_control_characters(record: logging.LogRecord) -> bool:
+    """Escapes what a terminal might obey in a message of ours."""
+    from envs.spec import printable  # numpy takes longer to import than a small process
+
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("outstep").addFilter(_without_control_characters)
 
 
 class _Kept(io.RawIOBase):

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -312,3 +314,10 @@ def test_a_summary_that_holds_something_else_is_left_out(tmp_path, change) -> No
     results = write_evaluation(run, [1.0]) / "results.json"
     results.write_text(results.read_text().replace('"reward": 1.0', '"reward": "1"'))
     assert "The best checkpoint" not in page_of(run)
+
+
+def test_no_test_uses_the_key_of_whoever_runs_it() -> None:
+    assert "outstep-tests-" in str(key_file())
+    code = "from trainer.config.signature import key_file; print(key_file())"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert started.stdout.strip() == str(key_file())

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not args.json:
                 print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
     except UserError as error:
-        print(f"error: {_shown(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if args.json:
         print(json.dumps(described, indent=2))

@@ -1,4 +1,7 @@
+import os
 import pickle
+import subprocess
+import sys
 
 import gymnasium
 import pytest
@@ -73,3 +76,16 @@ def test_only_an_env_made_to_render_has_a_picture():
     env = GymEnv("tests.toys:Oracle-v0").make(render=True)
     env.reset(seed=1)
     assert env.render().shape == (4, 6, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays of Linux")
+def test_drawing_without_a_display_prints_nothing():
+    pytest.importorskip("pygame")
+    code = "from envs.gym.adapter import GymEnv; env = GymEnv('CartPole-v1').make(True); env.reset(); env.render()"
+    environment = {
+        k: v for k, v in os.environ.items() if k.partition("_")[0] not in ("XDG", "SDL", "DISPLAY", "WAYLAND")
+    }
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

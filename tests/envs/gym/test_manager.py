@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,16 @@ def test_rendering_that_fails_is_told_once_and_harms_nobody(tmp_path):
         assert "no display" in events.text
         assert manager.picture is None
         assert audit.lost == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_process_that_is_killed_while_it_draws_is_reported_with_its_signal(tmp_path):
+    with gym_manager(GymEnv("tests.toys:Undrawable-v0"), 1, 7) as manager:
+        manager.start()
+        audit = Audit(manager, 7)
+        manager.request_picture(tmp_path / "no.gif")
+        audit.until(lambda: any(each.kind == "fault" for each in manager.events))
+        assert "its process was killed by SIGKILL" in manager.events[-1].text
 
 
 def test_hybrid_actions_and_masks_go_through_the_slots():

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from envs.spec import UserError
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
 
 
@@ -49,3 +51,9 @@ def test_no_file_takes_the_place_of_a_stream_that_is_closed(tmp_path: Path) -> N
     )
     assert printing(code, preexec_fn=lambda: os.closerange(0, 3)).returncode == 0
     assert int((tmp_path / "file").read_text()) > 2
+
+
+def test_messages_bring_no_control_characters_of_others_to_a_terminal() -> None:
+    code = r"import logging; logging.getLogger('outstep').warning('%s', 'a\x1b[31mb\n\tc\x9bd\u202ee')"
+    assert printing(code, capture_output=True).stderr == b"a\\x1b[31mb\n\tc\\x9bd\\u202ee\n"
+    assert str(UserError("a\x1b]0;title\x07b\n\tc é")) == "a\\x1b]0;title\\x07b\n\tc é"
