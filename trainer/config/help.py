@@ -48,6 +48,7 @@ def help_text(overrides: Sequence[str], schema: type, config_name: str, config_d
         return "\n".join(line for key in keys for line in _explained(key, node, all_keys(schema)))
     template = str(OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template)
     folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    folders += [Path()] if Path("experiment").is_dir() else []
     text = template.replace("$APP_CONFIG_GROUPS", "".join(f"{line}\n" for line in _groups(folders)))
     return text.replace("$CONFIG", "\n".join(_section("", node)).strip())
 

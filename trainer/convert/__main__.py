@@ -19,6 +19,7 @@ from envs.spec import UserError
 from trainer.config.compose import CONF
 from trainer.config.help import about
 from trainer.config.interpolations import as_text
+from trainer.config.words import in_folder
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import Left, mapping, number, read
@@ -223,9 +224,7 @@ def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -
     if left:
         lines += ["", "what has no exact counterpart, and what to do:"]
         lines += [f"  {key} = {value}\n      {remedy}" for key, value, remedy in left]
-    folder = str(target.parent.parent)
-    folder = f'"{folder}"' if " " in folder else folder
-    command = f"outstep train --config-dir {folder} +experiment={target.stem}"
+    command = f"outstep train {in_folder(target)}"
     if "executable" not in experiment.get("env", {}):
         lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
         command += " env.executable=..."
