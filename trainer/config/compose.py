@@ -95,7 +95,7 @@ def _with_run(override: str) -> str:
 
 
 def search_path(folder: str | None = None) -> list[str]:
-    """Returns the override that lets YAML files be found in `folder` too, and in this one if it has a folder `experiment`.
+    """Returns the override by which YAML files are found in `folder`, and here if there is a folder `experiment`.
 
     Our own come first.
     """
