@@ -146,7 +146,8 @@ def _values(
     """Yields `key=value` for the values that a key may have; its default stands for those that cannot be listed."""
     key, _, begun = current.partition("=")
     name = key.lstrip("+")
-    setting = next((each for each in settings if each["key"] == name), {"values": [], "path": False})
+    none: dict[str, Any] = {"values": [], "path": False}
+    setting = next((each for each in settings if each["key"] == name), none)
     if name == "experiment":
         values: Iterable[str] = dict.fromkeys([*choices[name], *_own_experiments(given)])
     elif setting["path"]:
@@ -203,7 +204,7 @@ def _table() -> dict[str, Any]:
             table: dict[str, Any] = kept["table"]
             return table
     table = _made()
-    sources = [module.__file__ for name, module in sys.modules.items() if _is_ours(name, module)]
+    sources = [str(module.__file__) for name, module in list(sys.modules.items()) if _is_ours(name, module)]
     installed = [each for each in sys.path if each.endswith("-packages")]
     with contextlib.suppress(OSError):
         if file is not None:
