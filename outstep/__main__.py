@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] in (["-V"], ["version"]) or words[:2][-1:] == ["--version"]:
         print(f"outstep {__version__}")
         return 0
+    if words[:1] == ["completion"]:  # a shell waits for it
+        from outstep.completion import main as complete
+
+        return complete(words[1:])
     ours_first(os.getcwd())  # there, as for `python -m`, a user's own modules are found
     # Not before, so that `--version` answers at once.
     from outstep.commands import run, usage

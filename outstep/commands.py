@@ -24,6 +24,7 @@ COMMANDS: Registry[Callable[[Sequence[str]], int]] = Registry(
         "convert": "trainer.convert.__main__:main",
         "sagemaker": "trainer.sagemaker.__main__:main",
         "container": "trainer.container.__main__:main",
+        "completion": "outstep.completion:main",
         "player": "envs.unity.python_player.__main__:main",
     },
 )

@@ -30,6 +30,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathn
 
 import yaml
 
+from envs.process.user_folders import cache_folder
 from envs.spec import UserError
 
 MLAGENTS_REGISTRY = "https://storage.googleapis.com/mlagents-test-environments/1.0.0/manifest.yaml"
@@ -122,21 +123,14 @@ def fetch_build(name: str, entry: Entry) -> Path:
 
 def _cache() -> Path:
     """Returns the folder of all builds, made if it is not there; UserError if others may write to it."""
-    if sys.platform == "win32":
-        root = os.environ.get("LOCALAPPDATA")
-    elif sys.platform == "darwin":
-        root = "~/Library/Caches"
-    else:
-        root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(root or "~").expanduser() / "outstep" / "builds"
     try:
-        for each in (folder.parent, folder):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_own(each)
+        folder = cache_folder() / "builds"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_own(folder.parent)
+        _check_own(folder)
     except OSError as error:
-        raise UserError(
-            f"the folder {folder} for builds cannot be made ({error.strerror}): set XDG_CACHE_HOME"
-        ) from error
+        why = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
+        raise UserError(f"the folder for builds cannot be made ({why}): set XDG_CACHE_HOME") from error
     return folder
 
 

@@ -325,14 +325,24 @@ def test_what_the_shell_has_torn_apart_is_refused(refused, words):
     assert "\n" not in refused(*(word.replace("GYM", GYM) for word in words))
 
 
-@pytest.mark.parametrize("given", ["mine", "mine.yaml", "experiment/mine.yaml", "./experiment/mine"])
-def test_an_experiment_that_lies_here_is_refused_with_the_words_that_find_it(tmp_path, monkeypatch, capsys, given):
+@pytest.mark.parametrize("given", ["experiment/mine.yaml", "./experiment/mine"])
+def test_an_experiment_that_is_given_by_its_path_is_refused_with_the_words_that_find_it(
+    tmp_path, monkeypatch, capsys, given
+):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("seed: 3\n")
     monkeypatch.chdir(tmp_path)
     for words in ([f"+experiment={given}"], ["--experiment", given]):
         assert train(words) == 2
-        assert "--config-dir . +experiment=mine" in capsys.readouterr().err
+        assert " +experiment=mine\n" in capsys.readouterr().err
+
+
+def test_an_experiment_in_another_folder_is_refused_with_the_words_that_find_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my conf" / "experiment" / "mine.yaml").write_text("seed: 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert train(["+experiment=my conf/experiment/mine.yaml"]) == 2
+    assert "--config-dir 'my conf' +experiment=mine" in capsys.readouterr().err
 
 
 def test_the_editors_port_is_found_in_use_before_anything_begins(refused):

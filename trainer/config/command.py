@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from envs.process.output import keep_output
 from envs.spec import UserError
-from trainer.config.compose import CONF, all_keys, compose, compose_node, readable, register, store_kind
+from trainer.config.compose import CONF, all_keys, compose, compose_node, readable, register, search_path, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
 from trainer.config.help import help_text, version_line
 from trainer.config.schema import CompareConfig, RecordConfig, ReportConfig, TrainConfig
@@ -57,7 +57,9 @@ def run_command(
             return 0
         if flags.config_path or flags.experimental_rerun:
             raise UserError("--config-path and --experimental-rerun do not work here: use --config-dir, or resume=")
-        overrides = [readable(word, schema) for word in (*flags.overrides, *_search_path(flags.config_dir))]
+        if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+            raise UserError(f"--config-dir {flags.config_dir} is not a folder")
+        overrides = [readable(word, schema) for word in (*search_path(flags.config_dir), *flags.overrides)]
         if flags.help:
             print(help_text(overrides, schema, config_name, flags.config_dir))
             return 0
@@ -67,7 +69,7 @@ def run_command(
         if flags.cfg or flags.hydra_help or flags.info or flags.shell_completion:
             if not flags.shell_completion:
                 compose_node(overrides, schema, name)  # which refuses what Hydra would by a traceback
-            return _show([readable(word, schema) for word in given], schema, name)
+            return _show([*search_path(), *(readable(word, schema) for word in given)], schema, name)
         jobs = _grid(overrides, schema) if flags.multirun else [overrides]
         configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
@@ -105,15 +107,6 @@ def _flags(argv: Sequence[str], schema: type) -> Namespace:
     if flags.shell_completion and not any(re.match("(install|uninstall|query)=", word) for word in flags.overrides):
         raise UserError("--shell-completion needs install=bash, install=zsh or install=fish, or uninstall=")
     return flags
-
-
-def _search_path(folder: str | None) -> list[str]:
-    """Returns the override that lets YAML files be found in `folder` too."""
-    if folder is None:
-        return []
-    if not Path(folder).is_dir():
-        raise UserError(f"--config-dir {folder} is not a folder")
-    return [f"hydra.searchpath=['file://{Path(folder).resolve()}']"]
 
 
 def _grid(overrides: Sequence[str], schema: type) -> list[list[str]]:

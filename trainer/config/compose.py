@@ -44,6 +44,7 @@ __all__ = [
     "readable",
     "register",
     "save_config",
+    "search_path",
     "store_kind",
 ]
 
@@ -93,6 +94,16 @@ def _with_run(override: str) -> str:
     return f"{key}={found_run(LATEST)}" if key in _RUNS_KEYS and value.strip("'\"") == LATEST else override
 
 
+def search_path(folder: str | None = None) -> list[str]:
+    """Returns the override by which YAML files are found in `folder`, and here if there is a folder `experiment`.
+
+    Our own come first.
+    """
+    places = [f"'file://{Path(folder).resolve()}'"] if folder else []
+    places += ["'file://.'"] if Path("experiment").is_dir() else []
+    return [f"hydra.searchpath=[{','.join(places)}]"] if places else []
+
+
 def compose_node(overrides: Sequence[str], schema: type, config_name: str) -> DictConfig:
     """Does what `compose` does, and returns OmegaConf's typed node, in which values may be missing."""
     for override in overrides:
@@ -117,6 +128,8 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
             return resumed(load_node(folder, _trusts(parsed)), folder, parsed, _paths(schema))
         kept = _changes_of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
+        if not any(override.startswith("hydra.searchpath=") for override in composed):
+            composed = [*search_path(), *composed]
         if old_keys:  # what no schema knows has to be added
             composed = [f"++{o.lstrip('+')}" if is_old(o.lstrip("+").partition("=")[0]) else o for o in composed]
         try:

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms.registry import ALGORITHMS
+from algorithms.rewards.registry import EXTRINSIC
 from envs.registry import ENVS
 from trainer.config.compose import CONF, all_keys, compose_node, readable
 from trainer.config.errors import unknown_key
@@ -48,15 +49,19 @@ def help_text(overrides: Sequence[str], schema: type, config_name: str, config_d
         return "\n".join(line for key in keys for line in _explained(key, node, all_keys(schema)))
     template = str(OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template)
     folders = [CONF, *([Path(config_dir)] if config_dir else [])]
-    text = template.replace("$APP_CONFIG_GROUPS", "".join(f"{line}\n" for line in _groups(folders)))
+    folders += [Path()] if Path("experiment").is_dir() else []
+    groups = "".join(f"  {group}: {', '.join(names)}\n" for group, names in choices(folders).items())
+    text = template.replace("$APP_CONFIG_GROUPS", groups)
     return text.replace("$CONFIG", "\n".join(_section("", node)).strip())
 
 
-def _groups(folders: Sequence[Path]) -> Iterator[str]:
-    registered = {"env": ENVS.names(), "algorithm": ALGORITHMS.names(), "experiment": []}
-    for group, names in registered.items():
-        files = [file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml")]
-        yield f"  {group}: {', '.join(sorted({*names, *files}))}"
+def choices(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """Returns the choices of each config group: those of registries, and of YAML files below `folders`."""
+    registered = {"env": ENVS.names(), "algorithm": ALGORITHMS.names(), "reward": [EXTRINSIC], "experiment": []}
+    return {
+        group: sorted({*names, *(file.stem for folder in folders for file in folder.glob(f"{group}/*.yaml"))})
+        for group, names in registered.items()
+    }
 
 
 def _explained(key: str, node: DictConfig, keys: Sequence[str]) -> Iterator[str]:

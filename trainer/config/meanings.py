@@ -45,6 +45,8 @@ class Setting:
     """Where good values mostly lie, such as `0.1 to 0.3`; empty if nothing is known."""
     meaning: str
     """What it does and in which unit, in one line."""
+    is_path: bool = False
+    """Whether it takes a path, or something else that may hold any character."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def _setting(field: Field[Any], hint: Any, document: str) -> Setting:
         allowed=_allowed(field.metadata.get("range", {})),
         usual=usual[1] if usual else "",
         meaning=text.replace(usual[0], "") if usual else text,
+        is_path="path" in field.metadata,
     )
 
 

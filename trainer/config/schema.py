@@ -172,13 +172,13 @@ class TrainConfig:
     """Settings of `outstep train`."""
 
     env: EnvConfig = MISSING
-    """Config group, what is played: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or the
-    import path of a kind of your own."""
+    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or
+    the import path of a kind of your own."""
     algorithm: Any = MISSING
-    """Config group, what learns: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
+    """What learns, a config group: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
-    """Config group, what is paid: `extrinsic`. Below it stand the settings of all signals by name, of which `strength`
-    turns one on; `reward.<name>.path` adds one of your own."""
+    """What is paid, a config group: `extrinsic`. Below it stand the settings of all signals by name, of which
+    `strength` turns one on; `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
     """Settings of single behaviors by name, as `behaviors.<name>.algorithm.clip`, and `behaviors.default` for all
     others; empty = the settings above serve all behaviors."""
@@ -209,7 +209,7 @@ class EvaluateConfig:
     run: str = path_field(MISSING)
     """Folder of the run, or `latest`."""
     env: EnvConfig | None = None
-    """Config group, what is played; null = what the run was trained on, of which single keys may be given:
+    """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
     episodes: int = setting(5, at_least=1)
     """Episodes to play of each behavior."""
@@ -337,8 +337,8 @@ class RecordConfig:
     """Settings of `outstep record`."""
 
     env: EnvConfig | None = None
-    """Config group, what is played; null = the env of the run that plays. A Gymnasium environment runs once, as fast as
-    it can."""
+    """What is played, a config group; null = the env of the run that plays. A Gymnasium environment runs once, as fast
+    as it can."""
     player: str | None = path_field()
     """`bot` (the game's own), `package.module:Name` (makes a bot), `human`, or the folder of a run."""
     to: str | None = path_field()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -102,8 +103,10 @@ def file_of_choice(group: str, choice: str) -> Path | None:
 
 def in_folder(file: Path) -> str:
     """Returns the words by which a file in a folder `experiment`, `env` or the like is chosen."""
-    folder = file.parent.parent
-    return f"--config-dir {folder} +{file.resolve().parent.name}={file.stem}"
+    folder, group = file.parent.parent, file.resolve().parent.name
+    if group == "experiment" and folder.resolve() == Path.cwd():
+        return f"+experiment={file.stem}"
+    return f"--config-dir {shlex.quote(str(folder))} +{group}={file.stem}"
 
 
 def _experiment(name: str) -> str:

@@ -19,6 +19,7 @@ from envs.spec import UserError
 from trainer.config.compose import CONF
 from trainer.config.help import about
 from trainer.config.interpolations import as_text
+from trainer.config.words import in_folder
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
 from trainer.convert.keys import KINDS, LOST, Left, mapping, number, read
@@ -237,9 +238,7 @@ def _report(experiment: Mapping[str, Any], left: Sequence[Left], target: Path) -
     for kind, found in _by_kind(left):
         lines += ["", f"{kind}:", *(f"  {key} = {value}\n      {remedy}" for key, value, remedy, _ in found)]
     lines += ["", "whatever a file says, games go on during updates; docs/unity.md has what else is not the same"]
-    folder = str(target.parent.parent)
-    folder = f'"{folder}"' if " " in folder else folder
-    command = f"outstep train --config-dir {folder} +experiment={target.stem}"
+    command = f"outstep train {in_folder(target)}"
     if "executable" not in experiment.get("env", {}):
         lines += ["", "to train with a build, or with the Editor if env.executable is left out:"]
         command += " env.executable=..."

@@ -258,6 +258,23 @@ def test_the_help_lists_experiments_of_ones_own_and_no_runs(tmp_path: Path, caps
     assert "gym_ppo" not in out
 
 
+def test_experiments_in_this_folder_are_found_and_listed_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 9\nenv: {id: A-v0}\n")
+    (tmp_path / "experiment" / "basic_ppo.yaml").write_text("# @package _global_\nseed: 9\n")
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "gym.yaml").write_text("id: B-v0\n")
+    monkeypatch.chdir(tmp_path)
+    status, made = run_here(["+experiment=mine", "env=gym"])
+    assert (status, [(c.seed, c.env.id) for c in made]) == (0, [(9, "A-v0")])
+    _, made = run_here(["-m", "+experiment=mine,basic_ppo"])
+    assert [c.seed for c in made] == [9, 0]  # our own come first
+    assert run_here(["--help"]) == (0, [])
+    assert "basic_unity, mine, snoopy_ppo" in capsys.readouterr().out
+
+
 def test_a_folder_of_ones_own_can_hold_experiments(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(

@@ -612,7 +612,7 @@ def test_the_command_writes_an_experiment_and_tells_how_to_train(
     assert yaml.safe_load(text) == convert({"behaviors": {"Ball": PPO}}, "")[0]
     out = capsys.readouterr().out
     assert "means something else:\n  behaviors.Ball.time_horizon = 1000\n      rows are linked" in out
-    assert out.endswith("outstep train --config-dir . +experiment=My_game env.executable=...\n")
+    assert out.endswith("outstep train +experiment=My_game env.executable=...\n")
 
 
 def test_a_file_whose_build_is_named_needs_no_executable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
