@@ -1,4 +1,4 @@
-"""`outstep demos show FILE…`: what `.demo` files hold."""
+"""`outstep demos`: shows what `.demo` files hold, and converts data sets of Minari to them and back."""
 
 from __future__ import annotations
 
@@ -14,36 +14,82 @@ import numpy as np
 from envs.process.output import keep_output
 from envs.spec import UserError
 from envs.unity.demo.reader import Demo, read_demo
+from envs.unity.demo.writer import check_target
 from trainer.config.errors import misused
 from trainer.config.help import version_line
 from trainer.demos.load import find_demos
+from trainer.demos.minari_data import dataset_name, export_demos, import_dataset
+
+_KEYS = ("from", "to", "env.id", "overwrite")
+_CONVERT = (
+    "from=minari:<id> to=demos/name.demo, or from=demos/name.demo to=minari:<id> [env.id=CartPole-v1, whose spaces the "
+    "data set gets]; overwrite=true replaces a .demo file"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Shows what demonstration files (.demo) hold."""
+    """Shows what demonstration files (.demo) hold, and converts Minari's data sets."""
     keep_output()
-    parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold.")
+    parser = argparse.ArgumentParser("outstep demos", description="Shows what demonstrations hold, and converts them.")
     parser.add_argument("--version", action="version", version=version_line())
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="show what .demo files hold", description="Shows what .demo files hold.")
     show.add_argument("file", nargs="+", help="a .demo file, a folder of them, or a pattern")
     show.add_argument("--json", action="store_true", help="print a list of one object for each file")
-    parser.error = show.error = misused  # type: ignore[method-assign]
-    described: list[dict[str, Any]] = []
+    about = "Makes a .demo file of a data set of Minari, or a data set of .demo files."
+    convert = commands.add_parser("convert", help="convert data sets of Minari, and .demo files", description=about)
+    convert.add_argument("word", nargs="+", help=_CONVERT)
+    parser.error = show.error = convert.error = misused  # type: ignore[method-assign]
     try:
         args = parser.parse_args(argv)
-        files = [file for given in args.file for file in find_demos(given, "file")]
-        for file in files:
-            about = describe(file, read_demo(file))
-            described.append(about)
-            if not args.json:
-                print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
+        if args.command == "show":
+            _show(args.file, args.json)
+        else:
+            print(_shown(_convert(args.word)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if args.json:
-        print(json.dumps(described, indent=2))
     return 0
+
+
+def _show(given: Sequence[str], as_json: bool) -> None:
+    files = [file for each in given for file in find_demos(each, "file")]
+    described: list[dict[str, Any]] = []
+    for file in files:
+        about = describe(file, read_demo(file))
+        described.append(about)
+        if not as_json:
+            print("\n".join(map(_shown, _lines(about))) + ("" if file == files[-1] else "\n"))
+    if as_json:
+        print(json.dumps(described, indent=2))
+
+
+def _convert(words: Sequence[str]) -> str:
+    """Converts what `key=value` words say; returns the line that tells of it."""
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in _KEYS or not equals or not value:
+            raise UserError(f"{word}: give {_CONVERT}")
+        given[key] = value
+    if not {"from", "to"} <= given.keys():
+        raise UserError(f"{'to' if 'from' in given else 'from'} is missing: give {_CONVERT}")
+    overwrite = given.get("overwrite", "false")
+    if overwrite not in ("true", "false"):
+        raise UserError(f"overwrite={overwrite} must be true or false")
+    source, target = (dataset_name(given[key], key) for key in ("from", "to"))
+    if (source is None) == (target is None):
+        raise UserError(f"from={given['from']} to={given['to']}: one of them must be a data set, minari:<id>")
+    if source is not None:
+        if "env.id" in given:
+            raise UserError(f"env.id={given['env.id']}: a data set tells its own spaces; leave it out")
+        check_target(to := Path(given["to"]), overwrite == "true")
+        done = import_dataset(source, to)
+    else:
+        done = export_demos(given["from"], str(target), given.get("env.id"))
+    line = f"{given['to']}: {done.episodes} episodes, {done.steps} steps"
+    clipped = f"; in {done.clipped} the action was outside of its bounds, to which it was brought"
+    return line + (clipped if done.clipped else "")
 
 
 def describe(file: Path, demo: Demo) -> dict[str, Any]:

@@ -7,7 +7,6 @@ However a recording ends, the file holds every complete episode.
 from __future__ import annotations
 
 import inspect
-import os
 import random
 import re
 import signal
@@ -31,7 +30,7 @@ from envs.parameters import Parameters
 from envs.process.lifetime import nothing_left
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
-from envs.unity.demo.writer import DemoWriter, check_free
+from envs.unity.demo.writer import DemoWriter, check_target
 from trainer.config.command import run_command
 from trainer.config.errors import one_line
 from trainer.config.saved import load_config
@@ -52,7 +51,7 @@ def _check(config: RecordConfig) -> None:
         raise UserError(f"player is missing: {_PLAYERS}")
     if config.to is None:
         raise UserError("to is missing: give the file to write, for example to=demos/game.demo")
-    _check_target(config)
+    check_target(Path(config.to), config.overwrite)
     run = _run_of(config)
     if run is not None:
         load_checkpoint(config.player)
@@ -71,7 +70,9 @@ def _check(config: RecordConfig) -> None:
 
 def _record(config: RecordConfig) -> int:
     # Again: of several recordings, an earlier one may have written it. An env that plays here may change the folder.
-    to = _check_target(config).absolute()
+    to = Path(str(config.to))
+    check_target(to, config.overwrite)
+    to = to.absolute()
     if _run_of(config) is not None:
         config = replace(config, player=str(Path(str(config.player)).absolute()))
     figures: dict[str, list[float]] = {"reward": [], "length": []}
@@ -254,23 +255,6 @@ def _env_of(config: RecordConfig) -> EnvConfig:
     if env is None:
         raise UserError("env is missing: give it, for example env=bubble_shooter, or env=gym env.id=CartPole-v1")
     return env
-
-
-def _check_target(config: RecordConfig) -> Path:
-    to = Path(str(config.to))
-    if to.suffix != ".demo":
-        raise UserError(f"to={to} must end in .demo, by which demonstrations are known")
-    if to.is_dir():
-        raise UserError(f"to={to} is a folder: name a file")
-    if to.exists() and not config.overwrite:
-        raise UserError(f"to={to} exists: name another file, or replace it with overwrite=true")
-    folder = next(each for each in to.absolute().parents if each.exists())
-    if not folder.is_dir():
-        raise UserError(f"to={to}: {folder} is a file, and should be a folder")
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"to={to}: nothing can be written in {folder}, name another folder")
-    check_free(to)
-    return to
 
 
 @contextmanager

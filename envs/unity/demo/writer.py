@@ -147,6 +147,22 @@ class DemoWriter:
         return _delimited(pair)
 
 
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raises UserError, which speaks of `to=`, if no demonstrations can be written to `path`."""
+    if path.suffix != ".demo":
+        raise UserError(f"to={path} must end in .demo, by which demonstrations are known")
+    if path.is_dir():
+        raise UserError(f"to={path} is a folder: name a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"to={path} exists: name another file, or replace it with overwrite=true")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise UserError(f"to={path}: {folder} is a file, and should be a folder")
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"to={path}: nothing can be written in {folder}, name another folder")
+    check_free(path)
+
+
 def check_free(path: Path) -> None:
     """Raises UserError if another recording to `path` was begun and is not closed."""
     if _aside(path).exists():
