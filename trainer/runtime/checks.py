@@ -50,7 +50,7 @@ def check_train(config: TrainConfig) -> None:
     find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
-    saved = _saved(config.resume, "resume").state.get("curriculum") if config.resume is not None else None
+    saved = _saved(config.resume).state.get("curriculum") if config.resume is not None else None
     check_curriculum(config, saved)
     reckon(_buffers(config))
     for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
