@@ -340,7 +340,8 @@ class RecordConfig:
     """What is played, a config group; null = the env of the run that plays. A Gymnasium environment runs once, as fast
     as it can."""
     player: str | None = path_field()
-    """`bot` (the game's own), `package.module:Name` (makes a bot), `human`, or the folder of a run."""
+    """`bot` (the game's own), `package.module:Name` (makes a bot), `human`, the folder of a run, or an `.onnx` file, of
+    ML-Agents too."""
     to: str | None = path_field()
     """The `.demo` file to write."""
     episodes: int = setting(1, at_least=1)

@@ -38,6 +38,7 @@ from trainer.config.schema import RecordConfig, TrainConfig
 from trainer.evaluate.play import Act, PolicyAgent
 from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, record_players
 from trainer.record.human import Person, check_window
+from trainer.record.model_player import ModelPlayer
 from trainer.saved_policy import load_checkpoint, trained_policy
 
 
@@ -63,6 +64,9 @@ def _check(config: RecordConfig) -> None:
         )
     if config.player == "human":
         check_window()
+    elif _is_model(config):
+        if not Path(config.player).is_file():
+            raise UserError(f"player={config.player} is no file: name a model, or {_PLAYERS}")
     elif run is None and config.player != "bot":
         _factory(config.player)
     env.check()
@@ -73,7 +77,7 @@ def _record(config: RecordConfig) -> int:
     to = Path(str(config.to))
     check_target(to, config.overwrite)
     to = to.absolute()
-    if _run_of(config) is not None:
+    if _is_model(config) or _run_of(config) is not None:
         config = replace(config, player=str(Path(str(config.player)).absolute()))
     figures: dict[str, list[float]] = {"reward": [], "length": []}
     try:
@@ -171,9 +175,9 @@ def _gym_player(config: RecordConfig, env: Env, spec: BehaviorSpec, stopped: Cal
 
 
 class _Trained(Demonstrator):
-    """A run's policy in a Gymnasium environment."""
+    """A run's policy, or a model, in a Gymnasium environment."""
 
-    def __init__(self, codec: ActionCodec, player: PolicyAgent) -> None:
+    def __init__(self, codec: ActionCodec, player: PolicyAgent | ModelPlayer) -> None:
         self._codec, self._player = codec, player
         self._episode = 0
 
@@ -187,7 +191,7 @@ class _Trained(Demonstrator):
 
 
 def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
-    """Returns what plays Unity's agents: a run's policy, or one bot for all, made from the behavior's spec."""
+    """Returns what plays Unity's agents: a run's policy, a model, or one bot for all, made from the behavior's spec."""
     if (trained := _trained(config, spec)) is not None:
         return trained.act
     bot = _made(config, spec)
@@ -210,8 +214,10 @@ def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
     return act
 
 
-def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | None:
-    """Returns what plays with the run's best policy; None if no run plays."""
+def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | ModelPlayer | None:
+    """Returns what plays with a run's best policy or a model; None if neither plays."""
+    if _is_model(config):
+        return ModelPlayer(str(config.player), spec, config.deterministic)
     if (saved := _run_of(config)) is None:
         return None
     policy = trained_policy(saved, load_checkpoint(str(config.player)), spec)
@@ -242,11 +248,19 @@ def _factory(path: str) -> Callable[..., Any]:
 def _run_of(config: RecordConfig) -> TrainConfig | None:
     """Returns the configuration of the run that plays; None if it is not a run."""
     player = str(config.player)
-    if player in _OWN or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists()):
+    if (
+        _is_model(config)
+        or player in _OWN
+        or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists())
+    ):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")
     return load_config(player, config.trust)
+
+
+def _is_model(config: RecordConfig) -> bool:
+    return str(config.player).endswith(".onnx")
 
 
 def _env_of(config: RecordConfig) -> EnvConfig:
@@ -278,8 +292,8 @@ def _signals() -> Iterator[list[int]]:
 
 _OWN = ("bot", "human")
 _PLAYERS = (
-    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, or the folder of a run, such as "
-    "runs/..."
+    "give player=bot (the game's own), human, package.module:Name, ./file.py:Name, the folder of a run, such as "
+    "runs/..., or an .onnx file"
 )
 
 

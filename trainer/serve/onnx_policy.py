@@ -45,21 +45,7 @@ class Model:
     """
 
     def __init__(self, content: bytes, name: str) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError(f"onnxruntime is missing ({error}): pip install 'outstep[serve]'") from error
-        options = onnxruntime.SessionOptions()
-        # One pass is hardly any work: more threads would only wait for each other.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors are raised as well
-        try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
-        except Exception as error:  # of many kinds
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error
+        self._session = open_session(content, name)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if (size := len(metadata.get(METADATA, ""))) > _LARGEST_METADATA:
             raise UserError(f"{name} is damaged, its metadata have {size:,} characters: export it again")
@@ -110,6 +96,23 @@ class Model:
             next(results) if spec.branches else np.empty((rows, 0), np.int64),
             next(results)[:, 0] if exported.memory_size else state,
         )
+
+
+def open_session(content: bytes, name: str) -> Any:
+    """Returns onnxruntime's session of a model; UserError if it is none, or onnxruntime is missing."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"onnxruntime is missing ({error}): pip install 'outstep[serve]'") from error
+    options = onnxruntime.SessionOptions()
+    # One pass is hardly any work: more threads would only wait for each other.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors are raised as well
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # of many kinds
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{name} is not an ONNX model, or damaged ({reason}): export it again") from error
 
 
 def _fault(exported: Exported) -> str | None:

@@ -13,6 +13,7 @@ from envs.spec import UserError
 from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
 from trainer.config.schema import Device, TrainConfig, behavior_config, settings_of
+from trainer.convert import keys
 from trainer.convert.__main__ import convert, main
 from trainer.convert.keys import HYPERPARAMETERS, LOST, NOTHING, OTHER, Left
 
@@ -476,6 +477,25 @@ def test_curricula_become_lessons() -> None:
         (f"{where}[2].completion_criteria.require_reset", OTHER),
         (where, OTHER),
     ]
+
+
+def test_the_documentation_has_every_key() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "unity.md").read_text(encoding="utf-8")
+    table = text.partition("## Every key of ML-Agents")[2]
+    behavior = {**keys.BEHAVIOR, **keys.PPO, **keys.SAC, **keys.NETWORK, **keys.MEMORY, **keys.CLONING}
+    signals = {name: key for each in keys.SIGNALS.values() for name, key in each.items()}
+    samplers = {name: key for each in keys.SAMPLERS.values() for name, key in each.items()}
+    others = {
+        **keys.SAMPLER,
+        **keys.LESSON,
+        **keys.CRITERIA,
+        **keys.ENV,
+        **keys.ENGINE,
+        **keys.CHECKPOINT,
+        **keys.TORCH,
+    }
+    known = {*keys.FILE, *keys.SIGNALS, *behavior, *signals, *samplers, *others} - {"behaviors"}
+    assert {name for name in known if f"`{name}`" not in table} == set()
 
 
 def test_weights_to_begin_with_are_those_of_the_named_run_or_file() -> None:
