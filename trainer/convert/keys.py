@@ -320,3 +320,18 @@ SAMPLERS = {
     "multirangeuniform": {"intervals": Key(_intervals, [[0.0, 1.0]]), **_SEED},
 }
 """Keys of `sampler_parameters`, by `sampler_type`."""
+
+_SMOOTHED = (
+    "ML-Agents smooths with every message, which soon comes out as the mean itself: that is what is compared here"
+)
+_RESETS = "episodes under way end as they began, those that follow begin in the next lesson: nothing to do"
+LESSON = {"name": Key(_text), "value": Key(lambda value, where: value), "completion_criteria": Key(mapping)}
+CRITERIA = {
+    "behavior": Key(_text),
+    "measure": Key(_one_of("reward", "progress", "Elo"), "reward"),
+    "min_lesson_length": Key(_FROM_0, 0),
+    "signal_smoothing": Key(_switch, left=_SMOOTHED),
+    "threshold": Key(number, 0.0),
+    "require_reset": Key(_switch, left=_RESETS),
+}
+"""Keys of a lesson's `completion_criteria`."""

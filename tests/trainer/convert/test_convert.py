@@ -456,7 +456,6 @@ BAD: list[tuple[Any, str]] = [
     ({**ONE, **nested("engine_settings.time_scale", 0)}, "engine_settings.time_scale=0 must be above 0"),
 ]
 BAD_PARAMETERS: list[tuple[Any, str]] = [
-    ({"curriculum": [{"name": "a", "value": 1}]}, "environment_parameters.mass.curriculum is not supported yet"),
     ("heavy", "environment_parameters.mass: expected a number, not 'heavy'"),
     ({"sampler-type": "uniform"}, "did you mean environment_parameters.mass.sampler_type?"),
     ({"sampler_type": "uniform"}, "environment_parameters.mass.sampler_parameters is missing"),
