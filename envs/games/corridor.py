@@ -36,8 +36,8 @@ class Corridor(gymnasium.Env[Any, Any]):
 
     Action: Discrete(2). The one that opens the cell's door, `doors[cell]`, leads to the next cell, the other two cells
     back, the start at most. Observation: float32 (length,), the cell one-hot. Truncated after 3 steps for each cell up
-    to the reward. `info` holds the episode's furthest cell at its end. Best possible: 1; random play: 0. A wrong
-    `length` raises UserError.
+    to the reward, its own included. `info` holds the episode's furthest cell at its end. Best possible: 1; random play:
+    0. A wrong `length` or `goal` raises UserError.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012

@@ -204,6 +204,35 @@ ENVS = [
     ("GYM env.wrappers=[{path:tests.toys:AddSteps,kwargs:{bonuz:1}}]", "unexpected keyword argument 'bonuz'; it takes"),
     (f"{TOYS}Wordy-v0", "Text"),
 ]
+LESSONS = "env.parameters.size={lessons:[{value:1,until:{%s}},{value:2}]}"
+PARAMETERS = [
+    ("GYM env.parameters.a=text", "env.parameters.a=text must be a number, or a sampler: {sampler: uniform, min"),
+    ("GYM env.parameters.a={sampler:uniform,min:2,max:1}", "[2, 1] has its least value above its greatest"),
+    (
+        "GYM env.parameters.a={lessons:[{value:1},{value:2}]}",
+        "a.lessons[0].until is missing, so this lesson would never",
+    ),
+    (
+        f"GYM {LESSONS % 'measure:progress,above:80'}",
+        "above=80 must lie between 0 and 1: progress is the share of stop.",
+    ),
+    (
+        f"GYM {LESSONS % 'measure:progress,above:0.5'}",
+        "until.measure=progress is the share of stop.samples that is done",
+    ),
+    (
+        f"GYM {LESSONS % 'above:1,behavior:Cart'}",
+        "until.behavior=Cart: there is no such behavior; the game has CartPole-v1",
+    ),
+    (
+        f"UNITY behaviors.A.algorithm.discount=0.9 {LESSONS % 'above:1,behavior:B'}",
+        "env.parameters.size.lessons[0].until.behavior=B: there is no such behavior; the game has A",
+    ),
+    (
+        f"UNITY {LESSONS % 'above:1,behavior:B,measure:Wins'}",
+        "Wins is a number that the game reports, and belongs to no behavior: leave behavior out",
+    ),
+]
 UNITYS = [
     ("UNITY env.executable=a/b", "env.executable=a/b and env.player=env=basic: a player comes from one of them"),
     ("UNITY env.registry=Basic", "env.registry=Basic and env.player=env=basic: "),
@@ -290,7 +319,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), CONFIG + BEGINNERS + ENVS + UNITYS, ids=lambda each: each[:60] or "nothing"
+    ("line", "message"), CONFIG + BEGINNERS + ENVS + PARAMETERS + UNITYS, ids=lambda each: each[:60] or "nothing"
 )
 def test_a_run_that_cannot_be_is_refused(refused, line, message):
     reported = refused(*(word for part in line.split() for word in SHORT.get(part, part).split()))

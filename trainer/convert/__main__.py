@@ -22,8 +22,8 @@ from trainer.config.interpolations import as_text
 from trainer.config.words import in_folder
 from trainer.convert import keys
 from trainer.convert.behaviors import convert_behaviors
-from trainer.convert.keys import KINDS, LOST, Left, mapping, number, read
-from trainer.convert.lessons import convert_lessons
+from trainer.convert.keys import KINDS, LOST, Left, mapping, read
+from trainer.convert.parameters import convert_parameters
 from trainer.data_files import parse_yaml, read_data
 
 _USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
@@ -93,9 +93,7 @@ def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         settings["env"]["step_timeout"] = env["timeout_wait"]
     settings["env"].update(read(file.get("engine_settings"), "engine_settings", keys.ENGINE, left))
     if parameters := file.get("environment_parameters"):
-        settings["env"]["parameters"] = {
-            name: _parameter(value, f"environment_parameters.{name}", left) for name, value in parameters.items()
-        }
+        settings["env"]["parameters"] = convert_parameters(parameters, left)
     if seed is not None and seed >= 0:
         settings["seed"] = seed
     elif seed is not None:
@@ -122,33 +120,6 @@ def _device(device: str, left: list[Left]) -> str:
         remedy = f"the first GPU is taken: choose with the environment variable CUDA_VISIBLE_DEVICES={index}"
         left.append(Left("torch_settings.device", device, remedy))
     return kind
-
-
-def _parameter(value: Any, where: str, left: list[Left]) -> Any:
-    """Returns an environment parameter: a number, or how it is drawn."""
-    if not isinstance(value, Mapping):
-        return number(value, where)
-    if "curriculum" in value:
-        return {"lessons": convert_lessons(value["curriculum"], f"{where}.curriculum", left, _parameter)}
-    sampler = read(value, where, keys.SAMPLER, left)
-    for key in keys.SAMPLER:
-        if key not in sampler:
-            raise UserError(f"{where}.{key} is missing: a sampler needs {' and '.join(keys.SAMPLER)}")
-    kind = sampler["sampler_type"].replace("_", "")  # the documentation writes multirange_uniform, too
-    if kind not in keys.SAMPLERS:
-        raise UserError(f"{where}.sampler_type={sampler['sampler_type']}: expected one of {', '.join(keys.SAMPLERS)}")
-    table = keys.SAMPLERS[kind]
-    given = read(sampler["sampler_parameters"], f"{where}.sampler_parameters", table, left)
-    values = {**keys.defaults(table), **given}
-    if kind == "constant":
-        return values["value"]
-    uniform = [(values["min_value"], values["max_value"])] if kind == "uniform" else []
-    for low, high in values.get("intervals", uniform):
-        if low > high:
-            raise UserError(
-                f"{where}.sampler_parameters: {low:g} to {high:g} is not a range: the smaller end comes first"
-            )
-    return {"sampler": "multi_range" if kind == "multirangeuniform" else kind, **keys.renamed(values, table)}
 
 
 def _refuse_old_format(data: Mapping[str, Any]) -> None:

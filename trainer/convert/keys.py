@@ -346,22 +346,6 @@ CHECKPOINT = {
 }
 TORCH = {"device": Key(_text)}
 
-LESSON = {
-    "name": Key(_text),
-    "value": Key(lambda value, _: value),
-    "completion_criteria": Key(mapping),
-}
-CRITERIA = {
-    "behavior": Key(_text),
-    "measure": Key(_one_of("reward", "progress"), "reward"),
-    "min_lesson_length": Key(_number(whole=True, least=0, most=100_000), 0),
-    "signal_smoothing": Key(_switch, True),
-    "threshold": Key(number, 0.0),
-    "require_reset": Key(
-        _switch, left="a lesson begins in each instance with its next episode; none is broken off for it", kind=OTHER
-    ),
-}
-"""Keys of `completion_criteria`."""
 SAMPLER = {"sampler_type": Key(_text), "sampler_parameters": Key(mapping)}
 _SEED = {"seed": Key(_WHOLE, left="samplers are seeded by the run's seed and their names", kind=OTHER)}
 SAMPLERS = {
@@ -371,3 +355,18 @@ SAMPLERS = {
     "multirangeuniform": {"intervals": Key(_intervals, [[0.0, 1.0]]), **_SEED},
 }
 """Keys of `sampler_parameters`, by `sampler_type`."""
+
+_SMOOTHED = (
+    "ML-Agents smooths with every message, which soon comes out as the mean itself: that is what is compared here"
+)
+_RESETS = "episodes under way end as they began, those that follow begin in the next lesson: nothing to do"
+LESSON = {"name": Key(_text), "value": Key(lambda value, where: value), "completion_criteria": Key(mapping)}
+CRITERIA = {
+    "behavior": Key(_text),
+    "measure": Key(_one_of("reward", "progress", "Elo"), "reward"),
+    "min_lesson_length": Key(_FROM_0, 0),
+    "signal_smoothing": Key(_switch, left=_SMOOTHED, kind=OTHER),
+    "threshold": Key(number, 0.0),
+    "require_reset": Key(_switch, left=_RESETS, kind=OTHER),
+}
+"""Keys of a lesson's `completion_criteria`."""

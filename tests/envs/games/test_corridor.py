@@ -86,3 +86,15 @@ def test_lengths_that_make_no_corridor_are_refused(length):
 def test_an_action_beside_the_two_is_refused():
     with pytest.raises(UserError, match="action 2 is not 0 or 1"):
         walk(Corridor(), [2])
+
+
+def test_the_parameter_goal_brings_the_reward_nearer():
+    env = Corridor()
+    env.reset(options={"parameters": {"goal": 2.6}})  # of a sampler
+    assert [env.step(door)[1:4] for door in env.doors[:3]] == [(0, False, False)] * 2 + [(1, True, False)]
+    env.reset(options={"parameters": {"goal": 1}})
+    assert [env.step(1 - env.doors[0])[3] for _ in range(2 * LIMIT)] == [False] * 5 + [True]
+    env.reset()
+    assert env.goal == 39
+    with pytest.raises(UserError, match="the parameter goal=40 must be one of the cells 1 to 39"):
+        env.reset(options={"parameters": {"goal": 40}})

@@ -1,5 +1,6 @@
 """Environment parameters of Gymnasium games: what episodes get, and in which lessons they are played."""
 
+import itertools
 import json
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_new_lessons_reach_the_next_episodes_and_restart_no_other_sampler():
         taught.set_lessons(Lessons(1, (1,)))
         said = [first, *(turn(taught) for _ in range(6))]
         without = [turn(plain) for _ in range(7)]
-    assert [level for level, _ in map(lambda ready: seen(ready)[0], said)] == [1, 1, 2, 2, 2, 2, 2]
+    assert [seen(ready)[0][0] for ready in said] == [1, 1, 2, 2, 2, 2, 2]
     assert [[wind for _, wind in seen(ready)] for ready in said] == [[w for _, w in seen(ready)] for ready in without]
     assert [dict(ready.lessons) for ready in said[:5]] == [
         {},
@@ -75,7 +76,7 @@ def test_an_episode_says_in_which_earlier_lesson_it_was_played():
         said = [turn(played) for _ in range(41)]
     pairs = [
         (seen(before)[agent][0], lessons)
-        for before, ready in zip(said, said[1:])
+        for before, ready in itertools.pairwise(said)
         for agent, lessons in ready.lessons.items()
     ]
     assert len(pairs) == 40
@@ -93,7 +94,7 @@ def test_open_episodes_are_resumed_with_the_parameters_that_they_had_in_an_edite
         said = [turn(after) for _ in range(4)]
         assert after.state()["actions"][0].begun.values == {"level": 4, "wind": 0}
     assert seen(said[0]) == seen(here)
-    assert [level for level, _ in (seen(ready)[0] for ready in said)] == [1, 1, 4, 4]
+    assert [seen(ready)[0][0] for ready in said] == [1, 1, 4, 4]
     assert said[2].lessons[0] == Lessons(0, (0,))
 
 

@@ -190,7 +190,7 @@ def test_statistics_in_frames_of_mlagents_are_read_as_mlagents_reads_them():
     SideChannelManager([receiver]).process_side_channel_message(data)
     (taken,) = made.take_statistics()
     ((value, aggregation),) = receiver.stats[taken.key]
-    assert (value, aggregation.name.lower()) == taken[1:]
+    assert (value, aggregation.name.lower()) == (taken.value, taken.aggregation)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import yaml
 
 from algorithms.ppo.settings import EntropyPer, PPOSettings
 from algorithms.sac.settings import SACSettings
-from envs.parameters import Parameters
 from envs.spec import UserError
 from envs.unity.config import UnityConfig
 from trainer.config.compose import compose
@@ -439,46 +438,6 @@ def test_other_trainers_become_ppo_and_that_is_told(trainer: str) -> None:
     assert (key, value, kind) == ("behaviors.A.trainer_type", trainer, LOST)
 
 
-RULE = {"behavior": "A", "measure": "progress", "threshold": 0.1, "min_lesson_length": 100, "signal_smoothing": True}
-SAMPLED = {"sampler_type": "uniform", "sampler_parameters": {"min_value": 2, "max_value": 3}}
-
-
-def test_curricula_become_lessons() -> None:
-    lessons = [
-        {"name": "a", "value": 1, "completion_criteria": RULE},
-        {
-            "name": "b",
-            "value": SAMPLED,
-            "completion_criteria": {"behavior": "A", "threshold": 5, "min_lesson_length": 20},
-        },
-        {"name": "c", "value": 4, "completion_criteria": {"behavior": "A", "require_reset": True}},
-        {"name": "d", "value": 5},
-    ]
-    groups = {"environment_parameters": {"mass": {"curriculum": lessons}}}
-    parameters = converted(None, **groups)["env"]["parameters"]
-    until = {"behavior": "A", "measure": "reward"}
-    assert parameters["mass"]["lessons"] == [
-        {
-            "value": 1.0,
-            "name": "a",
-            "until": {"behavior": "A", "measure": "progress", "above": 0.1, "episodes": 100, "smoothing": 0.0},
-        },
-        {
-            "value": {"sampler": "uniform", "min": 2.0, "max": 3.0},
-            "name": "b",
-            "until": {**until, "above": 5.0, "episodes": 20, "smoothing": 0.25},
-        },
-        {"value": 4.0, "name": "c", "until": {**until, "above": 0.0, "episodes": 1, "smoothing": 0.25}},
-        {"value": 5.0, "name": "d"},
-    ]
-    Parameters(parameters)
-    where = "environment_parameters.mass.curriculum"
-    assert [(left.key, left.kind) for left in left_of(**groups)] == [
-        (f"{where}[2].completion_criteria.require_reset", OTHER),
-        (where, OTHER),
-    ]
-
-
 def test_the_documentation_has_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "unity.md").read_text(encoding="utf-8")
     table = text.partition("## Every key of ML-Agents")[2]
@@ -565,21 +524,6 @@ BAD: list[tuple[Any, str]] = [
     ({**ONE, **nested("engine_settings.time_scale", 0)}, "engine_settings.time_scale=0 must be above 0"),
 ]
 BAD_PARAMETERS: list[tuple[Any, str]] = [
-    ({"curriculum": {}}, "environment_parameters.mass.curriculum: expected a list of lessons"),
-    ({"curriculum": [{"name": "a"}]}, "environment_parameters.mass.curriculum[0].value is missing"),
-    ({"curriculum": [{"value": 1}, {"value": 2}]}, "mass.curriculum[0].completion_criteria is missing: only the last"),
-    (
-        {"curriculum": [{"value": 1, "completion_criteria": {}}, {"value": 2}]},
-        "completion_criteria.behavior is missing",
-    ),
-    (
-        {"curriculum": [{"value": 1, "completion_criteria": {**RULE, "threshold": 2}}, {"value": 2}]},
-        "completion_criteria.threshold=2 must lie between 0 and 1: progress is a share",
-    ),
-    (
-        {"curriculum": [{"value": 1, "completion_criteria": {**RULE, "measure": "Elo"}}, {"value": 2}]},
-        "completion_criteria.measure=Elo: expected one of reward, progress",
-    ),
     ("heavy", "environment_parameters.mass: expected a number, not 'heavy'"),
     ({"sampler-type": "uniform"}, "did you mean environment_parameters.mass.sampler_type?"),
     ({"sampler_type": "uniform"}, "environment_parameters.mass.sampler_parameters is missing"),

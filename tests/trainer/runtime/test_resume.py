@@ -53,6 +53,32 @@ def test_a_run_with_everything_that_is_cut_off_again_and_again_ends_bit_for_bit_
         assert any(name.startswith(f"Basic-v0/rewards/{signal_name}/") and whole[name].any() for name in whole)
 
 
+LESSONS = "{lessons: [{value: 1, until: {above: 0.5, episodes: 7}}, " + ", ".join(
+    f"{{value: {level}, earlier: 0.3, until: {{measure: passed, above: 1, episodes: 9, smoothing: 0.5}}}}"
+    for level in (2, 3, 4)
+)
+LESSONS += ", {value: 5, back: {measure: passed, below: 9, episodes: 40}}]}"
+
+
+def test_a_run_with_lessons_that_is_cut_off_again_and_again_ends_bit_for_bit_alike(tmp_path, capsys):
+    parameters = [f"env.parameters.level={LESSONS}", "env.parameters.wind={sampler: gaussian, mean: 0, deviation: 1}"]
+    words = ["env=gym", "env.id=tests.toys:Graded-v0", "env.workers=1", "run.mode=inline", *PPO, *parameters]
+    assert main([*words, f"run.dir={tmp_path / 'whole'}", "stop.samples=301"]) == 0
+    assert main([*words, f"run.dir={tmp_path / 'parts'}", "stop.samples=1"]) == 0
+    for samples in (43, 150, 301):
+        assert main([f"resume={tmp_path / 'parts'}", f"stop.samples={samples}"]) == 0
+    state = same_end(tmp_path / "whole", tmp_path / "parts").state["curriculum"]
+    assert state == newest(tmp_path / "parts").state["curriculum"]
+    assert state["change"] > 4  # all lessons were taught, and one led back
+    logs = [(tmp_path / run / "train.log").read_text() for run in ("whole", "parts")]
+    begun = [[line.partition("Lesson")[2] for line in text.splitlines() if "Lesson" in line] for text in logs]
+    assert begun[0] == begun[1]
+    capsys.readouterr()
+    assert main([f"resume={tmp_path / 'parts'}", "env.parameters.level={lessons: [{value: 1}]}"]) == 2
+    assert "env.parameters.level.lessons has 1 lessons, and the run that goes on is in" in capsys.readouterr().err
+    assert main([f"resume={tmp_path / 'parts'}", "env.parameters.level=2", "stop.samples=320"]) == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_run_that_was_killed_goes_on_bit_for_bit_from_its_last_checkpoint(tmp_path):
     words = [*INLINE, *SAC, *REMEMBER, *CURIOUS]
@@ -129,14 +155,15 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     assert main([*INLINE, *words, f"run.dir={tmp_path}", "stop.samples=70"]) == 0
     saved = newest(tmp_path)
     assert {name.removeprefix("Basic-v0/") for name in saved.tensors} == TENSORS | TENSORS_OF[algorithm]
-    assert set(saved.state) == {"behaviors", "collector", "report"}
+    assert set(saved.state) == {"behaviors", "collector", "report", "curriculum"}
     assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos", "rows"}
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"begun", "actions"}
     assert set(saved.state["collector"]["channels"]["Basic-v0"]) == CHANNEL
-    assert set(saved.state["report"]) == {"seconds", "supply", "episodes", "behaviors", "goal", "skipped", "diagnoses"}
+    assert set(saved.state["report"]) == REPORT
 
 
+REPORT = {"seconds", "supply", "episodes", "lessons", "behaviors", "goal", "skipped", "diagnoses"}
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
 TENSORS = {"updates", "random/torch", "published/policy", "published/version", "weights/policy", "weights/normalizer"}
 TENSORS |= {"limiter/origin", "progress", "random/numpy", "weights/returns/extrinsic"}

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from envs.parameters import Parameters
 from envs.process import whole_files
-from envs.spec import UserError
+from envs.spec import Statistic, UserError
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
+from trainer.curriculum import Curriculum
 from trainer.telemetry.console import Progress
 from trainer.telemetry.run_logger import RunLogger
 from trainer.telemetry.statistics import Episode
@@ -19,10 +21,11 @@ CARTPOLE = ["env=gym", "env.id=CartPole-v1"]
 
 
 @contextmanager
-def logging(folder, *overrides, state=None):
+def logging(folder, *overrides, state=None, curriculum=None):
     """A run logger with the progress that it shows."""
     with Progress("title", folder) as progress:
-        made = RunLogger(compose([*(overrides or CARTPOLE)], TrainConfig, "config"), folder, 0, state, progress)
+        config = compose([*(overrides or CARTPOLE)], TrainConfig, "config")
+        made = RunLogger(config, folder, 0, state, progress, curriculum=curriculum)
         yield made
         made.close()
 
@@ -106,7 +109,8 @@ def test_updates_skipped_before_a_resume_are_not_reported_again(tmp_path):
 def test_numbers_that_are_not_finite_are_left_out_and_reported_once_by_name(run_logger, tmp_path, value):
     run_logger.add_episodes("A", [Episode(0, n, 1.0, 9, {"wins": value, "shots": 2.0}) for n in (1, 2, 3)])
     run_logger.add_episodes("A", [Episode(0, 4, 1.0, 9, {"wins": 0.5})])
-    run_logger.add_game_statistics(5, [("wins", 1.0, "average"), ("Heat", value, "average"), ("Heat", 3.0, "average")])
+    sent = (("wins", 1.0), ("Heat", value), ("Heat", 3.0))
+    run_logger.add_game_statistics(5, [Statistic(key, each, "average") for key, each in sent])
     assert run_logger._episodes.scalars() == {
         "episode/wins": 0.5,
         "episode/shots": 2.0,
@@ -125,3 +129,27 @@ def test_a_goal_that_is_not_finite_is_an_error_by_name(tmp_path):
         logger.add_episodes("A", [Episode(0, 1, 1.0, 9, {"wins": 0.5, "shots": float("nan")})])
         with pytest.raises(UserError, match=r"goal\.metric=wins is nan in the info of a game"):
             logger.add_episodes("A", [Episode(0, 2, 1.0, 9, {"wins": float("nan")})])
+
+
+def test_what_ends_a_run_goes_by_episodes_that_began_in_the_last_lessons(tmp_path):
+    lessons = [{"value": 1, "until": {"above": 0.5, "episodes": 10}}, {"value": 2}]
+    words = [*CARTPOLE, "goal.metric=reward", "goal.at_least=0.5", "goal.window_samples=10"]
+    course = Curriculum(Parameters({"size": {"lessons": lessons}}))
+    with logging(tmp_path, *words, curriculum=course) as made:
+
+        def play(count, lessons, reward=1.0):
+            made.add_episodes("A", [Episode(0, 100, reward, 1, {}, lessons)] * count)
+            return made.reward_mean, made.goal_reached
+
+        first = course.lessons
+        assert play(100, first) == (1.0, False)
+        for _ in range(10):
+            course.add_episode("A", Episode(0, 100, 1.0, 1, {}, first), 0.0)
+        made.begin_lessons()
+        assert made._scalars({})["lesson/size"] == 2.0
+        assert play(100, first) == (None, False)  # they end late
+        assert play(99, course.lessons, 0.0) == (None, False)
+        assert play(1, course.lessons, 10.0) == (0.1, False)
+        state = made.state()
+    with logging(tmp_path, *words, state=json.loads(json.dumps(state)), curriculum=course) as again:
+        assert again.reward_mean == 0.1
