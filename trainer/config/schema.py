@@ -211,8 +211,8 @@ class EvaluateConfig:
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
-    episodes: int = setting(5, at_least=1)
-    """Episodes to play of each behavior."""
+    episodes: int = setting(20, at_least=1)
+    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
