@@ -28,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def sweep(argv: Sequence[str]) -> int:
+    """Trains a run for each combination of values, such as seed=1,2,3, and ends with a table of them.
+
+    It is `outstep train -m`.
+    """
+    return main(["--multirun", *argv])
+
+
 def _check(config: TrainConfig) -> None:
     with announced("Checking the settings and the environment …"):
         check_train(config)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from envs.spec import UserError
+from outstep.__main__ import main as outstep
 from trainer.__main__ import main
 from trainer.telemetry.metrics_file import MetricsFile
 
@@ -72,6 +73,11 @@ def test_evaluations_decide_where_there_are_any(training, tmp_path, capsys, monk
 def test_runs_before_an_interruption_are_in_the_table(training, capsys):
     training[3] = 130
     assert main([*GYM, "seed=1,3,2"]) == 130
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", "seed=3", "seed=1"]
+
+
+def test_sweep_is_a_command(training, capsys):
+    assert outstep(["sweep", *GYM[1:], "seed=1,3"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", "seed=3", "seed=1"]
 
 
