@@ -364,7 +364,7 @@ class CheckConfig:
     """Settings of `outstep check`."""
 
     env: EnvConfig = MISSING
-    """Config group, what is looked at: one instance of it."""
+    """What is looked at, a config group: one instance of it."""
     seconds: float = setting(10.0, above=0)
     """Seconds of play, from the first step on. More: figures of speed that are less by luck. Usual: 5 to 60."""
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
