@@ -100,6 +100,7 @@ def _choices(words: Sequence[str], current: str, table: dict[str, Any]) -> Itera
         return
     if command == "sagemaker":
         command, given = f"{command} {given[0]}", given[1:]
+    command = "train" if command == "sweep" else command
     settings = _fitting(table["settings"].get(command, ()), given)
     if not settings:
         yield from _files(current)

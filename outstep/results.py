@@ -5,6 +5,7 @@ Shapes: T logging intervals, N episodes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,23 @@ class Evaluation:
     def deviation(self) -> float:
         """The standard deviation of the rewards from episode to episode; 0 for a single one."""
         return float(self.rewards.std(ddof=1)) if len(self.rewards) > 1 else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean: what chance in the episodes leaves open; NaN for a single one."""
+        from trainer.evaluate.results import mean_interval
+
+        return mean_interval(self.rewards.tolist()) if len(self.rewards) > 1 else (math.nan, math.nan)
+
+    @property
+    def wins(self) -> int | None:
+        """How many episodes were won; None if they report no success, such as `is_success` or `won`."""
+        from trainer.evaluate.results import won
+        from trainer.telemetry.metrics import finite
+
+        ends = [dict(zip(self.metrics, values)) for values in zip(*self.metrics.values())]
+        found = [is_won for end in ends if (is_won := won(finite(end))) is not None]
+        return sum(found) if found else None
 
     def __repr__(self) -> str:
         return f"Evaluation({len(self.rewards)} episodes: mean {self.mean:.4g}, deviation {self.deviation:.4g})"

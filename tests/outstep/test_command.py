@@ -48,7 +48,7 @@ def test_the_version_is_that_of_the_distribution(capsys):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("trian", "error: trian: unknown command; did you mean train? there is train, evaluate,"),
+        ("trian", "error: trian: unknown command; did you mean train? there is train, sweep, check,"),
         ("+experiment=snoopy_sac", "error: +experiment=snoopy_sac is not a command: write outstep train +experiment"),
         ("--resume", "error: --resume is not a command: write outstep train resume=...; see --help"),
         ("eval", "error: eval is not a command: write outstep evaluate run=runs/...; see --help"),

@@ -114,7 +114,7 @@ def test_an_evaluation_has_every_episode(told):
     evaluation = told.run.evaluate(episodes=3)
     assert evaluation.rewards.tolist() == evaluation.lengths.tolist() == [5, 5, 5]
     assert evaluation.metrics["score"].tolist() == [3, 3, 3]
-    assert (evaluation.mean, evaluation.deviation) == (5, 0)
+    assert (evaluation.mean, evaluation.deviation, evaluation.interval, evaluation.wins) == (5, 0, (5, 5), None)
     with pytest.raises(outstep.UserError, match="episodes=0 must be at least 1"):
         told.run.evaluate(episodes=0)
 

@@ -80,6 +80,11 @@ CONFIG = [
     ("GYM --config-dir nowhere", "--config-dir nowhere is not a folder"),
     ("GYM --config-path nowhere", "--config-path"),
     ("GYM --config-name nowhere", "nowhere"),
+    (
+        "GYM --num-layers 2",
+        "--num-layers is no flag: settings are written key=value, without dashes: algorithm.network",
+    ),
+    ("GYM --train_freq=4", "without dashes: algorithm.updates_per_sample=..."),
     ("GYM --nonsense", "--nonsense is no flag: settings are written key=value, without dashes; --help lists them"),
     ("GYM ~env", "env is missing: give it, for example env=..."),
     ("GYM env.id=null", "env.id=null: it needs a value"),

@@ -20,7 +20,7 @@ from trainer.config.schema import CheckConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Starts a game, and prints what it sends, what of it is not supported, and how many instances a core feeds."""
+    """Starts a game, and prints what it sends, what of that is not supported, and how fast it is."""
     return run_command(argv, CheckConfig, "check", _check, _survey)
 
 

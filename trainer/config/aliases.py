@@ -38,10 +38,10 @@ OLD_FIGURES = {
 """Today's names of figures in `summary.json` and of curves in TensorBoard, by those of earlier versions."""
 OTHER_LIBRARIES = {
     "algorithm.discount": "gamma discount discount_factor",
-    "algorithm.learning_rate": "lr learning_rate",
+    "algorithm.learning_rate": "lr learning_rate policy_lr actor_lr critic_lr q_lr",
     "algorithm.gae_lambda": "gae_lambda lambd lambda lambda_ lam",
     "algorithm.clip": "clip_range clip_coef clip_param clip_ratio epsilon",
-    "algorithm.value_clip": "clip_range_vf vf_clip_param",
+    "algorithm.value_clip": "clip_range_vf vf_clip_param clip_vloss",
     "algorithm.entropy_coef": "ent_coef entropy_coeff beta",
     "algorithm.temperature": "ent_coef alpha init_entcoef",
     "algorithm.discrete_entropy": "target_entropy",
@@ -49,26 +49,52 @@ OTHER_LIBRARIES = {
     "algorithm.value_weight": "vf_coef vf_loss_coeff value_loss_coef",
     "algorithm.max_gradient_norm": "max_grad_norm grad_clip",
     "algorithm.target_rate": "tau polyak",
-    "algorithm.epochs": "epochs n_epochs num_epoch num_epochs update_epochs",
+    "algorithm.epochs": "epochs n_epochs num_epoch num_epochs update_epochs num_sgd_iter ppo_epoch",
     "algorithm.rollout_size": "n_steps num_steps buffer_size train_batch_size",
-    "algorithm.minibatch_size": "batch_size",
+    "algorithm.minibatch_size": "batch_size num_minibatches",
     "algorithm.batch_size": "batch_size",
     "algorithm.buffer_capacity": "buffer_size replay_size",
-    "algorithm.start_samples": "learning_starts buffer_init_steps",
-    "algorithm.updates_per_sample": "utd utd_ratio replay_ratio gradient_steps",
+    "algorithm.start_samples": (
+        "learning_starts buffer_init_steps num_steps_sampled_before_learning_starts warmup_steps start_steps"
+    ),
+    "algorithm.updates_per_sample": (
+        "utd utd_ratio replay_ratio gradient_steps train_freq training_intensity steps_per_update"
+    ),
     "algorithm.n_step": "n_steps",
-    "algorithm.network.hidden": "hidden net_arch hidden_units hidden_sizes hidden_dims",
-    "algorithm.network.activation": "activation activation_fn",
+    "algorithm.network.hidden": (
+        "hidden net_arch hidden_units hidden_sizes hidden_dims num_layers hidden_size fcnet_hiddens"
+    ),
+    "algorithm.network.activation": "activation activation_fn fcnet_activation nonlinearity",
     "algorithm.network.initial_deviation": "log_std_init init_noise_std initial_log_std",
-    "algorithm.network.normalize": "normalize",
+    "algorithm.network.normalize": "normalize norm_obs normalize_observations observation_filter",
+    "algorithm.network.encoder": "vis_encode_type features_extractor_class",
+    "algorithm.network.memory.cell": "use_lstm recurrent rnn_type",
+    "algorithm.network.memory.size": "memory_size lstm_cell_size lstm_hidden_size rnn_size",
+    "algorithm.network.memory.sequence_length": "max_seq_len",
+    "algorithm.normalize_returns": "norm_reward normalize_rewards reward_scale",
+    "algorithm.learning_rate_end": "anneal_lr lr_schedule",
+    "algorithm.target_kl": "kl_target desired_kl",
+    "algorithm.learn_temperature": "autotune",
+    "algorithm.cloning": "behavioral_cloning",
+    "algorithm.cloning.demos": "demo_path",
+    "reward.gail.demos": "demo_path",
     "env.id": "env_id env_name",
     "env.kwargs": "env_kwargs",
     "env.executable": "env_path",
-    "env.instances": "n_envs num_envs num_workers num_env_runners",
-    "stop.samples": "total_timesteps total_steps max_steps timesteps n_timesteps num_timesteps",
+    "env.instances": (
+        "n_envs num_envs num_workers num_env_runners num_rollout_workers num_envs_per_worker num_envs_per_env_runner"
+    ),
+    "stop.samples": "total_timesteps total_steps max_steps timesteps n_timesteps num_timesteps total_env_steps",
     "run.log_seconds": "log_interval summary_freq",
     "checkpoint.every_seconds": "save_freq checkpoint_interval",
     "checkpoint.keep": "keep_checkpoints",
+    "checkpoint.replay": "save_replay_buffer",
+    "evaluate.every_samples": "eval_freq evaluation_interval",
+    "evaluate.episodes": "n_eval_episodes evaluation_duration",
+    "env.port": "base_port",
+    "env.wrappers": "frame_stack wrapper_class",
+    "run.loggers": "track report_to",
+    "run.mode": "torch_deterministic",
     "episodes": "n_eval_episodes num_episodes",
     "video": "render capture_video",
     "algorithm": "algo trainer_type",
@@ -79,6 +105,12 @@ OTHER_LIBRARIES = {
     "device": "cuda num_gpus",
 }
 """Names that Stable-Baselines3, CleanRL, RLlib, rsl_rl and ML-Agents give to our keys, and our own without a group."""
+OTHER_UNITS = (
+    "anneal_lr checkpoint_interval clip_vloss hidden_size hidden_units log_interval lr_schedule num_gpus num_layers "
+    "num_minibatches observation_filter recurrent reward_scale save_freq steps_per_update summary_freq "
+    "torch_deterministic track train_freq training_intensity use_lstm"
+)
+"""Those among them whose values say something else than ours do."""
 
 
 def is_old(key: str) -> bool:
@@ -152,8 +184,8 @@ def our_keys(key: str, known: Collection[str]) -> list[str]:
     own = without_behavior(key)
     parent, _, last = own.rpartition(".")
     meant = [ours for ours, names in OTHER_LIBRARIES.items() if last in names.split() and ours != own]
-    if any(ours.rpartition(".")[0] == parent for ours in meant):
-        meant = [ours for ours in meant if ours.rpartition(".")[2] in known][:1] or meant
+    if beside := [ours for ours in meant if ours.rpartition(".")[0] == parent]:
+        meant = [ours for ours in beside if ours.rpartition(".")[2] in known][:1] or meant
     elif not parent:
         meant = [ours for ours in meant if ours.partition(".")[0] in known]
     elif parent.startswith("reward"):

@@ -30,6 +30,9 @@ _WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to
 _INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 """What `--info` shows."""
 
+_BY_A_SIGNAL = 128
+"""What ended because of a signal has this status or a larger one."""
+
 C = TypeVar("C")
 
 
@@ -45,7 +48,7 @@ def run_command(
 
     Returns:
         The exit status: 2 for bad input, with one message on stderr and nothing begun; else the first of `run` that is
-        not 0, or 0.
+        not 0, or 0. A run that fails does not keep the others from being made; a signal does.
     """
     keep_output()
     given = list(sys.argv[1:] if argv is None else argv)
@@ -75,12 +78,25 @@ def run_command(
         for config in configs:
             check(config)
         _refuse_shared(configs, _WRITTEN.get(schema, ()))
-        return next((status for config in configs if (status := run(config))), 0)
+        statuses = []
+        for config in configs:
+            statuses.append(_status(run, config))
+            if statuses[-1] >= _BY_A_SIGNAL:
+                break
+        return next(filter(None, statuses), 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before a run answers signals itself, or in a command that does not
         return 130
+
+
+def _status(run: Callable[[C], int], config: C) -> int:
+    try:
+        return run(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _flags(argv: Sequence[str], schema: type) -> Namespace:

@@ -211,8 +211,8 @@ class EvaluateConfig:
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
-    episodes: int = setting(5, at_least=1)
-    """Episodes to play of each behavior."""
+    episodes: int = setting(20, at_least=1)
+    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
@@ -365,7 +365,7 @@ class CheckConfig:
     """Settings of `outstep check`."""
 
     env: EnvConfig = MISSING
-    """Config group, what is looked at: one instance of it."""
+    """What is looked at, a config group: one instance of it."""
     seconds: float = setting(10.0, above=0)
     """Seconds of play, from the first step on. More: figures of speed that are less by luck. Usual: 5 to 60."""
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from algorithms.registry import ALGORITHMS
-from trainer.config.aliases import our_keys
+from trainer.config.aliases import OTHER_UNITS, our_keys
 
 COMMANDS = Path(__file__).parents[1]
 """Each of its folders with a `__main__.py` is a command."""
@@ -48,6 +48,7 @@ def unknown_flag(flag: str, following: str | None, keys: Sequence[str]) -> str:
     if name in ("env", "env-id") and GYM_ID.fullmatch(value) and "env.id" in keys:
         return f"{how}: env.id={value}"
     meant = meant_keys(name, keys)
+    value = "..." if name.replace("-", "_") in OTHER_UNITS.split() else value
     return f"{how}: {' or '.join(f'{key}={value}' for key in meant)}" if meant else f"{how}; --help lists them"
 
 

@@ -27,6 +27,8 @@ from trainer.convert.parameters import convert_parameters
 from trainer.data_files import parse_yaml, read_data
 
 _USAGE = "outstep convert trainer_config.yaml [to=experiment/name.yaml]"
+_TO = """to=  the file to write, in a folder named experiment; without it experiment/<the YAML's name>.yaml, which
+     outstep train +experiment=<the YAML's name> finds from here"""
 _UNLIMITED_RESTARTS = 1_000_000
 _NO_NAME = r"[^A-Za-z0-9_-]"
 """What the name of an experiment may not hold, for Hydra."""
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     keep_output()
     argv = sys.argv[1:] if argv is None else argv
-    if shown := about(argv, f"{__doc__}\n  {_USAGE}"):
+    if shown := about(argv, f"{__doc__}\nusage: {_USAGE}\n\n{_TO}"):
         print(shown)
         return 0
     try:

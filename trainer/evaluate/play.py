@@ -48,11 +48,18 @@ class Trace:
 
 
 def evaluate(
-    config: TrainConfig, checkpoint: Checkpoint, episodes: int, *, seed: int, deterministic: bool = True
+    config: TrainConfig,
+    checkpoint: Checkpoint,
+    episodes: int,
+    *,
+    seed: int,
+    deterministic: bool = True,
+    on_episode: Callable[[PlayedEpisode], None] = lambda _: None,
 ) -> list[PlayedEpisode]:
     """Plays `episodes` episodes of each behavior with the policies of `checkpoint` on the run's environment.
 
-    Environments that are reproducible go in lock-step: one seed then always draws the same.
+    Environments that are reproducible go in lock-step: one seed then always draws the same. `on_episode` is called as
+    soon as one has ended.
     Raises UserError if the environment does not fit the checkpoint, or fails.
     """
     env = config.env.for_evaluation(min(episodes, config.env.instances))
@@ -63,10 +70,11 @@ def evaluate(
     with env.make_manager(Setup(seed, checkpoint.path.parents[1] / "players" / "evaluation")) as manager:
         manager.lockstep = env.reproducible
         manager.start()
-        return [
-            PlayedEpisode(each.behavior, sum(each.rewards), len(each.rewards), each.metrics)
-            for each in play(manager, make_act, episodes)
-        ]
+        played = []
+        for each in play(manager, make_act, episodes):
+            played.append(PlayedEpisode(each.behavior, sum(each.rewards), len(each.rewards), each.metrics))
+            on_episode(played[-1])
+        return played
 
 
 def play(

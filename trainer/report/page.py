@@ -197,8 +197,11 @@ def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float 
 def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:
     best = "best " if evaluation.checkpoint.startswith("best") else ""
     chosen = "the likeliest actions" if evaluation.deterministic else "actions drawn from the policy"
+    wins = [
+        f"{each.won} of {each.episodes} won ({each.low:.0%} to {each.high:.0%})" for each in evaluation.wins.values()
+    ]
     count = len(evaluation.episodes)
-    notes = [f"{count} episode{'s' * (count != 1)}", chosen, f"seed {evaluation.seed:,}"]
+    notes = [f"{count} episode{'s' * (count != 1)}", *wins, chosen, f"seed {evaluation.seed:,}"]
     notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_written(config)["env"])]
     several = len(evaluation.figures) > 1
     rows = []

@@ -10,7 +10,7 @@ import itertools
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -35,9 +35,13 @@ from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress
 
 
-def start(config: TrainConfig) -> int:
-    """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status."""
+def start(config: TrainConfig, begun: Callable[[Path], None] = lambda _: None) -> int:
+    """Trains by a composed and checked configuration, in a new folder or a resumed run's; returns the exit status.
+
+    `begun` is told the folder before anything happens in it.
+    """
     with opened_run(config) as (config, folder):
+        begun(folder)
         return train(config, folder)
 
 

@@ -32,9 +32,23 @@ def test_a_grid_goes_in_order_and_leaves_nothing_of_hydras(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_status_that_is_not_zero_ends_a_grid() -> None:
+def test_a_signal_ends_a_grid() -> None:
     status, made = run_here("-m", GYM, "seed=1,2,3", statuses=[0, 130])
     assert (status, len(made)) == (130, 2)
+
+
+def test_a_run_that_fails_does_not_end_a_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    made = []
+
+    def run(config: TrainConfig) -> int:
+        made.append(config.seed)
+        if config.seed == 2:
+            raise UserError("the game is broken")
+        return 0
+
+    assert run_command(["-m", GYM, "seed=1,2,3"], TrainConfig, "config", lambda _: None, run) == 2
+    assert made == [1, 2, 3]
+    assert capsys.readouterr().err == "error: the game is broken\n"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from envs.unity.config import UnityConfig
 from tests.trainer.several import Several
 from trainer.config.compose import compose, load_config, save_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
-from trainer.evaluate.__main__ import main
+from trainer.evaluate.__main__ import _Progress, main
 from trainer.evaluate.play import PolicyAgent, play
+from trainer.evaluate.results import PlayedEpisode
 from trainer.runtime.start import train
 from trainer.saved_policy import load_checkpoint, trained_policy
 
@@ -49,9 +50,9 @@ def test_episodes_are_reported_by_behavior_where_there_are_several(
     assert asked == [(2, 1_000_000, folder / "players" / "evaluation")]
     assert out[0].endswith(": 4 episodes")
     assert out[1] == "Early: 4 episodes"
-    assert out[2].split() == ["reward", "mean", "5", "min", "5", "max", "5"]
+    assert " ".join(out[2].split()) == "reward mean 5 ± 0 (95 %) deviation 0 min 5 max 5"
     assert out[4] == "Late: 4 episodes"
-    assert out[5].split() == ["reward", "mean", "10", "min", "10", "max", "10"]
+    assert " ".join(out[5].split()) == "reward mean 10 ± 0 (95 %) deviation 0 min 10 max 10"
 
 
 class Uneven:
@@ -120,6 +121,24 @@ def test_a_policy_of_other_networks_is_refused_by_a_message(tmp_path: Path, monk
     config.algorithm.network.hidden.append(7)
     with pytest.raises(UserError, match=r"numbers, by the run's settings it would have .*: it was saved by another"):
         trained_policy(config, checkpoint, spec)
+
+
+def test_progress_is_said_in_one_line_on_a_terminal_and_now_and_then_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = PlayedEpisode("A", 2.0, 3, {})
+    progress = _Progress(4)
+    progress.add(one)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("trainer.evaluate.__main__._PROGRESS_SECONDS", 0)
+    progress.add(PlayedEpisode("B", 4.0, 3, {}))
+    progress.end()
+    assert capsys.readouterr().err == "2 of 8 episodes, mean reward 3\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = _Progress(4)
+    progress.add(one)
+    progress.end()
+    assert capsys.readouterr().err == "\r1 of 4 episodes, mean reward 2\x1b[K\r\x1b[K"
 
 
 def test_a_policy_that_plays_leaves_cores_to_the_games(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,14 @@ from tests.trainer.tiny_runs import PPO, newest
 from trainer.__main__ import main as train
 from trainer.config.compose import load_config
 from trainer.evaluate.__main__ import main
-from trainer.evaluate.results import load_evaluations
+from trainer.evaluate.results import (
+    Evaluation,
+    PlayedEpisode,
+    load_evaluations,
+    mean_interval,
+    save_evaluation,
+    share_interval,
+)
 
 ORACLE = ["env=gym", "env.id=tests.toys:Oracle-v0", "env.workers=1", "run.mode=inline", "stop.samples=64"]
 
@@ -64,11 +72,18 @@ def test_an_evaluation_leaves_figures_videos_and_a_point_in_tensorboard(filmed):
     assert [each.video for each in found.episodes] == names
     assert sorted(path.name for path in folder.iterdir()) == [*names, "results.json"]
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
-    mean, least, most = found.figures["Oracle-v0"]["reward"]
+    reward = found.figures["Oracle-v0"]["reward"]
+    mean, least, most, deviation, low, high = reward
     rewards = [each.reward for each in found.episodes]
     assert (mean, least, most) == (pytest.approx(sum(rewards) / 4), min(rewards), max(rewards))
-    assert json.loads((folder / "results.json").read_text())["figures"]["Oracle-v0"]["reward"]["mean"] == mean
-    assert f"reward  mean {mean:.4g}  min {least:.4g}  max {most:.4g}" in out
+    assert deviation == pytest.approx(statistics.stdev(rewards))
+    margin = pytest.approx(3.182 * deviation / 2)  # with 3 degrees of freedom
+    assert (high - mean, mean - low) == (margin, margin)
+    content = json.loads((folder / "results.json").read_text())
+    assert (content["figures"]["Oracle-v0"]["reward"], content["wins"]) == (reward._asdict(), {})
+    spread = f"mean {mean:.4g} ± {high - mean:.2g} (95 %)  deviation {deviation:.4g}"
+    assert f"reward  {spread}  min {least:.4g}  max {most:.4g}" in out
+    assert "wins" not in out
     events = EventAccumulator(str(folder.parent)).Reload()
     (point,) = events.Scalars("episode/reward")
     assert (point.step, point.value) == (found.samples, pytest.approx(mean))
@@ -147,3 +162,35 @@ def test_a_run_where_nothing_can_be_written_is_refused_before_anything_is_played
     monkeypatch.setattr(GymConfig, "make_manager", None)
     assert main([f"run={run}", "episodes=1"]) == 2
     assert "the results of the evaluation cannot be written to" in capsys.readouterr().err
+
+
+def evaluation_of(*episodes: PlayedEpisode) -> Evaluation:
+    return Evaluation("000001-9", 9, True, 0, "2026-01-31T00:00:00+00:00", {}, list(episodes))
+
+
+def test_wins_are_counted_where_episodes_say_whether_they_were_won(tmp_path):
+    won, lost = {"is_success": 1.0, "score": 3.0}, {"success": 0.0}
+    episodes = [PlayedEpisode("A", 1.0, 2, metrics) for metrics in (won, won, lost, {"score": 1.0})]
+    evaluation = evaluation_of(*episodes, PlayedEpisode("B", 1.0, 2, {}))
+    assert {name: wins[:2] for name, wins in evaluation.wins.items()} == {"A": (2, 3)}
+    folder = save_evaluation(evaluation, tmp_path, {})
+    assert json.loads((folder / "results.json").read_text())["wins"]["A"]["won"] == 2
+    assert load_evaluations(tmp_path) == [(folder, evaluation)]
+
+
+def test_one_episode_has_neither_deviation_nor_interval():
+    assert evaluation_of(PlayedEpisode("A", 1.0, 2, {})).figures["A"]["reward"] == (1, 1, 1, None, None, None)
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.706), (11, 2.228), (12, 2.201), (20, 2.093), (101, 1.984)])
+def test_the_interval_of_a_mean_is_students(count, quantile):
+    values = [float(each % 7) for each in range(count)]
+    low, high = mean_interval(values)
+    assert (low + high) / 2 == pytest.approx(statistics.mean(values))
+    assert (high - low) / 2 == pytest.approx(quantile * statistics.stdev(values) / count**0.5, rel=1e-3)
+
+
+def test_the_interval_of_a_share_stays_within_its_bounds():
+    assert share_interval(18, 20) == pytest.approx((0.699, 0.972), abs=1e-3)
+    assert share_interval(20, 20) == pytest.approx((0.839, 1), abs=1e-3)
+    assert share_interval(0, 20) == pytest.approx((0, 0.161), abs=1e-3)
