@@ -19,6 +19,7 @@ COMMANDS: Registry[Callable[[Sequence[str]], int]] = Registry(
         "report": "trainer.report.__main__:main",
         "compare": "trainer.compare.__main__:main",
         "export": "trainer.export.__main__:main",
+        "push": "trainer.push.__main__:main",
         "serve": "trainer.serve.__main__:main",
         "record": "trainer.record.__main__:main",
         "demos": "trainer.demos.__main__:main",

@@ -65,7 +65,8 @@ def unknown_key(key: str, known: Sequence[str], keys: Sequence[str] = ()) -> Unk
 
 def missing(key: str, keys: Sequence[str] = ()) -> UserError:
     """Returns the refusal of a configuration without a value that it needs; `keys` are all that the command has."""
-    example = {"env.id": "CartPole-v1", "run": "runs/...", "to": "Game.onnx", "model": "Game.onnx"}.get(key, "...")
+    to = "hub/game" if "repo" in keys else "Game.onnx"
+    example = {"env.id": "CartPole-v1", "run": "runs/...", "to": to, "model": "Game.onnx"}.get(key, "...")
     more = ""
     if key == "env.id" and "experiment" in keys:
         more = ", or a Unity player, env=unity env.executable=Builds/Game, or an experiment, +experiment=basic_ppo"

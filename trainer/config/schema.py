@@ -266,6 +266,24 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class PushConfig:
+    """`outstep push`."""
+
+    run: str = path_field(MISSING)
+    """Folder of the run."""
+    to: str = path_field(MISSING)
+    """The folder to write, which nothing else is in; files of an earlier push are replaced."""
+    repo: str | None = None
+    """Where on the Hugging Face Hub the folder is uploaded to: `user/name`; null = nowhere."""
+    private: bool = False
+    """Whether others cannot see the repository, if it is new."""
+    checkpoint: Which = Which["best"]
+    """`best` or `last`."""
+    trust: bool = False
+    """Whether the run may be another's: what its settings name is run (SECURITY.md)."""
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Settings of `outstep serve`."""
 
@@ -379,6 +397,7 @@ SCHEMAS: dict[str, type] = {
     "report": ReportConfig,
     "compare": CompareConfig,
     "export": ExportConfig,
+    "push": PushConfig,
     "serve": ServeConfig,
     "record": RecordConfig,
     "sagemaker train": LaunchConfig,

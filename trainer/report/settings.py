@@ -16,7 +16,8 @@ Row = tuple[str, str, str]
 
 def chosen_settings(config: TrainConfig) -> list[Row]:
     """Returns settings that are not the defaults, in the order of the schema."""
-    plain = TrainConfig(env=type(config.env)(), algorithm=type(config.algorithm)())
+    rewards = {name: type(signal)() for name, signal in config.reward.items()}
+    plain = TrainConfig(env=type(config.env)(), algorithm=type(config.algorithm)(), reward=rewards)
     written = as_written(config)
     behaviors = written.pop("behaviors")
     rows = differences(written, as_written(plain))
