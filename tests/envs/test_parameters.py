@@ -102,7 +102,10 @@ END = {"above": 1}
             "progress is not noisy",
         ),
         (lessons({"value": 1, "until": {**END, "measure": 3}}, {"value": 2}), "until.measure=3 must be reward, length"),
-        (lessons({"value": 1, "until": {**END, "episodes": 0}}, {"value": 2}), "episodes=0 must be a whole number from 1"),
+        (
+            lessons({"value": 1, "until": {**END, "episodes": 0}}, {"value": 2}),
+            "episodes=0 must be a whole number from 1",
+        ),
         (lessons({"value": 1, "until": {**END, "smoothing": 1}}, {"value": 2}), "smoothing=1 must be at least 0"),
         (lessons({"value": 1, "until": {**END, "behavior": 1}}, {"value": 2}), "behavior=1 must be the name"),
         (lessons({"value": 1, "back": {"below": 1}}), r"lessons\[0\].back: there is no lesson before the first"),

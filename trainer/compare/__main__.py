@@ -11,7 +11,7 @@ from rich.table import Table
 
 from envs.spec import UserError
 from trainer.config.command import run_command
-from trainer.config.runs import LATEST, found_run
+from trainer.config.runs import LATEST, found_run, named_folders
 from trainer.config.saved import read_config
 from trainer.config.schema import CompareConfig
 from trainer.report.output import check_page, write_page
@@ -22,10 +22,8 @@ _PLAIN_WIDTH = 160
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compares runs: a table, and a page with their curves over each other."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    runs = [word for word in words if "=" not in word and not word.startswith("-")]
+    runs, rest = named_folders(sys.argv[1:] if argv is None else argv)
     quoted = ",".join("'{}'".format(run.replace("\\", "\\\\").replace("'", "\\'")) for run in runs)
-    rest = [word for word in words if word not in runs]
     return run_command([*rest, *([f"runs=[{quoted}]"] if runs else [])], CompareConfig, "compare", _check, _compare)
 
 

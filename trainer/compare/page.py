@@ -9,10 +9,11 @@ from datetime import datetime
 import numpy as np
 
 from trainer.compare.groups import Group, common_metrics
-from trainer.report.curves import Chart, Curve, Section, titled
+from trainer.report.curves import Chart, Curve, Section
 from trainer.report.drawing import SERIES, draw
-from trainer.report.page import number, percent, templates
-from trainer.telemetry.metrics import EPISODES
+from trainer.report.page import number, percent, spread, templates
+from trainer.telemetry.metrics import DEVIATION
+from trainer.telemetry.names import named
 
 _LEARNING, _SPEED = ("episode/", "goal/", "evaluation/", "game/"), ("run/",)
 _HIDDEN = ("instances/", "time/", "run/seconds", "update/count")
@@ -31,9 +32,9 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
                 group.label,
                 ", ".join(str(run.config.seed) for run in group.runs),
                 number(float(np.mean([run.history.samples for run in group.runs]))),
-                _spread(group.last("episode/reward")),
-                _spread(best),
-                _spread(group.last("run/samples_per_second")),
+                spread(group.last("episode/reward")),
+                spread(best),
+                spread(group.last("run/samples_per_second")),
                 _shares(group.last("run/env_utilization")),
             ]
         )
@@ -64,7 +65,7 @@ def comparison_page(groups: Sequence[Group]) -> str:
 
 def _sections(groups: Sequence[Group]) -> list[Section]:
     """Returns charts of all metrics that the groups have in common."""
-    shown = [name for name in common_metrics(groups) if not name.startswith(_HIDDEN)]
+    shown = [name for name in common_metrics(groups) if not (name.startswith(_HIDDEN) or name.endswith(DEVIATION))]
     learning = [name for name in shown if name.startswith(_LEARNING)]
     speed = [name for name in shown if name.startswith(_SPEED)]
     rest = [name for name in shown if name not in learning and name not in speed]
@@ -81,23 +82,14 @@ def _chart(name: str, groups: Sequence[Group]) -> Chart | None:
             curves[group.label] = Curve(samples.tolist(), mean.tolist())
             if len(group.runs) > 1:
                 bands[group.label] = (low.tolist(), high.tolist())
-    title, note = titled(name)
-    if name == "episode/reward":
-        note = f"mean of the last {EPISODES} episodes"
-    percents = name == "run/env_utilization"
-    return Chart(title, note, curves, percent=percents, bands=bands) if len(curves) == len(groups) else None
+    title, note, percent = named(name)
+    if len(curves) < len(groups):
+        return None
+    return Chart(title, note, curves, percent=percent, bands=bands, metric=name)
 
 
 def _has_reward(curves: dict[str, Curve]) -> bool:
     return "episode/reward" in curves
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Returns the mean of values and, of several, their standard deviation."""
-    if not values:
-        return "-"
-    mean = number(float(f"{np.mean(values):.4g}"))
-    return mean if len(values) == 1 else f"{mean} ± {number(float(f'{np.std(values, ddof=1):.2g}'))}"
 
 
 def _shares(values: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from envs.spec import UserError
@@ -40,6 +41,17 @@ def found_run(folder: str) -> str:
     if not configs:
         raise UserError(f"{LATEST}: there is no run in {RUNS.absolute()}: name its folder")
     return str(max((each.parent for each in configs), key=_used))
+
+
+def named_folders(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns those words of a command line that are folders, as they bear no key, and the others.
+
+    Behind `--help` a word without a key is the key that is asked for.
+    """
+    if "--help" in words or "-h" in words:
+        return [], list(words)
+    folders = [word for word in words if "=" not in word and not word.startswith("-")]
+    return folders, [word for word in words if word not in folders]
 
 
 def _used(folder: Path) -> float:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainer.config.aliases import current_figure
-from trainer.config.schema import GoalConfig
-from trainer.telemetry.metrics import EPISODES
+from trainer.config.schema import TrainConfig
+from trainer.telemetry.metrics import DEVIATION, EPISODES
 from trainer.telemetry.metrics_file import read_metrics
+from trainer.telemetry.names import named
+from trainer.telemetry.status import PROCESSES
 from trainer.telemetry.tensorboard import utf8_path
 
 _POINTS = 1000
@@ -68,7 +70,11 @@ class Chart:
     stacked: bool = False
     """Whether they are shares of a whole."""
     bands: Mapping[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """By label, the least and the most at each point of the curve: how far several runs spread."""
+    """By label, how far up and down from the curve something spreads at each of its points: the least and the most."""
+    metric: str = ""
+    """What `metrics.jsonl` calls it, if it is one metric."""
+    until: int = 0
+    """The samples to which the axis reaches at least."""
 
 
 @dataclass(frozen=True)
@@ -118,64 +124,132 @@ def _read_events(folder: Path) -> History:
     return History(curves, min(times, default=None), max(times, default=None))
 
 
-def sections(history: History, goal: GoalConfig) -> list[Section]:
-    """Returns charts of all curves: those that readers look for first, and all others in the last section."""
-    left = {name: curve for name, curve in history.curves.items() if not name.startswith(_HIDDEN)}
-    behaviors = history.behaviors
-
-    def take(name: str, title: str, note: str, *, percent: bool = False, target: float | None = None) -> list[Chart]:
-        """Returns the chart of a scalar, with all behaviors' own in it; none if it was never written."""
-        names = {"": name} | {behavior: f"{behavior}/{name}" for behavior in behaviors if behavior}
-        found = {label: left.pop(each) for label, each in names.items() if each in left}
-        if len(behaviors) == 1:
-            found = dict(zip([""], found.values()))  # a sole behavior's own say the same
-        elif len(found) > 1 and "" in found:
-            found["all"] = found.pop("")  # the last, so that a behavior has one colour everywhere
-        return [Chart(title, note, found, target, percent)] if found else []
-
-    def take_all(*prefixes: str) -> list[Chart]:
-        """Returns charts of what is left and begins so, in alphabetical order, once each for all behaviors."""
-        keys = [_without_behavior(name, behaviors) for name in left]
-        chosen = sorted({key for key in keys if key.startswith(prefixes)})
-        return [chart for key in chosen for chart in take(key, *titled(key))]
-
-    last = f"mean of the last {EPISODES} episodes"
-    learning = take("episode/reward", "Reward", last)
-    if goal.metric is not None:
-        target = goal.at_most if goal.at_least is None else goal.at_least
-        note = f"mean over {goal.window_samples:,} samples; the line is the goal"
-        learning += take(f"goal/{goal.metric}", f"Goal: {goal.metric}", note, target=target)
-    learning += take_all("lesson/")
-    learning += take("episode/length", "Episode length", f"samples, {last}") + take_all("episode/", "game/")
-    speed = take("run/samples_per_second", "Samples a second", "over each interval between two points")
-    speed += take("run/env_utilization", "Env utilization", "of what the games could have delivered", percent=True)
-    speed += [chart for title, words in _PROCESSES.items() if (chart := _shares(title, words, left))]
+def sections(history: History, config: TrainConfig) -> list[Section]:
+    """Returns charts of all curves, each in one of them: first those that readers look for, the others in the last."""
+    charts = _Charts(history, config)
+    goal = [config.goal.metric] if config.goal.metric is not None else []
+    learning = [charts.played(name) for name in dict.fromkeys(["reward", *goal])] + charts.all_of("lesson/")
+    learning += [charts.played(name) for name in dict.fromkeys(["length", *charts.played_names()])]
+    speed = [charts.one("run/samples_per_second"), charts.one("run/env_utilization")]
+    speed += [charts.shares(process, words) for process, words in PROCESSES.items()]
+    algorithm = charts.together() + charts.all_of("loss/", "policy/entropy", "sac/temperature", "value/")
+    instances = charts.instances()
     found = [
-        Section("Learning", learning),
-        Section("Speed", speed),
-        Section("Algorithm", take_all("loss/", "policy/entropy", "sac/temperature", "value/")),
-        Section("More curves", take_all(""), folded=True),
+        Section("Learning", _there(learning)),
+        Section("Speed", _there([*speed, instances])),
+        Section("Algorithm", _there(algorithm)),
+        Section("More curves", _there(charts.all_of("")), folded=True),
     ]
     return [section for section in found if section.charts]
 
 
-def titled(name: str) -> tuple[str, str]:
-    """Returns the title of a metric's chart and the note below it."""
-    if name.startswith("lesson/"):
-        return f"Lesson of {name.removeprefix('lesson/')}", "from 1 on"
-    return _TITLES.get(name, name.removeprefix("episode/").removeprefix("game/")), _NOTES.get(name, "")
+class _Charts:
+    """Makes charts of a run's curves. What is in one of them is in no other."""
+
+    def __init__(self, history: History, config: TrainConfig) -> None:
+        self._config, self._behaviors, self._until = config, history.behaviors, history.samples
+        self._left = {name: curve for name, curve in history.curves.items() if not name.startswith(_HIDDEN)}
+
+    def one(self, metric: str) -> Chart | None:
+        """Returns the chart of a metric, with all behaviors' own in it; None if it is not left."""
+        curves = self._take(metric)
+        title, note, percent = named(metric)
+        if len(curves) == 1 and len(self._behaviors) == 1:
+            curves = dict(zip([""], curves.values()))
+        return Chart(title, note, curves, percent=percent, metric=metric, until=self._until) if curves else None
+
+    def played(self, name: str) -> Chart | None:
+        """Returns the chart of what episodes end with: in training, in evaluations, and as the goal looks at it."""
+        sources = {each: self._take(f"{each}/{name}") for each in ("episode", "evaluation", "goal", "game")}
+        spreads = self._take(f"evaluation/{name}{DEVIATION}")
+        found = [source for source, curves in sources.items() if curves]
+        if not found:
+            return None
+        goal, count = self._config.goal, self._config.evaluate.episodes
+        words = {
+            "episode": ("training", f"mean of the last {EPISODES} episodes"),
+            "evaluation": ("evaluations", f"evaluations: {count} episodes each"),
+            "goal": ("goal", f"goal: mean over {goal.window_samples:,} samples, and the line to reach"),
+            "game": ("game", "sent by the game"),
+        }
+        curves: dict[str, Curve] = {}
+        bands: dict[str, tuple[list[float], list[float]]] = {}
+        for source in found:
+            for behavior, curve in sources[source].items():
+                label = behavior if source == "episode" and behavior else f"{behavior} {words[source][0]}".strip()
+                label = "" if len(found) == 1 and not behavior else label
+                curves[label] = curve
+                if source == "evaluation" and behavior in spreads:
+                    bands[label] = _band(curve, spreads[behavior])
+        notes = [words[source][1] for source in found] + ["the band is one deviation"] * bool(bands)
+        target = (goal.at_most if goal.at_least is None else goal.at_least) if "goal" in found else None
+        title = named(f"episode/{name}").title
+        return Chart(title, "; ".join(notes), curves, target, bands=bands, metric=f"episode/{name}", until=self._until)
+
+    def played_names(self) -> list[str]:
+        """Returns the names of what is left of what episodes end with and games send, in alphabetical order."""
+        own = (_without_behavior(name, self._behaviors).partition("/") for name in self._left)
+        names = {name for source, _, name in own if source in ("episode", "evaluation", "game")}
+        return sorted(name for name in names if not name.endswith(DEVIATION))
+
+    def together(self) -> list[Chart | None]:
+        """Returns charts of metrics that say more beside each other; of several behaviors each has one of its own."""
+        if len(self._behaviors) > 1:
+            return []
+        charts: list[Chart | None] = []
+        for title, (note, percent, labels) in _TOGETHER.items():
+            found = {label: each for name, label in labels.items() for each in self._take(name).values()}
+            charts.append(Chart(title, note, found, percent=percent, until=self._until) if found else None)
+        return charts
+
+    def instances(self) -> Chart | None:
+        """Returns the chart of how evenly instances deliver."""
+        names = {"smallest": "instances/smallest_share", "largest": "instances/largest_share"}
+        found = {label: each for label, name in names.items() for each in self._take(name).values()}
+        note = "shares of all samples: the slowest instance, and the fastest"
+        return Chart("Instances", note, found, percent=True, until=self._until) if found else None
+
+    def shares(self, process: str, words: Sequence[str]) -> Chart | None:
+        """Returns the chart of how a process spent its time; each share is over the interval before its point."""
+        names = {word: f"time/{word.replace(' ', '_')}" for word in words}
+        found = {word: dict(zip(*self._left.pop(name))) for word, name in names.items() if name in self._left}
+        if not found:
+            return None
+        samples = sorted(set.intersection(*map(set, found.values())))  # the last point may be there in part
+        curves = {word: [each[at] for at in samples] for word, each in found.items()}
+        begun = {word: Curve([0, *samples], [*values[:1], *values]) for word, values in curves.items()}
+        note = "shares of its time"
+        return Chart(process.capitalize(), note, begun, percent=True, stacked=True) if samples else None
+
+    def all_of(self, *prefixes: str) -> list[Chart | None]:
+        """Returns charts of what is left and begins so, in alphabetical order of their titles."""
+        keys = {_without_behavior(name, self._behaviors) for name in self._left}
+        chosen = (key for key in keys if key.startswith(prefixes))
+        return [self.one(key) for key in sorted(chosen, key=lambda key: (named(key).title, key))]
+
+    def _take(self, metric: str) -> dict[str, Curve]:
+        """Returns the curves of a metric by behavior, and takes them from what is left; that of all as `all`, last.
+
+        A sole behavior's own curve says the same as that of all.
+        """
+        own = {each: f"{each}/{metric}" for each in self._behaviors if each}
+        found = {label: self._left.pop(name) for label, name in {"": metric, **own}.items() if name in self._left}
+        if len(self._behaviors) == 1:
+            return dict(zip([""], found.values()))
+        if len(found) > 1 and "" in found:
+            found["all"] = found.pop("")  # the last, so that a behavior has one colour everywhere
+        return found
 
 
-def _shares(title: str, words: Sequence[str], left: dict[str, Curve]) -> Chart | None:
-    """Returns the chart of how a process spent its time; each share is over the interval before its point."""
-    names = {word: f"time/{word.replace(' ', '_')}" for word in words}
-    found = {word: dict(zip(*left.pop(name))) for word, name in names.items() if name in left}
-    if not found:
-        return None
-    samples = sorted(set.intersection(*map(set, found.values())))  # the last point may be there in part
-    curves = {word: [each[at] for at in samples] for word, each in found.items()}
-    begun = {word: Curve([0, *samples], [*values[:1], *values]) for word, values in curves.items()}
-    return Chart(title, "shares of its time", begun, percent=True, stacked=True) if samples else None
+def _there(charts: Sequence[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _band(curve: Curve, spread: Curve) -> tuple[list[float], list[float]]:
+    """Returns how far below and above the curve the spread reaches, where it is known."""
+    by_samples = dict(zip(*spread))
+    wide = [by_samples.get(samples, 0.0) for samples in curve.samples]
+    return [v - w for v, w in zip(curve.values, wide)], [v + w for v, w in zip(curve.values, wide)]
 
 
 def _without_behavior(name: str, behaviors: Sequence[str]) -> str:
@@ -185,22 +259,25 @@ def _without_behavior(name: str, behaviors: Sequence[str]) -> str:
 _COUNT = "update/count"
 """A metric of every behavior's learner."""
 _HIDDEN = ("instances/share_", "run/seconds")
-_PROCESSES = {
-    "Collector": ("acting", "writing", "waiting for games", "throttled"),
-    "Learner": ("updating", "waiting for samples"),
+_TOGETHER = {
+    "Values and returns": (
+        "means, in the game's units",
+        False,
+        {"ppo/value": "values", "ppo/return": "returns that they should have"},
+    ),
+    "How often GAIL is right": (
+        "shares",
+        True,
+        {"gail/accuracy_demonstrated": "about demonstrations", "gail/accuracy_own": "about the agent"},
+    ),
+    "GAIL's scores": (
+        "1: surely demonstrated",
+        False,
+        {
+            "gail/score_demonstrated": "demonstrations",
+            "gail/score_own": "the agent",
+            "gail/score_absorbing": "what follows an end",
+        },
+    ),
 }
-_TITLES = {
-    "episode/reward": "Reward",
-    "episode/length": "Episode length",
-    "run/samples_per_second": "Samples a second",
-    "run/env_utilization": "Env utilization",
-    "loss/policy": "Policy loss",
-    "loss/value": "Value loss",
-    "loss/critic": "Critic loss",
-    "policy/entropy": "Entropy of the policy",
-    "value/explained_variance": "Explained variance of the values",
-}
-_NOTES = {
-    "policy/entropy": "nats; high: the policy tries many things",
-    "value/explained_variance": "1: values foresee all returns; 0: no more than a constant would",
-}
+"""By title: the note, whether they are shares, and metrics with the labels that they have there."""

@@ -66,16 +66,31 @@ def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("samples")
-    axes.set_xlim(0, max((curve.samples[-1] for curve in curves.values() if curve.samples), default=1) * 1.02 or 1)
+    ends = [curve.samples[-1] for curve in curves.values() if curve.samples]
+    axes.set_xlim(0, max([chart.until, *ends]) * 1.02 or 1)
     axes.grid(axis="y", linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     low, high = axes.get_ylim()
-    if chart.percent:
+    level = _level(chart, curves)
+    if level is not None and not chart.percent:
+        around = abs(level) / 2 or 1.0
+        axes.set_ylim(level - around, level + around)
+        axes.set_yticks([level], [f"{level:.4g}"])
+    elif chart.percent:
         axes.set_ylim(0, max(1, 0 if chart.stacked else high))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     elif max(abs(low), abs(high)) >= 1e4:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _level(chart: Chart, curves: Mapping[str, Curve]) -> float | None:
+    """Returns the one value that all curves have but for rounding; None if they differ, or something else is drawn."""
+    values = [value for curve in curves.values() for value in curve.values]
+    if chart.target is not None or chart.bands or not values:
+        return None
+    low, high = min(values), max(values)
+    return low if high - low <= _ROUNDING * max(abs(low), abs(high)) else None
 
 
 def _embedded(document: str, name: str) -> str:
@@ -88,6 +103,8 @@ def _embedded(document: str, name: str) -> str:
     return svg.replace(_INK, "var(--ink)").replace(_MUTED, "var(--muted)").replace(_LINE, "var(--line)")
 
 
+_ROUNDING = 1e-5
+"""Share of a value by which it may move and still is drawn as a flat line."""
 _INK, _MUTED, _LINE = "#0000f1", "#0000f2", "#0000f3"
 """Stand-ins for colours of the page, as those of `colour`."""
 _STYLE: Any = {

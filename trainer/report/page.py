@@ -10,20 +10,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from envs.config import Stepping
 from trainer.config.aliases import current_figure
 from trainer.config.saved import FILE, as_written, read_config
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import Mode, TrainConfig
 from trainer.data_files import read_data, read_json
 from trainer.evaluate.results import Evaluation, load_evaluations
 from trainer.report.curves import Chart, History, read_history, sections
 from trainer.report.drawing import SERIES, draw
 from trainer.report.settings import chosen_settings, differences
 from trainer.runtime.run_lock import is_occupied
+from trainer.telemetry.bottleneck import GOOD_UTILIZATION, bottleneck
 from trainer.telemetry.metrics import EPISODES
-from trainer.telemetry.status import clock
+from trainer.telemetry.names import named
+from trainer.telemetry.status import PROCESSES, clock
 
 EMBEDDED_BYTES = 24 * 2**20
 """How large all moving pictures on a page may be; further ones are only named."""
@@ -52,7 +55,7 @@ def page_of(run: Path, trust: bool = False) -> str:
             diagnosis=(summary or {}).get("diagnosis", {}),
             films=_films(run, evaluations),
             evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
-            sections=sections(history, config.goal),
+            sections=sections(history, config),
             behaviors=_behaviors(summary),
             settings=chosen_settings(config),
             config=read_data(run / FILE).decode("utf-8-sig", "replace"),
@@ -81,6 +84,14 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def spread(values: Sequence[float]) -> str:
+    """Returns the mean of values and, of several, their standard deviation."""
+    if not values:
+        return "-"
+    mean = number(float(f"{np.mean(values):.4g}"))
+    return mean if len(values) == 1 else f"{mean} ± {number(float(f'{np.std(values, ddof=1):.2g}'))}"
+
+
 def percent(share: float) -> str:
     """Returns a share for readers, with two significant digits if it is small."""
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
@@ -105,7 +116,7 @@ def _check_summary(summary: Mapping[str, Any]) -> None:
     figures = [summary[name] for name in ("seconds", "samples_per_second", "env_utilization", "episode_reward_mean")]
     figures += [summary.get(name) for name in ("episodes", "goal_samples", "goal_seconds")]
     by_behavior = [summary.get("updates", {}), summary.get("updates_achieved", {}), summary.get("dropped", {})]
-    for value in [summary["samples"], *(each for named in by_behavior for each in named.values()), *figures]:
+    for value in [summary["samples"], *(each for counts in by_behavior for each in counts.values()), *figures]:
         if value is not None:
             float(f"{float(value):,.0f}".replace(",", ""))
 
@@ -135,17 +146,34 @@ def _cards(config: TrainConfig, history: History, summary: Mapping[str, Any] | N
         **{name: history.last(f"run/{name}") for name in ("seconds", "samples_per_second", "env_utilization")},
     }
     values = latest if summary is None else summary
-    utilization = "-" if values["env_utilization"] is None else percent(values["env_utilization"])
+    utilization = values["env_utilization"]
     cards = [
         ("reward", number(values["episode_reward_mean"]), f"mean of the last {EPISODES} episodes"),
         _goal_card(config, history, summary) if config.goal.metric is not None else None,
         ("samples", number(values["samples"]), ""),
         ("time", clock(values["seconds"]), "") if values["seconds"] is not None else None,
         ("samples a second", number(values["samples_per_second"]), ""),
-        ("env utilization", utilization, "of what the games could deliver"),
+        (
+            "env utilization",
+            "-" if utilization is None else percent(utilization),
+            _utilization(config, history, utilization),
+        ),
         ("episodes", number(values["episodes"]), "") if "episodes" in values else None,
     ]
     return [card for card in cards if card is not None]
+
+
+def _utilization(config: TrainConfig, history: History, utilization: float | None) -> str:
+    """Returns what the env utilization is of and, if it is low, what games waited for and what to set then."""
+    note = "of what the games could deliver"
+    if utilization is None or utilization >= GOOD_UTILIZATION:
+        return note
+    names = {word: f"time/{word.replace(' ', '_')}" for words in PROCESSES.values() for word in words}
+    shares = {
+        word: float(np.mean(history.curves[name].values)) for word, name in names.items() if name in history.curves
+    }
+    lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
+    return f"{note}. {bottleneck(shares, utilization, config.algorithm, lockstep)}"
 
 
 def _goal_card(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
@@ -173,11 +201,17 @@ def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:
     notes = [f"{count} episode{'s' * (count != 1)}", chosen, f"seed {evaluation.seed:,}"]
     notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_written(config)["env"])]
     several = len(evaluation.figures) > 1
-    rows = [
-        (f"{behavior}: {name}" if several else name, figure)
-        for behavior, figures in evaluation.figures.items()
-        for name, figure in figures.items()
-    ]
+    rows = []
+    for behavior, figures in evaluation.figures.items():
+        ends = [
+            {**each.metrics, "reward": each.reward, "length": each.length}
+            for each in evaluation.episodes
+            if each.behavior == behavior
+        ]
+        for name, figure in figures.items():
+            values = [end[name] for end in ends if name in end]
+            title = named(f"episode/{name}").title
+            rows.append((f"{behavior}: {title}" if several else title, spread(values), figure, len(values)))
     title = f"The {best}checkpoint after {evaluation.samples:,} samples"
     return {"title": title, "note": ", ".join(notes), "rows": rows}
 

@@ -28,6 +28,7 @@ from trainer.evaluate.results import PlayedEpisode
 from trainer.runtime.collector_process import one_thread
 from trainer.runtime.saver import Weights
 from trainer.telemetry.console import log
+from trainer.telemetry.metrics import DEVIATION
 
 FAILURES = 3
 """After so many in a row there are no further evaluations."""
@@ -54,13 +55,18 @@ class Evaluated(NamedTuple):
         return {behavior: float(np.mean(each)) for behavior, each in found.items()}
 
     def figures(self, named: bool) -> dict[str, float]:
-        """Returns means as metrics: `evaluation/reward` and so on, behind their behavior if `named`."""
+        """Returns means as metrics: `evaluation/reward` and so on, behind their behavior if `named`.
+
+        `evaluation/reward_deviation` is the standard deviation of the rewards.
+        """
         values: dict[str, list[float]] = defaultdict(list)
         for episode in self.episodes:
             above = f"{episode.behavior}/" if named else ""
             for name, value in {**episode.metrics, "reward": episode.reward, "length": episode.length}.items():
                 values[f"{above}evaluation/{name}"].append(value)
-        return {name: float(np.mean(each)) for name, each in values.items()}
+        rewards = {name: each for name, each in values.items() if name.endswith("evaluation/reward")}
+        spreads = {f"{name}{DEVIATION}": float(np.std(each, ddof=1)) for name, each in rewards.items() if len(each) > 1}
+        return {name: float(np.mean(each)) for name, each in values.items()} | spreads
 
 
 class Evaluator:

@@ -9,6 +9,8 @@ from typing import Any
 
 EPISODES = 100
 """How many of the last episodes means are taken over."""
+DEVIATION = "_deviation"
+"""Behind the name of a metric, the standard deviation over the episodes of an evaluation."""
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

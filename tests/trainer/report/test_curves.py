@@ -7,24 +7,50 @@ import re
 from itertools import pairwise
 
 from tests.trainer.report.written_runs import CURVES, write_points, written_run
-from trainer.config.schema import GoalConfig
+from trainer.config.saved import read_config
+from trainer.config.schema import TrainConfig
 from trainer.report.curves import Chart, Curve, read_history, sections
 from trainer.report.drawing import draw
 from trainer.telemetry.tensorboard import TensorBoard
 
 
-def charts_of(folder, goal=GoalConfig()):  # noqa: B008
-    return [chart for section in sections(read_history(folder), goal) for chart in section.charts]
+def charts_of(folder):
+    return [chart for section in sections(read_history(folder), read_config(folder)) for chart in section.charts]
 
 
 def test_every_curve_is_in_one_chart(tmp_path):
-    extra = {"goal/length": 7.0, "game/lives": 3.0, "episode/solved": 1.0, "gail/loss": 0.1}
-    run = written_run(tmp_path / "run", curves=CURVES | extra)
+    extra = {"goal/length": 7.0, "game/lives": 3.0, "episode/solved": 1.0, "evaluation/solved": 1.0, "gail/loss": 0.1}
+    extra |= {"gail/score_own": 0.1, "gail/score_demonstrated": 0.1, "ppo/value": 3.0}
+    run = written_run(tmp_path / "run", "goal.metric=length", "goal.at_most=7", curves=CURVES | extra)
     history = read_history(run)
-    shown = [id(curve) for chart in charts_of(run, GoalConfig(metric="length", at_most=7)) for curve in chart.curves]
+    shown = [curve for chart in charts_of(run) for curve in chart.curves]
     assert len(shown) == len(CURVES | extra) - len({"run/seconds", "instances/share_0"})
+    titles = [chart.title for chart in charts_of(run)]
+    assert len(set(titles)) == len(titles)
     assert history.samples == 1000
     assert history.behaviors == [""]
+
+
+def test_what_episodes_end_with_is_one_chart_with_its_evaluations_and_the_goal(tmp_path):
+    goal = ["goal.metric=reward", "goal.at_least=0.9", "goal.window_samples=500", "evaluate.every_samples=100"]
+    evaluated = {"evaluation/reward": 0.7, "evaluation/reward_deviation": 0.1}
+    run = written_run(tmp_path / "run", *goal, curves={"episode/reward": 0.5, "goal/reward": 0.6, **evaluated})
+    (chart,) = charts_of(run)
+    assert (chart.title, chart.target) == ("Reward", 0.9)
+    assert list(chart.curves) == ["training", "evaluations", "goal"]
+    low, high = chart.bands["evaluations"]
+    assert (round(low[-1], 3), round(high[-1], 3)) == (0.6, 0.8)
+    for words in ("last 100 episodes", "20 episodes each", "over 500 samples", "one deviation"):
+        assert words in chart.note
+
+
+def test_series_that_are_constant_but_for_rounding_are_flat_lines_at_their_value():
+    for values in ([0.2, 0.2, 0.2000001], [0.0] * 3, [-3e4] * 3):
+        svg = draw(Chart("flat", "", {"": Curve([1, 2, 3], values)}), "x")
+        (line,) = re.findall(r'd="M ([^"]+?)" clip-path[^>]*series-0', svg.replace("\n", " "))
+        heights = [float(word) for word in re.findall(r"-?[\d.]+", line)[1::2]]
+        assert max(heights) - min(heights) < 0.01
+        assert svg.count("ytick") == 1  # its value, and no other number
 
 
 def test_what_a_resume_has_undone_is_not_shown(tmp_path):
@@ -59,7 +85,7 @@ def test_a_sole_behaviors_own_curves_are_not_shown_twice(tmp_path):
     assert [(chart.title, list(chart.curves)) for chart in charts] == [
         ("Reward", [""]),
         ("Policy loss", [""]),
-        ("update/count", [""]),
+        ("Updates", [""]),
     ]
 
 
@@ -74,7 +100,7 @@ def test_behaviors_share_a_chart_with_all_of_them(tmp_path):
 def test_a_folder_without_points_has_no_curves(tmp_path):
     history = read_history(tmp_path)
     assert (history.curves, history.began, history.samples) == ({}, None, 0)
-    assert sections(history, GoalConfig()) == []
+    assert sections(history, TrainConfig()) == []
 
 
 def test_a_drawing_takes_every_colour_from_the_page():

@@ -161,7 +161,19 @@ def test_a_goal_is_told_with_when_it_was_reached(tmp_path):
     write_summary(run, 1000, "goal", goal_samples=800, goal_seconds=62.0)
     text = Reader(page_of(run)).text
     assert "length 6.5 goal: at most 7 over 500 samples; reached after 800 samples and 0:01:02" in text
-    assert "Goal: length 6.5" in text
+    assert "Episode length 6.5" in text
+
+
+def test_a_low_utilization_comes_with_what_games_waited_for(tmp_path):
+    busy = FEW | {"time/throttled": 0.4, "time/updating": 1.0}
+    run = written_run(tmp_path / "run", "algorithm=ppo", curves=busy)
+    write_summary(run, 1000, "samples", env_utilization=0.6)
+    assert (
+        "env utilization 60% of what the games could deliver. The learner is the bottleneck"
+        in Reader(page_of(run)).text
+    )
+    write_summary(run, 1000, "samples", env_utilization=0.95)
+    assert "bottleneck" not in Reader(page_of(run)).text
 
 
 def test_settings_that_were_chosen_come_with_their_defaults(read):
@@ -187,7 +199,7 @@ def test_evaluations_are_tables_and_name_another_env(tmp_path):
     write_evaluation(run, [0.5], deterministic=False, env={"id": "envs.games:Basic-v1", "instances": 16})
     text = Reader(page_of(run)).text
     assert "The best checkpoint after 900 samples 3 episodes, the likeliest actions, seed 7" in text
-    assert "reward 0.9267 0.92 0.93" in text
+    assert "Reward 0.9267 ± 0.0058 0.92 0.93 3" in text
     assert "1 episode, actions drawn from the policy, seed 7, id=envs.games:Basic-v1" in text
 
 
@@ -223,6 +235,19 @@ def test_the_command_writes_into_the_runs_folder_or_where_it_is_told(tmp_path, c
     assert capsys.readouterr().out.startswith(f"{run / 'report.html'}: 0.")
     assert (tmp_path / "new" / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+def test_several_runs_become_the_page_that_compares_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a, b = (written_run(tmp_path / name, f"seed={seed}") for seed, name in enumerate("ab"))
+    for words in ([f"run={a},{b}"], [f"run=[{a},{b}]"], [str(a), str(b)], [f"run={a}", str(b)]):
+        assert main([*words, "to=both.html"]) == 0
+    assert capsys.readouterr().out.count("both.html: ") == 4
+    assert "What differs in their settings" in (tmp_path / "both.html").read_text()
+    assert main([str(a)]) == 0  # a folder needs no key
+    assert (a / "report.html").exists()
+    assert main([f"run={a},{tmp_path / 'none'}"]) == 2
+    assert "none is not a run's folder, it does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
