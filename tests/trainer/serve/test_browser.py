@@ -13,7 +13,9 @@ from tests.trainer.serve.test_serve import serving
 pytestmark = needs_browser
 
 
-def test_its_pages_are_whole_on_a_phone_and_on_a_screen_light_and_dark_and_a_request_is_answered(tmp_path: Path) -> None:
+def test_its_pages_are_whole_on_a_phone_and_on_a_screen_light_and_dark_and_a_request_is_answered(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "Toy.onnx"
     spec = BehaviorSpec("Toy", (VECTOR,), 2, (2, 3), True)
     file.write_bytes(build_model(policy_of(spec, "sac"), False).SerializeToString())
