@@ -16,7 +16,7 @@ from trainer.report.settings import chosen_settings, settings_by_key
 
 _POINTS = 300
 """Points of a mean curve."""
-_NOT_COMPARED = ("seed", "run.", "stop.", "checkpoint.", "goal.", "device", "resume", "trust")
+_NOT_COMPARED = ("seed", "run.", "stop.", "checkpoint.", "evaluate.", "goal.", "device", "resume", "trust")
 """Beginnings of settings that do not make another kind of run."""
 _LONGEST = 60
 
@@ -44,6 +44,11 @@ class Group:
         """Returns a metric's latest value of each run that has it."""
         values = [run.history.last(name) for run in self.runs]
         return [value for value in values if value is not None]
+
+    def means(self, name: str) -> list[float]:
+        """Returns a metric's mean over all its points of each run that has it."""
+        curves = [run.history.curves.get(name) for run in self.runs]
+        return [float(np.mean(curve.values)) for curve in curves if curve is not None]
 
     def mean_curve(self, name: str) -> tuple[Array, Array, Array, Array] | None:
         """Returns samples, and the mean, least and most over the runs at these; None if a run lacks the metric.

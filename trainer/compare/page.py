@@ -34,8 +34,8 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
                 number(float(np.mean([run.history.samples for run in group.runs]))),
                 spread(group.last("episode/reward")),
                 spread(best),
-                spread(group.last("run/samples_per_second")),
-                _shares(group.last("run/env_utilization")),
+                spread(group.means("run/samples_per_second")),
+                _shares(group.means("run/env_utilization")),
             ]
         )
     return headings, rows

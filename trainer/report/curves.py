@@ -128,8 +128,8 @@ def sections(history: History, config: TrainConfig) -> list[Section]:
     """Returns charts of all curves, each in one of them: first those that readers look for, the others in the last."""
     charts = _Charts(history, config)
     goal = [config.goal.metric] if config.goal.metric is not None else []
-    learning = [charts.played(name) for name in dict.fromkeys(["reward", *goal, "length", *charts.played_names()])]
-    learning += charts.all_of("lesson/")
+    learning = [charts.played(name) for name in dict.fromkeys(["reward", *goal])] + charts.all_of("lesson/")
+    learning += [charts.played(name) for name in dict.fromkeys(["length", *charts.played_names()])]
     speed = [charts.one("run/samples_per_second"), charts.one("run/env_utilization")]
     speed += [charts.shares(process, words) for process, words in PROCESSES.items()]
     algorithm = charts.together() + charts.all_of("loss/", "policy/entropy", "sac/temperature", "value/")

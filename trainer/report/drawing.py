@@ -78,7 +78,11 @@ def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:
         axes.set_ylim(level - around, level + around)
         axes.set_yticks([level], [f"{level:.4g}"])
     elif chart.percent:
-        axes.set_ylim(0, max(1, 0 if chart.stacked else high))
+        most = (
+            1.0 if chart.stacked else max((value for curve in curves.values() for value in curve.values), default=0.0)
+        )
+        top = 1.1 * most if 0 < most < _LOW or most > 1 else 1.0
+        axes.set_ylim(0 if chart.stacked else -0.01 * top, top)  # a line at 0 is seen whole
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     elif max(abs(low), abs(high)) >= 1e4:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
@@ -105,6 +109,8 @@ def _embedded(document: str, name: str) -> str:
 
 _ROUNDING = 1e-5
 """Share of a value by which it may move and still is drawn as a flat line."""
+_LOW = 0.25
+"""Shares below are drawn larger than on a scale to 100 %."""
 _INK, _MUTED, _LINE = "#0000f1", "#0000f2", "#0000f3"
 """Stand-ins for colours of the page, as those of `colour`."""
 _STYLE: Any = {

@@ -54,7 +54,8 @@ def docs_page(schema: dict[str, Any]) -> str:
     refusals = {status: each["description"] for status, each in responses.items() if status != "200"}
     return f"""<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{escape(schema["info"]["title"])}</title><style>{STYLE}</style></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{escape(schema["info"]["title"])}</title><style>{STYLE}</style></head>
 <body>
 <h1>{escape(schema["info"]["title"])}</h1>
 <p>{escape(schema["info"]["description"])}</p>

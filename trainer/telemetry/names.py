@@ -75,11 +75,11 @@ _OF_EACH = {
     "constant/": Named("{} never changes", "1: it has not so far"),
     "not_finite/": Named("{} was not finite", "in updates that were skipped"),
     "instances/share_": Named("Share of instance {}", "of all samples", True),
+    "lesson/": Named("Lesson of {}", "from 1 on"),
     "evaluation/": Named("{} in evaluations", "while training, with the likeliest actions"),
     "goal/": Named("{}, for the goal", "mean over the goal's window"),
     "episode/": Named("{}", _LAST),
     "game/": Named("{}", "sent by the game"),
-    "lesson/": Named("Lesson of {}", "from 1 on"),
 }
 """By how they begin, metrics of which there is one for each of something."""
 

@@ -7,6 +7,7 @@ import pytest
 from outstep.__main__ import main
 from tests.trainer.report.written_runs import written_run
 from trainer.compare.groups import common_metrics, grouped_runs
+from trainer.compare.page import table
 
 CURVES = {"episode/reward": 2.0, "policy/kl": 0.01, "run/samples_per_second": 250.0}
 
@@ -42,6 +43,13 @@ def test_the_table_and_the_page_show_all_groups(runs, capsys):
     for text in ("clip=0.4", "2 ± 1.4", "algorithm.clip", "What differs in their settings", str(runs[2]), "<svg"):
         assert text in page
     assert "fill-opacity" in page  # the band of the seeds
+
+
+def test_speed_is_that_of_the_whole_run_and_not_of_its_last_moment(runs):
+    (group, _) = grouped_runs(runs, trust=False)
+    curve = group.runs[0].history.curves["run/samples_per_second"]
+    assert group.means("run/samples_per_second") == [pytest.approx(sum(curve.values) / 10)] * 2
+    assert table([group])[1][0][5].startswith("137.5")
 
 
 def test_only_seeds_differ(runs, capsys):

@@ -115,6 +115,16 @@ def test_a_drawing_takes_every_colour_from_the_page():
         assert "var(--muted)" in svg
 
 
+def test_small_shares_are_drawn_on_a_scale_of_their_own_and_none_at_all_on_that_to_100_percent():
+    def highest(*values):
+        svg = draw(Chart("shares", "", {"": Curve([1, 2], list(values))}, percent=True), "x")
+        return max(float(word) for word in re.findall(r">([\d.]+)%<", svg))
+
+    assert highest(0.06, 0.07) < 10
+    assert highest(0.0, 0.0) == highest(0.5, 0.6) == 100
+    assert highest(0.5, 1.3) > 100
+
+
 def test_values_that_are_none_leave_the_others_standing():
     nan = float("nan")
     for values in ([1.0, nan, math.inf, 2.0], [nan] * 4, [1e30, -1e30, 0.0, 1.0], [0.0] * 4):
