@@ -32,8 +32,8 @@ HEAD = """# All settings
 
 Made from the docstrings of the settings by `make docs`: what is wrong here is to be mended there. The command
 `outstep train --help` shows the same with the values of a command line, and `outstep train --help KEY` explains
-one key. `null` means that nothing is set, and `???` that a value has to be given. Keys of other libraries (`gamma`, `n_envs`, …)
-are refused with ours.
+one key. `null` means that nothing is set, and `???` that a value has to be given. Keys of other libraries
+(`gamma`, `n_envs`, …) are refused with ours.
 
 ```bash
 outstep train env.id=CartPole-v1 algorithm=ppo algorithm.learning_rate=1e-3 --cfg job   # what a command line comes to
