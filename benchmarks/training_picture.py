@@ -1,7 +1,8 @@
 """`python -m benchmarks.training_picture docs/images/training.gif`: the moving picture of the README.
 
-Trains `snoopy_sac`, and lets what it knew after some 1,000 and 5,000 samples and in the end play the same board side by
-side. Below runs the learning curve. The games are played as in training, with drawn actions.
+Trains `snoopy_sac`, and lets what it knew after some 1,000 and 4,000 samples and in the end play the same board side by
+side: of some boards that on which each needs as many shots as it does on average. Below runs the learning curve. The
+games are played as in training, with drawn actions.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium
+import numpy as np
 from PIL import Image, ImageDraw
 
 import envs.games  # noqa: F401
@@ -26,13 +29,13 @@ WIDTH = 3 * BOARD[0] + 4 * GAP
 INK, QUIET, PAPER, LINE = (236, 238, 255), (150, 160, 205), (14, 16, 40), (88, 214, 110)
 MILLISECONDS, LAST_MILLISECONDS = 200, 3000
 COLORS = 96
+BOARDS = 30
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Trains, plays and writes the GIF."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--board", type=int, default=7, help="the seed of the board that is played")
     arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         policies: dict[int, outstep.Policy] = {}
@@ -44,26 +47,44 @@ def main(words: Sequence[str] | None = None) -> None:
 
         every = {"every_samples": 1000}
         run = outstep.train("snoopy_sac", checkpoint=every, run={"dir": f"{folder}/run"}, on_checkpoint=keep)
-        stages = [min(policies), min(policies, key=lambda samples: abs(samples - 5000)), max(policies)]
+        stages = [min(policies), min(policies, key=lambda samples: abs(samples - 4000)), max(policies)]
         bubbles = run.metrics()["goal/bubbles"]
         curve = list(zip(bubbles.samples.tolist(), bubbles.values.tolist()))
-        plays = [_play(policies[samples], arguments.board) for samples in stages]
+        plays = _plays([policies[samples] for samples in stages])
     arguments.picture.parent.mkdir(parents=True, exist_ok=True)
     arguments.picture.write_bytes(_gif(_frames(stages, plays, curve)))
     print(f"{arguments.picture}: {arguments.picture.stat().st_size / 1e6:.2f} MB")
 
 
+def _plays(policies: Sequence[outstep.Policy]) -> list[list[Array]]:
+    """Returns the pictures of the most typical board's games, for each policy one and in it one for each shot."""
+    games = [[_play(policy, seed) for policy in policies] for seed in range(BOARDS)]
+    shots = np.array([[len(actions) for actions in game] for game in games])
+    seed = int(np.abs(shots - shots.mean(0)).sum(1).argmin())
+    return [_pictures(actions, seed) for actions in games[seed]]
+
+
 def _play(policy: outstep.Policy, seed: int) -> list[Array]:
-    """Returns the pictures of one game, one for each shot."""
-    env = gymnasium.make("BubbleShooter-v0", render_mode="rgb_array")
+    """Returns the actions of one game."""
+    env = gymnasium.make("BubbleShooter-v0")
     observation, _ = env.reset(seed=seed)
-    pictures, over = [env.render()], False
+    actions: list[Array] = []
+    over = False
     while not over:
         action, _ = policy.predict(observation, deterministic=False)
         observation, _, over, _, _ = env.step(action)
+        actions.append(action)
+    return actions
+
+
+def _pictures(actions: Sequence[Array], seed: int) -> list[Array]:
+    env: Any = gymnasium.make("BubbleShooter-v0", render_mode="rgb_array")
+    env.reset(seed=seed)
+    pictures = [env.render()]
+    for action in actions:
+        env.step(action)
         pictures.append(env.render())
-    env.close()
-    return pictures  # type: ignore[return-value]
+    return pictures
 
 
 def _frames(
