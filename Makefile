@@ -9,7 +9,7 @@ endif
 # A test process a core; one that is done takes over half of what another has left.
 ON_ALL_CORES := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: train test test-extras stress lint
+.PHONY: train test test-extras stress lint docs
 
 train: .venv/installed
 	$(BIN)/python -m trainer +experiment=snoopy_sac
@@ -36,12 +36,25 @@ lint: .venv/installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-# The stamp makes later calls quick; a change of what is needed installs again.
+# The pages of docs/ as a site in build/site, which needs no network.
+docs: .venv/installed-docs
+	$(BIN)/python docs/site/settings.py
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+# The stamp makes later calls quick; a change of what is needed installs again. pip shows what it downloads.
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv, once: torch alone is 0.2 GB to download, or 2.7 GB with CUDA."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
 	touch $@
 
 .venv/installed-full: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev-full]"
+	$(INSTALL) -e ".[dev-full]"
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) -e ".[docs]"
 	touch $@

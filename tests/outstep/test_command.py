@@ -1,10 +1,8 @@
 """The command `outstep`."""
 
 import importlib.metadata
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +11,7 @@ from envs.imports import _installed
 from envs.spec import UserError
 from outstep.__main__ import main
 from outstep.commands import COMMANDS
+from tests.docs.blocks import file_of
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +89,7 @@ def test_a_command_of_ones_own_is_named_by_its_import_path_or_file(capsys):
 
 
 def test_the_command_in_the_documentation_works(tmp_path, monkeypatch, capsys):
-    page = Path(outstep.__file__).parents[1] / "docs" / "extending.md"
-    (tmp_path / "my_tools.py").write_text(
-        re.search(r"In `my_tools.py`:\n```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
-    )
+    (tmp_path / "my_tools.py").write_text(file_of("docs/extending.md", "my_tools.py"))
     (tmp_path / "summary.json").write_text('{"episode_reward_mean": 2.5}')
     monkeypatch.chdir(tmp_path)
     assert main(["my_tools:scores", "."]) == 0

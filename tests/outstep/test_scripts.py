@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,19 +70,3 @@ def test_a_script_trains_once_with_or_without_a_main_guard(tmp_path, call):
 
 def test_a_program_from_a_pipe_trains_in_processes_of_its_own(tmp_path):
     assert done(tmp_path, "-", input=program("train(Mine)", "async")) == "runs\n40 True\n"
-
-
-def test_the_example_runs_as_it_stands(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
-    example = next(block for block in blocks if "class Target" in block)
-    assert len([line for line in example.splitlines() if line.strip()]) <= 20
-    shorter = example.replace("20_000", "200")
-    assert shorter != example
-    (tmp_path / "example.py").write_text(shorter)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "The run ended (samples)" in ended.stderr
-    assert re.fullmatch(r"Evaluation\(20 episodes: mean .*\)\n", ended.stdout)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
+from tests.docs.blocks import command, file_of
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end
 from trainer.__main__ import main
 from trainer.evaluate.__main__ import main as evaluate_main
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+PAGE = "docs/extending.md"
 INLINE = ["env=basic", "env.workers=1", "run.mode=inline"]
 EACH = pytest.mark.parametrize("words", [PPO, SAC], ids=["ppo", "sac"])
 
@@ -19,11 +17,10 @@ EACH = pytest.mark.parametrize("words", [PPO, SAC], ids=["ppo", "sac"])
 @pytest.fixture
 def custom(tmp_path, monkeypatch) -> str:
     """The page's network, in a file of the name that it says, and the override with which it is chosen."""
-    page = PAGE.read_text(encoding="utf-8")
-    (tmp_path / "my_networks.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], encoding="utf-8")
+    (tmp_path / "my_networks.py").write_text(file_of(PAGE, "my_networks.py"), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     override = "algorithm.network.custom=my_networks:Residual"
-    assert f"python -m trainer env=basic {override}\n" in page
+    assert override in command(PAGE, "my_networks:")
     return override
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs.imports import _installed
+from tests.docs.blocks import command, file_of
 from tests.trainer.imitation.toys import write_demo
 from tests.trainer.tiny_runs import newest, same_end, summary
 from trainer.__main__ import main
@@ -19,7 +18,8 @@ from trainer.config.schema import TrainConfig
 from trainer.evaluate.__main__ import main as evaluate_main
 from trainer.export.__main__ import main as export_main
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+PAGE = "docs/extending.md"
+ALGORITHM, SIGNAL = file_of(PAGE, "my_algorithms.py"), file_of(PAGE, "my_rewards.py")
 GAME = '''
 import gymnasium
 import numpy as np
@@ -57,23 +57,13 @@ class Point:
         self.name, self.value = name, value
 
 
-def block(word: str) -> str:
-    return next(each for each in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL) if word in each)
-
-
-def words(word: str) -> list[str]:
-    """The page's command line in which a word stands."""
-    lines = re.findall(r"```\npython -m trainer (.*?)\n```", PAGE.read_text("utf-8"))
-    return shlex.split(next(line for line in lines if word in line))
-
-
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The page's algorithm and signal, in files of the names that it says; and how the algorithm is chosen."""
-    for name, text in {"algorithms": block("class TD3"), "rewards": block("class Effort"), "game": GAME}.items():
+    for name, text in {"algorithms": ALGORITHM, "rewards": SIGNAL, "game": GAME}.items():
         (tmp_path / f"my_{name}.py").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    return [word for word in words(":TD3") if word.startswith("algorithm") and "learning_rate" not in word]
+    return [word for word in command(PAGE, ":TD3") if word.startswith("algorithm") and "learning_rate" not in word]
 
 
 @pytest.fixture
@@ -88,8 +78,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_are_short() -> None:
-    assert len(block("class TD3").splitlines()) <= 80
-    assert len(block("class Effort").splitlines()) <= 15
+    assert len(ALGORITHM.splitlines()) <= 80
+    assert len(SIGNAL.splitlines()) <= 15
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -221,7 +211,7 @@ def test_settings_of_ones_own_stay_as_a_run_was_started(tmp_path, page, capsys):
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])
 def test_the_pages_signal_is_part_of_the_sum(tmp_path, page, algorithm):
-    signal = next(word for word in words("my_rewards") if word.startswith("reward."))
+    signal = next(word for word in command(PAGE, "my_rewards:") if word.startswith("reward."))
     small = ["algorithm.network.hidden=[8]"]
     small += ["algorithm.rollout_size=32", "algorithm.minibatch_size=16"] if algorithm == "ppo" else []
     small += ["algorithm.start_samples=20", "algorithm.batch_size=8"] if algorithm == "sac" else []

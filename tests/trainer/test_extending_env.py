@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
+from tests.docs.blocks import command, file_of
 from tests.trainer.tiny_runs import PPO, newest
 from trainer.__main__ import main
 from trainer.config.compose import load_config
@@ -14,18 +12,18 @@ from trainer.evaluate.__main__ import main as evaluate_main
 from trainer.record.__main__ import main as record_main
 from trainer.report.__main__ import main as report_main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = "docs/extending.md"
 KIND = "env=my_envs:MeetingConfig"
 
 
 @pytest.fixture(autouse=True)
 def page(tmp_path, monkeypatch) -> None:
     """The page's module, in a file of the name that it says."""
-    (code,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "MeetingConfig" in code)
+    code = file_of(PAGE, "my_envs.py")
     assert len(code.splitlines()) <= 60
     (tmp_path / "my_envs.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert f"python -m trainer {KIND} env.agents=4 algorithm=ppo\n" in PAGE
+    assert command(PAGE, "my_envs:")[:4] == ["outstep", "train", KIND, "env.agents=4"]
 
 
 def test_the_pages_kind_trains_resumes_and_is_evaluated_and_recorded(tmp_path, capsys):

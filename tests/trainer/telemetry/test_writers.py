@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from envs.process import whole_files
 from envs.spec import UserError
+from tests.docs.blocks import command, file_of
 from tests.trainer.tiny_runs import PPO, newest
 from trainer.__main__ import main
 from trainer.telemetry.csv_file import CsvFile
@@ -230,11 +229,9 @@ def test_runs_write_mlagents_names_and_their_own_to_metrics_jsonl(tmp_path):
 
 
 def test_the_pages_writer_takes_fifteen_lines_and_writes_a_run(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
-    section = page.partition("## A metric writer\n")[2].partition("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    code = file_of("docs/extending.md", "my_writers.py")
     assert code.count("\n") <= 15
-    assert "python -m trainer env=basic run.loggers=[tensorboard,my_writers:Csv]\n" in section
+    assert "run.loggers=[tensorboard,my_writers:Csv]" in command("docs/extending.md", "my_writers:")
     (tmp_path / "my_writers.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     run = tmp_path / "run"
