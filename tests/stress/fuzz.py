@@ -25,7 +25,7 @@ from benchmarks.report import machine, machine_line, table
 from tests.stress.fuzz_targets import Target, targets
 
 NAMES = (
-    *("demo", "checkpoint", "config", "mlagents", "message", "side_channel", "http2", "png"),
+    *("demo", "checkpoint", "config", "mlagents", "mlagents_weights", "message", "side_channel", "http2", "png"),
     *("endpoint_request", "endpoint_client", "endpoint_model"),
 )
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -42,6 +43,7 @@ from trainer.convert.__main__ import convert
 from trainer.demos.load import load_demonstrations
 from trainer.report.settings import chosen_settings
 from trainer.saved_policy import check_spec
+from trainer.warm_start.torch_file import read_tensors
 
 
 class Target(NamedTuple):
@@ -67,6 +69,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "http2": Target(_draw_frames, _take_frames, (ProtocolError,)),
         "config": Target(configs.draw, configs.take, (UserError,)),
         "mlagents": Target(_draw_mlagents, partial(_take_mlagents, folder / "trainer_config.yaml"), (UserError,)),
+        "mlagents_weights": Target(*_weights(folder / "fuzzed.pt"), (UserError,)),
         "png": Target(_draw_png, lambda drawn: read_pngs(*drawn), (ValueError,)),
         "endpoint_request": Target(requests.draw, requests.take, (UserError,)),
         "endpoint_client": Target(clients.draw, clients.take, (Refused,)),
@@ -289,6 +292,32 @@ def _draw_mlagents(random: Random) -> bytes:
 def _take_mlagents(file: Path, data: bytes) -> None:
     file.write_bytes(data)
     convert(load_mlagents(file), file.name)
+
+
+def _weights(file: Path) -> tuple[Callable[[Random], bytes], Callable[[bytes], object]]:
+    """ML-Agents' checkpoints: draws one of which the pickle is changed, or any of its bytes; and reads it."""
+    import torch  # takes seconds, and only this needs it
+
+    torch.save({"Policy": {"a.weight": torch.ones(3, 2), "b": torch.arange(4)}, "Optimizer": {"lr": [0.1]}}, file)
+    valid = file.read_bytes()
+
+    def draw(random: Random) -> bytes:
+        if random.random() < 1 / 2:
+            return changed_bytes(random, valid, [valid])
+        made = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(valid)) as old, zipfile.ZipFile(made, "w") as new:
+            for member in old.infolist():
+                data = old.read(member)
+                new.writestr(
+                    member.filename, changed_bytes(random, data, [data]) if "data.pkl" in member.filename else data
+                )
+        return made.getvalue()
+
+    def take(data: bytes) -> object:
+        file.write_bytes(data)
+        return read_tensors(file, "Policy")
+
+    return draw, take
 
 
 def _changed_yaml(random: Random, data: bytes, others: list[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from trainer.config.saved import as_dict, as_written
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import BehaviorStopConfig, GoalConfig, TrainConfig
 
 Row = tuple[str, str, str]
 """A dotted key, its value, and its default; as YAML writes them."""
@@ -24,7 +24,8 @@ def chosen_settings(config: TrainConfig) -> list[Row]:
     for name, behavior in config.behaviors.items():
         alike = type(behavior.algorithm) is type(config.algorithm)
         algorithm = written["algorithm"] if alike else as_dict(type(behavior.algorithm)())
-        above = {"algorithm": algorithm, "reward": written["reward"]}
+        plain_behavior = {"stop": as_dict(BehaviorStopConfig()), "goal": as_dict(GoalConfig()), "init": None}
+        above = {"algorithm": algorithm, "reward": written["reward"], **plain_behavior}
         rows += [(f"behaviors.{name}.{row[0]}", *row[1:]) for row in differences(behaviors[name], above)]
     return [row for row in rows if not row[0].startswith(_NOT_CHOSEN)]
 

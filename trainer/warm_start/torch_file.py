@@ -26,13 +26,13 @@ MOST_PICKLE = 2**24
 MOST_AXES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Storage:
     key: str
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Tensor:
     storage: _Storage
     offset: int
@@ -46,7 +46,7 @@ def read_tensors(file: Path, module: str) -> dict[str, Array]:
     Raises UserError if the file cannot be read, is another kind of file, or holds no such dict.
     """
     try:
-        if file.stat().st_size > MOST_BYTES:
+        if (size := file.stat().st_size) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         with zipfile.ZipFile(file) as archive:
             members = {member.filename: member for member in archive.infolist()}
@@ -58,6 +58,8 @@ def read_tensors(file: Path, module: str) -> dict[str, Array]:
             if not isinstance(content, dict) or not isinstance(content.get(module), dict):
                 raise ValueError(f"it holds no {module!r}")
             found = {name: each for name, each in content[module].items() if isinstance(each, _Tensor)}
+            if sum(prod(each.shape) for each in found.values()) > size:
+                raise ValueError("its tensors are larger than the file")
             return {str(name): _array(archive, members, folder, each) for name, each in found.items()}
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror or error})") from error
@@ -124,7 +126,20 @@ _FUNCTIONS: dict[tuple[str, str], Any] = {
 }
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # C's takes memory for a number in the file
+_OPCODES = (
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.NONE, pickle.NEWTRUE),
+    *(pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINFLOAT, pickle.BINUNICODE),
+    *(pickle.SHORT_BINUNICODE, pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.TUPLE),
+    *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS),
+    *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET, pickle.MEMOIZE, pickle.GLOBAL),
+    *(pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BUILD, pickle.BINPERSID),
+)
+"""What torch writes. Others take memory for a number in the file, or are of no use for tensors."""
+
+
+class _Reader(pickle._Unpickler):  # C's takes memory for a number in the file, too
+    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES}  # noqa: RUF012
+
     def find_class(self, module: str, name: str) -> Any:
         """Returns what a name means here; ValueError for all that is not a tensor's."""
         if module == "torch" and name in _DTYPES:

@@ -1,12 +1,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from algorithms.numpy_policy import NumpyActor
+from algorithms.policy import make_policy
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.settings import SACSettings
 from algorithms.settings import Activation, Cell, MemorySettings, NetworkSettings
+from envs.spec import BehaviorSpec, ObservationSpec
 from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, left_of, refusal
 from tests.trainer.tiny_runs import newest
 from trainer.__main__ import main as train
@@ -137,6 +141,21 @@ def test_sac_has_room_for_a_sequence_that_is_a_whole_batch() -> None:
     algorithm = converted(data)["algorithm"]
     assert (algorithm["start_samples"], algorithm["buffer_capacity"]) == (65, 130)
     assert (f"{A}.hyperparameters.buffer_size", 128) in reported(data)
+
+
+def test_first_actions_spread_as_far_as_in_ml_agents(tmp_path: Path) -> None:
+    """There, a deviation of 1 and a mean near 0, clipped to -3 to 3 and divided by 3."""
+    source = tmp_path / "game.yaml"
+    source.write_text(yaml.safe_dump({"behaviors": {"A": {}}}))
+    assert main([str(source), f"to={tmp_path}/experiment/game.yaml"]) == 0
+    config = compose(["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']"], TrainConfig, "config")
+    spec = BehaviorSpec("A", (ObservationSpec("o", (8,), "float32"),), 2)
+    policy = make_policy(spec, settings_of(config, "A")[0])
+    seen = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
+    actor, generator = NumpyActor(policy), np.random.default_rng(1)
+    acted = actor.act((seen,), np.ones((20_000, 0), bool), np.zeros((20_000, 0), np.float32), generator)
+    assert acted.continuous.std(0) == pytest.approx([1 / 3, 1 / 3], rel=0.01)
+    assert acted.continuous.mean(0) == pytest.approx([0, 0], abs=0.01)
 
 
 SILU = Activation["silu"]
