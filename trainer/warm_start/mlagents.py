@@ -9,14 +9,14 @@ Shapes: F features, C continuous actions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.networks.encoders import FullyConnected, Match3CNN, NatureCNN, SimpleCNN
+from algorithms.networks.encoders import FullyConnected, ImageEncoder, Match3CNN, NatureCNN, SimpleCNN
 from algorithms.networks.mlp import Encoder
 from algorithms.policy import Policy
 from algorithms.settings import Activation
@@ -106,7 +106,7 @@ def _images(policy: Policy, theirs: Mapping[str, Array]) -> Iterator[Part]:
             yield Part(f"encoder.{name}", parameter, None)
         return
     numbers = [i for i, image in enumerate(policy.images) if image]
-    for i, each in zip(numbers, policy.encoder.images):
+    for i, each in zip(numbers, cast(Sequence[ImageEncoder], policy.encoder.images)):
         places = _LAYERS.get(type(each.network), {})
         for name, parameter in each.network.named_parameters():
             place, _, kind = name.partition(".")
