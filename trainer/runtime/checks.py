@@ -37,6 +37,11 @@ def check_train(config: TrainConfig) -> None:
     for name, behavior in config.behaviors.items():
         _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
         _check_goal(behavior.goal, f"behaviors.{name}.")
+        if config.env.sends_statistics and behavior.goal.metric not in (None, "reward", "length"):
+            raise UserError(
+                f"behaviors.{name}.goal.metric={behavior.goal.metric} is a number that the game reports, and belongs "
+                "to no behavior: take reward or length, or goal.metric for the whole run"
+            )
     if config.run.mode is Mode["inline"] and not config.env.reproducible:
         raise UserError(
             f"run.mode=inline is for reproducing a run exactly, which this environment ({config.env.label}) cannot: "

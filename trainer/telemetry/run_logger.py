@@ -172,7 +172,7 @@ class RunLogger:
             self._in_lessons.add(episode.reward, episode.length, metrics)
             self._in_lessons_of[behavior].add(episode.reward, episode.length, metrics)
             goal = self._goal_of(behavior)
-            if goal is not None and goal.metric in values and self._curriculum.finished:
+            if goal is not None and self._curriculum.finished:
                 goal.add(episode.samples, self.seconds, values)
             if self._goal is None or not self._curriculum.finished:
                 continue

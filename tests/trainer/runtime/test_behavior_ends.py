@@ -86,3 +86,9 @@ def test_bad_ends_are_refused_by_name(words: list[str], message: str) -> None:
     with pytest.raises(UserError) as refused:
         check_train(compose(["env=basic", *words], TrainConfig, "config"))
     assert message in str(refused.value)
+
+
+def test_what_a_game_reports_ends_no_single_behavior() -> None:
+    words = [*BASE, "run.mode=async", "behaviors.A.goal.metric=bubbles", "behaviors.A.goal.at_least=3"]
+    with pytest.raises(UserError, match=r"behaviors.A.goal.metric=bubbles is a number that the game reports"):
+        check_train(compose(words, TrainConfig, "config"))
