@@ -88,7 +88,7 @@ def test_every_module_is_found_in_the_wheel_alone(run):
 def test_every_command_works_in_a_folder_of_namesakes(run, tmp_path):
     others = ("envs.py", "algorithms.py", "trainer.py", "trainer/__init__.py", "outstep/__init__.py", "outstep.py")
     make_folder(tmp_path, *others, "conf.py")
-    for command in ("train", "evaluate", "report", "export", "serve", "record", "demos", "convert", "player"):
+    for command in ("train", "check", "evaluate", "report", "export", "serve", "record", "demos", "convert", "player"):
         status, out, error = run("outstep", command, "--help")
         assert (status, error) == (0, ""), command
         assert out

@@ -25,7 +25,7 @@ from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
-from trainer.runtime.stop import behavior_end, stop_reason
+from trainer.runtime.stop import behavior_end, has_end, stop_reason
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -58,6 +58,8 @@ class Run:
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
         """Behaviors that have appeared, in their order."""
+        self._may_end: list[str] = []
+        """Behaviors for which something is set that ends their learning, and that it has not ended."""
         self._preparing: set[str] = set()
         """Behaviors that have appeared and may not act yet."""
         self._trace = tracer(config.run, self._folder, "learner")
@@ -130,20 +132,21 @@ class Run:
 
     def _end_behaviors(self) -> None:
         """Lets behaviors that have reached what ends them learn no more."""
-        for name, learner in self._learners.items():
-            if learner.ended is not None:
-                continue
-            behavior, logger = behavior_config(self._config, name), self._logger
+        for name in tuple(self._may_end):
+            learner, logger = self._learners[name], self._logger
             reward = logger.reward_of(name) if self._curriculum.finished else None
-            end = behavior_end(behavior, learner.samples(), reward, logger.has_reached_goal(name))
-            if end is not None:
-                learner.end(end)
-                log.info(
-                    f"Behavior {name!r} has reached {end[0]}={end[1]} after {learner.samples():,} samples: "
-                    "it learns no more, its agents act on."
-                )
-                if name not in self._preparing:
-                    self._collector.send("ready", name, learner.rate_limiter)
+            goal_reached = logger.has_reached_goal(name)
+            end = behavior_end(behavior_config(self._config, name), learner.samples(), reward, goal_reached)
+            if end is None:
+                continue
+            self._may_end.remove(name)
+            learner.end(end)
+            log.info(
+                f"Behavior {name!r} has reached {end[0]}={end[1]} after {learner.samples():,} samples: "
+                "it learns no more, its agents act on."
+            )
+            if name not in self._preparing:
+                self._collector.send("ready", name, learner.rate_limiter)
 
     def _log(self) -> None:
         """Shows and logs how the run stands, keeps the best weights, and asks for a picture of play now and then."""
@@ -320,7 +323,10 @@ class Run:
             self._seen.append(name)
 
     def _add_learner(self, spec: BehaviorSpec) -> None:
-        self._learners[spec.name] = make_learner(self._config, spec, self._shared, self._device, self._checkpoint)
+        name = spec.name
+        self._learners[name] = make_learner(self._config, spec, self._shared, self._device, self._checkpoint)
+        if self._learners[name].ended is None and has_end(behavior_config(self._config, name)):
+            self._may_end.append(name)
 
     def _warn_of_missing(self, when: str) -> None:
         if missing := missing_behaviors(self._config, self._seen, when):

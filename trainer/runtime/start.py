@@ -20,7 +20,7 @@ from envs.spec import Lessons, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.runs import RUNS, overridden_name
 from trainer.config.saved import save_config
-from trainer.config.schema import BehaviorStopConfig, Mode, TrainConfig
+from trainer.config.schema import Mode, TrainConfig
 from trainer.config.spaces import save_spaces
 from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import known_behaviors
@@ -30,7 +30,7 @@ from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
-from trainer.runtime.stop import finished
+from trainer.runtime.stop import finished, has_end
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress
 
@@ -161,7 +161,7 @@ def _first_line(config: TrainConfig) -> str:
     games = config.env.instances
     line = f"Starting {games:,} game{'s' * (games != 1)} …"
     limits = (config.stop.samples, config.stop.seconds, config.stop.reward, config.goal.metric)
-    endless = [each for each in config.behaviors.values() if each.stop == BehaviorStopConfig() and not each.goal.metric]
-    if all(limit is None for limit in limits) and (endless or not config.behaviors):
+    ended = bool(config.behaviors) and all(map(has_end, config.behaviors.values()))
+    if all(limit is None for limit in limits) and not ended:
         line += " Without stop.* and goal.* the run goes on for ever, until Ctrl+C."
     return line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.checkpoint import Checkpoint
-from trainer.config.schema import BehaviorConfig, StopConfig, TrainConfig, behavior_config
+from trainer.config.schema import BehaviorConfig, BehaviorStopConfig, StopConfig, TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
 from trainer.telemetry.goal import Goal
 from trainer.telemetry.metrics import EpisodeStatistics
@@ -20,6 +20,11 @@ def stop_reason(stop: StopConfig, samples: int, seconds: float, reward: float | 
     if stop.reward is not None and reward is not None and reward >= stop.reward:
         return "reward"
     return None
+
+
+def has_end(behavior: BehaviorConfig) -> bool:
+    """Returns whether anything is set that ends a behavior's learning."""
+    return behavior.stop != BehaviorStopConfig() or behavior.goal.metric is not None
 
 
 def behavior_end(
