@@ -207,13 +207,14 @@ def test_csv_gains_columns_and_loses_what_a_resume_has_undone(tmp_path):
 
 
 def test_mlagents_names_stand_behind_the_behavior_and_others_stay():
-    names = ["episode/reward", "A/B/loss/policy", "game/Score", "A/game/x", "run/seconds"]
+    names = ["episode/reward", "A/B/loss/policy", "game/Score", "A/game/x", "run/seconds", "lesson/wall"]
     assert [mlagents_tag(name, ["A", "A/B"]) for name in names] == [
         "Environment/Cumulative Reward",
         "A/B/Losses/Policy Loss",
         "Score",
         "A/x",
         "run/seconds",
+        "Environment/Lesson Number/wall",
     ]
 
 
