@@ -49,7 +49,7 @@ def test_an_experiment_may_choose_it(tmp_path, capsys):
     assert "  agents: 6\n" in shown
     assert "  size: 5\n" in shown
     assert main([KIND, "env.agents=7", "--help"]) == 0
-    assert "  agents: 7\n" in capsys.readouterr().out
+    assert "\nenv.agents=7\n    " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

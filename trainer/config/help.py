@@ -17,7 +17,7 @@ from algorithms.rewards.registry import EXTRINSIC
 from envs.registry import ENVS
 from trainer.config.compose import CONF, all_keys, compose_node, readable
 from trainer.config.errors import unknown_key
-from trainer.config.meanings import first_sentence, settings_of, shown
+from trainer.config.meanings import Setting, first_sentence, list_settings, settings_of, shown
 from trainer.config.schema import TrainConfig
 
 
@@ -46,7 +46,7 @@ def help_text(overrides: Sequence[str], schema: type, config_name: str, config_d
     changes = [readable(word, schema) for word in overrides if word not in keys]
     node = compose_node(changes, schema, config_name)
     if keys:
-        return "\n".join(line for key in keys for line in _explained(key, node, all_keys(schema)))
+        return "\n".join(line for key in keys for line in _explained(key, node, schema))
     template = str(OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template)
     folders = [CONF, *([Path(config_dir)] if config_dir else [])]
     folders += [Path()] if Path("experiment").is_dir() else []
@@ -64,13 +64,21 @@ def choices(folders: Sequence[Path]) -> dict[str, list[str]]:
     }
 
 
-def _explained(key: str, node: DictConfig, keys: Sequence[str]) -> Iterator[str]:
-    """Yields the lines that explain a key, and those below it."""
+def _explained(key: str, node: DictConfig, schema: type) -> Iterator[str]:
+    """Yields the lines that explain a key, and those below it; also one that only another choice has."""
     parent, _, name = key.rpartition(".")
     holder = OmegaConf.select(node, parent) if parent else node
     known = [str(each) for each in holder.keys()] if isinstance(holder, DictConfig) else []  # noqa: SIM118 - also missing
     if name not in known:
-        raise unknown_key(key, known, keys)
+        elsewhere = [
+            (group.name, each) for group in list_settings(schema) for each in group.settings if each.key == key
+        ]
+        if not elsewhere:
+            raise unknown_key(key, known, all_keys(schema))
+        for choice, setting in elsewhere:
+            yield f"{key}={setting.default}, with {choice}"
+            yield _paragraph(setting)
+        return
     yield from _single(parent, name, holder)
     if isinstance(below := _value(holder, name), DictConfig):
         yield from _section(key, below)
@@ -100,10 +108,15 @@ def _single(key: str, name: str, holder: DictConfig) -> Iterator[str]:
         now = value if value == "???" else shown(value)
         default = "" if setting.default in (now, "???") else f", default: {setting.default}"
     yield f"{key}.{name}={now}" if key else f"{name}={now}"
+    yield _paragraph(setting, default)
+
+
+def _paragraph(setting: Setting, default: str = "") -> str:
+    """Returns what a setting means and takes; `default` is added to that."""
     values = ", ".join(filter(None, [setting.kind, setting.allowed, setting.usual and f"usual: {setting.usual}"]))
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     text = f"{setting.meaning} [{values}{default}]"
-    yield textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+    return textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
 def _value(holder: DictConfig, name: Any) -> Any:

@@ -218,6 +218,7 @@ def test_multirun_begins_nothing_when_one_of_its_runs_is_refused(capsys: pytest.
         (["--cfg", "job", "--package", "stop", "run.dir=a=b"], "samples: null"),
         (["--help", "algorithm.clip"], "algorithm.clip=0.2\n    How far the probability ratio may move"),
         (["--help", "algorithm=sac", "algorithm.batch_size"], "algorithm.batch_size=256\n"),
+        (["--help", "algorithm.n_step"], "algorithm.n_step=1, with algorithm=sac\n    Steps of the n-step return."),
         (["--help", "env"], "env.id=???\n    Gymnasium id"),
         (["--version"], "outstep "),
         (["--cfg", "hydra"], "launcher"),

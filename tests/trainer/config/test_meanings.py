@@ -8,7 +8,7 @@ import pytest
 
 from algorithms.settings import OffPolicySettings
 from envs.config import setting
-from trainer.config.compose import all_keys
+from trainer.config.compose import CONF, all_keys
 from trainer.config.meanings import Group, Setting, list_settings, settings_of
 from trainer.config.schema import SCHEMAS, TrainConfig
 
@@ -41,6 +41,11 @@ def listed(command: str) -> list[Setting]:
 def test_no_setting_of_any_command_is_without_a_meaning(command):
     assert [each.key for each in listed(command) if not each.meaning.endswith(".")] == []
     assert [group.name for group in list_settings(SCHEMAS[command]) if not group.meaning] == []
+
+
+def test_no_command_with_settings_is_left_out():
+    configs = {file.stem for file in CONF.glob("*.yaml")} - {"config"} | {"train"}
+    assert {command.replace(" ", "_") for command in SCHEMAS} == configs
 
 
 def test_every_key_of_training_is_listed_but_those_that_the_trainer_fills_in():
