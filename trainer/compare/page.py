@@ -65,7 +65,7 @@ def comparison_page(groups: Sequence[Group]) -> str:
 
 def _sections(groups: Sequence[Group]) -> list[Section]:
     """Returns charts of all metrics that the groups have in common."""
-    shown = [name for name in common_metrics(groups) if not (name.startswith(_HIDDEN) or name.endswith(DEVIATION))]
+    shown = [name for name in common_metrics(groups) if not name.startswith(_HIDDEN) and not name.endswith(DEVIATION)]
     learning = [name for name in shown if name.startswith(_LEARNING)]
     speed = [name for name in shown if name.startswith(_SPEED)]
     rest = [name for name in shown if name not in learning and name not in speed]

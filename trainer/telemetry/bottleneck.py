@@ -8,6 +8,8 @@ from algorithms.settings import AlgorithmSettings
 
 GOOD_UTILIZATION = 0.9
 """Below, games wait for something that is not a game."""
+_INSTANT = 0.3
+"""Below, what is around a game takes longer than the game itself."""
 _THROTTLED, _BUSY, _FULL, _IDLE = 0.05, 0.5, 0.95, 0.25
 
 
@@ -31,6 +33,8 @@ def bottleneck(
             f"The collector is the bottleneck: acting takes {share['acting']:.0%} of its time; "
             "make algorithm.network.hidden smaller."
         )
+    if utilization is not None and utilization < _INSTANT:
+        return "Games take next to no time: passing on their samples is the bottleneck; raise env.instances."
     if low:
         return (
             f"Cores are the bottleneck: games deliver {utilization:.0%} of what they could; lower env.instances, or "

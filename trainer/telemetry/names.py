@@ -23,6 +23,7 @@ class Named(NamedTuple):
 NAMES = {
     "episode/reward": Named("Reward", _LAST),
     "episode/length": Named("Episode length", f"samples, {_LAST}"),
+    "evaluation/reward_deviation": Named("Deviation of the reward in evaluations", "over the episodes of each"),
     "run/samples_per_second": Named("Samples a second", "over each interval between two points"),
     "run/env_utilization": Named("Env utilization", "of what the games could have delivered", True),
     "run/seconds": Named("Time", "seconds of training"),

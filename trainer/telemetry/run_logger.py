@@ -6,7 +6,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,7 +102,7 @@ class RunLogger:
                     goal.load_state(saved)
         self._acting: dict[str, str] = {}
         self.speed = Speed(samples, tuple(state.get("supply", (0.0, 0.0))))
-        self._ended: tuple[Measured, Status] | None = None
+        self._ended: tuple[Measured, Measured] | None = None
         """What `end` has returned."""
         self._left_out: set[str] = set()
         """Names of metrics that were not finite, and reported."""
@@ -261,15 +260,14 @@ class RunLogger:
         every = self._config.run.log_samples
         return time.monotonic() + self._config.run.log_seconds if every is None else samples + every - samples % every
 
-    def end(self, samples: int, learners: Mapping[str, Learner]) -> tuple[Measured, Status]:
+    def end(self, samples: int, learners: Mapping[str, Learner]) -> tuple[Measured, Measured]:
         """Notes how the run stands when it ends, as nothing is collected while it is saved and evaluated.
 
-        Returns what was measured over the last interval, and the status over all of it.
+        Returns what was measured over its last interval, and over all of it.
         """
         now, learning = time.monotonic(), self._learner_seconds(learners)
-        whole = self._status(samples, learners, self.speed.whole(now, samples, learning))
-        self._ended = self.speed.last(now, samples, learning), whole
-        self._progress.show(whole, saving=True)
+        self._ended = self.speed.last(now, samples, learning), self.speed.whole(now, samples, learning)
+        self._progress.show(self._status(samples, learners, self._ended[1]), saving=True)
         return self._ended
 
     def finish(self, samples: int, learners: Mapping[str, Learner], stopped_by: str) -> None:
@@ -307,7 +305,7 @@ class RunLogger:
         except OSError as error:
             log.warning(f"summary.json could not be written: {error}. An earlier one is kept.")
         after = f"{samples:,} samples and {self.seconds:.0f} s"
-        self._progress.end(replace(whole, samples=samples, episodes=self._episodes.episodes, reward=self._reward))
+        self._progress.end(self._status(samples, learners, whole))
         for behavior, sentence in self._sentences().items():
             log.warning(f"At the end of the run: {self._of_behavior(behavior, sentence)}")
         log.info(f"The run ended ({stopped_by}) after {after}: {self._folder}")

@@ -29,6 +29,11 @@ from trainer.telemetry.bottleneck import bottleneck
             "The collector is the bottleneck: writing takes 60% of its time; observe less.",
         ),
         (
+            {"acting": 0.3, "waiting for games": 0.6, "waiting for samples": 0.7},
+            0.01,
+            "Games take next to no time: passing on their samples is the bottleneck; raise env.instances.",
+        ),
+        (
             {"acting": 0.2, "updating": 0.7},
             0.6,
             "Cores are the bottleneck: games deliver 60% of what they could; lower env.instances, or free cores.",
