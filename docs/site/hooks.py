@@ -21,7 +21,7 @@ _LOG = logging.getLogger("mkdocs.hooks")
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 _BLOCK = re.compile(r"(^ *```.*?^ *```[ ]*$)", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"^ *<!--[^\n]*-->\n", re.MULTILINE)
-_LIST_OR_TABLE = re.compile(r"(?<=\n)([^\n|#][^\n]*\n)(?=(?:- |\d+\. |\|))")
+_LIST_OR_TABLE = re.compile(r"(?<=\n)([^\n|# ][^\n]*\n)(?=(?:- |\d+\. |\|))")
 _ITEM = re.compile(r" *(- |\d+\. |\|)")
 _INDENTED = re.compile(r"^ {2,3}(?=\S)", re.MULTILINE)
 
