@@ -315,7 +315,7 @@ def test_a_model_with_hostile_metadata_is_refused_in_one_short_message(key, valu
 def test_a_model_with_text_that_is_not_utf8_is_refused(text):
     content = build_model(policy_of(BehaviorSpec("b", (VECTOR,), 0, (2,)), "ppo"), False).SerializeToString()
     assert text in content
-    with pytest.raises(UserError, match="toy is damaged, it holds text that is not UTF-8|toy is not an ONNX model"):
+    with pytest.raises(UserError, match=r"holds text that is not UTF-8|is not an ONNX model"):
         Model(content.replace(text, b"\xff" * len(text)), "toy")
 
 
