@@ -5,9 +5,10 @@ descends from it inherits the mark, also what leaves its process group or loses 
 process group, and those that the run's first process starts a session: so what was started with an environment of its
 own is found too.
 
-Run as a program, `keeper.py MARK`, it reads which sessions there are, `+<number>` and `-<number>`, until its standard
-input closes, which it does however the process at the other end of the pipe ends. Then it kills what bears the mark, or
-is of such a session. It imports nothing of ours, and little else.
+Run as a program, `keeper.py MARK`, it reads which sessions there are, `+<number> <mark>` and `-<number>`, until its
+standard input closes, which it does however the process at the other end of the pipe ends. Then it kills what bears the
+mark, or is of such a session. On Linux it does the same meanwhile for a session whose first process has ended, as the
+run's first process may be busy. It imports nothing of ours, and little else.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator
 
 NAME = "OUTSTEP_PROCESS"
 _ROUNDS, _PAUSE_SECONDS = 20, 0.01
 """A process that starts others while it is being killed is looked for again, so many times at most."""
+_LOOK_SECONDS = 0.5
 
 
 def kill_marked(mark: str, groups: Collection[int] = ()) -> None:
@@ -72,11 +75,40 @@ def _marked(mark: str, groups: Collection[int]) -> Iterator[int]:
                 yield process.pid
 
 
+def _has_ended(pid: int) -> bool:
+    """Returns whether a process has ended; False where only its parent can tell."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in b"ZX"
+    except OSError:
+        return True
+
+
+def _keep(mark: str) -> None:
+    sessions: dict[int, str] = {}
+    closed = threading.Event()
+
+    def read() -> None:
+        for line in sys.stdin:
+            pid, _, of_session = line[1:].strip().partition(" ")
+            if line[0] == "+":
+                sessions[int(pid)] = of_session
+            else:
+                sessions.pop(int(pid), None)
+        closed.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    while not closed.wait(_LOOK_SECONDS):
+        for pid, of_session in list(sessions.items()):
+            if _has_ended(pid) and sessions.pop(pid, "") != "":
+                kill_marked(of_session, (pid,))
+    kill_marked(mark, sessions)
+
+
 if __name__ == "__main__":
     for _number in ("SIGINT", "SIGTERM", "SIGHUP"):  # the run's, which ends as it likes
         if hasattr(signal, _number):
             signal.signal(getattr(signal, _number), signal.SIG_IGN)
-    _sessions: set[int] = set()
-    for _line in sys.stdin:
-        (_sessions.add if _line[0] == "+" else _sessions.discard)(int(_line[1:]))
-    kill_marked(sys.argv[1], _sessions)
+    _keep(sys.argv[1])

@@ -63,16 +63,34 @@ def start_following(name: str, function: Callable[..., object], *arguments: Any)
     module of the program is not imported there: see `start_without_main`.
     """
     tie = threading.current_thread() is threading.main_thread()
-    mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
+    mark = new_mark()
     arguments = (tie, mark, _own.keeper is not None, function.__module__, function.__name__, *arguments)
     process = get_context("spawn").Process(target=run_following, args=arguments, name=name, daemon=True)
-    if os.name == "posix":
-        resource_tracker.ensure_running()  # here, where it does not get the mark
-    with _bearing(mark):
+    with bearing(mark):
         start_without_main(process)
     _own.marks[process] = mark
-    _tell_keeper(f"+{process.pid}")
+    _tell_keeper(f"+{process.pid} {mark}")
     return process
+
+
+def new_mark() -> str:
+    """Returns a mark for what this process starts; see `bearing`."""
+    return f"{_own.mark or _become_first()}/{next(_own.started)}"
+
+
+@contextlib.contextmanager
+def bearing(mark: str) -> Iterator[None]:
+    """Lets what is started meanwhile, and all that descends from it, bear a mark, for `keeper.kill_marked`."""
+    if os.name == "posix":
+        resource_tracker.ensure_running()  # before, so that it does not get the mark
+    before = os.environ.get(keeper.NAME)
+    os.environ[keeper.NAME] = mark
+    try:
+        yield
+    finally:
+        os.environ.pop(keeper.NAME, None)
+        if before is not None:
+            os.environ[keeper.NAME] = before
 
 
 def start_without_main(process: BaseProcess) -> None:
@@ -118,27 +136,12 @@ def described_end(status: int | None) -> str:
 @contextlib.contextmanager
 def nothing_left() -> Iterator[None]:
     """Kills, at its end, what this process has started meanwhile; a keeper does, should this process be killed."""
-    mark = f"{_own.mark or _become_first()}/{next(_own.started)}"
-    if os.name == "posix":
-        resource_tracker.ensure_running()  # here, where it does not get the mark
+    mark = new_mark()
     try:
-        with _bearing(mark):
+        with bearing(mark):
             yield
     finally:
         keeper.kill_marked(mark)
-
-
-@contextlib.contextmanager
-def _bearing(mark: str) -> Iterator[None]:
-    """Lets what is started meanwhile bear a mark."""
-    before = os.environ.get(keeper.NAME)
-    os.environ[keeper.NAME] = mark
-    try:
-        yield
-    finally:
-        os.environ.pop(keeper.NAME, None)
-        if before is not None:
-            os.environ[keeper.NAME] = before
 
 
 def wait_precisely() -> None:

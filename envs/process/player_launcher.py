@@ -7,6 +7,7 @@ it kills what is left.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -19,7 +20,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from envs.process.lifetime import SIGNALS, described_end, end_with_launcher, ignore_signals, start_without_main
+from envs.process import keeper
+from envs.process.lifetime import (
+    SIGNALS,
+    bearing,
+    described_end,
+    end_with_launcher,
+    ignore_signals,
+    new_mark,
+    start_without_main,
+)
 from envs.process.messages import Inbox, send_object, socket_pair
 from envs.process.output import keep_output
 
@@ -56,7 +66,9 @@ class Launcher:
         self.inbox = Inbox(ours)
         """Says what has happened: `Launched` and `Ended`."""
         self._process = get_context("spawn").Process(target=run_launcher, args=(theirs,), name="launcher", daemon=True)
-        start_without_main(self._process)
+        self._mark = new_mark()
+        with bearing(self._mark):
+            start_without_main(self._process)
         theirs.close()
 
     def launch(
@@ -85,6 +97,7 @@ class Launcher:
         self._process.join(_CLOSE_SECONDS)
         self._process.kill()
         self._process.join()
+        keeper.kill_marked(self._mark)  # what it has left, should it have been killed
 
     def _send(self, command: tuple[Any, ...]) -> None:
         sock = self.inbox.socket
@@ -105,7 +118,9 @@ def run_launcher(sock: socket.socket) -> None:
     """Main function of the launcher's process."""
     keep_output()
     ignore_signals()
-    players: dict[int, subprocess.Popen[bytes]] = {}
+    mark = os.environ[keeper.NAME]
+    players: dict[int, _Player] = {}
+    numbers = itertools.count(1)
     logs: dict[int, list[Path]] = {}
     events: SimpleQueue[Launched | Ended] = SimpleQueue()
 
@@ -115,8 +130,8 @@ def run_launcher(sock: socket.socket) -> None:
             while True:
                 send_object(sock, events.get())
 
-    def watch(key: int, player: subprocess.Popen[bytes]) -> None:
-        status = player.wait()
+    def watch(key: int, player: _Player) -> None:
+        status = player.process.wait()
         _kill(player)  # what it has left behind
         players.pop(key, None)
         for file in logs.pop(key, ()):
@@ -142,33 +157,44 @@ def run_launcher(sock: socket.socket) -> None:
                 continue
             command, output, environment, log = what
             try:
-                player = _launch(command, output, environment)
+                player = _launch(command, output, environment, f"{mark}/{next(numbers)}")
             except Exception as error:  # of whatever kind, it is this player's alone
                 events.put(Ended(key, None, getattr(error, "strerror", None) or str(error)))
                 continue
             players[key] = player
             logs[key] = [Path(file) for file in (output, log) if file is not None]
-            events.put(Launched(key, player.pid))
+            events.put(Launched(key, player.process.pid))
             threading.Thread(target=watch, args=(key, player), daemon=True).start()
-    for player in list(players.values()):
-        _kill(player)
+    left = list(players.values())
+    if os.name == "posix":
+        keeper.kill_marked(mark, {player.process.pid for player in left})
+    else:
+        for player in left:
+            _kill(player)
 
 
-def _launch(command: list[str], output: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+class _Player(NamedTuple):
+    process: subprocess.Popen[bytes]
+    mark: str
+    """That it bears, and all that it starts."""
+
+
+def _launch(command: list[str], output: str, environment: dict[str, str], mark: str) -> _Player:
     # A session or group of its own: the terminal's signals are the trainer's alone, and all of it can be killed.
     options: dict[str, Any] = {"start_new_session": True, "preexec_fn": _become_player}
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     Path(output).unlink(missing_ok=True)
     with open(output, "ab") as file:  # so that what comes after a cut stands at its beginning
-        return subprocess.Popen(  # noqa: S603 - the user's own build
+        process = subprocess.Popen(  # noqa: S603 - the user's own build
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, keeper.NAME: mark},
             **options,
         )
+    return _Player(process, mark)
 
 
 def _cut(file: Path) -> None:
@@ -192,15 +218,14 @@ def _become_player() -> None:
     end_with_launcher()  # if the launcher itself is killed
 
 
-def _kill(player: subprocess.Popen[bytes]) -> None:
-    if os.name == "posix":
-        with contextlib.suppress(OSError):  # also what a launcher script has left
-            os.killpg(player.pid, signal.SIGKILL)
-        return
-    import psutil
+def _kill(player: _Player) -> None:
+    """Kills a player and what it has started, also what has left its session or lost its parent."""
+    if sys.platform == "win32":  # where what has an environment of its own is known by its parent alone
+        import psutil
 
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(player.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    player.kill()
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(player.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+        player.process.kill()
+    keeper.kill_marked(player.mark, (player.process.pid,))

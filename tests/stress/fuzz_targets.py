@@ -54,6 +54,8 @@ class Target(NamedTuple):
     take: Callable[[Any], object]
     ours: tuple[type[Exception], ...]
     """What it may raise."""
+    longest: float = 1.0
+    """Seconds of the processor that an input may take."""
 
 
 def targets(folder: Path) -> dict[str, Target]:
@@ -67,7 +69,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "message": Target(_draw_messages, _take_messages, (DecodeError, PlayerFault, UserError)),
         "side_channel": Target(_draw_side_channel, _take_side_channel, (PlayerFault,)),
         "http2": Target(_draw_frames, _take_frames, (ProtocolError,)),
-        "config": Target(configs.draw, configs.take, (UserError,)),
+        "config": Target(configs.draw, configs.take, (UserError,), longest=3.0),
         "mlagents": Target(_draw_mlagents, partial(_take_mlagents, folder / "trainer_config.yaml"), (UserError,)),
         "mlagents_weights": Target(*_weights(folder / "fuzzed.pt"), (UserError,)),
         "png": Target(_draw_png, lambda drawn: read_pngs(*drawn), (ValueError,)),

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from envs.spec import Array
 from trainer.config.aliases import current_figure
 from trainer.config.schema import TrainConfig
+from trainer.report.events import read_events
 from trainer.telemetry.metrics import DEVIATION, EPISODES
 from trainer.telemetry.metrics_file import read_metrics
 from trainer.telemetry.names import named
 from trainer.telemetry.status import PROCESSES
-from trainer.telemetry.tensorboard import utf8_path
 
 _POINTS = 1000
 """How many points of a curve are shown; of more, some are dropped, never the last."""
@@ -96,32 +96,31 @@ def read_history(folder: Path) -> History:
     for name in metrics.found:
         samples, _, values = metrics.points(name)
         kept = np.append(samples[1:] != samples[:-1], True)  # the end of a run may come with a point of its own
-        samples, values = samples[kept], values[kept]
-        shown = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _POINTS)).round().astype(int))
-        curves[name] = Curve(samples[shown].tolist(), values[shown].tolist())
+        curves[name] = _thinned(samples[kept], values[kept])
     began = metrics.time[0] - metrics.seconds[0]
     return History(curves, float(began), float(metrics.time[-1]))
 
 
 def _read_events(folder: Path) -> History:
     """Reads TensorBoard's events: earlier versions wrote nothing else."""
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
-
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every resume
-    points: dict[str, list[Any]] = defaultdict(list)
-    if any(folder.glob("events.out.tfevents.*")):
-        events = EventAccumulator(str(utf8_path(folder)), {SCALARS: _POINTS}).Reload()
-        for name in events.Tags()[SCALARS]:
-            if of_name := events.Scalars(name):  # none where a resume has undone them all
-                points[current_figure(name)] += of_name
+    points: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+    found = read_events(folder)
+    for name, (steps, values) in found.points.items():
+        if steps:  # none where a resume has undone them all
+            points[current_figure(name)][0].extend(steps)
+            points[current_figure(name)][1].extend(values)
     curves = {}
     for name, of_name in points.items():
-        of_name.sort(key=lambda point: point.step)
-        curves[name] = Curve([point.step for point in of_name], [point.value for point in of_name])
-    times = [point.wall_time for of_name in points.values() for point in of_name]
-    if times:
-        times.append(events.FirstEventTimestamp())
-    return History(curves, min(times, default=None), max(times, default=None))
+        samples, numbers = map(np.array, of_name)
+        order = np.argsort(samples, kind="stable")
+        curves[name] = _thinned(samples[order], numbers[order])
+    return History(curves, min(found.times, default=None), max(found.times, default=None))
+
+
+def _thinned(samples: Array, values: Array) -> Curve:
+    """Returns a curve of at most `_POINTS` points, evenly chosen."""
+    shown = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _POINTS)).round().astype(int))
+    return Curve(samples[shown].tolist(), values[shown].tolist())
 
 
 def sections(history: History, config: TrainConfig) -> list[Section]:

@@ -6,6 +6,7 @@ import itertools
 import math
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def page_of(run: Path, trust: bool = False) -> str:
             settings=chosen_settings(config),
             config=read_data(run / FILE).decode("utf-8-sig", "replace"),
             series=SERIES,
-            made_at=_day(datetime.now().timestamp()),
+            made_at=datetime.now().strftime("%Y-%m-%d %H:%M"),
         )
     )
     return page
@@ -134,7 +135,8 @@ def _facts(config: TrainConfig, history: History, summary: Mapping[str, Any] | N
         ("seed", str(config.seed)),
     ]
     if history.began is not None:
-        facts.append(("began", _day(history.began)))
+        with suppress(OSError, OverflowError, ValueError):  # of what somebody has written, no year of ours
+            facts.append(("began", datetime.fromtimestamp(history.began).strftime("%Y-%m-%d %H:%M")))
     return facts
 
 
@@ -253,7 +255,3 @@ def _moving_pictures(run: Path, evaluations: Sequence[tuple[Path, Evaluation]]) 
     pictures = sorted(numbered, key=lambda file: int(file.stem))
     for picture in [*pictures[:1], *pictures[1:][-1:]]:
         yield f"In training, after {int(picture.stem):,} samples", picture
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

@@ -46,7 +46,11 @@ class Model:
 
     def __init__(self, content: bytes, name: str) -> None:
         self._session = open_session(content, name)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            ports = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name} is damaged, it holds text that is not UTF-8: export it again") from error
         if (size := len(metadata.get(METADATA, ""))) > _LARGEST_METADATA:
             raise UserError(f"{name} is damaged, its metadata have {size:,} characters: export it again")
         exported = Exported.from_metadata(metadata)
@@ -54,7 +58,7 @@ class Model:
             raise UserError(f"{name} is not a model of ours: write one with outstep export run=runs/... to=")
         if fault := _fault(exported):
             raise UserError(f"{name} is damaged, its metadata say {fault}: export it again")
-        if difference := exported.difference(_ports(self._session.get_inputs()), _ports(self._session.get_outputs())):
+        if difference := exported.difference(*ports):
             raise UserError(f"{name} is damaged, it has {cut(difference)}: export it again")
         self.exported = exported
         self._inputs = [port.name for port in exported.inputs]

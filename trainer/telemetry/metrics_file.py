@@ -21,7 +21,9 @@ _LONGEST_LINE = 2**20
 """Characters; a longer line is not ours and is passed over."""
 _MOST_CHARACTERS = 2**29
 """Of what is read of a file: the metrics of some four weeks."""
-_MOST_NAMES = 10_000
+_MOST_NAMES, _MOST_NUMBERS = 10_000, 2**26
+"""Of a run with sixty metrics, four weeks have some 15 million numbers; each takes up to 16 bytes."""
+_LARGEST = 1e300
 _AXES = ("samples", "seconds", "time")
 
 
@@ -85,7 +87,11 @@ def read_metrics(folder: Path) -> Metrics:
     axes = {axis: array("d") for axis in _AXES}
     columns: dict[str, tuple[array[int], array[float]]] = {}
     """By name, in which lines it is, and its values."""
+    left = _MOST_NUMBERS
     for number, line in enumerate(_lines(folder / METRICS_FILE)):
+        left -= max(len(line), len(axes))
+        if left < 0:
+            break
         for axis, values in axes.items():
             values.append(line.pop(axis, 0.0))
         for name, value in line.items():
@@ -121,10 +127,10 @@ def _lines(path: Path) -> Iterator[dict[str, float]]:
                 found = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict) and isinstance(found.get("samples"), int) and found["samples"] < 2**53:
+            if isinstance(found, dict) and isinstance(found.get("samples"), int) and 0 <= found["samples"] < 2**53:
                 yield {name: float(value) for name, value in found.items() if _is_number(value)}
 
 
 def _is_number(value: object) -> bool:
-    """Returns whether a value of JSON is one that a metric can have."""
-    return isinstance(value, (int, float)) and abs(value) <= float(np.finfo(np.float64).max)
+    """Returns whether a value of JSON is one that a metric can have, and that can be drawn."""
+    return isinstance(value, (int, float)) and abs(value) <= _LARGEST

@@ -50,7 +50,7 @@ class DemoWriter:
         self._aside = _aside(path)
         self._steps = self._episodes = 0
         self._reward = 0.0
-        self._info, self._observe = Encoder(spec, "chw", mapping=True).info()
+        self._encoder = Encoder(spec, "chw", mapping=True)
         parameters = message("brain_parameters", "BrainParametersProto")()
         brain_parameters(parameters, spec, f"{spec.name}?team=0")
         parameters.is_training = False  # as in all files of ML-Agents
@@ -126,19 +126,18 @@ class DemoWriter:
 
     def _record(self, episode: Demonstration, step: int) -> bytes:
         """Of T + 1, the last of which says how the episode ended."""
-        info, done = self._info, step == len(episode.rewards)
+        done, mask = step == len(episode.rewards), np.ones(self._spec.mask_size, bool)
+        rows: tuple[Array, ...]
+        if not done:
+            rows, mask = tuple(observation[step] for observation in episode.observations), episode.mask[step]
+        elif episode.terminated:
+            rows = tuple(np.zeros(each.shape, each.dtype) for each in self._spec.observations)
+        else:
+            rows, mask = tuple(observation[0] for observation in episode.final_observations), episode.final_mask[0]
+        info = self._encoder.info(rows)
         info.id = self._episodes
         info.reward = float(episode.rewards[step - 1]) if step else 0.0
         info.done, info.max_step_reached = done, done and not bool(episode.terminated)
-        mask: Array = np.ones(self._spec.mask_size, bool)
-        if not done:
-            self._observe(tuple(observation[step] for observation in episode.observations))
-            mask = episode.mask[step]
-        elif episode.terminated:
-            self._observe(tuple(np.zeros(each.shape, each.dtype) for each in self._spec.observations))
-        else:
-            self._observe(tuple(observation[0] for observation in episode.final_observations))
-            mask = episode.final_mask[0]
         info.action_mask[:] = (~mask).tolist()
         pair = raw_class("AgentInfoActionPairProto")(agent_info=info)
         acted = min(step, len(episode.rewards) - 1)  # where no action follows, ML-Agents repeats the last one

@@ -57,13 +57,12 @@ class Agent:
         self._adapter = GymAdapter(self._env, self.spec)
         self._rows = tuple(np.zeros(o.shape, o.dtype) for o in self.spec.observations)
         self._mask = np.ones(self.spec.mask_size, bool)
-        encoder = Encoder(self.spec, world.layout, world.mapping)
-        self.asking, self._write_asking = encoder.info()
+        self._encoder = Encoder(self.spec, world.layout, world.mapping)
+        self._id = next(world.ids)
+        self.asking: Any = None
         """AgentInfoProto of the decision that it asks for."""
-        self.closing, self._write_closing = encoder.info()
-        """AgentInfoProto of the end of its last episode."""
-        self.closing.done = True
-        self.asking.id = next(world.ids)
+        self.closing: Any = None
+        """AgentInfoProto of the end of its last episode; None before there is one."""
         self.duration: float | None = info.get("duration")
         """Seconds that the last reset or `act` lasts at time scale 1, None if they have passed."""
         self._ask(observation, info, 0.0)
@@ -93,7 +92,7 @@ class Agent:
             observation, info = self._reset()
             if "duration" in info:
                 self.duration = info["duration"] + (self.duration or 0.0)
-            self.asking.id = next(self._world.ids)
+            self._id = next(self._world.ids)
             reward = 0.0
         self._ask(observation, info, float(reward))
 
@@ -105,20 +104,19 @@ class Agent:
 
     def _ask(self, observation: Any, info: dict[str, Any], reward: float) -> None:
         self._adapter.observe(observation, self._rows)
-        self._write_asking(self._rows)
-        self.asking.reward = reward
+        self.asking = self._encoder.info(self._rows)
+        self.asking.id, self.asking.reward = self._id, reward
         if self.spec.masked:
             self._write_mask(self.asking, info)
 
     def _close(self, observation: Any, info: dict[str, Any], reward: float, truncated: bool) -> None:
         self.metrics = {key: value for key, value in scalar_metrics(info).items() if math.isfinite(value)}
         self._adapter.observe(observation, self._rows)
-        self._write_closing(self._rows)
-        closing = self.closing
-        closing.id, closing.reward, closing.max_step_reached = self.asking.id, reward, truncated
-        closing.ClearField("action_mask")
+        self.closing = self._encoder.info(self._rows)
+        self.closing.id, self.closing.reward, self.closing.done = self._id, reward, True
+        self.closing.max_step_reached = truncated
         if truncated and self.spec.masked:
-            self._write_mask(closing, info)
+            self._write_mask(self.closing, info)
 
     def _write_mask(self, proto: Any, info: dict[str, Any]) -> None:
         self._adapter.mask(info, self._mask)

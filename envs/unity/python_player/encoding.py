@@ -27,22 +27,24 @@ class Encoder:
     """
 
     def __init__(self, spec: BehaviorSpec, layout: str, mapping: bool) -> None:
-        self._spec = spec
         self._layout = layout
         self._mapping = mapping
+        self._like = raw_class("UnityMessageProto")().unity_output.rl_output.agentInfos[""].value.add()
+        self._writers = [self._observation(self._like.observations.add(), each) for each in spec.observations]
 
-    def info(self) -> tuple[Any, Callable[[tuple[Array, ...]], None]]:
-        """Returns a new AgentInfoProto (FloatData as bytes), and what writes rows (*shape) of observations to it."""
-        info = raw_class("UnityMessageProto")().unity_output.rl_output.agentInfos[""].value.add()
-        writers = [self._observation(info.observations.add(), observation) for observation in self._spec.observations]
+    def info(self, rows: tuple[Array, ...]) -> Any:
+        """Returns a new AgentInfoProto (FloatData as bytes) that holds rows (*shape) of observations.
 
-        def write(rows: tuple[Array, ...]) -> None:
-            for writer, row in zip(writers, rows):
-                writer(row)
+        One that is written again and again would grow: what a field has held is freed with the message alone.
+        """
+        info = type(self._like)()
+        info.CopyFrom(self._like)
+        for proto, write, row in zip(info.observations, self._writers, rows):
+            write(proto, row)
+        return info
 
-        return info, write
-
-    def _observation(self, proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
+    def _observation(self, proto: Any, spec: ObservationSpec) -> _Writer:
+        """Fills what all messages share of an observation; returns what writes a row into one."""
         proto.name = spec.name
         if len(spec.shape) == 3 and spec.dtype == "uint8" and spec.scale < 1:
             return self._image(proto, spec)
@@ -52,25 +54,29 @@ class Encoder:
             proto.dimension_properties.extend(_dimensions(first))
         else:
             proto.dimension_properties.extend([_NONE] * len(spec.shape))
-        return _floats(proto, spec)
+        return _floats(spec)
 
-    def _image(self, proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
+    def _image(self, proto: Any, spec: ObservationSpec) -> _Writer:
         from_first, to_first = spec.shape[0] < spec.shape[2], self._layout == "chw"
         axes = (0, 1, 2) if from_first == to_first else (2, 0, 1) if to_first else (1, 2, 0)
         proto.shape.extend(spec.shape[axis] for axis in axes)
         proto.dimension_properties.extend(_dimensions(to_first))
         channels = spec.shape[0 if from_first else 2]
         if channels != 3 and not self._mapping:
-            floats = _floats(proto, spec)
-            return lambda row: floats(row.transpose(axes))
+            floats = _floats(spec)
+            return lambda proto, row: floats(proto, row.transpose(axes))
         proto.compression_type = _PNG
         if channels != 3:
             proto.compressed_channel_mapping.extend([*range(channels), *[-1] * (-channels % 3)])
 
-        def write(row: Array) -> None:
+        def write(proto: Any, row: Array) -> None:
             proto.compressed_data = pngs(row.transpose(1, 2, 0) if from_first else row)
 
         return write
+
+
+_Writer = Callable[[Any, Array], None]
+"""Writes a row into an ObservationProto."""
 
 
 def brain_parameters(proto: Any, spec: BehaviorSpec, behavior_id: str) -> None:
@@ -103,16 +109,11 @@ def _dimensions(channels_first: bool) -> tuple[int, int, int]:
     return _TRANSLATIONAL, _TRANSLATIONAL, _NONE
 
 
-def _floats(proto: Any, spec: ObservationSpec) -> Callable[[Array], None]:
-    data = proto.float_data
-    if spec.dtype == "float32":
+def _floats(spec: ObservationSpec) -> _Writer:
+    scale = None if spec.dtype == "float32" else np.float32(spec.scale)
 
-        def write(row: Array) -> None:
-            data.data = row.tobytes()
-    else:
-        scale = np.float32(spec.scale)
-
-        def write(row: Array) -> None:
-            data.data = np.multiply(row, scale, dtype=np.float32).tobytes()
+    def write(proto: Any, row: Array) -> None:
+        floats = row if scale is None else np.multiply(row, scale, dtype=np.float32)
+        proto.float_data.data = floats.tobytes()
 
     return write

@@ -20,6 +20,7 @@ from envs.unity.python_player.options import At, Options
 PACKAGE_VERSION = "2.2.1"
 """Of the Unity package whose players this one resembles."""
 
+_Message = raw_class("UnityMessageProto")
 _OK = 200
 _RESET, _QUIT = 1, 2
 
@@ -45,8 +46,8 @@ class PlayerClient:
         """By behavior, the agents whose actions the next answer holds."""
         self._due: list[tuple[float, int, Agent]] = []
         self._sent = 0
-        self._message = raw_class("UnityMessageProto")()
-        self._answer = raw_class("UnityMessageProto")()
+        self._message = _Message()
+        self._answer = _Message()
 
     def run(self) -> None:
         """Serves until the trainer has had enough.
@@ -56,7 +57,7 @@ class PlayerClient:
             UserError: it sent what cannot be used.
         """
         self._introduce()
-        self._message.Clear()
+        self._message = _Message()
         self._send()
         self._take_settings()
         began = time.perf_counter()
@@ -112,8 +113,8 @@ class PlayerClient:
 
     def _report(self, agents: list[Agent]) -> None:
         """Makes the message of what is due, with the parameters of behaviors that appear in it first."""
+        self._message = _Message()  # what one has held is freed with it alone
         output = self._message.unity_output
-        output.Clear()
         report = output.rl_output
         self._asking.clear()
         for agent in agents:
@@ -170,7 +171,7 @@ class PlayerClient:
         answer = self._exchange(data)
         now = time.perf_counter()
         try:
-            self._answer.ParseFromString(answer)
+            self._answer = _Message.FromString(answer)
         except DecodeError as error:
             raise UserError(f"The trainer's answer to message {self._sent} is not of the protocol: {error}.") from error
         status = self._answer.header.status

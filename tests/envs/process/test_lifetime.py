@@ -1,7 +1,10 @@
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -79,8 +82,9 @@ def start():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere as far as sessions and environments can be read")
-def test_all_that_a_run_has_started_ends_when_its_first_process_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def family(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
+    """A run's first process; what an env in its worker has started, which has to end, and the worker."""
     (tmp_path / "games.py").write_text(GAMES)
     script = tmp_path / "run.py"
     script.write_text(GRANDPARENT)
@@ -91,13 +95,29 @@ def test_all_that_a_run_has_started_ends_when_its_first_process_is_killed(tmp_pa
     family = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
     assert len(family) == 4
     assert all(each.is_running() for each in family)
+    yield run, family
+    *games, worker = family
+    _, alive = psutil.wait_procs(games, timeout=100)  # not the worker, which a run that is stopped cannot take note of
     run.kill()
     run.wait()
     run.stdout.close()
-    _, alive = psutil.wait_procs(family, timeout=100)
-    for each in alive:
-        each.kill()
+    for each in (*alive, worker):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
     assert not [each.cmdline() for each in alive]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere as far as sessions and environments can be read")
+def test_all_that_a_run_has_started_ends_when_its_first_process_is_killed(family) -> None:
+    run, _ = family
+    run.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere its first process has to take note")
+def test_what_a_killed_process_has_started_ends_though_the_runs_first_process_is_busy(family) -> None:
+    run, started = family
+    run.send_signal(signal.SIGSTOP)
+    started[-1].kill()
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,23 @@ def test_kill_ends_a_player_and_what_it_has_started(launcher, tmp_path):
     assert gone(int(words[0]))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere as far as sessions and environments can be read")
+@pytest.mark.parametrize("victim", ["player", "launcher"])
+def test_what_a_player_has_started_ends_with_it_in_a_session_of_its_own_too(launcher, tmp_path, victim):
+    started = f"subprocess.Popen({SLEEPER}, stdout=subprocess.DEVNULL, start_new_session=True)"
+    script = f"import subprocess, time; print({started}.pid, flush=True); time.sleep(600)"
+    launcher.launch(1, [sys.executable, "-c", script], str(tmp_path / "out"), {})
+    player = next_of(launcher, Launched).pid
+    while not (words := (tmp_path / "out").read_text().split()):
+        time.sleep(0.025)
+    if victim == "player":
+        os.kill(player, signal.SIGKILL)
+    else:
+        psutil.Process(player).parent().kill()
+        launcher.close()
+    assert gone(int(words[0]))
+
+
 def test_hundreds_may_be_launched_before_anything_is_read(launcher, tmp_path):
     for key in range(400):
         launcher.launch(key, ["/no/such/file" + "x" * 200], str(tmp_path / "out"), {"WORD": "x" * 1000})

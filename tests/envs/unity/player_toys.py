@@ -38,6 +38,21 @@ class Pictures(gymnasium.Env):
         }
 
 
+class Wide(gymnasium.Env):
+    """Sends 16 KiB a step, and an episode has ten."""
+
+    observation_space = spaces.Box(-1, 1, (4096,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.at = 0
+        return np.zeros(4096, np.float32), {}
+
+    def step(self, action):
+        self.at += 1
+        return np.full(4096, 0.5, np.float32), 0.0, self.at == 10, False, {}
+
+
 class Hybrid(gymnasium.Env):
     """Continuous and discrete actions with a mask, two observations; the reward tells the action."""
 
@@ -82,7 +97,7 @@ class Parameters(gymnasium.Env):
         return self.seen, 0.0, bool(action), False, {}
 
 
-for _kind in (Pictures, Hybrid, Parameters):
+for _kind in (Pictures, Wide, Hybrid, Parameters):
     gymnasium.register(f"{_kind.__name__}-v0", entry_point=f"tests.envs.unity.player_toys:{_kind.__name__}")
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import struct
 from itertools import pairwise
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from tests.trainer.report.written_runs import CURVES, write_points, written_run
 from trainer.config.saved import read_config
 from trainer.config.schema import TrainConfig
 from trainer.report.curves import Chart, Curve, read_history, sections
 from trainer.report.drawing import draw
+from trainer.telemetry import metrics_file
 from trainer.telemetry.tensorboard import TensorBoard
 
 
@@ -69,6 +75,44 @@ def test_a_run_of_an_earlier_version_shows_its_events_under_new_names(tmp_path):
     curves = read_history(tmp_path).curves
     assert curves.keys() == {"time/throttled", "run/env_utilization", "x"}
     assert curves["time/throttled"].samples == curves["x"].samples == [100, 200]
+
+
+def test_events_that_a_resume_has_undone_are_not_shown(tmp_path):
+    for begun, steps in ((None, (100, 200, 300)), (200, (250, 400))):
+        board = TensorBoard(tmp_path, begun)
+        for at in steps:
+            board.values(at, 1.0, {"x": float(at)})
+        board.close()
+    assert read_history(tmp_path).curves["x"] == Curve([100, 200, 250, 400], [100.0, 200.0, 250.0, 400.0])
+
+
+def test_damaged_events_end_their_file_and_no_more(tmp_path):
+    def record(content: bytes, size: int | None = None) -> bytes:
+        return struct.pack("<QI", len(content) if size is None else size, 0) + content + bytes(4)
+
+    def point(step: int, value: float, tag: str = "x", at: float = 5.0) -> bytes:
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+        return record(Event(wall_time=at, step=step, summary=summary).SerializeToString())
+
+    later = {
+        "random": b"\xff" * 1000,
+        "huge": point(2, 2.0) + record(b"", 2**63),
+        "cut": point(3, 3.0) + point(4, 4.0)[:-9],
+        "odd": point(5, math.nan) + point(-1, 1.0) + point(6, 1.0, at=math.inf) + point(7, 7.0, tag="\x1b"),
+    }
+    for name, content in later.items():
+        (tmp_path / f"events.out.tfevents.{name}").write_bytes(content)
+    (tmp_path / "events.out.tfevents.folder").mkdir()
+    history = read_history(tmp_path)
+    assert history.curves == {"x": Curve([2, 3], [2.0, 3.0]), "\x1b": Curve([7], [7.0])}
+    assert (history.began, history.ended) == (5.0, 5.0)
+
+
+def test_metrics_that_anybody_may_have_written_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_file, "_MOST_NUMBERS", 40)
+    lines = [json.dumps({"samples": at, "seconds": 0, "time": -1e308, "x": at}) for at in range(100)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(["[", "\x00" * 100, '{"samples": 1e9}', *lines]))
+    assert read_history(tmp_path).curves["x"].samples == list(range(13))
 
 
 def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 
@@ -146,6 +147,18 @@ def test_metrics_that_are_cut_off_are_shown_as_far_as_they_go(tmp_path):
     file = run / METRICS_FILE
     file.write_bytes(file.read_bytes()[:-30])
     assert "samples 900" in Reader(page_of(run)).text
+
+
+def test_metrics_of_no_time_and_of_huge_numbers_are_shown_without(tmp_path):
+    run = written_run(tmp_path / "run", curves={}, stopped_by=None)
+    line = {"seconds": -1e300, "time": 1e300, "loss/policy": 1e308, "a": -1e308, "<script>": -1e300}
+    samples = (-5, 0, 2**53 - 1, 2**53)
+    lines = [{**line, "samples": at, "a": at, "episode/reward": at * 1e280} for at in samples]
+    (run / METRICS_FILE).write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    page = page_of(run)
+    assert "began" not in Reader(page).text
+    assert "<script" not in page
+    assert "9,007,199,254,740,991" in page
 
 
 def test_a_run_without_points_says_so(read):

@@ -311,6 +311,14 @@ def test_a_model_with_hostile_metadata_is_refused_in_one_short_message(key, valu
     str(refused.value).encode()
 
 
+@pytest.mark.parametrize("text", [b"float32", b"obs_0"])
+def test_a_model_with_text_that_is_not_utf8_is_refused(text):
+    content = build_model(policy_of(BehaviorSpec("b", (VECTOR,), 0, (2,)), "ppo"), False).SerializeToString()
+    assert text in content
+    with pytest.raises(UserError, match=r"holds text that is not UTF-8|is not an ONNX model"):
+        Model(content.replace(text, b"\xff" * len(text)), "toy")
+
+
 def test_metadata_nested_too_deeply_are_refused():
     content = build_model(policy_of(BehaviorSpec("b", (VECTOR,), 0, (2,)), "ppo"), False)
     (entry,) = [each for each in content.metadata_props if each.key == "outstep"]

@@ -1,12 +1,15 @@
 """What our player sends, message by message, to a trainer that is a function."""
 
 import numpy as np
+import psutil
 import pytest
 
 from envs.seeding import episode_seed
 from envs.spec import UserError
+from envs.unity.protocol.messages import message
 from envs.unity.python_player import serving
 from envs.unity.python_player.options import parse
+from envs.unity.python_player.serving import Closed, PlayerClient
 from tests.envs.unity.player_toys import Script, act, reset
 from tests.toys import oracle_truncates
 
@@ -279,3 +282,22 @@ def test_faults_come_in_their_message_and_not_before():
     assert [len(observation.float_data.data) for observation in observations] == [4, 5, 5]
     script = Script([*length, "version=0.9.0"], answers)
     assert script.sent[0].unity_output.rl_initialization_output.communication_version == "0.9.0"
+
+
+def test_a_player_that_has_sent_much_is_no_larger():
+    answer = message("unity_message", "UnityMessageProto")()
+    answer.header.status = 200
+    first = answer.SerializeToString()
+    answer.unity_input.rl_input.agent_actions["Wide-v0?team=0"].value.add().discrete_actions.append(1)
+    step = answer.SerializeToString()
+    memory = []
+
+    def exchange(data: bytes) -> bytes:
+        memory.append(psutil.Process().memory_info().rss)
+        if len(memory) == 1500:
+            raise Closed("it has sent enough")
+        return step if len(memory) > 2 else first
+
+    with pytest.raises(Closed, match="enough"):
+        PlayerClient(parse([f"env={BY_HAND}:Wide-v0"]), None, exchange).run()
+    assert memory[-1] - memory[500] < 4 * 2**20  # of 16 MiB that were sent meanwhile
