@@ -79,7 +79,10 @@ def run_command(
             check(config)
         _refuse_shared(configs, _WRITTEN.get(schema, ()))
         statuses = []
-        for config in configs:
+        for place, (job, config) in enumerate(zip(jobs, configs), start=1):
+            if len(jobs) > 1:
+                own = [word for word in job if not all(word in other for other in jobs)]
+                print(f"Run {place} of {len(jobs)}: {' '.join(own)}", file=sys.stderr)
             statuses.append(_status(run, config))
             if statuses[-1] >= _BY_A_SIGNAL:
                 break

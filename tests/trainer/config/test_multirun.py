@@ -48,7 +48,8 @@ def test_a_run_that_fails_does_not_end_a_grid(capsys: pytest.CaptureFixture[str]
 
     assert run_command(["-m", GYM, "seed=1,2,3"], TrainConfig, "config", lambda _: None, run) == 2
     assert made == [1, 2, 3]
-    assert capsys.readouterr().err == "error: the game is broken\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["Run 1 of 3: seed=1", "Run 2 of 3: seed=2", "error: the game is broken", "Run 3 of 3: seed=3"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_what_a_run_refuses_is_one_message(capsys: pytest.CaptureFixture[str]) -
     def run(config: TrainConfig) -> int:
         raise UserError("the game is missing")
 
-    assert run_command(["-m", GYM, "seed=1,2"], TrainConfig, "config", lambda _: None, run) == 2
+    assert run_command([GYM], TrainConfig, "config", lambda _: None, run) == 2
     assert capsys.readouterr().err == "error: the game is missing\n"
 
 
