@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from envs.config import Stepping
 from trainer.config.aliases import current_figure
 from trainer.config.saved import FILE, as_written, read_config
-from trainer.config.schema import Mode, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.data_files import read_data, read_json
 from trainer.evaluate.results import Evaluation, load_evaluations
 from trainer.report.curves import Chart, History, read_history, sections
@@ -174,8 +174,7 @@ def _utilization(config: TrainConfig, history: History, utilization: float | Non
     shares = {
         word: float(np.mean(history.curves[name].values)) for word, name in names.items() if name in history.curves
     }
-    lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
-    return f"{note}. {bottleneck(shares, utilization, config.algorithm, lockstep)}"
+    return f"{note}. {bottleneck(config, shares, utilization)}"
 
 
 def _goal_card(config: TrainConfig, history: History, summary: Mapping[str, Any] | None) -> tuple[str, str, str]:
@@ -206,17 +205,11 @@ def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:
     notes = [f"{count} episode{'s' * (count != 1)}", *wins, chosen, f"seed {evaluation.seed:,}"]
     notes += [f"{key}={value}" for key, value, _ in differences(evaluation.env, as_written(config)["env"])]
     several = len(evaluation.figures) > 1
-    rows = []
-    for behavior, figures in evaluation.figures.items():
-        ends = [
-            {**each.metrics, "reward": each.reward, "length": each.length}
-            for each in evaluation.episodes
-            if each.behavior == behavior
-        ]
-        for name, figure in figures.items():
-            values = [end[name] for end in ends if name in end]
-            title = named(f"episode/{name}").title
-            rows.append((f"{behavior}: {title}" if several else title, spread(values), figure, len(values)))
+    rows = [
+        (f"{behavior}: {named(f'episode/{name}').title}" if several else named(f"episode/{name}").title, figure)
+        for behavior, figures in evaluation.figures.items()
+        for name, figure in figures.items()
+    ]
     title = f"The {best}checkpoint after {evaluation.samples:,} samples"
     return {"title": title, "note": ", ".join(notes), "rows": rows}
 

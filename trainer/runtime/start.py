@@ -30,7 +30,7 @@ from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
-from trainer.runtime.stop import finished, has_end
+from trainer.runtime.stop import endless, finished
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress
 
@@ -160,8 +160,4 @@ def _first_line(config: TrainConfig) -> str:
     """Returns what a run says at once: what it starts, and how long it will go on if nothing ends it."""
     games = config.env.instances
     line = f"Starting {games:,} game{'s' * (games != 1)} …"
-    limits = (config.stop.samples, config.stop.seconds, config.stop.reward, config.goal.metric)
-    ended = bool(config.behaviors) and all(map(has_end, config.behaviors.values()))
-    if all(limit is None for limit in limits) and not ended:
-        line += " Without stop.* and goal.* the run goes on for ever, until Ctrl+C."
-    return line
+    return f"{line} Without stop.* or goal.* the run goes on for ever, until Ctrl+C." if endless(config) else line

@@ -27,6 +27,13 @@ def has_end(behavior: BehaviorConfig) -> bool:
     return behavior.stop != BehaviorStopConfig() or behavior.goal.metric is not None
 
 
+def endless(config: TrainConfig) -> bool:
+    """Returns whether nothing ends the run but its user. It also ends with the learning of all its behaviors."""
+    limits = (config.stop.samples, config.stop.seconds, config.stop.reward, config.goal.metric)
+    ended = bool(config.behaviors) and all(map(has_end, config.behaviors.values()))
+    return all(limit is None for limit in limits) and not ended
+
+
 def behavior_end(
     behavior: BehaviorConfig, samples: int, reward: float | None, goal_reached: bool
 ) -> tuple[str, float | str] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from algorithms.settings import AlgorithmSettings
+from envs.config import Stepping
+from trainer.config.schema import Mode, TrainConfig
 
 GOOD_UTILIZATION = 0.9
 """Below, games wait for something that is not a game."""
@@ -13,13 +14,10 @@ _INSTANT = 0.3
 _THROTTLED, _BUSY, _FULL, _IDLE = 0.05, 0.5, 0.95, 0.25
 
 
-def bottleneck(
-    shares: Mapping[str, float], utilization: float | None, settings: AlgorithmSettings, lockstep: bool
-) -> str:
-    """Returns the sentence for shares of time (0 to 1) by activity, and the env utilization.
-
-    `settings` are those of what learns; `lockstep` says whether games wait for each other.
-    """
+def bottleneck(config: TrainConfig, shares: Mapping[str, float], utilization: float | None) -> str:
+    """Returns the sentence of a run, by its shares of time (0 to 1) by activity, and its env utilization."""
+    settings = config.algorithm
+    lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
     share = {"throttled": 0.0, "updating": 0.0, "waiting for samples": 0.0, "acting": 0.0, "writing": 0.0, **shares}
     if share["throttled"] >= _THROTTLED:
         return f"The learner is the bottleneck: games wait {share['throttled']:.0%} of the time; {settings.lighter}."

@@ -18,7 +18,7 @@ from trainer.telemetry.status import PROCESSES, Status, clock
 
 GOING_ON = "Ctrl+C saves and ends the run."
 SAVING = "What was learned is being saved. Ctrl+C again leaves at once."
-_ENDLESS = "No stop.* and no goal: the run goes on for ever, until Ctrl+C."
+_ENDLESS = "Nothing ends this run (stop.* or goal.*): it goes on for ever, until Ctrl+C."
 _WIDE = 120
 """Columns from which on shares have bars."""
 _BAR = 16
@@ -41,7 +41,7 @@ class Display:
         yield _heading(self.title, status, ended=not self.hint)
         if status.aims:
             yield _aims(status)
-        elif self.hint:
+        elif status.endless and self.hint:
             yield Text(_ENDLESS, style="dim")
         if status.reward is not None:
             yield _reward(status)

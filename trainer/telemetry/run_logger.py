@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 from algorithms.metrics import NOT_FINITE, SKIPPED
 from algorithms.rewards.registry import EXTRINSIC
-from envs.config import Stepping
 from envs.parameters import Parameters
 from envs.process.whole_files import write_whole
 from envs.spec import Statistic, UserError
 from trainer.config.saved import as_written
-from trainer.config.schema import Mode, Tags, TrainConfig, behavior_config, overridden_settings, settings_of
+from trainer.config.schema import Tags, TrainConfig, behavior_config, overridden_settings, settings_of
 from trainer.curriculum import Curriculum
+from trainer.runtime.stop import endless
 from trainer.telemetry.bottleneck import bottleneck
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress, log
@@ -74,7 +74,7 @@ class RunLogger:
         self._goal = Goal(config.goal) if config.goal.metric is not None else None
         self._goals: dict[str, Goal | None] = {}
         """By behavior, its own goal."""
-        self._lockstep = config.run.mode is Mode["inline"] or config.env.stepping is Stepping["lockstep"]
+        self._endless = endless(config)
         self._episodes = EpisodeStatistics()
         self._in_lessons = EpisodeStatistics()
         """Of the episodes that began in the lessons of now: those that `reward_mean` goes by."""
@@ -424,14 +424,12 @@ class RunLogger:
             goal=(goal.metric, mean, goal.target) if goal else None,
             aims=aims(config, samples, self.seconds, (next(iter(self._rewards), reward), reward), (began, mean)),
             lessons=self._curriculum.described(),
+            endless=self._endless,
             shares=measured.shares,
             seconds_left=seconds_left(config.stop, samples, self.seconds, measured.samples_per_second),
-            bottleneck=self._bottleneck(measured) if updates else None,
+            bottleneck=bottleneck(config, measured.shares, measured.env_utilization) if updates else None,
             diagnosis=next((self._of_behavior(*each) for each in self._sentences().items()), None),
         )
-
-    def _bottleneck(self, measured: Measured) -> str:
-        return bottleneck(measured.shares, measured.env_utilization, self._config.algorithm, self._lockstep)
 
     def _learner_seconds(self, learners: Mapping[str, Learner]) -> dict[str, float]:
         """Returns how the learner has spent its time so far; the rest went to logs and checkpoints."""

@@ -45,6 +45,8 @@ class Status:
     goal: tuple[str, float | None, float] | None = None
     """The goal's metric, its mean over the window, and the target."""
     aims: Sequence[Aim] = ()
+    endless: bool = False
+    """Whether nothing ends the run but its user."""
     lessons: Mapping[str, str] = field(default_factory=dict)
     """By environment parameter, the lesson of now in words."""
     shares: Mapping[str, float] = field(default_factory=dict)

@@ -212,7 +212,7 @@ def test_evaluations_are_tables_and_name_another_env(tmp_path):
     write_evaluation(run, [0.5], deterministic=False, env={"id": "envs.games:Basic-v1", "instances": 16})
     text = Reader(page_of(run)).text
     assert "The best checkpoint after 900 samples 3 episodes, the likeliest actions, seed 7" in text
-    assert "Reward 0.9267 ± 0.0058 0.92 0.93 3" in text
+    assert "Reward 0.9267 ± 0.005774 0.9123 to 0.941 0.92 0.93" in text
     assert "1 episode, actions drawn from the policy, seed 7, id=envs.games:Basic-v1" in text
 
 

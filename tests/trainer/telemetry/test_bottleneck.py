@@ -2,8 +2,8 @@
 
 import pytest
 
-from algorithms.ppo.settings import PPOSettings
-from algorithms.sac.settings import SACSettings
+from trainer.config.compose import compose
+from trainer.config.schema import TrainConfig
 from trainer.telemetry.bottleneck import bottleneck
 
 
@@ -59,17 +59,23 @@ from trainer.telemetry.bottleneck import bottleneck
     ],
 )
 def test_one_sentence_says_what_is_waited_for_and_what_to_set(shares, utilization, sentence):
-    assert bottleneck(shares, utilization, SACSettings(), lockstep=False) == sentence
+    assert bottleneck(config("algorithm=sac"), shares, utilization) == sentence
 
 
 def test_advice_is_that_of_the_algorithm():
-    for settings, advice in (
-        (PPOSettings(), "lower algorithm.epochs or raise algorithm.minibatch_size."),
-        (PPOSettings(max_lag=0), "with algorithm.max_lag=0 they wait during each update, so raise it."),
+    for max_lag, advice in (
+        (1, "lower algorithm.epochs or raise algorithm.minibatch_size."),
+        (0, "with algorithm.max_lag=0 they wait during each update, so raise it."),
     ):
-        assert bottleneck({"throttled": 0.3}, 0.6, settings, lockstep=False).endswith(advice)
+        settings = config("algorithm=ppo", f"algorithm.max_lag={max_lag}")
+        assert bottleneck(settings, {"throttled": 0.3}, 0.6).endswith(advice)
 
 
-def test_games_in_lock_step_wait_for_each_other():
-    sentence = bottleneck({"acting": 0.1}, 0.69, PPOSettings(), lockstep=True)
+@pytest.mark.parametrize("how", ["env.stepping=lockstep", "run.mode=inline"])
+def test_games_in_lock_step_wait_for_each_other(how):
+    sentence = bottleneck(config("algorithm=ppo", how), {"acting": 0.1}, 0.69)
     assert sentence == "Games wait for each other, in lock-step: they deliver 69% of what they could."
+
+
+def config(*overrides):
+    return compose(["env=basic", *overrides], TrainConfig, "config")

@@ -79,8 +79,10 @@ def test_the_last_line_is_empty_until_the_run_has_ended():
 
 
 def test_a_run_without_a_limit_says_that_it_goes_on():
-    endless = replace(STATUS, aims=[], seconds_left=None)
-    assert drawn(endless, 80)[1].startswith("No stop.* and no goal: the run goes on for ever, until Ctrl+C.")
+    endless = replace(STATUS, aims=[], endless=True, seconds_left=None)
+    assert drawn(endless, 80)[1].startswith(
+        "Nothing ends this run (stop.* or goal.*): it goes on for ever, until Ctrl+C."
+    )
     assert "for ever" not in " ".join(drawn(endless, 80, hint=""))
 
 

@@ -2,6 +2,7 @@
 
 from trainer.config.compose import compose
 from trainer.config.schema import StopConfig, TrainConfig
+from trainer.runtime.stop import endless
 from trainer.telemetry.status import Aim, aims, seconds_left
 
 
@@ -40,3 +41,15 @@ def test_what_is_unknown_worse_or_more_than_enough_stays_between_none_and_all():
     ):
         assert aims_of(*goal, means=means) == [aim]
     assert aims_of("stop.samples=50")[0].share == 1.0
+
+
+def test_a_run_is_endless_unless_something_ends_it_or_all_of_its_behaviors():
+    def is_endless(*overrides):
+        return endless(compose(["env=basic", "algorithm=ppo", *overrides], TrainConfig, "config"))
+
+    assert is_endless()
+    assert is_endless("behaviors.Hero.algorithm.clip=0.1")
+    for end in ("stop.samples=9", "stop.seconds=9", "behaviors.Hero.stop.samples=9"):
+        assert not is_endless(end)
+    assert is_endless("behaviors.Hero.stop.samples=9", "behaviors.Foe.algorithm.clip=0.1")
+    assert not is_endless("goal.metric=reward", "goal.at_least=1")
