@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from algorithms.onnx.contract import Exported
-from outstep import __version__
+from trainer.config.help import version_line
 from trainer.config.schema import TrainConfig
 from trainer.evaluate.results import Evaluation
 from trainer.push.public import public_value
@@ -45,7 +45,7 @@ def model_card(published: Published, config: TrainConfig) -> str:
     parts = [
         f"---\n{front}---\n",
         f"# {_text(published.name)}\n",
-        f"{algorithm} on {_code(_environment(config))}, trained by Outstep {__version__} on {samples:,} samples.\n",
+        f"{algorithm} on {_code(_environment(config))}, trained by {version_line()} on {samples:,} samples.\n",
         _replay(published.video),
         "## Scores\n",
         _scores(published),
