@@ -11,6 +11,7 @@ from trainer.config.schema import (
     EvaluateConfig,
     ExportConfig,
     LaunchConfig,
+    PushConfig,
     RecordConfig,
     ReportConfig,
     ServeConfig,
@@ -21,6 +22,7 @@ PAGE = Path(__file__).parents[1] / "settings.md"
 COMMANDS = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "push": PushConfig,
     "record": RecordConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
