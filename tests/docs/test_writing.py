@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import NAMES, ROOT
+from tests.docs.blocks import NAMES, ROOT, blocks
 
 RESULTS = sorted(f"benchmarks/results/{page.name}" for page in (ROOT / "benchmarks/results").glob("*.md"))
 LINKED = [*NAMES, "CHANGELOG.md", *RESULTS]
@@ -46,6 +46,16 @@ def test_no_sentence_has_more_than_30_words(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     long = [each for each in sentences(text) if sum(bool(re.search(r"\w", word)) for word in each.split()) > 30]
     assert long == []
+
+
+def test_three_commands_of_the_readme_lead_from_a_clone_to_predict() -> None:
+    commands = []
+    for block in blocks(ROOT / "README.md"):
+        if block.language == "bash" and not block.not_run:
+            commands += block.code.splitlines()
+            if ".predict(" in block.code:
+                break
+    assert [command.split()[0] for command in commands] == ["make", "source", "python"]
 
 
 def test_the_readme_is_short() -> None:
