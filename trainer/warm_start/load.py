@@ -70,7 +70,7 @@ def source_of(config: TrainConfig, behavior: str) -> Source | None:
     """Returns where the weights of a behavior come from; None = from nowhere."""
     if (own := behavior_config(config, behavior).init) is not None:
         entry = behavior if behavior in config.behaviors else "default"
-        return Source(f"behaviors.{entry}.init", Path(own), own=True)
+        return Source(f"behaviors.{entry}.init", Path(own).expanduser(), own=True)
     return None if config.init is None else Source("init", Path(config.init), own=False)
 
 
@@ -79,7 +79,7 @@ def check_init(config: TrainConfig) -> None:
     given = [Source("init", Path(config.init), own=False)] if config.init is not None else []
     for name, each in config.behaviors.items():
         if each.init is not None:
-            given.append(Source(f"behaviors.{name}.init", Path(each.init), own=True))
+            given.append(Source(f"behaviors.{name}.init", Path(each.init).expanduser(), own=True))
     for source in given:
         if source.is_mlagents:
             for file in [source.path] if source.path.suffix == ".pt" else sorted(source.path.rglob(_NEWEST)):
