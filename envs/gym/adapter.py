@@ -112,20 +112,29 @@ class GymEnv:
             ) from error
 
 
-def begin(env: Env, seed: int | None, parameters: Mapping[str, float]) -> Any:
+def begin(env: Env, seed: int | None, parameters: Mapping[str, float], options: type[dict[str, Any]] = dict) -> Any:
     """Begins an episode with environment parameters; returns what the env's `reset` does.
 
-    They are given to a method `set_parameters` of the env or of one of its wrappers, if one has it, else to `reset`.
+    They are given to a method `set_parameters` of the env or of one of its wrappers, if one has it, else to `reset`, in
+    `options` of this type.
     """
     if not parameters:
         return env.reset(seed=seed)
-    layer = env
-    while not callable(take := getattr(layer, "set_parameters", None)):
-        if not isinstance(layer, gymnasium.Wrapper):
-            return env.reset(seed=seed, options={"parameters": dict(parameters)})
-        layer = layer.env
+    if (take := parameters_method(env)) is None:
+        return env.reset(seed=seed, options=options(parameters=dict(parameters)))
     take(dict(parameters))
     return env.reset(seed=seed)
+
+
+def parameters_method(env: Env) -> Callable[[dict[str, float]], object] | None:
+    """Returns the method `set_parameters` of the env or of its outermost wrapper that has one; None if none has."""
+    while True:
+        if callable(found := getattr(env, "set_parameters", None)):
+            method: Callable[[dict[str, float]], object] = found
+            return method
+        if not isinstance(env, gymnasium.Wrapper):
+            return None
+        env = env.env
 
 
 def _draw_unseen() -> None:

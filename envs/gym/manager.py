@@ -71,6 +71,12 @@ class EnvManager(Manager):
                 "another name, or set env.time_scale=0."
             )
             self.events.append(InstanceEvent("note", 0, text))
+        if not found.parameters_seen:
+            text = (
+                f"{self.env.id} has not looked at options['parameters'] in its first reset: env.parameters may have no "
+                "effect. A game takes them there, or by a method set_parameters(parameters)."
+            )
+            self.events.append(InstanceEvent("fault", 0, text))
         self.specs[found.spec.name] = found.spec
         lessons = len(self._parameters.lessons)
         block = allocate(found.spec, self.instances, lessons)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, behavior_spec
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, behavior_spec, parameters_method
 from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.imports import described
@@ -58,6 +58,8 @@ class Probe(NamedTuple):
     spaces: dict[str, Any]
     """Its `observation` and `action` space, as `envs.gym.saved_spaces` writes them."""
     pace: Pace
+    parameters_seen: bool = True
+    """Whether anything has looked at its environment parameters, if it was given some."""
 
 
 def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
@@ -83,8 +85,8 @@ def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
                     pace = ours.recv()
                 else:
                     close_seconds = 0.0
-            spec, pictures, spaces = found
-            return Probe(spec, pictures, spaces, pace)
+            spec, pictures, spaces, parameters_seen = found
+            return Probe(spec, pictures, spaces, pace, parameters_seen)
     except EOFError:
         process.join(1.0)
         raise UserError(
@@ -142,7 +144,8 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         stage = "fails in its first reset"
         parameters = Parameters(gym_env.parameters)
         given = parameters.episode(parameters.first, seed, 0, 0).values
-        observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given))
+        observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given, _Options))
+        seen = not given or _Options.seen or parameters_method(env) is not None
         spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
         look = _Look(env, spec, given)
         look.see(observation, info)
@@ -155,7 +158,7 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
             if time.perf_counter() > until:
                 break
         spaces = {"observation": space_to_dict(env.observation_space), "action": space_to_dict(env.action_space)}
-        answer.send((spec, gym_env.draws(env), spaces))
+        answer.send((spec, gym_env.draws(env), spaces, seen))
         answer.send(_time_steps(look))
     except BaseException as error:  # also sys.exit and what only Ctrl+C raises elsewhere
         answer.send(_refusal(gym_env, env, stage, error))
@@ -179,6 +182,28 @@ def _knows_spaces(env: Env) -> bool:
         return env.observation_space is not None and env.action_space is not None
     except Exception:  # of a property
         return False
+
+
+class _Options(dict[str, Any]):
+    """The `options` of a reset, which note whether anything looks for the parameters in them."""
+
+    seen = False
+
+    def __getitem__(self, key: str) -> Any:
+        _Options.seen |= key == "parameters"
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        _Options.seen |= key == "parameters"
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        _Options.seen |= key == "parameters"
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        _Options.seen = True  # whoever copies them may look later
+        return super().__iter__()
 
 
 class _Look:
@@ -255,7 +280,7 @@ def _mistake(env: Env, parameters: bool) -> str | None:
         try:
             inspect.signature(layer.reset).bind(seed=0, options={})
         except TypeError:
-            if parameters and not any(callable(getattr(each, "set_parameters", None)) for each in layers):
+            if parameters and parameters_method(env) is None:
                 return (
                     f"{name}.reset takes no options, and env.parameters come as options['parameters']; right is "
                     "reset(self, *, seed=None, options=None), or a method set_parameters(parameters)"

@@ -108,3 +108,16 @@ def test_a_game_that_takes_no_parameters_is_refused_with_what_would_be_right():
     assert probe(FactoryEnv("tests.toys:Deaf"), 1, 60.0).spec.name
     with pytest.raises(UserError, match=r"Deaf.reset takes no options, and env.parameters come as .*set_parameters"):
         probe(FactoryEnv("tests.toys:Deaf", parameters={"level": 2}), 1, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "seen"), [("tests.toys:Graded-v0", True), ("tests.toys:Told-v0", True), ("CartPole-v1", False)]
+)
+def test_a_game_that_does_not_look_at_its_parameters_is_noticed(env_id, seen):
+    assert probe(GymEnv(env_id, parameters={"level": 2}), 1, 60.0).parameters_seen is seen
+
+
+def test_parameters_that_nothing_has_looked_at_are_reported():
+    with gym_manager(GymEnv("CartPole-v1"), 1, 7, parameters={"gravity": 2}) as manager:
+        manager.start()
+        assert "has not looked at options['parameters']" in manager.events[0].text
