@@ -83,6 +83,8 @@ def _set_axes(axes: Axes, chart: Chart, curves: Mapping[str, Curve]) -> None:
         )
         top = 1.1 * most if 0 < most < _LOW or most > 1 else 1.0
         axes.set_ylim(0 if chart.stacked else -0.01 * top, top)  # a line at 0 is seen whole
+        if top == 1:
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     elif max(abs(low), abs(high)) >= 1e4:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
