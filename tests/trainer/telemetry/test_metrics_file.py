@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile, read_metrics
+from trainer.telemetry.metrics_file import METRICS_FILE, MetricsFile, read_metrics, values_until
 
 
 def test_a_line_is_there_at_once_and_holds_what_is_finite(tmp_path):
@@ -31,6 +31,16 @@ def test_a_resume_removes_what_it_has_undone_and_half_a_line(tmp_path):
     assert metrics.samples.tolist() == [100, 200, 250]
     assert metrics.points("x")[2].tolist() == [100, 200, 250]
     assert [list(each) for each in metrics.points("y")] == [[250], [2.5], [1]]
+
+
+def test_the_display_of_a_resumed_run_begins_with_the_curve_so_far(tmp_path):
+    assert values_until(tmp_path, "x", 200) == []
+    file = MetricsFile(tmp_path)
+    for samples in (100, 200, 300):
+        file.values(samples, samples / 100, {"x": samples})
+    file.close()
+    assert values_until(tmp_path, "x", 200) == [100, 200]
+    assert values_until(tmp_path, "y", 200) == []
 
 
 def test_a_damaged_file_is_read_as_far_as_it_can_be(tmp_path):
