@@ -156,7 +156,7 @@ def test_repeating_what_a_run_was_started_with_is_no_change(tmp_path: Path) -> N
 
 
 def test_a_run_is_resumed_in_a_folder_that_holds_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved_run(tmp_path / "run")
+    folder = saved_run(tmp_path / "run", "env.id=CartPole-v1")
     (tmp_path / "experiment").mkdir()
     monkeypatch.chdir(tmp_path)
     assert compose_train(*search_path(), f"resume={folder}", "stop.samples=7").stop.samples == 7
