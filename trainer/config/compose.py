@@ -125,7 +125,8 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
         resume = next((o.value() for o in parsed if o.get_key_element() == "resume"), None)
         if schema is TrainConfig and resume is not None:
             folder = os.path.expanduser(str(resume))
-            return resumed(load_node(folder, _trusts(parsed)), folder, parsed, _paths(schema))
+            given = [each for each in parsed if each.get_key_element() != "hydra.searchpath"]
+            return resumed(load_node(folder, _trusts(parsed)), folder, given, _paths(schema))
         kept = _changes_of_the_runs_env(parsed) if schema in _RUN_KEYS else []
         composed = [override for override, each in zip(overrides, parsed) if each not in kept]
         if not any(override.startswith("hydra.searchpath=") for override in composed):

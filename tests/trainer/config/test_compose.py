@@ -18,7 +18,7 @@ from envs.spec import UserError
 from envs.unity.config import UnityConfig
 from tests.trainer.tiny_runs import rewrite_config
 from trainer.config.command import run_command
-from trainer.config.compose import CONF, compose, load_config, save_config
+from trainer.config.compose import CONF, compose, load_config, save_config, search_path
 from trainer.config.meanings import list_settings
 from trainer.config.schema import EvaluateConfig, TrainConfig, Which, settings_of
 from trainer.demos.load import demo_paths
@@ -153,6 +153,13 @@ def test_a_resumed_run_takes_its_saved_configuration_and_what_may_differ(tmp_pat
 def test_repeating_what_a_run_was_started_with_is_no_change(tmp_path: Path) -> None:
     folder = saved_run(tmp_path / "run", "+experiment=snoopy_sac", "seed=3")
     assert compose_train("+experiment=snoopy_sac", "algorithm=sac", f"resume={folder}", "seed=3").seed == 3
+
+
+def test_a_run_is_resumed_in_a_folder_that_holds_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved_run(tmp_path / "run", "env.id=CartPole-v1")
+    (tmp_path / "experiment").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert compose_train(*search_path(), f"resume={folder}", "stop.samples=7").stop.samples == 7
 
 
 @pytest.mark.parametrize(
