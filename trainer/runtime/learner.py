@@ -213,7 +213,7 @@ def _load_weights(algorithm: Algorithm, spec: BehaviorSpec, config: TrainConfig,
     check_spec(spec, saved)
     try:
         algorithm.load_weights(_tensors(saved, spec.name))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         before, now = (_network(each, spec.name) for each in (read_config(folder), config))
         changed = [f"algorithm.network.{key}={value}" for key, value in before.items() if value != now[key]]
         reason = f"that run has {', '.join(changed)}" if changed else str(error)

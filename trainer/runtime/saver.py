@@ -14,7 +14,7 @@ from algorithms.policy import Policy, make_policy
 from buffers.snapshot import Snapshot
 from envs.process.whole_files import write_whole
 from envs.spec import Array
-from trainer.checkpoint import CheckpointStore
+from trainer.checkpoint import CheckpointStore, restoring
 from trainer.config.compose import save_config
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
@@ -51,7 +51,10 @@ class Saver:
         self._policies: dict[str, Policy | None] = {}
         """By behavior, a copy on the CPU; None if it cannot be exported."""
         best = store.load_best() if resumed else None
-        self._best: float | None = best.state["mean"] if best else None
+        self._best: float | None = None
+        if best is not None:
+            with restoring(best.path):
+                self._best = float(best.state["mean"])
 
     def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:
         """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.

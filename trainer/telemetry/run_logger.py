@@ -65,8 +65,9 @@ class RunLogger:
         self._fresh = config.init is None and (not state or "diagnoses" in state)
         """Whether the first episodes of the run are known, and those of a policy that had learned nothing."""
         self._game = GameStatistics()
-        self._seconds_before: float = state.get("seconds", 0.0)
-        self._supply_before: tuple[float, float] = tuple(state.get("supply", (0.0, 0.0)))
+        self._seconds_before = float(state.get("seconds", 0.0))
+        delivered, possible = state.get("supply", (0.0, 0.0))
+        self._supply_before = float(delivered), float(possible)
         if state:
             self._episodes.load_state(state["episodes"])
             for name, episodes in state.get("behaviors", {}).items():
