@@ -14,7 +14,7 @@ import numpy as np
 from envs.api import begun_counts
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
-from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.checkpoint import Checkpoint, CheckpointStore, restoring
 from trainer.config.schema import TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import LATE_SECONDS, missing_behaviors
@@ -26,6 +26,7 @@ from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.runtime.stop import behavior_end, has_end, stop_reason
+from trainer.saved_policy import saved_specs
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -53,8 +54,9 @@ class Run:
         self._begun_before = np.zeros_like(shared.begun)
         """Episodes that each instance had begun in earlier parts of the run."""
         if checkpoint is not None:
-            known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
-            self._begun_before[: len(known)] = known
+            with restoring(checkpoint.path):
+                known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
+                self._begun_before[: len(known)] = known
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
         """Behaviors that have appeared, in their order."""
@@ -69,8 +71,8 @@ class Run:
         self._last_fault = ""
         """What has failed last of the instances, in words."""
         with interrupt.breakable():
-            for behavior in checkpoint.state["behaviors"].values() if checkpoint else ():
-                self._add_learner(BehaviorSpec.from_dict(behavior["spec"]))  # even if it will not appear again
+            for spec in saved_specs(checkpoint).values() if checkpoint else ():
+                self._add_learner(spec)  # even if it will not appear again
 
     def train(self, collector: CollectorHandle) -> None:
         """Trains until a goal, a limit or a signal ends the run; saves at the end, and also when something fails.

@@ -84,7 +84,7 @@ class Goal:
         for n, window in self._windows.items():
             saved = state["windows"][str(n)]
             window.episodes = deque((int(samples), float(value)) for samples, value in saved["episodes"])
-            window.total = saved["total"]
+            window.total = float(saved["total"])
             window.moment = Moment(*saved["moment"]) if saved["moment"] else None
 
     def _reaches(self, mean: float | None) -> bool:
