@@ -152,8 +152,8 @@ def _compose(overrides: Sequence[str], schema: type, config_name: str, old_keys:
                     OmegaConf.update(saved, override.get_key_element().lstrip("+"), override.value())
                 node.env = saved.env
         if old_keys:
-            given = [override.get_key_element().lstrip("+") for override in parsed]
-            rename_old_keys(node, default_behavior(OmegaConf.select(node, "algorithm.name")), given)
+            named = [override.get_key_element().lstrip("+") for override in parsed]
+            rename_old_keys(node, default_behavior(OmegaConf.select(node, "algorithm.name")), named)
             open_node(node)
         resolve_files(node)
         if schema is TrainConfig:
