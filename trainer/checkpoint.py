@@ -348,6 +348,19 @@ def _contents(file: Path, size: int | None = None) -> bytes:
 
 
 @contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turns errors over what a checkpoint lacks, or holds in another form, into one UserError.
+
+    Sums tell damage; a file that somebody has written has right ones.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{path} cannot be used ({reason}): was it changed, or saved by another version?") from error
+
+
+@contextmanager
 def _reading(file: Path) -> Iterator[None]:
     """Turns errors of reading a file into `DamagedCheckpoint`."""
     try:

@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from envs.process.whole_files import write_whole
-from envs.spec import BehaviorSpec, UserError
+from envs.spec import UserError
 from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
 from trainer.config.saved import load_config
 from trainer.config.schema import ExportConfig
 from trainer.export.model_file import SUFFIX, exported_model, model_file
-from trainer.saved_policy import load_checkpoint, trained_policy
+from trainer.saved_policy import load_checkpoint, saved_specs, trained_policy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +33,9 @@ def _check(config: ExportConfig) -> None:
 
 def _export(config: ExportConfig) -> int:
     saved, checkpoint = load_config(config.run, config.trust), load_checkpoint(config.run, config.checkpoint)
+    specs = saved_specs(checkpoint)
     for behavior, path in _files(config, checkpoint).items():
-        spec = BehaviorSpec.from_dict(checkpoint.state["behaviors"][behavior]["spec"])
-        content = exported_model(trained_policy(saved, checkpoint, spec), saved)
+        content = exported_model(trained_policy(saved, checkpoint, specs[behavior]), saved)
         try:
             write_whole(path, content)
         except OSError as error:
@@ -49,6 +49,8 @@ def _export(config: ExportConfig) -> int:
 def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
     """Returns the file to write for each behavior."""
     behaviors = sorted(checkpoint.state["behaviors"])
+    if not behaviors:
+        raise UserError(f"{checkpoint.path} holds no behavior: the run has learned nothing yet")
     to = Path(config.to)
     if to.suffix != SUFFIX:
         if to.is_file():

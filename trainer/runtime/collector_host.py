@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from envs.api import Setup
 from envs.config import Stepping
 from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec, Statistic
+from trainer.checkpoint import restoring
 from trainer.config.schema import Device, Mode, TrainConfig, settings_of
 from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.collector import Channel, Collector
@@ -73,19 +75,21 @@ class CollectorHost:
     ) -> None:
         self._config, self._shared, self._send, self._crowded = config, shared, send, crowded
         self._resume = resume or {}
+        self._restoring = partial(restoring, folder) if resume is not None else nullcontext
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
-        self.instances = config.env.make_manager(
-            Setup(
-                config.seed,
-                folder / PLAYERS,
-                min_instances=config.env.min_instances,
-                begun=shared.begun,
-                record_actions=self._inline,
-                resume=self._resume.get("manager"),
-                lessons=shared.lessons,
+        with self._restoring():
+            self.instances = config.env.make_manager(
+                Setup(
+                    config.seed,
+                    folder / PLAYERS,
+                    min_instances=config.env.min_instances,
+                    begun=shared.begun,
+                    record_actions=self._inline,
+                    resume=self._resume.get("manager"),
+                    lessons=shared.lessons,
+                )
             )
-        )
         self.instances.lockstep = self._inline or config.env.stepping is Stepping["lockstep"]
 
     @contextmanager
@@ -163,10 +167,11 @@ class CollectorHost:
         actor, description = quickest_actor(policy, reader, seed, self._config.env.rows_at_once, gpu)
         self._send("acting", name, description)
         channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
-        if name in self._resume.get("channels", {}):
-            state = self._resume["channels"][name]
-            channel.load_state(state)
-            actor.load_state(state["actor"])
+        with self._restoring():
+            if name in self._resume.get("channels", {}):
+                state = self._resume["channels"][name]
+                channel.load_state(state)
+                actor.load_state(state["actor"])
         self._send("spec", name, (spec, place))
         return channel
 

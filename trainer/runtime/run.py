@@ -26,6 +26,7 @@ from trainer.runtime.learner import Learner, make_learner
 from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.runtime.stop import behavior_end, has_end, stop_reason
+from trainer.saved_policy import saved_specs
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -69,8 +70,8 @@ class Run:
         self._last_fault = ""
         """What has failed last of the instances, in words."""
         with interrupt.breakable():
-            for behavior in checkpoint.state["behaviors"].values() if checkpoint else ():
-                self._add_learner(BehaviorSpec.from_dict(behavior["spec"]))  # even if it will not appear again
+            for spec in saved_specs(checkpoint).values() if checkpoint else ():
+                self._add_learner(spec)  # even if it will not appear again
 
     def train(self, collector: CollectorHandle) -> None:
         """Trains until a goal, a limit or a signal ends the run; saves at the end, and also when something fails.

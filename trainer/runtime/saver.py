@@ -14,7 +14,7 @@ from algorithms.policy import Policy, make_policy
 from buffers.snapshot import Snapshot
 from envs.process.whole_files import write_whole
 from envs.spec import Array
-from trainer.checkpoint import CheckpointStore
+from trainer.checkpoint import CheckpointStore, restoring
 from trainer.config.compose import save_config
 from trainer.config.errors import one_line
 from trainer.config.schema import TrainConfig, settings_of
@@ -64,11 +64,12 @@ class Saver:
         """By behavior, the score of its best weights."""
         self._best_weights = Weights({}, {})
         if best is not None:
-            state = best.state
-            means = state.get("means") or dict.fromkeys(state["behaviors"], state["mean"])
-            passed = state.get("passed") or dict.fromkeys(means, state.get("lessons", 0))
-            self._best = {name: Score(passed[name], mean) for name, mean in means.items()}
-            self._best_weights = Weights(dict(best.tensors), state["behaviors"])
+            with restoring(best.path):
+                state = best.state
+                means = state.get("means") or dict.fromkeys(state["behaviors"], state["mean"])
+                passed = state.get("passed") or dict.fromkeys(means, state.get("lessons", 0))
+                self._best = {name: Score(int(passed[name]), float(mean)) for name, mean in means.items()}
+                self._best_weights = Weights(dict(best.tensors), state["behaviors"])
 
     def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:
         """Writes a checkpoint with the further `state`, which is asked for once the rows have been recorded.

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from envs.spec import Lessons, UserError
-from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.checkpoint import Checkpoint, CheckpointStore, restoring
 from trainer.config.runs import RUNS, overridden_name
 from trainer.config.saved import save_config
 from trainer.config.schema import Mode, TrainConfig
@@ -31,6 +31,7 @@ from trainer.runtime.ipc import SAMPLES, Shared
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
 from trainer.runtime.stop import endless, finished
+from trainer.saved_policy import saved_specs
 from trainer.telemetry.callbacks import Caller
 from trainer.telemetry.console import Progress
 
@@ -111,9 +112,13 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
     command, caller = caller is None, caller or Caller()
     store = CheckpointStore(folder / "checkpoints", config.checkpoint.keep)
     checkpoint = store.load_latest() if config.resume else None
-    if checkpoint is not None and (end := finished(config, checkpoint)):
-        print(end, file=sys.stderr)
-        return 0
+    if checkpoint is not None:
+        saved_specs(checkpoint)
+        with restoring(checkpoint.path):
+            end = finished(config, checkpoint)
+        if end:
+            print(end, file=sys.stderr)
+            return 0
     inline = config.run.mode is Mode["inline"]
     with Interrupt(exits=command) as interrupt, suppress(Interrupted), ExitStack() as ends:
         progress = ends.enter_context(Progress(str(folder), folder, quiet=not caller.verbose))
@@ -126,7 +131,7 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         def start_collector() -> CollectorHandle:
             # Inline, it waits for games to start. Starting a process must not be broken off: it would be left behind.
             with interrupt.breakable() if inline else nullcontext():
-                resume = checkpoint.state["collector"] if checkpoint else None
+                resume = checkpoint.state.get("collector", {}) if checkpoint else None
                 make = InlineCollector if inline else CollectorProcess
                 collector = make(config, folder, shared, resume)
             return ends.enter_context(closing(collector))
@@ -137,7 +142,8 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         from trainer.telemetry.run_logger import RunLogger
 
         report = checkpoint.state["report"] if checkpoint else None
-        logger = RunLogger(config, folder, shared.samples, report, progress, caller, curriculum)
+        with restoring(checkpoint.path) if checkpoint else nullcontext():
+            logger = RunLogger(config, folder, shared.samples, report, progress, caller, curriculum)
         ends.enter_context(one_torch_thread())
         with closing(logger):
             run = Run(config, store, checkpoint, interrupt, shared, logger, curriculum)

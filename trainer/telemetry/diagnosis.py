@@ -121,8 +121,8 @@ class Returns:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state` returned."""
-        self.count, self._first = state["count"], list(state["first"])
-        self._last.extend(state["last"])
+        self.count, self._first = int(state["count"]), list(map(float, state["first"]))
+        self._last.extend(map(float, state["last"]))
 
 
 class Since(NamedTuple):

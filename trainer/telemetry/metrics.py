@@ -58,9 +58,9 @@ class EpisodeStatistics:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state` returned."""
-        self.episodes = state["episodes"]
+        self.episodes = int(state["episodes"])
         for name, values in state["values"].items():
-            self._values[name] = deque(values, maxlen=EPISODES)
+            self._values[name] = deque(map(float, values), maxlen=EPISODES)
 
 
 class GameStatistics:
