@@ -49,6 +49,8 @@ def _export(config: ExportConfig) -> int:
 def _files(config: ExportConfig, checkpoint: Checkpoint) -> dict[str, Path]:
     """Returns the file to write for each behavior."""
     behaviors = sorted(checkpoint.state["behaviors"])
+    if not behaviors:
+        raise UserError(f"{checkpoint.path} holds no behavior: the run has learned nothing yet")
     to = Path(config.to)
     if to.suffix != SUFFIX:
         if to.is_file():

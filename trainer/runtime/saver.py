@@ -68,7 +68,7 @@ class Saver:
                 state = best.state
                 means = state.get("means") or dict.fromkeys(state["behaviors"], state["mean"])
                 passed = state.get("passed") or dict.fromkeys(means, state.get("lessons", 0))
-                self._best = {name: Score(passed[name], float(mean)) for name, mean in means.items()}
+                self._best = {name: Score(int(passed[name]), float(mean)) for name, mean in means.items()}
                 self._best_weights = Weights(dict(best.tensors), state["behaviors"])
 
     def save(self, learners: Learners, state: Callable[[], dict[str, Any]]) -> int | None:

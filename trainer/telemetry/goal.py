@@ -80,7 +80,7 @@ class Goal:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state` returned."""
-        self._missed = state["missed"]
+        self._missed = int(state["missed"])
         for n, window in self._windows.items():
             saved = state["windows"][str(n)]
             window.episodes = deque((int(samples), float(value)) for samples, value in saved["episodes"])

@@ -86,7 +86,6 @@ class RunLogger:
         """Whether the first episodes of the run are known, and those of a policy that had learned nothing."""
         self._game = GameStatistics()
         self._seconds_before = float(state.get("seconds", 0.0))
-        delivered, possible = state.get("supply", (0.0, 0.0))
         if state:
             self._episodes.load_state(state["episodes"])
             self._in_lessons.load_state(state.get("lessons") or state["episodes"])
@@ -102,6 +101,7 @@ class RunLogger:
                 if (goal := self._goal_of(name)) is not None:
                     goal.load_state(saved)
         self._acting: dict[str, str] = {}
+        delivered, possible = state.get("supply", (0.0, 0.0))
         self.speed = Speed(samples, (float(delivered), float(possible)))
         self._ended: tuple[Measured, Measured] | None = None
         """What `end` has returned."""
@@ -109,7 +109,9 @@ class RunLogger:
         """Names of metrics that were not finite, and reported."""
         self.waited = 0.0
         """Seconds in which the learner had no samples to learn from; inline, those of the collector's turns."""
-        self._skipped: dict[str, dict[str, float]] = dict(state.get("skipped", {}))
+        self._skipped: dict[str, dict[str, float]] = {
+            name: dict(each) for name, each in state.get("skipped", {}).items()
+        }
         """By behavior and name: updates skipped, as last reported."""
         self._progress = progress
         self._rewards = values_until(folder, "episode/reward", samples) if state else []

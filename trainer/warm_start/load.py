@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envs.spec import Array, BehaviorSpec, UserError
-from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.checkpoint import Checkpoint, CheckpointStore, restoring
 from trainer.config.saved import load_config
 from trainer.config.schema import TrainConfig, behavior_config, settings_of
 from trainer.saved_policy import check_spec, load_checkpoint
@@ -164,7 +164,11 @@ def _load_ours(
     if not source.own or name not in behaviors:
         check_spec(spec, saved)
     prefix = f"{name}/"
-    tensors = {k.removeprefix(prefix): torch.from_numpy(x) for k, x in saved.tensors.items() if k.startswith(prefix)}
+    with restoring(saved.path):
+        tensors = {
+            k.removeprefix(prefix): torch.from_numpy(x) for k, x in saved.tensors.items() if k.startswith(prefix)
+        }
+        vector = tensors["weights/policy"]
     if not replace(own, name=spec.name).difference(spec):
         try:
             algorithm.load_weights(tensors)
@@ -174,7 +178,6 @@ def _load_ours(
             return ["all"], []
     settings, _ = settings_of(load_config(str(source.run), config.trust), name)
     before, policy = make_policy(own, settings), algorithm.policy
-    vector = tensors["weights/policy"]
     if vector.shape != before.flat.shape:
         raise UserError(f"{source.key}={source.path}: its policy is not what its settings say: by another version?")
     before.flat.copy_(vector)
