@@ -14,7 +14,7 @@ import numpy as np
 from envs.api import begun_counts
 from envs.process.lifetime import release_memory
 from envs.spec import BehaviorSpec, UserError
-from trainer.checkpoint import Checkpoint, CheckpointStore
+from trainer.checkpoint import Checkpoint, CheckpointStore, restoring
 from trainer.config.schema import TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import LATE_SECONDS, missing_behaviors
@@ -54,8 +54,9 @@ class Run:
         self._begun_before = np.zeros_like(shared.begun)
         """Episodes that each instance had begun in earlier parts of the run."""
         if checkpoint is not None:
-            known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
-            self._begun_before[: len(known)] = known
+            with restoring(checkpoint.path):
+                known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
+                self._begun_before[: len(known)] = known
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
         """Behaviors that have appeared, in their order."""

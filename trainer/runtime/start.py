@@ -125,7 +125,8 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
         progress.start(_first_line(config))
         progress.wait("loading PyTorch")
         saved = checkpoint.state.get("curriculum") if checkpoint else None
-        curriculum = Curriculum(config.env.read_parameters(), saved, tells_all=not config.env.sends_statistics)
+        with restoring(checkpoint.path) if checkpoint else nullcontext():
+            curriculum = Curriculum(config.env.read_parameters(), saved, tells_all=not config.env.sends_statistics)
         shared = _share(config, checkpoint, curriculum.lessons)
 
         def start_collector() -> CollectorHandle:
