@@ -156,14 +156,25 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     saved = newest(tmp_path)
     assert {name.removeprefix("Basic-v0/") for name in saved.tensors} == TENSORS | TENSORS_OF[algorithm]
     assert set(saved.state) == {"behaviors", "collector", "report", "curriculum"}
-    assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos", "rows"}
+    assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos", "rows", "ended"}
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"begun", "actions"}
     assert set(saved.state["collector"]["channels"]["Basic-v0"]) == CHANNEL
     assert set(saved.state["report"]) == REPORT
 
 
-REPORT = {"seconds", "supply", "episodes", "lessons", "behaviors", "goal", "skipped", "diagnoses"}
+REPORT = {
+    "seconds",
+    "supply",
+    "episodes",
+    "lessons",
+    "lessons_of",
+    "behaviors",
+    "goal",
+    "goals",
+    "skipped",
+    "diagnoses",
+}
 CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
 TENSORS = {"updates", "random/torch", "published/policy", "published/version", "weights/policy", "weights/normalizer"}
 TENSORS |= {"limiter/origin", "progress", "random/numpy", "weights/returns/extrinsic"}
