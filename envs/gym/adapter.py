@@ -78,8 +78,8 @@ class GymEnv:
         """Returns a new env with its wrappers; with `render`, one whose `render()` returns `rgb_array` pictures."""
         spec = self._spec()
         kwargs: dict[str, Any] = {**self.kwargs, "render_mode": "rgb_array"} if render else dict(self.kwargs)
-        if kwargs.get("render_mode") == "rgb_array":
-            _draw_unseen()
+        if self.kwargs.get("render_mode") == "rgb_array":  # it is filmed; where `render` asks, a person may look on
+            draw_unseen()
         return self.wrapped(gymnasium.make(spec.id, disable_env_checker=True, **kwargs))
 
     def wrapped(self, env: Env) -> Env:
@@ -137,7 +137,7 @@ def parameters_method(env: Env) -> Callable[[dict[str, float]], object] | None:
         env = env.env
 
 
-def _draw_unseen() -> None:
+def draw_unseen() -> None:
     """Keeps SDL, with which many games draw, from looking for a display where there is none: it would say so."""
     if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

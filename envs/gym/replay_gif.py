@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, begin
+from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, draw_unseen
 from envs.gym.values import step_result
 from envs.gym.worker import Actions
 from envs.imports import described
@@ -94,6 +94,7 @@ def _run_filming(
         os.nice(10)
     error = None
     try:
+        draw_unseen()
         env = gym_env.make(render=True)
         try:
             gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)

@@ -33,7 +33,11 @@ def test_run_goes_on_whatever_happens_and_loses_open_rows_only(kind, tmp_path, c
 @pytest.mark.parametrize("kind", ["gym", "unity"])
 def test_overrides_compose(kind, tmp_path):
     options = _parser().parse_args(["--seconds", "600"])
-    config = compose([*_env(kind, tmp_path, 16, True), *_overrides(kind, options)], TrainConfig, "config")
+    config = compose(
+        [*_env(kind, "tests.stress.witness:Witness-v0", tmp_path, 16, True), *_overrides(kind, options)],
+        TrainConfig,
+        "config",
+    )
     check_train(config)
     assert (config.env.instances, config.stop.seconds) == (16, 600.0)
 

@@ -58,6 +58,7 @@ FORMS = {
     "endpoint_request": lambda data: data,
     "endpoint_client": lambda data: [b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n" + data],
     "endpoint_model": lambda data: data,
+    "mlagents_weights": lambda data: data,
 }
 """How each takes bytes."""
 

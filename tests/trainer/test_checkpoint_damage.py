@@ -55,7 +55,9 @@ def some_rows(steps: int = 5) -> Rows:
 
 
 def save(store: CheckpointStore, number: int) -> Path:
-    return store.save(str(number), {"w": np.full(3, number)}, {"n": number}, {SPEC.name: Snapshot(some_rows())})
+    return store.save(
+        str(number), {"w": np.full(3, number)}, {"behaviors": {}, "n": number}, {SPEC.name: Snapshot(some_rows())}
+    )
 
 
 def cut(file: Path) -> None:
@@ -110,7 +112,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(
     damage(newest / file)
     with caplog.at_level(logging.WARNING, "outstep"):
         loaded = store.load_latest()
-    assert (loaded.path, loaded.state) == (good, {"n": 1})
+    assert (loaded.path, loaded.state) == (good, {"behaviors": {}, "n": 1})
     assert f"{newest} is damaged: {file}: " in caplog.text
     assert caplog.text.count("is damaged") == 1
 
@@ -124,7 +126,7 @@ def test_each_flipped_bit_is_noticed(store: CheckpointStore) -> None:
             with pytest.raises(DamagedCheckpoint):
                 store.load(path)
         (path / file).write_bytes(data)
-    assert store.load(path).state == {"n": 1}
+    assert store.load(path).state == {"behaviors": {}, "n": 1}
 
 
 def test_without_a_sound_checkpoint_the_user_is_told(store: CheckpointStore) -> None:
@@ -141,7 +143,7 @@ def test_a_damaged_one_takes_no_sound_ones_place(store: CheckpointStore) -> None
         newest = save(store, number)
     flip(newest / "state.json")
     resumed = CheckpointStore(store.folder, keep=2)
-    assert resumed.load_latest().state == {"n": 2}
+    assert resumed.load_latest().state == {"behaviors": {}, "n": 2}
     save(resumed, 4)
     assert [path.name for path in resumed.all()] == ["000002-2", "000003-3", "000004-4"]
     save(resumed, 5)
@@ -153,7 +155,7 @@ def test_where_the_best_is_damaged_the_newest_is_taken(
     store: CheckpointStore, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     newest = save(store, 1)
-    best = store.save_best({"w": np.zeros(1)}, {"mean": 3.0})
+    best = store.save_best({"w": np.zeros(1)}, {"behaviors": {}, "mean": 3.0})
     run = str(store.folder.parent)
     assert load_checkpoint(run).path == best
     damage(best / "tensors.safetensors")
@@ -336,7 +338,7 @@ def test_unknown_keys_and_files_are_passed_over(store: CheckpointStore) -> None:
 
     rewrite(path, more)
     loaded = store.load(path)
-    assert loaded.state == {"n": 1}
+    assert loaded.state == {"behaviors": {}, "n": 1}
     rows = some_rows(0)
     restore(rows, loaded.replay[SPEC.name].index, loaded.replay[SPEC.name].chunks())
     assert rows.head == 20

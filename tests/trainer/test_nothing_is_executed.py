@@ -46,6 +46,7 @@ NAMED_BY_THE_USER = {
     "envs/own_folders.py",  # the user's own __init__.py
     "envs/unity/channels.py",  # env.channels
     "envs/unity/protocol/messages.py",  # the modules of mlagents-envs
+    "outstep/__init__.py",  # its own modules, when they are first used
     "outstep/settings.py",  # outstep.train(env=...)
     "trainer/record/__main__.py",  # player
 }

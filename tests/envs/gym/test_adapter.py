@@ -81,7 +81,10 @@ def test_only_an_env_made_to_render_has_a_picture():
 @pytest.mark.skipif(sys.platform != "linux", reason="displays of Linux")
 def test_drawing_without_a_display_prints_nothing():
     pytest.importorskip("pygame")
-    code = "from envs.gym.adapter import GymEnv; env = GymEnv('CartPole-v1').make(True); env.reset(); env.render()"
+    code = (
+        "from envs.gym.adapter import GymEnv; env = GymEnv('CartPole-v1', {'render_mode': 'rgb_array'}).make(); "
+        "env.reset(); env.render()"
+    )
     environment = {
         k: v for k, v in os.environ.items() if k.partition("_")[0] not in ("XDG", "SDL", "DISPLAY", "WAYLAND")
     }

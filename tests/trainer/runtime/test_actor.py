@@ -10,7 +10,7 @@ import torch
 import trainer.runtime.actor
 from algorithms.policy import Policy
 from algorithms.settings import NetworkSettings
-from envs.spec import BehaviorSpec, ObservationSpec
+from envs.spec import BehaviorSpec, Lessons, ObservationSpec
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
 from trainer.runtime.actor import LEAST_GPU_SECONDS, PolicyActor, quickest_actor
@@ -134,7 +134,8 @@ def test_a_gpu_may_act_where_the_run_may_use_one_and_need_not_be_the_same_again(
     monkeypatch.setattr(
         trainer.runtime.actor, "quickest_actor", lambda *given: (asked.append(given[3:]), choose(*given))[1]
     )
-    side = CollectorHost(config, Path(), _share(config, None), lambda *message, **_: sent.append(message), bool, None)
+    shared = _share(config, None, Lessons(0, ()))
+    side = CollectorHost(config, Path(), shared, lambda *message, **_: sent.append(message), bool, None)
     side._open_channel(BehaviorSpec("Basic-v0", SPEC.observations, 1))
     assert asked == [(rows, gpu)]
     assert sent[0] == ("acting", "Basic-v0", "numpy on the CPU")

@@ -40,11 +40,10 @@ def test_a_run_of_an_earlier_version_goes_on_and_another_may_begin_with_its_weig
     capsys.readouterr()
     assert main(new) == 2
     assert "uint8[10, 10, 4], not float32[10, 10, 4]; env.prepare_images=false" in capsys.readouterr().err
-    assert main([*new, old[1]]) == 2
-    assert "its networks do not fit these settings: that run has algorithm.network.flatten_below=20" in (
-        capsys.readouterr().err
-    )
+    assert main([*new, old[1]]) == 0
+    assert "what does not fit begins anew: " in capsys.readouterr().err
     assert main([*new, *old, f"run.dir={tmp_path / 'newer'}"]) == 0
+    assert "what does not fit" not in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,10 @@ class Instances:
         print("torch" in sys.modules)
         sys.exit()
 type(config.env).make_manager = lambda *_: Instances()
+from envs.spec import Lessons
 from trainer.runtime.start import _share
-with trainer.runtime.collector_host.CollectorHost(config, Path("."), _share(config, None), None, None, None).open():
+shared = _share(config, None, Lessons(0, ()))
+with trainer.runtime.collector_host.CollectorHost(config, Path("."), shared, None, None, None).open():
     pass
 """
 

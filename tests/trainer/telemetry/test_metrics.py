@@ -65,6 +65,7 @@ def test_points_that_a_resume_has_undone_are_hidden_and_the_last_before_it_stays
     for samples in (100, 200, 300):
         board.values(samples, 0.0, {"x": 1.0})
     board.close()
+    time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
     board = TensorBoard(tmp_path, samples=200)
     board.values(250, 0.0, {"x": 2.0})
     board.close()
@@ -78,7 +79,7 @@ def test_a_run_that_begins_again_hides_all_points_and_an_evaluation_none(tmp_pat
         board.values(100, 0.0, {"x": 1.0})
         board.close()
         assert [e.step for e in EventAccumulator(str(tmp_path)).Reload().Scalars("x")] == left
-        time.sleep(1.0)  # files are read in the order of their names, which hold whole seconds
+        time.sleep(1.0)  # as above
 
 
 def test_gifs_hold_every_frame_at_its_pace_and_shrink_large_ones() -> None:
