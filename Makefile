@@ -9,7 +9,7 @@ endif
 # A test process a core; one that is done takes over half of what another has left.
 ON_ALL_CORES := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: train test test-extras stress lint docs
+.PHONY: train test test-extras test-pages stress lint docs
 
 train: .venv/installed
 	$(BIN)/python -m trainer +experiment=snoopy_sac
@@ -20,6 +20,10 @@ test: .venv/installed
 # Tests of the marker `extras`, with the libraries of the extra `dev-full`.
 test-extras: .venv/installed-full
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m extras -rs
+
+# All code of README and docs, as it is printed. It trains a lot: allow half an hour.
+test-pages: .venv/installed-full
+	$(BIN)/python -m pytest $(ON_ALL_CORES) -m pages -rs
 
 # Some three hours: hostile inputs, an endpoint under attack, kills while saving, all ways to end, faults all the time, and
 # runs with workers and with players that must not grow.

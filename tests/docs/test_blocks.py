@@ -14,6 +14,8 @@ from tests.docs.blocks import NAMES, ROOT, Reader, blocks
 
 SHORT = ("docs/index.md", "docs/install.md", "docs/settings.md")
 """Pages that run in the normal suite, as they take less than 30 seconds together."""
+QUICK = ("docs/deploy.md", "docs/tutorials/endpoint.md", "docs/tutorials/unity.md")
+"""Pages that run with the extras. All others train for minutes: `make test-pages` runs them."""
 
 
 def follow(page: Path, folder: Path) -> None:
@@ -48,9 +50,15 @@ def test_short_pages_run(tmp_path, page):
     follow(ROOT / page, tmp_path / "page")
 
 
-@pytest.mark.extras
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("page", [page for page in NAMES if page not in SHORT])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.extras if page in QUICK else pytest.mark.pages)
+        for page in NAMES
+        if page not in SHORT
+    ],
+)
 def test_pages_run(tmp_path, page):
     if page in ("README.md", "CONTRIBUTING.md"):
         clone(tmp_path / "page")
