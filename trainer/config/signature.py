@@ -13,10 +13,10 @@ import logging
 import os
 import secrets
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
+from envs.process.user_folders import settings_folder
 from envs.spec import UserError
 from trainer.data_files import read_data
 
@@ -54,18 +54,8 @@ def untrusted(folder: Path, config: bytes) -> UserError | None:
 
 
 def key_file() -> Path:
-    """Returns where the user's key lies: in the settings folder of the system. OSError if there is no home."""
-    if os.name == "nt":
-        place = os.environ.get("APPDATA") or "~/AppData/Roaming"
-    elif sys.platform == "darwin":
-        place = "~/Library/Application Support"
-    else:
-        place = os.environ.get("XDG_CONFIG_HOME", "")
-        place = place if os.path.isabs(place) else "~/.config"  # as the specification has it
-    folder = os.path.expanduser(place)
-    if not os.path.isabs(folder):
-        raise OSError("this user has no home folder")
-    return Path(folder) / "outstep" / "key"
+    """Returns where the user's key lies. OSError if there is no home."""
+    return settings_folder() / "key"
 
 
 def _why_unsigned(folder: Path, config: bytes) -> str | None:
