@@ -5,31 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.meanings import Group, Setting, list_settings
-from trainer.config.schema import (
-    CompareConfig,
-    DeployConfig,
-    EvaluateConfig,
-    ExportConfig,
-    LaunchConfig,
-    PushConfig,
-    RecordConfig,
-    ReportConfig,
-    ServeConfig,
-    TrainConfig,
-)
+from trainer.config.schema import SCHEMAS
 
 PAGE = Path(__file__).parents[1] / "settings.md"
-COMMANDS = {
-    "evaluate": EvaluateConfig,
-    "export": ExportConfig,
-    "push": PushConfig,
-    "record": RecordConfig,
-    "report": ReportConfig,
-    "compare": CompareConfig,
-    "serve": ServeConfig,
-    "sagemaker train": LaunchConfig,
-    "sagemaker deploy": DeployConfig,
-}
 HEAD = """# All settings
 
 Made from the docstrings of the settings by `make docs`: what is wrong here is to be mended there. The command
@@ -47,10 +25,11 @@ outstep train env.id=CartPole-v1 algorithm=ppo algorithm.learning_rate=1e-3 --cf
 
 def page() -> str:
     """Returns the whole page."""
-    parts = [HEAD, *(_group(group, 3) for group in list_settings(TrainConfig))]
-    for command, schema in COMMANDS.items():
-        (first, *others) = list_settings(schema)
-        parts += [_group(first, 2, f"outstep {command}"), *(_group(group, 3) for group in others)]
+    others = dict(SCHEMAS)
+    parts = [HEAD, *(_group(group, 3) for group in list_settings(others.pop("train")))]
+    for command, schema in others.items():
+        (first, *further) = list_settings(schema)
+        parts += [_group(first, 2, f"outstep {command}"), *(_group(group, 3) for group in further)]
     return "\n".join(parts)
 
 
