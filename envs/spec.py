@@ -124,6 +124,9 @@ def channels_first(shape: Sequence[int]) -> bool:
     return first < last
 
 
+_NONE: Array = np.zeros(0, np.int64)
+
+
 class Decisions(NamedTuple):
     """Agents of one behavior that ask for an action. The arrays belong to the receiver."""
 
@@ -135,11 +138,18 @@ class Decisions(NamedTuple):
     """For each observation of the spec (N, *shape)."""
     mask: Array
     """(N, A) bool, True = allowed; A is 0 where the spec is unmasked."""
+    team: Array = _NONE
+    """(N,) int32: the side that each agent plays on; empty where the environment knows no teams."""
+    group: Array = _NONE
+    """(N,) int64: agents that are paid together have one number, unlike that of all others in any instance; 0 = none.
+    Empty where the environment knows no groups."""
 
     def take(self, rows: Array) -> Decisions:
         """Returns the decisions in `rows`: indices in any order, or bool (N,)."""
         observations = tuple(each[rows] for each in self.observations)
-        return Decisions(self.instance[rows], self.agent[rows], observations, self.mask[rows])
+        team = self.team[rows] if len(self.team) else self.team
+        group = self.group[rows] if len(self.group) else self.group
+        return Decisions(self.instance[rows], self.agent[rows], observations, self.mask[rows], team, group)
 
 
 class StepResults(NamedTuple):
@@ -159,6 +169,8 @@ class StepResults(NamedTuple):
     """For each observation (K, *shape): the last observations of the truncated, in their order."""
     final_mask: Array
     """(K, A) bool."""
+    group_reward: Array = _NONE
+    """(M,) float32: what part of `reward` the agent's group earned; empty where the environment knows no groups."""
 
 
 Part = TypeVar("Part", bound=tuple[Any, ...])

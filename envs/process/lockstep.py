@@ -87,4 +87,5 @@ def _results_of(results: StepResults, order: Array) -> StepResults:
         results.truncated[order],
         tuple(field[finals] for field in results.final_observations),
         results.final_mask[finals],
+        results.group_reward[order] if len(results.group_reward) else results.group_reward,
     )

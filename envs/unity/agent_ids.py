@@ -56,8 +56,8 @@ class AgentIds:
                     "each has to end its episode (`done`) before it goes"
                 )
 
-    def take(self, instance: int, agents: Agents) -> Said:
-        """Sorts a message of `instance` into results of what agents did, and decisions that they ask for."""
+    def take(self, instance: int, agents: Agents, team: int = 0) -> Said:
+        """Sorts a message of a team of `instance` into results of what agents did, and decisions that they ask for."""
         numbers = self._numbers.setdefault(instance, {})
         keys, ends = agents.id.tolist(), agents.done.tolist()
         gone = _gone(agents, keys, ends) if len(set(keys)) < len(keys) else ()
@@ -83,7 +83,7 @@ class AgentIds:
                 asking_numbers.append(number)
                 answered.append(number)
         results = self._results(instance, agents, closed, np.array(closed_numbers, np.int64))
-        decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64))
+        decisions = self._decisions(instance, agents, asking, np.array(asking_numbers, np.int64), team)
         return Said(results, decisions, np.array(answered, np.int64) if gone else decisions.agent)
 
     def nobody(self) -> Said:
@@ -92,8 +92,8 @@ class AgentIds:
         instance, reward = none.astype(np.int32), none.astype(np.float32)
         observations = tuple(np.zeros((0, *o.shape), o.dtype) for o in self.spec.observations)
         mask = np.zeros((0, self.spec.mask_size), bool)
-        results = StepResults(instance, none, reward, flags, flags, observations, mask)
-        return Said(results, Decisions(instance, none, observations, mask), none)
+        results = StepResults(instance, none, reward, flags, flags, observations, mask, reward)
+        return Said(results, Decisions(instance, none, observations, mask, instance, none), none)
 
     def act(self, agents: Array, continuous: Array, discrete: Array) -> None:
         """Notes actions of any agents (N,) that wait, continuous ones clipped to [-1, 1]; ValueError if some do not."""
@@ -134,16 +134,20 @@ class AgentIds:
             truncated,
             tuple(observation[cut] for observation in agents.observations),
             agents.mask[cut],
+            agents.group_reward[rows],
         )
 
-    def _decisions(self, instance: int, agents: Agents, rows: list[int], numbers: Array) -> Decisions:
+    def _decisions(self, instance: int, agents: Agents, rows: list[int], numbers: Array, team: int) -> Decisions:
         self._waiting[numbers] = True
         whole = len(rows) == len(agents.id)
+        group = agents.group[rows].astype(np.int64)
         return Decisions(
             np.full(len(rows), instance, np.int32),
             numbers,
             agents.observations if whole else tuple(observation[rows] for observation in agents.observations),
             agents.mask if whole else agents.mask[rows],
+            np.full(len(rows), team, np.int32),
+            np.where(group, group + (instance << 32), 0),
         )
 
 
@@ -161,4 +165,5 @@ def _gone(agents: Agents, keys: list[int], ends: list[bool]) -> set[int]:
     gone = {key: row for row, (key, done) in enumerate(zip(keys, ends)) if done and asked.get(key, row) < row}
     for key, row in gone.items():
         agents.reward[row] += agents.reward[asked[key]]
+        agents.group_reward[row] += agents.group_reward[asked[key]]
     return set(gone)

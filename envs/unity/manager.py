@@ -18,7 +18,7 @@ from envs.unity.agent_ids import AgentIds, Said
 from envs.unity.config import UnityConfig
 from envs.unity.player_pool import Player, PlayerPool
 from envs.unity.protocol.bounds import PlayerFault
-from envs.unity.protocol.decoding import behavior_name, encode_reply
+from envs.unity.protocol.decoding import behavior_name, encode_reply, team_of
 from envs.unity.protocol.server import Arrived
 
 
@@ -169,7 +169,7 @@ class UnityManager(Manager):
         for behavior_id, agents in message.agents.items():
             name = behavior_name(behavior_id)
             ids = self._ids[name]
-            part = ids.take(instance, agents)
+            part = ids.take(instance, agents, team_of(behavior_id))
             parts.setdefault(name, []).append(part)
             if self._parameters.lessons:
                 closed = _note_lessons(player, name, part)

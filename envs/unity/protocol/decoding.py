@@ -6,6 +6,7 @@ H, W, C.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, prod
 from typing import Any, NamedTuple, NoReturn
@@ -156,6 +157,7 @@ class AgentReader:
 
     def __init__(self, behavior_id: str, parameters: Any, info: Any, channels_first: bool | None) -> None:
         name = behavior_name(behavior_id)
+        team_of(behavior_id)  # or refuses it
         layouts = _layouts(name, info.observations, channels_first)
         continuous_size, branches = _actions(name, parameters)
         observations = tuple(layout.spec for layout in layouts.values())
@@ -295,6 +297,22 @@ def agent_bytes(spec: BehaviorSpec) -> int:
 def behavior_name(behavior_id: str) -> str:
     """Returns the name in a full behavior id: `Striker` of `Striker?team=1`."""
     return behavior_id.partition("?")[0]
+
+
+def team_of(behavior_id: str) -> int:
+    """Returns the team in a full behavior id: 1 of `Striker?team=1`, 0 where it names none.
+
+    PlayerFault if that is no number of 32 bits.
+    """
+    team = behavior_id.partition("?team=")[2]
+    if not team:
+        return 0
+    if not _TEAM.fullmatch(team) or not -(2**31) <= int(team) < 2**31:
+        raise PlayerFault(f"it sent the behavior id {shown(behavior_id)}, whose team is not a number of 32 bits")
+    return int(team)
+
+
+_TEAM = re.compile(r"-?[0-9]{1,10}")
 
 
 def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes = b"", reset: bool = False) -> bytes:

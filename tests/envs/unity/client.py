@@ -20,9 +20,10 @@ def free_port() -> int:
         return trial.getsockname()[1]
 
 
-def info(key, observation, reward=0.0, done=False, cut=False, group_reward=0.0, mask=()):
+def info(key, observation, reward=0.0, done=False, cut=False, group_reward=0.0, mask=(), group=0):
     """An agent with one vector observation."""
     made = Info(id=key, reward=reward, done=done, max_step_reached=cut, group_reward=group_reward, action_mask=mask)
+    made.group_id = group
     vector = made.observations.add(shape=[len(observation)], dimension_properties=[1], name="vector")
     vector.float_data.data.extend(observation)
     return made

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from envs.spec import UserError
+from envs.unity.agent_ids import AgentIds
+from envs.unity.protocol.decoding import Agents
 from tests.envs.making import unity_manager
 from tests.envs.unity.client import Client, free_port, info, parameters
 
@@ -97,12 +99,24 @@ def test_a_behavior_may_appear_at_any_time_and_teams_share_one(manager, client):
     ready = manager.recv(100)
     assert set(manager.specs) == {"Striker", "Runner"}
     assert sorted(ready["Striker"].decisions.observations[0].ravel().tolist()) == [2.0, 3.0]
+    decisions = ready["Striker"].decisions
+    assert sorted(zip(decisions.observations[0].ravel(), decisions.team.tolist())) == [(2.0, 1), (3.0, 0)]
     values = dict(zip(ready["Striker"].decisions.agent.tolist(), ready["Striker"].decisions.observations[0].ravel()))
     for agent, value in values.items():
         send(manager, "Striker", [agent], [int(value) - 1])
     send(manager, "Runner", ready["Runner"].decisions.agent, [0])
     assert answer.actions("Striker?team=1") == [[1]]
     assert answer.actions("Striker?team=0") == [[2]]
+
+
+def test_a_group_has_a_number_unlike_those_of_other_instances(manager, client):
+    client.say({ONE: [info(1, [1.0], group=3), info(2, [2.0], group=3), info(3, [3.0])]}, [parameters(ONE)])
+    decisions = manager.recv(100)["Walker"].decisions
+    assert decisions.group.tolist() == [3, 3, 0]
+    ids = AgentIds(manager.specs["Walker"])
+    nothing, one = np.zeros(1, bool), np.ones(1, np.int32)
+    agents = Agents(one, nothing, 3 * one, nothing, nothing, nothing, (np.zeros((1, 1)),), np.ones((1, 3), bool))
+    assert ids.take(1, agents).decisions.group.tolist() == [2**32 + 3]
 
 
 def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(manager, client):
@@ -122,6 +136,7 @@ def test_the_end_of_an_episode_and_the_next_ones_first_decision_come_together(ma
     ready = manager.recv(100)["Walker"]
     assert ready.results.agent.tolist() == asked
     assert ready.results.reward.tolist() == [1.5, 0.75]
+    assert ready.results.group_reward.tolist() == [0.0, 0.5]
     assert ready.results.terminated.tolist() == [True, False]
     assert ready.results.truncated.tolist() == [False, True]
     assert ready.results.final_observations[0].tolist() == [[6.0]]

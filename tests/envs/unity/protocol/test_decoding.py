@@ -15,7 +15,7 @@ from mlagents_envs.rpc_utils import behavior_spec_from_proto, steps_from_proto
 from mlagents_envs.side_channel.side_channel_manager import SideChannelManager
 
 from envs.unity.protocol.bounds import MOST_AGENTS, MOST_BEHAVIORS, PlayerFault, check_parts
-from envs.unity.protocol.decoding import Decoder, behavior_name, encode_reply
+from envs.unity.protocol.decoding import Decoder, behavior_name, encode_reply, team_of
 
 BEHAVIOR = "Runner?team=0"
 CHANNELS_FIRST = not mlagents_envs.__version__.startswith("0.")
@@ -186,6 +186,15 @@ def test_behaviors_may_appear_late_and_teams_share_a_spec():
     assert [agents[key].observations[0][0, 0] for key in agents] == [1, 7, 5]
     assert decoder.specs.keys() == {"Runner", "Keeper"}
     assert behavior_name("Keeper?team=1") == behavior_name("Keeper") == "Keeper"
+    assert (team_of("Keeper"), team_of("Keeper?team=12"), team_of("Keeper?team=-1")) == (0, 12, -1)
+
+
+@pytest.mark.parametrize("team", ["one", "1&x=2", "9999999999", "٣"])
+def test_a_team_that_is_no_number_is_the_players_fault(team):
+    message = unity_message(behavior=f"Runner?team={team}")
+    add_agent(message, floats([1.0]), behavior=f"Runner?team={team}")
+    with pytest.raises(PlayerFault, match="whose team is not a number of 32 bits"):
+        decode(message, Decoder())
 
 
 def test_parameters_without_agents_wait_for_the_first_and_empty_lists_are_left_out():
