@@ -64,7 +64,7 @@ def open_buffer(
 
     Raises UserError if the rows that are asked for do not fit.
     """
-    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
+    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size, settings.own().mates)
     weights = weights_bytes(policy.flat.numel())
     if not counters[CAPACITY]:
         counters[CAPACITY] = choose_capacity(layout, weights, settings, shared.free, before)

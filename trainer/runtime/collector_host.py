@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buffers.rows import Writer
-from envs.api import Setup
+from envs.api import InstanceEvent, Setup
 from envs.config import Stepping
 from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec, Statistic
@@ -78,6 +78,7 @@ class CollectorHost:
         self._restoring = partial(restoring, folder) if resume is not None else nullcontext
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
+        self._group_owners: dict[int, str] = {}
         with self._restoring():
             self.instances = config.env.make_manager(
                 Setup(
@@ -132,6 +133,10 @@ class CollectorHost:
         if not due:
             return
         self._reported = now
+        for channel in self.collector.channels.values():
+            for text in channel.warnings:
+                self._send("events", content=InstanceEvent("warning", 0, text))
+            channel.warnings.clear()
         self.report_events()
         if self.instances.picture is not None:
             self._send("picture", content=self.instances.picture)
@@ -166,7 +171,7 @@ class CollectorHost:
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
         actor, description = quickest_actor(policy, reader, seed, self._config.env.rows_at_once, gpu)
         self._send("acting", name, description)
-        channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
+        channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples, self._group_owners)
         with self._restoring():
             if name in self._resume.get("channels", {}):
                 state = self._resume["channels"][name]
