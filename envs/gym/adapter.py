@@ -91,11 +91,15 @@ class GymEnv:
 
     def _spec(self) -> EnvSpec:
         module, _, name = self.id.rpartition(":")
-        if module:
-            imported_module(module, f"Environment {self.id!r}")
+        found = imported_module(module, f"Environment {self.id!r}") if module else None
         try:
             return gymnasium.spec(name)
         except gymnasium.error.Error as error:
+            if callable(getattr(found, name, None)):
+                raise UserError(
+                    f"Environment {self.id!r} is a class or a function, not an id that the module registers: "
+                    f"write env=factory env.id={self.id}"
+                ) from error
             known = sorted(registry)
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             near += [known_id for known_id in known if known_id.startswith(f"{name}-v")]
