@@ -216,12 +216,16 @@ class EvaluateConfig:
     """Settings of `outstep evaluate`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run, or `latest`."""
+    """Folder of the run, or `latest`; with `against` also of a checkpoint. A folder of several runs, or of a run's
+    checkpoints: all play against each other."""
+    against: str | None = path_field()
+    """Who plays the other side: the folder of a run or of a checkpoint, an `.onnx` file, or a bot
+    (`package.module:Class`); null = the run plays all agents."""
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
     episodes: int = setting(20, at_least=1)
-    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
+    """Episodes to play of each behavior, or matches of each pair. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True

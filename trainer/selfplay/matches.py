@@ -78,8 +78,8 @@ class Matches:
         if new := {(behavior, team) for team in teams} - set(self._teams):
             self._teams = sorted({*self._teams, *new})
 
-    def learns(self, behavior: str, team: int) -> bool:
-        """Returns whether it is this team that learns, if its episode begins now."""
+    def learns(self, behavior: str, team: int, instance: int) -> bool:
+        """Returns whether it is this team that learns, if its episode begins now in an instance."""
         return learning_team(self._teams, self.turn) == (behavior, team)
 
     def next_message(self) -> None:
@@ -92,7 +92,7 @@ class Matches:
         key = behavior, instance, team
         side, playing = self._now.get(key), self._playing.setdefault(instance, [])
         if side is None or (side.founders == 0 and side.began != self._message):
-            role = LEARNING if self.learns(behavior, team) else draw()
+            role = LEARNING if self.learns(behavior, team, instance) else draw()
             side = self._now[key] = Side(behavior, instance, team, role, self._message)
             side.met += [(other.behavior, other.role) for other in playing]
             for other in playing:

@@ -13,12 +13,16 @@ import numpy as np
 
 from envs.imports import imported
 from envs.spec import Array, BehaviorSpec, Decisions, UserError
+from trainer.checkpoint import Checkpoint, CheckpointStore
 from trainer.config.schema import Which
 
 Act = Callable[[Decisions, Array], tuple[Array, Array]]
 """Chooses actions (N, C) and (N, B) for decisions, some of which begin an episode (N,)."""
 
-KINDS = "name the folder of a run, an .onnx file, or a bot as package.module:Name or ./file.py:Name"
+KINDS = (
+    "name the folder of a run or of one of its checkpoints, an .onnx file, or a bot as package.module:Name or "
+    "./file.py:Name"
+)
 
 
 def is_bot(path: str) -> bool:
@@ -37,10 +41,9 @@ def check_player(path: str, key: str, trust: bool) -> None:
         raise UserError(f"{key}={path} is unknown; {KINDS}")
     else:
         from trainer.config.saved import load_config
-        from trainer.saved_policy import load_checkpoint
 
-        load_config(path, trust)
-        load_checkpoint(path)
+        load_config(run_of(path), trust)
+        _checkpoint(path, Which["best"])
 
 
 def find_player(
@@ -67,10 +70,25 @@ def find_player(
         return ModelPlayer(path, spec, deterministic, f"{key}={path}").act
     from trainer.config.saved import load_config
     from trainer.evaluate.play import PolicyAgent
-    from trainer.saved_policy import load_checkpoint, trained_policy
+    from trainer.saved_policy import trained_policy
 
-    policy = trained_policy(load_config(path, trust), load_checkpoint(path, which), spec)
+    policy = trained_policy(load_config(run_of(path), trust), _checkpoint(path, which), spec)
     return PolicyAgent(policy, seed, deterministic).act
+
+
+def run_of(path: str) -> str:
+    """Returns the folder of the run that a folder is, or that it is a checkpoint of."""
+    return str(Path(path).parents[1]) if (Path(path) / "manifest.json").is_file() else path
+
+
+def _checkpoint(path: str, which: Which) -> Checkpoint:
+    from trainer.saved_policy import load_checkpoint, saved_specs
+
+    if run_of(path) == path:
+        return load_checkpoint(path, which)
+    found = CheckpointStore(Path(path).parent).load(Path(path))
+    saved_specs(found)
+    return found
 
 
 def make_bot(factory: Callable[..., Any], made_of: Any, seed: int, about: str) -> Callable[..., Any]:

@@ -106,3 +106,13 @@ class Duels(Manager):
 
     def state(self):
         return {**super().state(), "at": self.at, "sums": self.sums.tolist()}
+
+
+def high(spec, rng):
+    """Plays the largest number."""
+    return lambda observations, mask: ([], [CHOICES - 1])
+
+
+def chance(spec, rng):
+    """Plays any number."""
+    return lambda observations, mask: ([], [rng.randrange(CHOICES)])
