@@ -27,6 +27,8 @@ class DuelsConfig(EnvConfig):
     teams: int = 2
     hides: bool = False
     """Whether decisions say nothing of teams."""
+    marked: bool = False
+    """Whether observations say which step, instance and team they are of (`mark`)."""
     reproducible: ClassVar[bool] = True
 
     def make_manager(self, setup):
@@ -85,6 +87,8 @@ class Duels(Manager):
         margin = self.sums - self.sums.sum(axis=1, keepdims=True) / config.teams
         seen = np.zeros((len(agent), 2), np.float32)
         seen[:, 0] = self.at % config.length
+        if config.marked:
+            seen[:, 1] = (self.at * many + instance) * config.teams + team
         results = StepResults(
             instance[closed].astype(np.int32),
             closed,
