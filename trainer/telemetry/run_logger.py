@@ -37,6 +37,17 @@ _GOALS = ("average", "most_recent")
 """How statistics are summed up that a goal may look for."""
 
 
+class League(Protocol):
+    """What is logged of self-play."""
+
+    @property
+    def learning(self) -> tuple[str, int] | None:
+        """The behavior and the team that learn; None before any was seen."""
+
+    def ratings(self) -> dict[str, float]:
+        """Returns by behavior its rating."""
+
+
 class Learner(Protocol):
     """What is logged of a learner."""
 
@@ -116,6 +127,8 @@ class RunLogger:
         self._progress = progress
         self._rewards = Curve(values_until(folder, "episode/reward", samples) if state else ())
         """The mean reward at each point of the metrics so far."""
+        self.league: League | None = None
+        """That of self-play, once the run has one."""
         self._goal_began: float | None = None
         """The mean of the goal's metric when it was first known."""
         self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
@@ -290,6 +303,7 @@ class RunLogger:
             "env_utilization": whole.env_utilization,  # an estimate from the instances' busy times
             "episodes": self._episodes.episodes,
             "episode_reward_mean": self._reward,
+            "ratings": self.league.ratings() if self.league is not None else {},
             "stopped_by": stopped_by,
             # When the goal was reached over its window, and over each; null = never, or no goal.
             "goal_samples": reached.samples if reached else None,
@@ -381,7 +395,9 @@ class RunLogger:
             fresh = self._fresh and behavior_config(self._config, behavior).init is None
             paid = [name for name, reward in rewards.items() if reward.pays]
             taught = bool(self._curriculum.lessons.at)  # the return stays as it is where the game gets harder
+            against_itself = behavior_config(self._config, behavior).self_play.enabled  # who gets better, as it does
             judged = fresh and settings.cloning.demos is None and paid == [EXTRINSIC] and not taught
+            judged = judged and not against_itself
             self._diagnoses[behavior] = Diagnosis(judged)
         return self._diagnoses[behavior]
 
@@ -423,6 +439,7 @@ class RunLogger:
             updates=updates,
             env_utilization=measured.env_utilization,
             reward=reward,
+            ratings=self.league.ratings() if self.league is not None else {},
             rewards=self._rewards.points,
             goal=(goal.metric, mean, goal.target) if goal else None,
             aims=aims(config, samples, self.seconds, (reward if first is None else first, reward), (began, mean)),
@@ -445,6 +462,8 @@ class RunLogger:
             **self._curriculum.scalars(),
             **self.speed.instance_shares(),
         }
+        if self.league is not None and (learning := self.league.learning) is not None:
+            scalars["self_play/learning_team"] = float(learning[1])
         if self._goal is not None and (mean := self._goal.means[self._goal.window_samples]) is not None:
             scalars[f"goal/{self._goal.metric}"] = mean
         if len(self._config.env.behavior_names) == 1 and len(metrics) <= 1:

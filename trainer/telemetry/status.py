@@ -43,6 +43,8 @@ class Status:
     """Mean of the last 100 episodes."""
     rewards: Sequence[float] = ()
     """That mean over the run so far, at even distances."""
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    """By behavior, its rating in self-play."""
     goal: tuple[str, float | None, float] | None = None
     """The goal's metric, its mean over the window, and the target."""
     aims: Sequence[Aim] = ()
@@ -97,6 +99,8 @@ def figures(status: Status) -> list[tuple[str, str]]:
         found.append(("env utilization", f"{status.env_utilization:.3f}"))
     if status.reward is not None:
         found.append(("reward", f"{status.reward:.3g}"))
+    alone = len(status.ratings) == 1
+    found += [("rating" if alone else f"rating of {name}", f"{value:.0f}") for name, value in status.ratings.items()]
     if status.goal is not None:
         metric, mean, target = status.goal
         found.append((metric, f"{_short(mean)} (goal {target:.4g})"))
