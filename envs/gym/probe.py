@@ -161,13 +161,14 @@ def _look_at_gym(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     try:
         env = gym_env.make()
         if _knows_spaces(env):  # a reset may take long
-            behavior_spec(env, gym_env.behavior)
+            behavior_spec(env, gym_env.behavior, max_entities=gym_env.max_entities)
         stage = "fails in its first reset"
         parameters = Parameters(gym_env.parameters)
         given = parameters.episode(parameters.first, seed, 0, 0).values
         observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given, Options))
         seen = not given or Options.seen or parameters_method(env) is not None
-        spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
+        masked, prepared = "action_mask" in info, gym_env.prepare_images
+        spec = behavior_spec(env, gym_env.behavior, masked, prepared, gym_env.max_entities)
         look = _Look(env, spec, given)
         look.see(observation, info)
         stage = "fails in its first step"

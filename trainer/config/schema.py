@@ -220,8 +220,8 @@ class TrainConfig:
     """Settings of `outstep train`."""
 
     env: EnvConfig = MISSING
-    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or
-    the import path of a kind of your own."""
+    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `gather`,
+    `recall`, or the import path of a kind of your own."""
     algorithm: Any = MISSING
     """What learns, a config group: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
