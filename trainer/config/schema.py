@@ -223,7 +223,8 @@ class TrainConfig:
     """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `gather`,
     `recall`, or the import path of a kind of your own."""
     algorithm: Any = MISSING
-    """What learns, a config group: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
+    """What learns, a config group: `ppo`, `sac`, `poca` (groups), `custom` (a class of your own), or what an
+    installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
     """What is paid, a config group: `extrinsic`. Below it stand the settings of all signals by name, of which
     `strength` turns one on; `reward.<name>.path` adds one of your own."""
