@@ -53,6 +53,8 @@ class Layout:
     """Numbers of an actor's recurrent state; each row holds those before its step (the field `memory`)."""
     mates: int = 0
     """G: teammates that each row names at most (the field `mates`)."""
+    positions: bool = False
+    """Whether each row says how many steps of its episode came before (the field `position`), also without a state."""
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -72,11 +74,8 @@ class Layout:
             Field("final", (), "bool"),
             Field("number", (), "int64"),
             Field("next", (), "int64"),
-            *(
-                (Field("memory", (self.state_size,), "float32"), Field("position", (), "int32"))
-                if self.state_size
-                else ()
-            ),
+            *((Field("memory", (self.state_size,), "float32"),) if self.state_size else ()),
+            *((Field("position", (), "int32"),) if self.state_size or self.positions else ()),
             *((Field("mates", (self.mates,), "int64"),) if self.mates else ()),
         )
 
@@ -188,7 +187,7 @@ class Writer:
         fields = rows.fields
         inputs = [fields[name] for name in observation_names(rows.layout.spec)]
         inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
-        inputs += [fields["memory"], fields["position"]] if rows.layout.state_size else []
+        inputs += [fields.get("memory", _NOTHING), fields.get("position", _NOTHING)]
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
         self._recover()
@@ -230,7 +229,7 @@ class Writer:
             final_observations: for each observation (K, *shape): the last of the truncated, kept as rows of their own.
             final_mask: (K, A) bool.
             state: (M, R) float32, before the step, if the layout has a state; else it and the next two are left out.
-            position: (M,) steps of its episode that came before.
+            position: (M,) steps of its episode that came before; also where the layout has `positions`.
             final_state: (K, R) float32, of the truncated after their last step.
             mates: (M, G) int64, if the layout has such; else it and the next are left out.
             final_mates: (K, G) int64, the teammates with which what follows the truncated goes on.
@@ -274,12 +273,7 @@ class Writer:
         if ending or cut:
             self._last[agent[terminated | truncated]] = 0
 
-        header = rows.header
-        samples, sampleable = header[_SAMPLES] + count, header[_SAMPLEABLE] + linked + ending + cut
-        header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE] = samples, sampleable
-        header[_HEAD] = newest  # from here on the append counts, even if the writer dies
-        header[_SAMPLES] = samples
-        header[_SAMPLEABLE] = sampleable  # after `head`: a row that is counted can be found
+        self._commit(newest, count, linked + ending + cut)
 
     def append_seen(
         self,
@@ -324,6 +318,15 @@ class Writer:
         header[_SAMPLES], header[_SAMPLEABLE] = header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE]
         held = rows.slots(np.arange(max(0, rows.overwritten) + 1, reserved + 1, dtype=np.int64))
         header[_EVICTED] = header[_SAMPLEABLE] - np.count_nonzero(links[held] >= 0)
+
+    def _commit(self, newest: int, new_samples: int, new_sampleable: int) -> None:
+        """Makes rows up to `newest` count, whose fields and links are there."""
+        header = self.rows.header
+        samples, sampleable = header[_SAMPLES] + new_samples, header[_SAMPLEABLE] + new_sampleable
+        header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE] = samples, sampleable
+        header[_HEAD] = newest  # from here on the append counts, even if the writer dies
+        header[_SAMPLES] = samples
+        header[_SAMPLEABLE] = sampleable  # after `head`: a row that is counted can be found
 
     def _reserve(self, head: int, newest: int) -> None:
         """Announce that slots up to that of `newest` are overwritten, and count the sampleable rows lost thereby."""

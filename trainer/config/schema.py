@@ -15,6 +15,7 @@ from algorithms.rewards.registry import RewardSettings
 from algorithms.settings import AlgorithmSettings
 from envs.config import EnvConfig, path_field, setting
 from envs.spec import UserError
+from trainer.selfplay.settings import SelfPlayConfig
 
 LARGEST_SEED = 2**63 - 1
 """The largest seed that torch takes."""
@@ -45,6 +46,47 @@ class Which(Enum):
     """The one with the best mean episode reward, in training or, with `evaluate.every_samples`, in evaluations."""
     last = "last"
     """The newest."""
+
+
+class Direction(Enum):
+    """What is better of a metric."""
+
+    auto = "auto"
+    """Less of what is lost, waited for or has to be at most so much (`goal.at_most`); more of everything else."""
+    maximize = "maximize"
+    minimize = "minimize"
+
+
+class Sampler(Enum):
+    """How a sweep chooses the settings of a trial."""
+
+    auto = "auto"
+    """`tpe`; `grid` where all settings are lists and no number of trials is given."""
+    tpe = "tpe"
+    """Near what was good so far (tree-structured Parzen estimator); the first ten by chance."""
+    random = "random"
+    grid = "grid"
+    """All combinations, in their order."""
+    pbt = "pbt"
+    """Population based training (arXiv 1711.09846): the worst go on with the weights of the best."""
+
+
+class Pruner(Enum):
+    """What ends trials early that look bad."""
+
+    none = "none"
+    median = "median"
+    """Ends a trial whose best so far is below the median of the others' at the same point, from a quarter on."""
+    hyperband = "hyperband"
+    """Ends all but the best third at several points (arXiv 1603.06560)."""
+
+
+class Average(Enum):
+    """What is taken of the scores of a trial's seeds."""
+
+    mean = "mean"
+    iqm = "iqm"
+    """The interquartile mean: that of the middle half (arXiv 2108.13264)."""
 
 
 class Tags(Enum):
@@ -95,6 +137,8 @@ class StopConfig:
     """Seconds of training in all; those from before a resume count; null = no limit."""
     reward: float | None = None
     """Mean reward of the last 100 episodes that is enough; null = none is."""
+    rating: float | None = None
+    """Elo rating that is enough, of each behavior with self-play; null = none is."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +165,8 @@ class BehaviorStopConfig:
     """Samples of this behavior, those from before a resume included; null = no such end. More: learns longer."""
     reward: float | None = None
     """Mean reward of its last 100 episodes; null = no such end."""
+    rating: float | None = None
+    """Its Elo rating in self-play; null = no such end."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +182,8 @@ class BehaviorConfig:
     """What ends its learning."""
     goal: GoalConfig = field(default_factory=GoalConfig)
     """A figure of its episodes that ends its learning, too."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Keys of `self_play`. Those that are not given are inherited from the top level."""
     init: str | None = path_field()
     """What its weights start from; null = the run's `init`."""
 
@@ -172,8 +220,8 @@ class TrainConfig:
     """Settings of `outstep train`."""
 
     env: EnvConfig = MISSING
-    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or
-    the import path of a kind of your own."""
+    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `gather`,
+    `recall`, or the import path of a kind of your own."""
     algorithm: Any = MISSING
     """What learns, a config group: `ppo`, `sac`, `poca` (groups), `custom` (a class of your own), or what an
     installed package adds."""
@@ -183,6 +231,8 @@ class TrainConfig:
     behaviors: dict[str, Any] = field(default_factory=dict)
     """Settings of single behaviors by name, as `behaviors.<name>.algorithm.clip`, and `behaviors.default` for all
     others; empty = the settings above serve all behaviors."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Play of teams against earlier versions of their policies."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
@@ -208,12 +258,16 @@ class EvaluateConfig:
     """Settings of `outstep evaluate`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run, or `latest`."""
+    """Folder of the run, or `latest`; with `against` also of a checkpoint. A folder of several runs, or of a run's
+    checkpoints: all play against each other."""
+    against: str | None = path_field()
+    """Who plays the other side: the folder of a run or of a checkpoint, an `.onnx` file, or a bot
+    (`package.module:Class`); null = the run plays all agents."""
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
     episodes: int = setting(20, at_least=1)
-    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
+    """Episodes to play of each behavior, or matches of each pair. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
@@ -250,6 +304,47 @@ class CompareConfig:
     """The `.html` file to write, which replaces an earlier one."""
     trust: bool = False
     """Whether kinds of environments that somebody else's run names are imported: see SECURITY.md."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Settings of `outstep sweep`."""
+
+    to: str | None = path_field()
+    """Folder of the study, in which the same command goes on; null = `sweeps/<name>`, as a run would be named."""
+    trials: int | None = setting(None, at_least=1)
+    """Trials in all; null = 20, or all combinations where all settings are lists."""
+    parallel: int = setting(1, at_least=1)
+    """Trials at a time, each with its share of the cores. More: sooner done, and chosen with less known."""
+    metric: str = "episode/reward"
+    """What a trial is judged by: the last value of a metric in `metrics.jsonl`."""
+    direction: Direction = Direction.auto
+    """Whether more or less of it is better; `auto` = by its name."""
+    sampler: Sampler = Sampler.auto
+    """How the settings of a trial are chosen."""
+    pruner: Pruner = Pruner.median
+    """What ends trials early that look bad. Not with `sampler=pbt`, which needs none."""
+    seeds: int = setting(1, at_least=1)
+    """Runs of each trial, one after another, which differ in their seed. More: less is chance. Usual: 1 to 5."""
+    average: Average = Average.mean
+    """What is taken of their scores."""
+    space: str | None = path_field()
+    """Ranges to search besides those on the command line, which count first: `ppo`, `sac`, or a YAML file."""
+    population: int = setting(8, at_least=2)
+    """Members of `sampler=pbt`, each with settings and weights of its own. Usual: 4 to 40."""
+    generations: int = setting(10, at_least=2)
+    """Parts of `stop.samples`, after each of which members of `sampler=pbt` are compared. More: settings change more
+    often. Usual: 5 to 50."""
+
+
+@dataclass(frozen=True)
+class SweepBestConfig:
+    """Settings of `outstep sweep best`."""
+
+    study: str = path_field(MISSING)
+    """Folder of the study; on the command line without a key."""
+    to: str | None = path_field()
+    """The YAML file to write, which replaces an earlier one; null = `experiment/<study>_best.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +492,8 @@ SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
+    "sweep": SweepConfig,
+    "sweep best": SweepBestConfig,
     "export": ExportConfig,
     "push": PushConfig,
     "serve": ServeConfig,
@@ -422,7 +519,7 @@ def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, 
 def behavior_config(config: TrainConfig, behavior: str) -> BehaviorConfig:
     """Returns all settings of a behavior; UserError if `behaviors` names others only."""
     if not config.behaviors:
-        return BehaviorConfig(config.algorithm, config.reward)
+        return BehaviorConfig(config.algorithm, config.reward, self_play=config.self_play)
     chosen: BehaviorConfig | None = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
     if chosen is None:
         raise UserError(

@@ -21,6 +21,8 @@ from trainer.runtime.device import gpu_trouble
 from trainer.runtime.policy_store import weights_bytes
 from trainer.runtime.run_lock import is_occupied
 from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.selfplay.players import check_player
+from trainer.selfplay.settings import SelfPlayConfig
 from trainer.telemetry.writers import find_writers
 from trainer.warm_start.load import check_fits, check_init
 
@@ -33,10 +35,13 @@ def check_train(config: TrainConfig) -> None:
             missing library or device, a run folder that is not one, a buffer larger than memory.
     """
     _check_goal(config.goal, "")
+    if not config.behaviors:
+        _check_self_play(config, config.self_play, "")
     _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
         _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
         _check_goal(behavior.goal, f"behaviors.{name}.")
+        _check_self_play(config, behavior.self_play, f"behaviors.{name}.")
         if config.env.sends_statistics and behavior.goal.metric not in (None, "reward", "length"):
             raise UserError(
                 f"behaviors.{name}.goal.metric={behavior.goal.metric} is a number that the game reports, and belongs "
@@ -75,6 +80,26 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
             key = "algorithm.buffer_memory_mib"
             asked.append((f"the buffer ({key})" if alone else f"behaviors.{name}.{key}", size * 2**20))
     return asked
+
+
+def _check_self_play(config: TrainConfig, settings: SelfPlayConfig, prefix: str) -> None:
+    key = f"{prefix}self_play"
+    if not settings.enabled:
+        return
+    if config.env.gym_env() is not None:
+        raise UserError(f"{key}: {config.env.label} has one agent, and self-play needs two teams: leave self_play out")
+    if config.env.sends_statistics and settings.result not in ("reward", "return"):
+        raise UserError(
+            f"{key}.result={settings.result}: the numbers that this game reports belong to no episode: take reward or "
+            "return"
+        )
+    for path in settings.fixed:
+        check_player(path, f"{key}.fixed", config.trust)
+        if path.endswith(".onnx") and config.run.mode is Mode["inline"]:
+            raise UserError(
+                f"{key}.fixed={path}: a model draws its actions by itself, which run.mode=inline could not repeat: "
+                "name the run that it was exported from"
+            )
 
 
 def _check_goal(goal: GoalConfig, prefix: str) -> None:

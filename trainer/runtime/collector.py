@@ -21,6 +21,10 @@ from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.telemetry.statistics import Episode, Statistics
 
+Chosen = tuple[Array, Array, Array, Array]
+"""Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), recurrent state after (N, R).
+"""
+
 
 class Actor(Protocol):
     """The copy of a policy that acts."""
@@ -32,11 +36,8 @@ class Actor(Protocol):
     def refresh(self) -> None:
         """Takes the newest weights, if there are newer ones."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> tuple[Array, Array, Array, Array]:
-        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), state after (N, R).
-
-        `state` (N, R) is that before.
-        """
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> Chosen:
+        """Returns what it does; `state` (N, R) is the recurrent state before."""
 
     def state(self) -> Any:
         """What a resumed run needs to draw the same actions."""
@@ -109,19 +110,31 @@ class Channel:
         """Makes one forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
         decisions = joined(self._pending)
         self._pending.clear()
+        state, acted = self._choose(decisions)
+        self._open_rows(decisions, state, acted)
+        return decisions.agent, acted[0], acted[1]
+
+    def _choose(self, decisions: Decisions) -> tuple[Array, Chosen]:
+        """Returns the recurrent state (N, R) before, and what the policy does."""
         agents = decisions.agent
         self.actor.refresh()
         if (highest := max(agents.tolist())) >= len(self._open["reward"]):
             self._grow(2 * highest + 1)
-        held = self._open
-        if self._groups is not None:
-            self._groups.act(decisions)
-        state = held["state_after"].take(agents, axis=0)
-        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, state)
+        state = self._open["state_after"].take(agents, axis=0)
+        acted = self.actor.act(decisions.observations, decisions.mask, state)
+        continuous, _, log_prob, after = acted
         # 1 us. Squares may overflow, so a closer look decides.
         if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous) + np.vdot(after, after)):
             given = {"the continuous action": continuous, "the log-probability": log_prob, "the recurrent state": after}
             self._look_closely(given, agents)
+        return state, acted
+
+    def _open_rows(self, decisions: Decisions, state: Array, acted: Chosen) -> None:
+        """Holds what rows will hold once the steps have closed."""
+        held, agents = self._open, decisions.agent
+        continuous, discrete, log_prob, after = acted
+        if self._groups is not None:
+            self._groups.act(decisions)
         if self._state_size:
             held["state"][agents] = state
             held["state_after"][agents] = after
@@ -137,7 +150,6 @@ class Channel:
         self._counters[OPEN] += len(agents)
         held["log_prob"][agents] = log_prob
         held["version"][agents] = self.actor.version
-        return agents, continuous, discrete
 
     def state(self) -> dict[str, Any]:
         """Returns what inline mode resumes from, between `take` and `act`: then no row is open."""

@@ -16,6 +16,7 @@ _TAGS = {
     "loss/baseline": "Losses/Baseline Loss",
     "loss/critic": "Losses/Q1 Loss",
     "gail/loss": "Losses/GAIL Loss",
+    "self_play/elo": "Self-play/ELO",
     "cloning/loss": "Losses/Pretraining Loss",
     "curiosity/loss_forward": "Losses/Curiosity Forward Loss",
     "curiosity/loss_inverse": "Losses/Curiosity Inverse Loss",
