@@ -229,6 +229,15 @@ def test_who_learns_alone_is_told_once_of_what_the_group_earns():
     assert team.told("reward")[0].tolist() == [0, 1, 1]
 
 
+def test_who_learns_as_a_group_without_teammates_is_told_once():
+    team = Team()
+    for _ in range(3):
+        team.message({0: 10, 1: 11}, group=[0, 5])
+        team.message({}, {0: (0, 0, "dead"), 1: (0, 0, "dead")})
+    (told,) = team.channel.warnings
+    assert "has no teammates so far" in told
+
+
 def test_rollouts_hold_each_teammate_once_and_those_that_are_overwritten_as_absent():
     team = Team(capacity=16)
     team.message({0: 10, 1: 11, 2: 12})
