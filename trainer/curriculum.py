@@ -243,7 +243,7 @@ def check_curriculum(config: TrainConfig, saved: Mapping[str, Any] | None) -> No
     """
     parameters = config.env.read_parameters()
     courses = [Course(name, lessons) for name, lessons in parameters.lessons.items()]
-    known = config.env.behaviors
+    known = config.env.behavior_names
     if not known and config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         known = list(config.behaviors)
     for condition in conditions(courses):

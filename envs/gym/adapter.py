@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
@@ -143,10 +143,22 @@ def draw_unseen() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
+class HasSpaces(Protocol):
+    """An environment, or one agent of it."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """What is observed."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """What is done."""
+
+
 class GymAdapter:
     """Drives one env with arrays of a spec: observations and masks into rows, rows of actions into its own."""
 
-    def __init__(self, env: Env, spec: BehaviorSpec) -> None:
+    def __init__(self, env: HasSpaces, spec: BehaviorSpec) -> None:
         self._spec = spec
         self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
@@ -186,7 +198,7 @@ class GymAdapter:
             row[...] = True
 
 
-def behavior_spec(env: Env, name: str, masked: bool = False, prepare_images: bool = True) -> BehaviorSpec:
+def behavior_spec(env: HasSpaces, name: str, masked: bool = False, prepare_images: bool = True) -> BehaviorSpec:
     """Returns the spec of an env's one behavior.
 
     Args:

@@ -68,7 +68,7 @@ def _evaluate(config: EvaluateConfig) -> int:
             evaluation, videos = _evaluation(config, saved, checkpoint, played, Path(folder))
             _print_figures(checkpoint, config.episodes, evaluation)
             written = save_evaluation(evaluation, Path(config.run), videos)
-        named = len(env.behaviors) != 1 or len(evaluation.figures) > 1
+        named = len(env.behavior_names) != 1 or len(evaluation.figures) > 1
         board = TensorBoard(place)
         board.values(evaluation.samples, 0.0, scalars(evaluation, named))
         board.close()

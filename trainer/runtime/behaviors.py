@@ -36,7 +36,7 @@ def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
     Raises:
         UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if known := config.env.behaviors:
+    if known := config.env.behavior_names:
         for name in known:
             settings_of(config, name)
         return known, 0

@@ -63,7 +63,7 @@ def check_train(config: TrainConfig) -> None:
     saved = _saved(config.resume).state.get("curriculum") if config.resume is not None else None
     check_curriculum(config, saved)
     reckon(_buffers(config))
-    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
+    for name in config.env.behavior_names or config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():
             read_demos(path, key)
     for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run

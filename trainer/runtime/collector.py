@@ -203,7 +203,7 @@ class Channel:
             ended = results.terminated | results.truncated
             for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
-                metrics, lessons = ready.metrics.get(instance, {}), ready.lessons.get(agent)
+                metrics, lessons = ready.metrics.get(agent, {}), ready.lessons.get(agent)
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics, lessons))
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 

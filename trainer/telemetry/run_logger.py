@@ -466,7 +466,7 @@ class RunLogger:
             scalars["self_play/learning_team"] = float(learning[1])
         if self._goal is not None and (mean := self._goal.means[self._goal.window_samples]) is not None:
             scalars[f"goal/{self._goal.metric}"] = mean
-        if len(self._config.env.behaviors) == 1 and len(metrics) <= 1:
+        if len(self._config.env.behavior_names) == 1 and len(metrics) <= 1:
             return {**scalars, **next(iter(metrics.values()), {})}
         for name, own in metrics.items():
             scalars |= {f"{name}/{key}": value for key, value in own.items()}

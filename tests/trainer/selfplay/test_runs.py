@@ -84,9 +84,12 @@ def test_nothing_that_frozen_teams_do_gets_into_buffers_or_statistics(tmp_path):
         ),
         (["self_play.fixed=[runs/none]"], "self_play.fixed=runs/none is unknown; name the folder of a run"),
         (["self_play.fixed=[none.onnx]"], "self_play.fixed=none.onnx: there is no such file"),
-        (["self_play.opponents=1"], "self_play.opponents=1 must be at least 2"),
+        (["self_play.opponents=1"], "self_play.opponents=1 must lie between 2 and 64"),
         (["self_play.save_sample=1"], "unknown key self_play.save_sample; did you mean self_play.save_samples?"),
-        (["env=basic"], "self_play: Basic-v0 has one agent, and self-play needs two teams: leave self_play out"),
+        (
+            ["env=basic"],
+            "self_play: envs.games:Basic-v0 has one agent, and self-play needs two teams: leave self_play out",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_one_message(tmp_path, capsys, words, message):
