@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from envs.spec import Array, UserError
+from envs.spec import Array, BehaviorSpec, UserError
 
 AGENTS = ("red", "blue")
 LIMIT = 80
@@ -30,7 +30,7 @@ _SECONDS = 0.05
 _THRUST = 2.4
 _DRAG = 1.1
 _BOUNCE = 0.9
-_FIRST_RING, _LAST_RING = 1.0, 0.35
+_FIRST_RING, _LAST_RING = 1.0, 0.1
 
 
 class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
@@ -178,6 +178,12 @@ def make_bot(rng: random.Random, skill: float = 1.0) -> Callable[[Array], int]:
         return 1 + round(math.atan2(way.imag, way.real) / (2 * math.pi / DIRECTIONS)) % DIRECTIONS
 
     return act
+
+
+def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], Array], tuple[list[float], list[int]]]:
+    """Returns `make_bot`'s bot at its best, as `outstep evaluate run=… against=envs.games.duel:bot` takes it."""
+    act = make_bot(rng)
+    return lambda observations, mask: ([], [act(observations[0])])
 
 
 @cache

@@ -391,7 +391,7 @@ LEFT_IN_BEHAVIORS: dict[str, tuple[Any, str]] = {
     "time_horizon": (1000, OTHER),
     "threaded": (False, OTHER),
     "framework": ("pytorch", NOTHING),
-    "self_play": ({"window": 10}, LOST),
+    "self_play.swap_steps": (5000, OTHER),
     "zzz": (1, LOST),
     "hyperparameters.tau": (0.1, LOST),
     "network_settings.memory.size": (1, LOST),
@@ -420,6 +420,7 @@ def test_what_has_no_counterpart_in_a_behavior_is_told_and_left_out(key: str, to
     data = nested(key, told[0])
     assert [(key, value, kind) for key, value, _, kind in left_of(data)] == [(f"behaviors.A.{key}", *told)]
     without = {"network_settings": {"memory": {}}} if ".memory." in key else None
+    without = {"self_play": {}} if "self_play." in key else without
     assert converted(data) == converted(without)
 
 
@@ -438,10 +439,34 @@ def test_other_trainers_become_ppo_and_that_is_told(trainer: str) -> None:
     assert (key, value, kind) == ("behaviors.A.trainer_type", trainer, LOST)
 
 
+def test_self_play_is_converted_with_its_numbers() -> None:
+    given = {"save_steps": 50000, "team_change": 200000, "window": 5, "play_against_latest_model_ratio": 0.25}
+    data = {"self_play": {**given, "initial_elo": 1000.0}}
+    assert left_of(data) == []
+    ours = {"save_samples": 50000, "team_change_samples": 200000, "window": 5, "latest_ratio": 0.25}
+    assert converted(data)["self_play"] == {**ours, "rating": 1000.0, "k": 1.0}
+    defaults = {"save_samples": 20000, "window": 10, "latest_ratio": 0.5, "rating": 1200.0, "k": 1.0}
+    assert converted({"self_play": {}})["self_play"] == defaults
+    assert "self_play" not in converted({"self_play": None})
+    striker, keeper, none = {"self_play": {"window": 3}}, {"self_play": {"window": 4}}, {}
+    both, _ = convert({"behaviors": {"Striker": striker, "Keeper": keeper, "Ball": none}}, "")
+    assert both["self_play"]["window"] == 3
+    assert both["behaviors"]["Keeper"]["self_play"]["window"] == 4
+    assert both["behaviors"]["Ball"]["self_play"] == {"save_samples": None}
+
+
 def test_the_documentation_has_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "unity.md").read_text(encoding="utf-8")
     table = text.partition("## Every key of ML-Agents")[2]
-    behavior = {**keys.BEHAVIOR, **keys.PPO, **keys.SAC, **keys.NETWORK, **keys.MEMORY, **keys.CLONING}
+    behavior = {
+        **keys.BEHAVIOR,
+        **keys.PPO,
+        **keys.SAC,
+        **keys.NETWORK,
+        **keys.MEMORY,
+        **keys.CLONING,
+        **keys.SELF_PLAY,
+    }
     signals = {name: key for each in keys.SIGNALS.values() for name, key in each.items()}
     samplers = {name: key for each in keys.SAMPLERS.values() for name, key in each.items()}
     others = {
