@@ -30,6 +30,8 @@ _SECONDS = 0.05
 _THRUST = 2.4
 _DRAG = 1.1
 _BOUNCE = 0.9
+_ALIKE = 1e-9
+"""Distances from the middle that differ by no more than this are equal."""
 _FIRST_RING, _LAST_RING = 1.0, 0.1
 
 
@@ -40,8 +42,8 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
     wrestler (1), anticlockwise in steps of 45 degrees. Observation: float32 (9,), lengths in ring radii and speeds a
     second, all of it in the frame that points to the other: its distance, the way to the ring's middle (2), the own
     velocity (2), that of the other (2), the ring's radius and the share of the time that is left. Whose middle leaves
-    the ring loses: its last reward is -1, that of the other 1. It is 0 for both if both leave it at once, or nobody
-    does in 80 decisions. All other rewards are 0.
+    the ring loses: its last reward is -1, that of the other 1. If both leave it at once, who is farther out loses;
+    it is 0 for both if they are equally far. In the end the ring is too small for two. All other rewards are 0.
     """
 
     metadata = {"render_modes": [], "render_fps": 10, "name": "duel_v0"}  # noqa: RUF012
@@ -91,6 +93,9 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
             if any(out):
                 break
         over = any(out) or self.steps >= LIMIT
+        if all(out):  # who is farther out is the loser
+            farther = abs(self.at[0]) - abs(self.at[1])
+            out = [farther > _ALIKE, farther < -_ALIKE]
         score = float(out[1] - out[0])
         rewards = {"red": score, "blue": -score}
         infos: dict[str, dict[str, Any]] = {agent: {} for agent in AGENTS}
