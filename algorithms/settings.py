@@ -199,6 +199,11 @@ class AlgorithmSettings:
         return self
 
     @property
+    def mates(self) -> int:
+        """Teammates of an agent that each of its rows names at most."""
+        return 0
+
+    @property
     def lighter(self) -> str:
         """What makes updates take less time where games wait for them, as advice."""
         return "make algorithm.network.hidden smaller"

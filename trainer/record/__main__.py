@@ -153,7 +153,7 @@ def _make_gym(gym: GymEnv, record: RecordConfig, stack: ExitStack) -> tuple[Env,
         _, info = begin(env, episode_seed(record.seed, 0, 0), values)
     except Exception as error:  # whatever its code does
         raise UserError(f"environment {gym.id!r} cannot be reset: {one_line(error)}") from error
-    return env, behavior_spec(env, gym.behavior, "action_mask" in info, gym.prepare_images)
+    return env, behavior_spec(env, gym.behavior, "action_mask" in info, gym.prepare_images, gym.max_entities)
 
 
 def _gym_player(config: RecordConfig, env: Env, spec: BehaviorSpec, stopped: Callable[[], bool]) -> Demonstrator:

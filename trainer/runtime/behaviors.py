@@ -72,7 +72,7 @@ def open_buffer(
 
     Raises UserError if the rows that are asked for do not fit.
     """
-    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
+    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size, settings.own().mates)
     size = policy.flat.numel()
     newest = weights_bytes(size)
     weights = newest + snapshots_bytes(size, self_play)

@@ -125,7 +125,8 @@ def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     """Refuses checkpoints, demonstrations and networks that do not fit a behavior."""
     settings, rewards = settings_of(config, spec.name)
     if settings.buffer_memory_mib is None:
-        choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_shared())
+        layout = Layout(spec, settings.network.memory.numbers, settings.own().mates)
+        choose_capacity(layout, 0, settings, available_shared())
     if config.resume is not None:
         check_spec(spec, _saved(config.resume))
     else:
@@ -148,7 +149,7 @@ def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: Algorithm
     from algorithms.policy import make_policy
 
     policy = make_policy(spec, settings)
-    layout = Layout(spec, policy.state_size)
+    layout = Layout(spec, policy.state_size, settings.own().mates)
     capacity = choose_capacity(layout, weights_bytes(policy.flat.numel()), settings, available_shared())
     memory = np.zeros(layout.memory_bytes(capacity), np.uint8)  # takes none until it is written
     rows = Rows(layout, memory.data, capacity)

@@ -15,7 +15,8 @@ import numpy as np
 
 from buffers.rows import Writer, observation_names
 from envs.api import Manager
-from envs.spec import Array, BehaviorSpec, Decisions, Ready, UserError, joined
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
+from trainer.runtime.groups import Closed, Groups
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.telemetry.statistics import Episode, Statistics
@@ -46,9 +47,15 @@ class Channel:
     """One behavior's way from decisions to rows."""
 
     def __init__(
-        self, spec: BehaviorSpec, actor: Actor, writer: Writer, counters: Array, total: Callable[[], int] | None = None
+        self,
+        spec: BehaviorSpec,
+        actor: Actor,
+        writer: Writer,
+        counters: Array,
+        total: Callable[[], int] | None = None,
+        group_owners: dict[int, str] | None = None,
     ) -> None:
-        """`total` returns the samples of all behaviors, where there are others."""
+        """`total` returns the samples of all behaviors, where there are others; `group_owners` is for `Groups`."""
         self.spec = spec
         self.actor = actor
         self.rate_limiter: RateLimiter | None = None
@@ -56,7 +63,13 @@ class Channel:
         self.episodes: list[Episode] = []
         """Finished since they were last taken."""
         self._observation_names = observation_names(spec)
+        self.warnings: list[str] = []
+        """What a user has to be told, until it is taken."""
+        self._warned = False
         self._writer = writer
+        self._groups: Groups | None = None
+        if writer.rows.layout.mates:
+            self._groups = Groups(writer, {} if group_owners is None else group_owners)
         self._state_size = writer.rows.layout.state_size
         self._counters = counters
         self._total = total or (lambda: self.samples)
@@ -120,6 +133,8 @@ class Channel:
         """Holds what rows will hold once the steps have closed."""
         held, agents = self._open, decisions.agent
         continuous, discrete, log_prob, after = acted
+        if self._groups is not None:
+            self._groups.act(decisions)
         if self._state_size:
             held["state"][agents] = state
             held["state_after"][agents] = after
@@ -177,6 +192,9 @@ class Channel:
     def _close(self, ready: Ready) -> None:
         results, held = ready.results, self._open
         agents = results.agent
+        closed = Closed(results) if self._groups is None else self._groups.close(ready, held)
+        self._look_at_groups(results)
+        rows = closed.results
         self._writer.append(
             agents,
             tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
@@ -185,14 +203,16 @@ class Channel:
             held["discrete"].take(agents, axis=0),
             held["log_prob"].take(agents),
             held["version"].take(agents),
-            results.reward,
-            results.terminated,
-            results.truncated,
-            results.final_observations,
-            results.final_mask,
+            rows.reward,
+            rows.terminated,
+            rows.truncated,
+            rows.final_observations,
+            rows.final_mask,
             held["state"].take(agents, axis=0),
             held["length"].take(agents),
-            held["state_after"].take(agents[results.truncated], axis=0),
+            held["state_after"].take(agents[rows.truncated], axis=0),
+            closed.mates,
+            closed.final_mates,
         )
         self._count()
         self._counters[OPEN] -= len(agents)
@@ -204,11 +224,32 @@ class Channel:
             for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
                 metrics, lessons = ready.metrics.get(agent, {}), ready.lessons.get(agent)
+                if agent in closed.totals:
+                    metrics = {**metrics, GROUP_REWARD: closed.totals[agent]}
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics, lessons))
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
+    def _look_at_groups(self, results: StepResults) -> None:
+        """Warns, once, of groups that are learned from in part."""
+        if self._warned or not len(results.group_reward):
+            return
+        name, groups = self.spec.name, self._groups
+        if groups is None and results.group_reward.any():
+            self.warnings.append(
+                f"Behavior {name!r} is paid as a group, but its algorithm sees each agent alone: what a group earns "
+                "once an agent has left does not reach that agent. algorithm=poca learns as a group."
+            )
+        elif groups is not None and groups.largest > groups.most:
+            self.warnings.append(
+                f"Behavior {name!r} has a group of {groups.largest} agents, of which each row tells of {groups.most}: "
+                f"raise algorithm.max_group to {groups.largest} for all of them."
+            )
+        self._warned = bool(self.warnings)
+
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
+        if self._groups is not None:
+            self._groups.drop(lost)
         known = lost[lost < len(self._open["reward"])]
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
         for name in ("acting", "reward", "length", "state_after"):
@@ -235,6 +276,10 @@ class Channel:
         for name, old in self._open.items():
             grown[name][: len(old)] = old
         self._open = grown
+
+
+GROUP_REWARD = "group_reward"
+"""Among the numbers of an episode with which a group ends: what the group was paid."""
 
 
 class Collector:

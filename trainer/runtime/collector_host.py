@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buffers.rows import Writer
-from envs.api import Setup
+from envs.api import InstanceEvent, Setup
 from envs.config import Stepping
 from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec, Statistic
@@ -80,6 +80,7 @@ class CollectorHost:
         self._restoring = partial(restoring, folder) if resume is not None else nullcontext
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
+        self._group_owners: dict[int, str] = {}
         self._matches = Matches()
         self._teams_sent: Sequence[tuple[str, int]] = ()
         if "matches" in self._resume:
@@ -145,6 +146,10 @@ class CollectorHost:
         if not due:
             return
         self._reported = now
+        for channel in self.collector.channels.values():
+            for text in channel.warnings:
+                self._send("events", content=InstanceEvent("warning", 0, text))
+            channel.warnings.clear()
         self.report_events()
         if self.instances.picture is not None:
             self._send("picture", content=self.instances.picture)
@@ -183,11 +188,11 @@ class CollectorHost:
         self._send("acting", name, description)
         writer, counters, total = Writer(rows), shared.counters(name), lambda: shared.samples
         if snapshots is None:
-            channel = Channel(spec, actor, writer, counters, total)
+            channel = Channel(spec, actor, writer, counters, total, self._group_owners)
         else:
             from trainer.selfplay.open import open_channel
 
-            parts = spec, writer, counters, total
+            parts = spec, writer, counters, total, self._group_owners
             channel = open_channel(self._config, policy, actor, parts, snapshots, self._matches, seed)
         with self._restoring():
             if name in self._resume.get("channels", {}):

@@ -28,6 +28,7 @@ class SelfPlayChannel(Channel):
         writer: Writer,
         counters: Array,
         total: Callable[[], int],
+        group_owners: dict[int, str],
         matches: Matches,
         opponents: Opponents,
         result: str,
@@ -40,7 +41,7 @@ class SelfPlayChannel(Channel):
         """By agent, its side, and whether it is one of the founders."""
         self._missed = 0
         """Ends of episodes without the number that decides a match, while none had it."""
-        super().__init__(spec, actor, writer, counters, total)
+        super().__init__(spec, actor, writer, counters, total, group_owners)
 
     def take(self, ready: Ready) -> None:
         """Closes the rows of agents that learn, and keeps decisions until `act`."""

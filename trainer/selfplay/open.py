@@ -28,7 +28,7 @@ def open_channel(
     config: TrainConfig,
     policy: Policy,
     actor: PolicyActor,
-    parts: tuple[BehaviorSpec, Writer, Array, Callable[[], int]],
+    parts: tuple[BehaviorSpec, Writer, Array, Callable[[], int], dict[int, str]],
     snapshots: Snapshots,
     matches: Matches,
     seed: int,
@@ -39,7 +39,7 @@ def open_channel(
         config: of the run.
         policy: of the behavior, of which opponents have copies.
         actor: acts with the newest weights.
-        parts: spec, writer, counters and the samples of all behaviors, as `Channel` takes them.
+        parts: spec, writer, counters, the samples of all behaviors and the owners of groups, as `Channel` takes them.
         snapshots: of the policy.
         matches: those of all behaviors.
         seed: of the behavior's noise.
@@ -47,7 +47,7 @@ def open_channel(
     Raises:
         UserError: a fixed opponent is missing, or does not fit.
     """
-    spec, writer, counters, total = parts
+    spec, writer, counters, total, group_owners = parts
     settings = behavior_config(config, spec.name).self_play
     seed = (seed + _APART) % 2**62
 
@@ -61,4 +61,4 @@ def open_channel(
         for place, path in enumerate(settings.fixed)
     ]
     opponents = Opponents(spec, settings, snapshots, make_actor, policy.state_size, fixed, seed)
-    return SelfPlayChannel(spec, actor, writer, counters, total, matches, opponents, settings.result)
+    return SelfPlayChannel(spec, actor, writer, counters, total, group_owners, matches, opponents, settings.result)

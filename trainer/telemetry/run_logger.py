@@ -29,7 +29,7 @@ from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.next_steps import next_steps
 from trainer.telemetry.speed import RELIABLE_SECONDS, Measured, Speed
 from trainer.telemetry.statistics import Episode
-from trainer.telemetry.status import Status, aims, seconds_left
+from trainer.telemetry.status import Curve, Status, aims, seconds_left
 from trainer.telemetry.writers import Writers, find_writers
 
 _SHOW_SECONDS = 0.5
@@ -125,7 +125,7 @@ class RunLogger:
         }
         """By behavior and name: updates skipped, as last reported."""
         self._progress = progress
-        self._rewards = values_until(folder, "episode/reward", samples) if state else []
+        self._rewards = Curve(values_until(folder, "episode/reward", samples) if state else ())
         """The mean reward at each point of the metrics so far."""
         self.league: League | None = None
         """That of self-play, once the run has one."""
@@ -372,7 +372,7 @@ class RunLogger:
         game, histograms = self._game.take()
         scalars = {**speed, **self._scalars(metrics), **game}
         if self._reward is not None:
-            self._rewards.append(self._reward)
+            self._rewards.add(self._reward)
 
         self._write_values(samples, scalars, list(metrics))
         if histograms:
@@ -426,7 +426,7 @@ class RunLogger:
                 )
 
     def _status(self, samples: int, learners: Mapping[str, Learner], measured: Measured) -> Status:
-        config, goal, reward = self._config, self._goal, self._reward
+        config, goal, reward, first = self._config, self._goal, self._reward, self._rewards.first
         updates = sum(each.updates for each in learners.values())
         mean = goal.means[goal.window_samples] if goal else None
         self._goal_began = began = mean if self._goal_began is None else self._goal_began
@@ -440,9 +440,9 @@ class RunLogger:
             env_utilization=measured.env_utilization,
             reward=reward,
             ratings=self.league.ratings() if self.league is not None else {},
-            rewards=self._rewards,
+            rewards=self._rewards.points,
             goal=(goal.metric, mean, goal.target) if goal else None,
-            aims=aims(config, samples, self.seconds, (next(iter(self._rewards), reward), reward), (began, mean)),
+            aims=aims(config, samples, self.seconds, (reward if first is None else first, reward), (began, mean)),
             lessons=self._curriculum.described(),
             endless=self._endless,
             shares=measured.shares,

@@ -71,10 +71,10 @@ def test_a_setting_says_what_it_takes():
 def test_what_several_choices_have_alike_is_listed_once():
     groups = {group.name: [each.key for each in group.settings] for group in list_settings(TrainConfig)}
     assert "algorithm.discount" in groups["algorithm"]
-    assert "algorithm.schedule_samples" in groups["algorithm=ppo or sac"]
-    assert "algorithm.clip" in groups["algorithm=ppo"]
+    assert "algorithm.schedule_samples" in groups["algorithm=ppo or sac or poca"]
+    assert "algorithm.clip" in groups["algorithm=ppo or poca"]
     assert "algorithm.n_step" in groups["algorithm=sac"]
-    assert "algorithm.learning_rate" in groups["algorithm=ppo"]  # its default is PPO's own
+    assert "algorithm.learning_rate" in groups["algorithm=ppo or poca"]  # its default is PPO's own
     names = [group.name for group in list_settings(TrainConfig)]
     assert len(set(names)) == len(names)
 
