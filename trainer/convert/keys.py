@@ -246,8 +246,10 @@ SAC = {
 }
 REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
 """Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
-HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
+HYPERPARAMETERS = {"ppo": PPO, "sac": SAC, "poca": {name: key for name, key in PPO.items() if name != "shared_critic"}}
 """Keys of `hyperparameters`, by the algorithm that learns here."""
+ON_POLICY = ("ppo", "poca")
+"""Algorithms that take PPO's."""
 
 ENCODERS = {
     "simple": "simple",

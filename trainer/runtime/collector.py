@@ -159,6 +159,7 @@ class Channel:
             "memories": self._open["state_after"].tolist(),
             "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
+            **({} if self._groups is None else {"groups": self._groups.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -169,6 +170,8 @@ class Channel:
         memories = state.get("memories", [])  # the first checkpoints have none
         self._open["state_after"][: len(memories)] = memories
         self._writer.load_state(state["writer"])
+        if self._groups is not None and "groups" in state:
+            self._groups.load_state(state["groups"])
 
     def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
         """Raises UserError for the first number that is NaN or infinite: no game has seen it, nor has the buffer."""
