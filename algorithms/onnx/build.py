@@ -117,12 +117,10 @@ class _Graph:
 def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
     """(N, F) of the observations: what `prepare`, encoder and trunk make of them."""
     observations = policy.spec.observations
-    vectors, images, start = [], [], 0
+    vectors, start = [], 0
+    images = [(f"obs_{i}", o) for i, o in enumerate(observations) if policy.images[i]]
     for i in policy.vector_order:
         observation, x = observations[i], f"obs_{i}"
-        if policy.images[i]:
-            images.append((x, observation))
-            continue
         if not exported.as_in_spec(observation):
             x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
         if len(observation.shape) > 1:
