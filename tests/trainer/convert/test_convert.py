@@ -53,6 +53,8 @@ PLAIN: dict[str, Any] = {
     "joint_choices": 0,
     "encoder": "simple",
     "memory": {"cell": "none"},
+    "goal": "hyper",
+    "attention": {"size": 128, "heads": 4, "layers": 1},
 }
 """A network without memory."""
 OF_PPO: dict[str, Any] = {**PLAIN, "initial_deviation": 1 / 3, "action_scale": 1 / 3}
@@ -396,7 +398,6 @@ LEFT_IN_BEHAVIORS: dict[str, tuple[Any, str]] = {
     "hyperparameters.tau": (0.1, LOST),
     "network_settings.memory.size": (1, LOST),
     "reward_signals.prediction": ({}, LOST),
-    "network_settings.goal_conditioning_type": ("none", OTHER),
     "network_settings.deterministic": (True, OTHER),
 }
 LEFT_ELSEWHERE: dict[str, tuple[Any, str]] = {
