@@ -44,7 +44,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
     does in 80 decisions. All other rewards are 0.
     """
 
-    metadata = {"render_modes": [], "render_fps": 10, "name": "duel_v0"}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "name": "duel_v0"}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -92,7 +92,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
                 break
         over = any(out) or self.steps >= LIMIT
         score = float(out[1] - out[0])
-        rewards = {"red": score, "blue": -score}
+        rewards = {"red": score, "blue": 0.0 - score}
         infos: dict[str, dict[str, Any]] = {agent: {} for agent in AGENTS}
         if over:
             self.agents = []
@@ -109,7 +109,9 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
         """Returns (H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
-        return None
+        from envs.games.arenas import painted_duel
+
+        return painted_duel(self)
 
     def _thrust(self, k: int, action: int) -> complex:
         if not 0 <= action <= DIRECTIONS:
