@@ -50,7 +50,7 @@ def test_who_runs_out_of_the_ring_loses():
 
 def test_the_bot_beats_chance_and_its_skill_is_known():
     env, rng = Duel(), random.Random(0)
-    bot, half = make_bot(rng), make_bot(rng, skill=0.5)
+    bot, half = make_bot(rng), make_bot(rng, skill=0.4)
     results = [played(env, seed, bot, lambda seen: rng.randrange(9))[0] for seed in range(40)]
     assert sum(result > 0 for result in results) >= 38
     results = [played(env, seed, half, bot)[0] for seed in range(40)]
