@@ -20,6 +20,8 @@ from tests.trainer.conftest import contents
 from tests.trainer.sweep.conftest import BASIC, RATE
 from trainer.config.compose import compose
 from trainer.config.schema import TrainConfig
+from trainer.runtime.run_lock import run_lock
+from trainer.sweep.plan import make_plan
 from trainer.sweep.study import JOURNAL, Study, load
 
 CHILD = """
@@ -272,19 +274,18 @@ def test_bad_input_is_one_message_and_starts_nothing(sweep, tmp_path, capsys, wo
     assert contents(tmp_path) == before
 
 
-def test_a_folder_with_another_study_is_refused(sweep, capsys):
-    assert sweep(RATE, "trials=1", "to=a") == 0
-    capsys.readouterr()
+def test_a_folder_with_another_study_is_refused(sweep):
+    Study(make_plan([*BASIC, RATE, "to=a"]))
+    Study(make_plan([*BASIC, RATE, "to=a", "trials=50", "parallel=2", "metric=episode/length"]))
+    Study(make_plan([*BASIC, RATE, "to=a"]))  # as long as no trial was judged
     for words, message in (
         (["algorithm.learning_rate=interval(0.1,2)"], "there, searched is"),
         ([RATE, "algorithm.clip=0.1"], "there, settings is"),
         ([RATE, "seeds=2"], "there, seeds is 1, and here 2"),
         ([RATE, "metric=loss/policy"], "there, direction is maximize, and here minimize"),
     ):
-        assert sweep(*words, "trials=1", "to=a") == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "to=a holds another study: " in line
-        assert message in line
+        with pytest.raises(UserError, match=f"to=a holds another study: {message}"):
+            Study(make_plan([*BASIC, *words, "to=a"]))
 
 
 def test_without_optuna_it_says_what_to_install(sweep, capsys, monkeypatch):
@@ -304,15 +305,14 @@ def test_best_refuses_what_is_no_study_or_has_no_best_yet(sweep, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_new_trial_is_never_given_twice(sweep, monkeypatch):
-    from trainer.sweep.plan import make_plan
-
+def test_a_trial_is_never_given_twice(sweep):
     plan = make_plan([*BASIC, RATE, "trials=3", "to=a"])
     first, second = Study(plan), Study(plan)
     claimed = [first.next(), second.next(), first.next(), second.next()]
     assert [each and each.number for each in claimed] == [0, 1, 2, None]
     claimed[1].let_go()  # as when its process ends
+    (run := Path("a/trials/001/seed-0")).mkdir()
+    with run_lock(run):
+        assert first.next() is None, "its run may outlive it for a moment"
     again = first.next()
     assert (again.number, again.values) == (1, claimed[1].values)
-    with pytest.raises(UserError, match="another study"):
-        Study(make_plan([*BASIC, RATE, "trials=3", "to=a", "average=iqm"]))
