@@ -22,11 +22,14 @@ from envs.spec import UserError
 from trainer.config.compose import CONF, all_keys, compose, compose_node, readable, register, search_path, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
 from trainer.config.help import help_text, version_line
-from trainer.config.schema import CompareConfig, RecordConfig, ReportConfig, TrainConfig
+from trainer.config.schema import CompareConfig, ExportConfig, PushConfig, RecordConfig, ReportConfig, TrainConfig
 from trainer.config.words import unknown_flag
 
-_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",), CompareConfig: ("to",)}
-"""The keys of what a command writes."""
+_WRITTEN = {
+    TrainConfig: "run.dir",
+    **dict.fromkeys((RecordConfig, ReportConfig, CompareConfig, ExportConfig, PushConfig), "to"),
+}
+"""The key of what a command writes."""
 
 _INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 """What `--info` shows."""
@@ -78,7 +81,8 @@ def run_command(
         configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
             check(config)
-        _refuse_shared(configs, _WRITTEN.get(schema, ()))
+        if schema in _WRITTEN:
+            _refuse_shared(configs, _WRITTEN[schema])
         statuses = []
         for place, (job, config) in enumerate(zip(jobs, configs), start=1):
             if len(jobs) > 1:
@@ -162,12 +166,11 @@ def _grid(overrides: Sequence[str], schema: type) -> list[list[str]]:
     return [list(combination) for combination in product(*values.values())]
 
 
-def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
+def _refuse_shared(configs: Sequence[Any], key: str) -> None:
     """Refuses several runs that would write to one place; resumed ones go on in theirs."""
-    for key in keys:
-        places = [attrgetter(key)(config) for config in configs if not getattr(config, "resume", None)]
-        if shared := next((place for place in places if place and places.count(place) > 1), None):
-            raise UserError(f"{key}={shared}: {len(places)} runs need one each")
+    places = [attrgetter(key)(config) for config in configs if not getattr(config, "resume", None)]
+    if shared := next((place for place in places if place and places.count(place) > 1), None):
+        raise UserError(f"{key}={shared}: {len(places)} runs need one each")
 
 
 def _show(argv: list[str], schema: type, config_name: str) -> int:

@@ -15,6 +15,8 @@ from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 from trainer.runtime.ipc import CAPACITY, Shared
 from trainer.runtime.policy_store import weights_bytes
+from trainer.selfplay.settings import SelfPlayConfig
+from trainer.selfplay.snapshots import Snapshots, snapshots_bytes
 
 if TYPE_CHECKING:
     from algorithms.policy import Policy
@@ -34,7 +36,7 @@ def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
     Raises:
         UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if known := config.env.behaviors:
+    if known := config.env.behavior_names:
         for name in known:
             settings_of(config, name)
         return known, 0
@@ -56,21 +58,30 @@ def check_networks(spec: BehaviorSpec, settings: AlgorithmSettings, available: i
 
 
 def open_buffer(
-    shared: Shared, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings, before: int | None = None
-) -> tuple[memoryview, Rows]:
-    """Opens a behavior's memory, alike in learner and collector: two slots of weights, and the rows behind them.
+    shared: Shared,
+    policy: Policy,
+    spec: BehaviorSpec,
+    settings: AlgorithmSettings,
+    self_play: SelfPlayConfig,
+    before: int | None = None,
+) -> tuple[memoryview, Snapshots | None, Rows]:
+    """Opens a behavior's memory, alike in learner and collector: two slots of weights, snapshots, and the rows.
 
-    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with.
+    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with. There are
+    snapshots where there is self-play.
 
     Raises UserError if the rows that are asked for do not fit.
     """
-    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
-    weights = weights_bytes(policy.flat.numel())
+    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size, settings.own().mates)
+    size = policy.flat.numel()
+    newest = weights_bytes(size)
+    weights = newest + snapshots_bytes(size, self_play)
     if not counters[CAPACITY]:
         counters[CAPACITY] = choose_capacity(layout, weights, settings, shared.free, before)
     capacity = int(counters[CAPACITY])
     memory = shared.arena(spec.name, weights + layout.memory_bytes(capacity))
-    return memory[:weights], Rows(layout, memory[weights:], capacity)
+    snapshots = Snapshots(memory[newest:weights], size, self_play) if self_play.enabled else None
+    return memory[:newest], snapshots, Rows(layout, memory[weights:], capacity)
 
 
 def choose_capacity(

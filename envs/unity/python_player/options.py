@@ -2,6 +2,8 @@
 
     env=basic                 basic, bubble_shooter, or any Gymnasium id (module:Name-v0 imports the module)
     kwargs.<name>=<YAML>      keyword arguments of the env
+    max_entities=<number>     in an observation that is a Sequence
+    goal=<observation>        that is a goal signal
     agents=1                  copies of the env, each an agent
     behavior=<name>           of these agents; the env's id without its module if not given
     late=<name>:<message>     one more agent, of another behavior, that first appears in that message
@@ -51,6 +53,7 @@ class Options:
     env: GymEnv
     behavior: str
     agents: int = 1
+    goal: str | None = None
     late: At | None = None
     layout: str = "hwc"
     delay: float = 0.0
@@ -69,10 +72,11 @@ def parse(arguments: Sequence[str]) -> Options:
     name = words.pop("env", None)
     if not name:
         raise UserError("No env was given. Write env=basic, env=bubble_shooter or env=<Gymnasium id>.")
-    env = GymEnv(SHORT_NAMES.get(name, name), kwargs)
+    most = _number("max_entities", words.pop("max_entities"), 1) if "max_entities" in words else None
+    env = GymEnv(SHORT_NAMES.get(name, name), kwargs, max_entities=most)
     unknown = sorted(set(words) - set(_READERS))
     if unknown:
-        known = ", ".join(["env", "kwargs.<name>", *_READERS, "launcher"])
+        known = ", ".join(["env", "kwargs.<name>", "max_entities", *_READERS, "launcher"])
         raise UserError(f"Unknown key {unknown[0]!r} (={words[unknown[0]]}). Known are: {known}.")
     given: dict[str, Any] = {"behavior": env.behavior, **{key: _READERS[key](key, words[key]) for key in words}}
     if "--mlagents-port" in flags:
@@ -154,6 +158,7 @@ def _text(key: str, text: str) -> str:
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "agents": lambda key, text: _number(key, text, 1),
     "behavior": _text,
+    "goal": _text,
     "late": _at,
     "layout": _layout,
     "delay": lambda key, text: _number(key, text, 0, float),
