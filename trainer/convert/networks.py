@@ -50,6 +50,8 @@ def network(entry: Mapping[str, Any]) -> dict[str, Any]:
         "encoder": encoder_of(entry),
         "encoder_units": values["hidden_units"],
         "memory": _memory(entry),
+        "goal": keys.GOALS[values["goal_conditioning_type"]],
+        "attention": {"size": 128, "heads": 4, "layers": 1},  # whatever the other layers have there
     }
 
 

@@ -22,11 +22,15 @@ TOURNAMENT = "tournament.json"
 
 
 def contestants(folder: str) -> list[str]:
-    """Returns the runs in a folder, or the checkpoints; none where the folder is a run itself, or is not there."""
+    """Returns the runs in a folder that have learned something, or the checkpoints.
+
+    None where the folder is a run itself, or is not there.
+    """
     path = Path(folder)
     if not folder or (path / "config.yaml").exists() or not path.is_dir():
         return []
     runs = [each.parent for pattern in ("*", "*/*") for each in path.glob(f"{pattern}/config.yaml")]
+    runs = [run for run in runs if any(run.glob("checkpoints/*/manifest.json"))]
     found = runs or [each.parent for each in path.glob("*/manifest.json") if not each.parent.name.startswith(".")]
     return [str(each) for each in sorted(found)]
 

@@ -5,7 +5,7 @@ Shapes: N decisions, M results; A agents seen so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,7 @@ class SelfPlayChannel(Channel):
         """Ends the episodes of agents in these rows of the results: what they play as, and perhaps their matches."""
         results = ready.results
         over: dict[int, tuple[Side, list[int]]] = {}
+        reported: dict[int, float | None] = {}
         for row in ended.tolist():
             agent = int(results.agent[row])
             reward = float(results.reward[row])
@@ -145,17 +146,18 @@ class SelfPlayChannel(Channel):
                 side.value += whole
             elif founder and self._result == "reward":
                 side.value = reward if numbers[0] == 1 else side.value + reward
+            elif founder and side.role == LEARNING:
+                reported[id(side)] = self._reported(ready.metrics.get(agent, {}))
             if side.role != LEARNING:
                 self._open["state_after"][agent] = 0
         for side, (founders, agents) in over.values():
-            value = side.value if self._result in ("reward", "return") else self._reported(ready, side)
+            value = side.value if self._result in ("reward", "return") else reported.get(id(side))
             self._matches.end(side, founders, agents, value)
             if side.role == LEARNING and len(self._matches.teams) == 1:
                 self._refuse_one_team(side.team)
 
-    def _reported(self, ready: Ready, side: Side) -> float | None:
+    def _reported(self, found: Mapping[str, float]) -> float | None:
         """Returns the number by which the game says who has won; None if it is missing this time."""
-        found = ready.metrics.get(side.instance, {})
         if self._result in found:
             self._missed = -1
             return found[self._result]

@@ -100,7 +100,7 @@ class Duels(Manager):
         )
         side = np.zeros(0, np.int64) if config.hides else team.astype(np.int32)
         decisions = Decisions(instance.astype(np.int32), agent, (seen,), np.zeros((len(agent), 0), bool), side)
-        reported = {i: {"margin": float(margin[i, teams[0]])} for i in range(many)}
+        reported = {i: {"margin": float(margin[instance[i], team[i]])} for i in agent.tolist()}
         return Ready(results, decisions, np.zeros(0, np.int64), reported if self.over and len(closed) else {})
 
     def send(self, behavior, agents, continuous, discrete):

@@ -10,7 +10,9 @@ import pytest
 
 from tests.trainer.tiny_runs import PPO, SAC, newest, same_end, summary
 from trainer.__main__ import main
+from trainer.config.saved import load_config
 from trainer.evaluate.__main__ import main as evaluate_main
+from trainer.report.curves import read_history, sections
 
 GAME = ["env=tests.trainer.selfplay.duels:DuelsConfig", "run.loggers=[]"]
 INLINE = [*GAME, "run.mode=inline"]
@@ -50,6 +52,12 @@ def test_a_symmetric_game_is_learned_and_the_rating_tells(tmp_path):
     assert last["Duelist/self_play/elo"] > 1400
     assert last["Duelist/self_play/win_rate"] > 0.5
     assert any(name.startswith("Duelist/self_play/against_") for name in last)
+    page = sections(read_history(run), load_config(run))
+    assert [chart.title for chart in page[0].charts][:2] == ["Elo rating", "Matches won"]
+    assert "Against each opponent" in [section.title for section in page]
+    before = newest(run).state["self_play"]["ratings"]["Duelist"]["rating"]
+    assert main([f"resume={run}", "stop.samples=9000", f"stop.rating={before - 1}"]) == 0  # which it has reached
+    assert newest(run).state["self_play"]["ratings"]["Duelist"]["rating"] == before
 
 
 def test_nothing_that_frozen_teams_do_gets_into_buffers_or_statistics(tmp_path):
@@ -84,9 +92,12 @@ def test_nothing_that_frozen_teams_do_gets_into_buffers_or_statistics(tmp_path):
         ),
         (["self_play.fixed=[runs/none]"], "self_play.fixed=runs/none is unknown; name the folder of a run"),
         (["self_play.fixed=[none.onnx]"], "self_play.fixed=none.onnx: there is no such file"),
-        (["self_play.opponents=1"], "self_play.opponents=1 must be at least 2"),
+        (["self_play.opponents=1"], "self_play.opponents=1 must lie between 2 and 64"),
         (["self_play.save_sample=1"], "unknown key self_play.save_sample; did you mean self_play.save_samples?"),
-        (["env=basic"], "self_play: Basic-v0 has one agent, and self-play needs two teams: leave self_play out"),
+        (
+            ["env=basic"],
+            "self_play: envs.games:Basic-v0 has one agent, and self-play needs two teams: leave self_play out",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_one_message(tmp_path, capsys, words, message):
