@@ -30,6 +30,8 @@ _SECONDS = 0.05
 _THRUST = 2.4
 _DRAG = 1.1
 _BOUNCE = 0.9
+_PUSH = 0.3
+"""Deviation of the speeds at the beginning: without them two who charge each other would stand still in the middle."""
 _ALIKE = 1e-9
 """Distances from the middle that differ by no more than this are equal."""
 _FIRST_RING, _LAST_RING = 1.0, 0.1
@@ -67,7 +69,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
-        """Puts both into the ring, opposite to each other at a random angle."""
+        """Puts both into the ring, opposite to each other at a random angle, and gives each a push."""
         if seed is not None:
             self._rng = random.Random(seed)
         self.agents = list(AGENTS)
@@ -76,7 +78,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
         angle = self._rng.uniform(0, 2 * math.pi)
         at = 0.5 * complex(math.cos(angle), math.sin(angle))
         self.at = [at, -at]
-        self.speed = [0j, 0j]
+        self.speed = [complex(self._rng.gauss(0, _PUSH), self._rng.gauss(0, _PUSH)) for _ in AGENTS]
         self.thrust = [0j, 0j]
         return self._observe(), {agent: {} for agent in AGENTS}
 
