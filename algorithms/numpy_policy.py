@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
 
 from algorithms.networks.distributions import FORBIDDEN, LOG_ROOT
-from algorithms.networks.mlp import MLP, Encoder
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP
 from algorithms.networks.recurrent import RecurrentLayer
 from algorithms.policy import LOG_STD_RANGE, Acted, Policy
 from algorithms.settings import Activation
@@ -47,9 +49,10 @@ class NumpyActor:
         largest = policy.network.clip_inputs
         self._least, self._largest = (np.array(number, np.float32) for number in (-largest, largest))
         self._parts = _parts(policy)
-        self._layers = [_layer(layer) for layer in policy.trunk.layers]
+        trunk = cast(MLP, policy.trunk)
+        self._layers = [_layer(layer) for layer in trunk.layers]
         self._recurrent_layer = None if policy.recurrent_layer is None else _NumpyRecurrentLayer(policy.recurrent_layer)
-        self._activate = _ACTIVATIONS[policy.trunk.activation]
+        self._activate = _ACTIVATIONS[trunk.activation]
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
@@ -71,7 +74,7 @@ class NumpyActor:
             type(None),
         ):
             return False
-        return not policy.encoder.images and policy.flat.is_cpu
+        return cast(Encoder, policy.encoder).is_flat and policy.flat.is_cpu
 
     def act(self, observations: Sequence[Array], mask: Array, state: Array, generator: np.random.Generator) -> Acted:
         """Sampled actions for raw observations, each (N, *shape), under a mask (N, A), A = 0 for none.

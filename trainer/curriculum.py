@@ -19,8 +19,8 @@ from trainer.telemetry.goal import PATIENCE
 from trainer.telemetry.statistics import Episode
 
 PROGRESS, RATING = "progress", "rating"
-_OF_EPISODES = ("reward", "length")
-"""Measures of every episode."""
+_OF_EPISODES = ("reward", "length", "group_reward")
+"""Measures of episodes themselves; the last one of those with which a group ends."""
 
 
 class Measured:

@@ -160,7 +160,7 @@ class PPO(Algorithm):
 
     def _normalize(self, rollout: Rollout) -> None:
         if self.policy.normalized_size:
-            self.normalize(self.policy.normalized_rows(rollout.observations))
+            self.normalize(rollout.observations)
 
     @torch.no_grad()
     def _evaluate(self, rollout: Rollout) -> PPOBatch:

@@ -63,14 +63,14 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     trainer = values["trainer_type"]
     algorithm = trainer if trainer in keys.HYPERPARAMETERS else "ppo"
     if trainer != algorithm:
-        why = "groups have no common critic yet" if trainer == "poca" else "no such trainer here"
-        left.append(Left(f"{where}.trainer_type", trainer, f"{why}: ppo learns, with what it shares", LOST))
+        left.append(Left(f"{where}.trainer_type", trainer, "no such trainer here: ppo learns instead", LOST))
     table = keys.HYPERPARAMETERS[algorithm]
     # Values for one algorithm say nothing about another.
     inherited = default["hyperparameters"] if trainer == default.get("trainer_type") else keys.defaults(table)
     hyperparameters = {**inherited, **read(own.get("hyperparameters"), f"{where}.hyperparameters", table, left)}
-    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if algorithm == "ppo" else "constant")
-    if algorithm == "ppo":
+    on_policy = algorithm in keys.ON_POLICY
+    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if on_policy else "constant")
+    if on_policy:
         hyperparameters.setdefault("beta_schedule", schedule)
         hyperparameters.setdefault("epsilon_schedule", schedule)
     cloned = default.get("cloning")
@@ -138,7 +138,7 @@ def _algorithm(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         "discount": entry["discount"],
         "normalize_returns": False,  # strengths and temperatures are in the game's units there
         "cloning": cloning(entry),
-        **(_ppo(entry) if entry["algorithm"] == "ppo" else _sac(entry, left)),
+        **(_ppo(entry) if entry["algorithm"] in keys.ON_POLICY else _sac(entry, left)),
     }
 
 

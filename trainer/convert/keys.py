@@ -246,8 +246,10 @@ SAC = {
 }
 REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
 """Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
-HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
+HYPERPARAMETERS = {"ppo": PPO, "sac": SAC, "poca": {name: key for name, key in PPO.items() if name != "shared_critic"}}
 """Keys of `hyperparameters`, by the algorithm that learns here."""
+ON_POLICY = ("ppo", "poca")
+"""Algorithms that take PPO's."""
 
 ENCODERS = {
     "simple": "simple",
@@ -258,6 +260,8 @@ ENCODERS = {
 }
 """Our names of encoders of images."""
 _ENCODER = _one_of(*ENCODERS)
+GOALS = {"hyper": "hyper", "none": "input"}
+"""Our names of what goal signals are to a network."""
 NETWORK = {
     "normalize": Key(_switch, False),
     "hidden_units": Key(_FROM_1, 128),
@@ -265,9 +269,7 @@ NETWORK = {
     "memory": Key(mapping),
     "vis_encode_type": Key(_ENCODER, "simple"),
     "vis_encoder_type": Key(_ENCODER),
-    "goal_conditioning_type": Key(
-        _one_of("hyper", "none"), left="goal signals are observations like any other, as with none", kind=OTHER
-    ),
+    "goal_conditioning_type": Key(_one_of(*GOALS), "hyper"),
     "deterministic": Key(_switch, left="training draws actions; outstep evaluate takes the likeliest", kind=OTHER),
 }
 ENCODER_TYPE = ("vis_encoder_type", "vis_encode_type")

@@ -66,6 +66,8 @@ class Channel:
         self.warnings: list[str] = []
         """What a user has to be told, until it is taken."""
         self._warned = False
+        self._acted = (*self._observation_names, "mask", "continuous", "discrete", "log_prob", "version", "state")
+        """What is kept of an action until its step has closed."""
         self._writer = writer
         self._groups: Groups | None = None
         if writer.rows.layout.mates:
@@ -152,13 +154,19 @@ class Channel:
         held["version"][agents] = self.actor.version
 
     def state(self) -> dict[str, Any]:
-        """Returns what inline mode resumes from, between `take` and `act`: then no row is open."""
+        """Returns what inline mode resumes from, between `take` and `act`.
+
+        Then no row is open but those of agents that have acted in turn, and hear of it when it is their turn again.
+        """
+        acting = np.flatnonzero(self._open["acting"])
         return {
+            "open": {"agents": acting.tolist(), **{name: self._open[name][acting].tolist() for name in self._acted}},
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
             "memories": self._open["state_after"].tolist(),
             "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
+            **({} if self._groups is None else {"groups": self._groups.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -168,7 +176,15 @@ class Channel:
         self._open["length"][: len(state["lengths"])] = state["lengths"]
         memories = state.get("memories", [])  # the first checkpoints have none
         self._open["state_after"][: len(memories)] = memories
+        rows = dict(state.get("open", {"agents": []}))
+        agents = np.array(rows.pop("agents"), np.int64)
+        self._open["acting"][agents] = True
+        self._counters[OPEN] += len(agents)
+        for name in rows if len(agents) else ():
+            self._open[name][agents] = rows[name]
         self._writer.load_state(state["writer"])
+        if self._groups is not None and "groups" in state:
+            self._groups.load_state(state["groups"])
 
     def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
         """Raises UserError for the first number that is NaN or infinite: no game has seen it, nor has the buffer."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,12 +59,16 @@ class Groups:
         """(A, G) serials of the teammates' decisions, negative where they had been made before; 0 = none."""
         self._owed, self._paid = np.zeros((2, 0))
         """(A,) what teammates were paid by themselves since the agent decided; its group, in the agent's episode."""
+        self._resumed = False
 
     def act(self, decisions: Decisions) -> None:
         """Notes who decides together: all agents of a group among these decisions."""
         agents = decisions.agent
         group = decisions.group if len(decisions.group) else np.zeros(len(agents), np.int64)
         self._grow(int(agents.max()) + 1)
+        if self._resumed:  # who does not go on where it stood is not there any more
+            self._resumed = False
+            self.drop(np.setdiff1d(np.flatnonzero(self._group), agents))
         for i in np.flatnonzero(self._group[agents] != group).tolist():
             self._leave(int(agents[i]))
             self._join(int(agents[i]), int(group[i]))
@@ -114,6 +118,18 @@ class Groups:
         observations, mask = self._last_seen(results, follows, held)
         told = results._replace(reward=reward, truncated=follows, final_observations=observations, final_mask=mask)
         return Closed(told, mates, final_mates[follows], totals)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what inline mode resumes from, while every agent waits for an action."""
+        return {"group": self._group.tolist(), "paid": self._paid.tolist()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` returned."""
+        self._grow(len(state["group"]))
+        for agent, group in enumerate(state["group"]):
+            self._join(agent, group)
+        self._paid[: len(state["paid"])] = state["paid"]
+        self._resumed = True
 
     def drop(self, agents: Array) -> None:
         """Forgets agents that are gone."""

@@ -12,6 +12,7 @@ import yaml
 from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.command import parse_overrides
+from trainer.config.compose import readable
 from trainer.config.schema import SweepBestConfig, TrainConfig
 from trainer.config.words import in_folder
 
@@ -55,7 +56,7 @@ def experiment(words: list[str], comment: str) -> str:
     chosen: dict[str, str] = {}
     base: list[str] = []
     settings: dict[str, Any] = {}
-    for override, _ in parse_overrides(words, TrainConfig):
+    for override, _ in parse_overrides([readable(word, TrainConfig) for word in words], TrainConfig):
         key, value = override.get_key_element().lstrip("+"), override.value()
         if key == "experiment":
             base.append(str(value))

@@ -197,12 +197,10 @@ def _check_settings(settings: SweepConfig, fixed: Sequence[str], parameters: Seq
 
 
 def _configs(fixed: Sequence[str], parameters: Sequence[Parameter]) -> Iterator[TrainConfig]:
-    """Yields the configuration with the first value of each parameter, and those with another end of one of them."""
-    first = [each.word(each.ends()[0]) for each in parameters]
-    yield compose([*fixed, *first], TrainConfig, "config")
-    for place, each in enumerate(parameters):
-        for value in each.ends()[1:]:
-            yield compose([*fixed, *first[:place], each.word(value), *first[place + 1 :]], TrainConfig, "config")
+    """Yields configurations that have all ends of all parameters between them, the first ones first."""
+    for place in range(max(len(each.ends()) for each in parameters)):
+        words = [each.word(each.ends()[place % len(each.ends())]) for each in parameters]
+        yield compose([*fixed, *words], TrainConfig, "config")
 
 
 def _trials(settings: SweepConfig, sampler: Sampler, parameters: Sequence[Parameter]) -> int:

@@ -142,14 +142,12 @@ class Runner:
         """Lets all runs save and end; their trials stay under way in the study, for the same command to go on with."""
         for trial in self._running:
             trial.end()
-        left, until = set(self._running), time.monotonic() + _SAVE_SECONDS
+        until = time.monotonic() + _SAVE_SECONDS
         self._view.show(self._study.trials(), self._running, ending=True)
-        while left:
-            event = self._next_event()
-            if event is not None:
-                left.discard(event[0])
+        while any(trial.is_alive for trial in self._running):
+            self._next_event()
             if self._signals > 1 or time.monotonic() > until:
-                for trial in left:
+                for trial in self._running:
                     trial.end(kill=True)
         for trial in self._running:
             self._report(trial)

@@ -16,12 +16,13 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from envs.spec import UserError
 from trainer.config.aliases import without_behavior
 from trainer.config.command import parse_overrides
-from trainer.config.compose import CONF, readable
+from trainer.config.compose import readable
 from trainer.config.meanings import list_settings
 from trainer.config.schema import TrainConfig
 from trainer.data_files import parse_yaml, read_data
 
-SPACES = CONF / "space"
+SPACES = Path(__file__).parent / "spaces"
+"""The folder of our spaces."""
 _LOG = "log"
 _DIGITS = 12
 """Significant digits of numbers in steps, which would be 0.30000000000000004 else."""
@@ -116,16 +117,16 @@ def read_space(words: Sequence[str], space: str | None) -> tuple[list[str], list
     """
     fixed: dict[str, str] = {}
     found: dict[str, Parameter] = {}
-    written = [readable(word, TrainConfig) for word in (*(_of_file(space) if space else ()), *words)]
-    for override, listed in parse_overrides(written, TrainConfig):
-        key = override.get_key_element()
-        name = key.lstrip("+")
+    given = [*(_of_file(space) if space else ()), *words]
+    parsed = parse_overrides([readable(word, TrainConfig) for word in given], TrainConfig)
+    for word, (override, listed) in zip(given, parsed):
+        name = override.get_key_element().lstrip("+")
         fixed.pop(name, None)
         found.pop(name, None)
         if override.is_sweep_override():
-            found[name] = _parameter(key, override, listed)
+            found[name] = _parameter(word, override, listed)
         else:
-            fixed[name] = str(override.input_line)
+            fixed[name] = word
     return list(fixed.values()), list(found.values())
 
 
@@ -136,8 +137,8 @@ def combinations(parameters: Sequence[Parameter]) -> Iterator[dict[str, float | 
         yield dict(zip(names, values))
 
 
-def _parameter(key: str, override: Override, listed: list[str] | None) -> Parameter:
-    value, line = override.value(), str(override.input_line)
+def _parameter(line: str, override: Override, listed: list[str] | None) -> Parameter:
+    key, value = line.partition("=")[0], override.value()
     tags = set(getattr(value, "tags", ()))
     if wrong := tags - {_LOG}:
         raise UserError(f"{line}: the only tag is {_LOG}, not {', '.join(sorted(map(str, wrong)))}")

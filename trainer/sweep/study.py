@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from envs.spec import UserError
 from trainer.config.schema import Pruner, Sampler
-from trainer.runtime.run_lock import lock_file
+from trainer.runtime.run_lock import is_occupied, lock_file
 from trainer.sweep.plan import POINTS, Plan
 from trainer.sweep.population import Part, next_part
 from trainer.sweep.space import Parameter, combinations
@@ -88,7 +88,9 @@ class Study:
         with self._locked():
             trials = self.trials()
             for trial in trials:
-                if trial.state is TrialState.RUNNING and (lock := self._claim(trial.number)) is not None:
+                if trial.state is not TrialState.RUNNING or self._is_trained(trial.number):
+                    continue
+                if (lock := self._claim(trial.number)) is not None:
                     return self._claimed(trial.number, lock)
             begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
             if len(begun) >= self._plan.trials:
@@ -136,6 +138,10 @@ class Study:
             values = _typed(part.values, self._plan.parameters)
             self.study.enqueue_trial(values, user_attrs={_PART: part.to_dict()})
         return True
+
+    def _is_trained(self, number: int) -> bool:
+        """Returns whether a run of a trial is going on, also where the process that started it has just been killed."""
+        return any(is_occupied(folder) for folder in trial_folder(self.folder, number).glob("*/"))
 
     def _claim(self, number: int) -> IO[bytes] | None:
         """Returns the lock of a trial's folder; None if another has it, or this process itself."""

@@ -24,6 +24,8 @@ from trainer.sweep.plan import POINTS, Plan
 from trainer.sweep.study import Claimed, trial_folder
 from trainer.telemetry.metrics_file import METRICS_FILE
 
+TRAIN = (sys.executable, "-m", "outstep", "train")
+"""How a run is started."""
 LOG = "output.log"
 """What the runs of a trial print, in its folder."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -122,13 +124,18 @@ class RunningTrial:
         return self._attempt.starts if self._attempt else 0
 
     @property
+    def is_alive(self) -> bool:
+        """Whether a run is under way."""
+        return self._attempt is not None and self._attempt.process.poll() is None
+
+    @property
     def log(self) -> Path:
         """The file with what its runs print."""
         return self.claimed.folder / LOG
 
     def start(self) -> None:
         """Starts the run of the present seed, or goes on with it."""
-        words = [sys.executable, "-m", "outstep", "train", *self._words()]
+        words = [*TRAIN, *self._words()]
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self._plan.cores)), SHARE: str(self._plan.cores)}
         # A group of its own: Ctrl+C on the terminal reaches the sweep alone, which ends its runs.
         apart: dict[str, Any] = {"start_new_session": True}
@@ -148,7 +155,7 @@ class RunningTrial:
 
     def end(self, kill: bool = False) -> None:
         """Asks the run to save and end, or kills it."""
-        if self._attempt is None or self._attempt.process.poll() is not None:
+        if self._attempt is None or not self.is_alive:
             return
         if kill:
             self._attempt.process.kill()

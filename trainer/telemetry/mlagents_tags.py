@@ -10,8 +10,10 @@ from collections.abc import Collection
 _TAGS = {
     "episode/reward": "Environment/Cumulative Reward",
     "episode/length": "Environment/Episode Length",
+    "episode/group_reward": "Environment/Group Cumulative Reward",
     "loss/policy": "Losses/Policy Loss",
     "loss/value": "Losses/Value Loss",
+    "loss/baseline": "Losses/Baseline Loss",
     "loss/critic": "Losses/Q1 Loss",
     "gail/loss": "Losses/GAIL Loss",
     "self_play/elo": "Self-play/ELO",
@@ -24,6 +26,7 @@ _TAGS = {
     "ppo/clip": "Policy/Epsilon",
     "ppo/entropy_coef": "Policy/Beta",
     "ppo/value": "Policy/Extrinsic Value Estimate",
+    "poca/baseline": "Policy/Extrinsic Baseline Estimate",
     "sac/value": "Policy/Extrinsic Value",
     "reward/extrinsic": "Policy/Extrinsic Reward",
     "reward/curiosity": "Policy/Curiosity Reward",

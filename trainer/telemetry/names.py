@@ -22,6 +22,7 @@ class Named(NamedTuple):
 
 NAMES = {
     "episode/reward": Named("Reward", _LAST),
+    "episode/group_reward": Named("Reward of the group", f"of groups that ended among the last {EPISODES} episodes"),
     "episode/length": Named("Episode length", f"samples, {_LAST}"),
     "evaluation/reward_deviation": Named("Deviation of the reward in evaluations", "over the episodes of each"),
     "run/samples_per_second": Named("Samples a second", "over each interval between two points"),
@@ -31,6 +32,7 @@ NAMES = {
     "instances/largest_share": Named("Largest share of an instance", "of all samples", True),
     "loss/policy": Named("Policy loss"),
     "loss/value": Named("Value loss"),
+    "loss/baseline": Named("Baseline loss"),
     "loss/critic": Named("Critic loss"),
     "policy/entropy": Named("Entropy of the policy", "nats; high: the policy tries many things"),
     "policy/entropy_discrete": Named("Entropy of choices", "nats; high: the policy tries many things"),
@@ -42,6 +44,7 @@ NAMES = {
         "Explained variance of the values", "1: values foresee all returns; 0: no more than a constant would"
     ),
     "ppo/value": Named("Mean value", "in the game's units"),
+    "poca/baseline": Named("Mean baseline", "value of the group whatever the agent does, in the game's units"),
     "ppo/return": Named("Mean return", "that values should have, in the game's units"),
     "ppo/lag": Named("Age of the samples", "versions of the policy, mean"),
     "ppo/clip": Named("Clip", "how far the probability ratio may move"),

@@ -53,6 +53,8 @@ PLAIN: dict[str, Any] = {
     "joint_choices": 0,
     "encoder": "simple",
     "memory": {"cell": "none"},
+    "goal": "hyper",
+    "attention": {"size": 128, "heads": 4, "layers": 1},
 }
 """A network without memory."""
 OF_PPO: dict[str, Any] = {**PLAIN, "initial_deviation": 1 / 3, "action_scale": 1 / 3}
@@ -152,7 +154,7 @@ def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
             "learning_rate_end": 1e-10,
         },
         "sac": {"buffer_capacity": 50000, "batch_size": 128, "updates_per_sample": 1.0, "temperature": 1.0},
-    }[trainer]
+    }["sac" if trainer == "sac" else "ppo"]
     assert {key: experiment["algorithm"][key] for key in expected} == expected
     assert experiment["algorithm"]["learning_rate"] == 3e-4
 
@@ -396,7 +398,6 @@ LEFT_IN_BEHAVIORS: dict[str, tuple[Any, str]] = {
     "hyperparameters.tau": (0.1, LOST),
     "network_settings.memory.size": (1, LOST),
     "reward_signals.prediction": ({}, LOST),
-    "network_settings.goal_conditioning_type": ("none", OTHER),
     "network_settings.deterministic": (True, OTHER),
 }
 LEFT_ELSEWHERE: dict[str, tuple[Any, str]] = {
@@ -431,12 +432,22 @@ def test_what_has_no_counterpart_elsewhere_is_told_and_left_out(key: str, told: 
     assert converted(None, **data) == converted(None)
 
 
-@pytest.mark.parametrize("trainer", ["poca", "my_dqn"])
-def test_other_trainers_become_ppo_and_that_is_told(trainer: str) -> None:
-    data = {"trainer_type": trainer, "hyperparameters": {"beta": 0.01}}
+def test_other_trainers_become_ppo_and_that_is_told() -> None:
+    data = {"trainer_type": "my_dqn", "hyperparameters": {"beta": 0.01}}
     assert converted(data) == converted({**data, "trainer_type": "ppo"})
     ((key, value, _, kind),) = left_of(data)
-    assert (key, value, kind) == ("behaviors.A.trainer_type", trainer, LOST)
+    assert (key, value, kind) == ("behaviors.A.trainer_type", "my_dqn", LOST)
+
+
+def test_poca_keeps_its_numbers_which_are_those_of_ppo() -> None:
+    hyperparameters = {"beta": 0.01, "num_epoch": 5, "learning_rate_schedule": "constant"}
+    poca = converted({"trainer_type": "poca", "hyperparameters": hyperparameters})
+    ppo = converted({"trainer_type": "ppo", "hyperparameters": hyperparameters})
+    assert poca["defaults"] == [{"override /env": "unity"}, {"override /algorithm": "poca"}]
+    assert poca["algorithm"] == {key: value for key, value in ppo["algorithm"].items() if key != "shared_trunk"}
+    assert not left_of({"trainer_type": "poca"})
+    shared = left_of({"trainer_type": "poca", "hyperparameters": {"shared_critic": True}})
+    assert [(key, kind) for key, _, _, kind in shared] == [("behaviors.A.hyperparameters.shared_critic", LOST)]
 
 
 def test_self_play_is_converted_with_its_numbers() -> None:

@@ -243,7 +243,7 @@ def test_every_example_converts_and_can_be_started(name: str, tmp_path: Path) ->
         for left in convert({"behaviors": behaviors, **GROUPS.get(name, {})}, "")[1]
         if left.kind == LOST
     }
-    assert lost == ({"trainer_type"} if name.startswith("poca") else set())
+    assert lost == set()
 
 
 def train_some(name: str, folder: Path) -> None:
