@@ -45,13 +45,14 @@ class Group(NamedTuple):
 
     def take(self, rows: Tensor) -> Group:
         """Returns that of some agents."""
-        return self._each(lambda x: x.index_select(0, rows))
+        return self.each(lambda x: x.index_select(0, rows))
 
     def part(self, rows: slice) -> Group:
         """Returns that of agents that stand one after another."""
-        return self._each(lambda x: x[rows])
+        return self.each(lambda x: x[rows])
 
-    def _each(self, chosen: Callable[[Tensor], Tensor]) -> Group:
+    def each(self, chosen: Callable[[Tensor], Tensor]) -> Group:
+        """Returns the same of other agents, as `chosen` takes them from those here."""
         places, present, stale = map(chosen, self[4:])
         return Group(chosen(self.state), *self[1:4], places, present, stale)
 

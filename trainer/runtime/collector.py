@@ -246,21 +246,30 @@ class Channel:
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
     def _look_at_groups(self, results: StepResults) -> None:
-        """Warns, once, of groups that are learned from in part."""
-        if self._warned or not len(results.group_reward):
+        """Warns, once, of groups that are learned from in part, or are not there."""
+        groups = self._groups
+        if self._warned or (groups is None and not len(results.group_reward)):
             return
-        name, groups = self.spec.name, self._groups
-        if groups is None and results.group_reward.any():
-            self.warnings.append(
-                f"Behavior {name!r} is paid as a group, but its algorithm sees each agent alone: what a group earns "
-                "once an agent has left does not reach that agent. algorithm=poca learns as a group."
+        said = ""
+        if groups is None:
+            if results.group_reward.any():
+                said = (
+                    "is paid as a group, but its algorithm sees each agent alone: what a group earns once an agent has "
+                    "left does not reach that agent. algorithm=poca learns as a group."
+                )
+        elif groups.largest > groups.most:
+            said = (
+                f"has a group of {groups.largest} agents, of which each row tells of {groups.most}: raise "
+                f"algorithm.max_group to {groups.largest} for all of them."
             )
-        elif groups is not None and groups.largest > groups.most:
-            self.warnings.append(
-                f"Behavior {name!r} has a group of {groups.largest} agents, of which each row tells of {groups.most}: "
-                f"raise algorithm.max_group to {groups.largest} for all of them."
+        elif groups.largest < 2 and (results.terminated.any() or results.truncated.any()):
+            said = (
+                "has no teammates so far, so each agent learns alone: say who is in a group, in Unity by "
+                "SimpleMultiAgentGroup.RegisterAgent, with PettingZoo by env.groups."
             )
-        self._warned = bool(self.warnings)
+        if said:
+            self._warned = True
+            self.warnings.append(f"Behavior {self.spec.name!r} {said}")
 
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
