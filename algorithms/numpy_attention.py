@@ -96,9 +96,9 @@ class _Layer:
         added = gathered.dot(self._out)
         added += self._bias
         added += flat
-        added = added.reshape(x.shape)
-        _normalize(added)
-        return added
+        after: Array = added.reshape(x.shape)
+        _normalize(after)
+        return after
 
 
 def _normalize(x: Array) -> None:
