@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from envs.spec import UserError
 from trainer import __main__ as training
 from trainer.config.command import run_command
-from trainer.config.schema import SweepBestConfig, SweepConfig
 from trainer.sweep.plan import Plan, is_plain_grid, make_plan
+from trainer.sweep.settings import SweepBestConfig, SweepConfig
 from trainer.telemetry.tables import print_table
 
 if TYPE_CHECKING:

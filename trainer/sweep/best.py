@@ -13,8 +13,9 @@ from envs.process.whole_files import write_whole
 from envs.spec import UserError
 from trainer.config.command import parse_overrides
 from trainer.config.compose import readable
-from trainer.config.schema import SweepBestConfig, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.config.words import in_folder
+from trainer.sweep.settings import SweepBestConfig
 
 _GROUPS = ("env", "algorithm", "reward")
 

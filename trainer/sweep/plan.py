@@ -16,8 +16,9 @@ from envs.spec import UserError
 from trainer.config.command import read_flags
 from trainer.config.compose import all_keys, compose, search_path
 from trainer.config.errors import unknown_key
-from trainer.config.schema import Direction, Pruner, Sampler, SweepConfig, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.runtime.checks import check_train
+from trainer.sweep.settings import Direction, Pruner, Sampler, SweepConfig
 from trainer.sweep.space import Parameter, read_space
 from trainer.telemetry.console import announced
 

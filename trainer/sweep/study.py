@@ -22,10 +22,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from envs.spec import UserError
-from trainer.config.schema import Pruner, Sampler
 from trainer.runtime.run_lock import is_occupied, lock_file
 from trainer.sweep.plan import POINTS, Plan
 from trainer.sweep.population import Part, next_part
+from trainer.sweep.settings import Pruner, Sampler
 from trainer.sweep.space import Parameter, combinations
 
 JOURNAL = "study.journal"

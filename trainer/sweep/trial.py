@@ -19,8 +19,8 @@ import numpy as np
 
 from envs.process.cores import SHARE
 from trainer.checkpoint import CheckpointStore
-from trainer.config.schema import Average
 from trainer.sweep.plan import POINTS, Plan
+from trainer.sweep.settings import Average
 from trainer.sweep.study import Claimed, trial_folder
 from trainer.telemetry.metrics_file import METRICS_FILE
 

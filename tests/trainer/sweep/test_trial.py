@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from trainer.config.compose import compose
-from trainer.config.schema import Average, SweepConfig, TrainConfig
+from trainer.config.schema import TrainConfig
 from trainer.sweep.plan import Plan
+from trainer.sweep.settings import Average, SweepConfig
 from trainer.sweep.trial import Reading, average
 from trainer.telemetry.metrics_file import MetricsFile
 
