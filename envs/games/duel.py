@@ -116,9 +116,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
         """Returns (H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
-        from envs.games.arenas import painted_duel
-
-        return painted_duel(self)
+        return _painted(self)
 
     def _thrust(self, k: int, action: int) -> complex:
         if not 0 <= action <= DIRECTIONS:
@@ -200,3 +198,29 @@ def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], 
 def _compass() -> tuple[complex, ...]:
     turns = (2 * math.pi * k / DIRECTIONS for k in range(DIRECTIONS))
     return (0j, *(complex(math.cos(turn), math.sin(turn)) for turn in turns))
+
+
+def _painted(game: Duel) -> Array:
+    """Returns the ring with both wrestlers and where they thrust: (400, 380, 3) uint8."""
+    from envs.games.arenas import BLUE, GOLD, RED, TEXT, Canvas  # it needs Pillow
+
+    canvas = Canvas(380, 400, 170, (38, 30, 92), (12, 14, 44))
+    canvas.disc(0, 0, 1, (20, 21, 60), (54, 58, 120))
+    canvas.disc(0, 0, game.ring, (34, 36, 92), (150, 160, 235), 3)
+    canvas.disc(0, 0, 0.02, (110, 118, 190))
+    colors = {"red": RED, "blue": BLUE}
+    for agent, at, thrust in zip(AGENTS, game.at, game.thrust):
+        color = colors[agent]
+        tail = at - 0.24 * thrust
+        canvas.line(at.real, at.imag, tail.real, tail.imag, GOLD, 6)
+        canvas.glow(at.real, at.imag, RADIUS * 1.5, color)
+        canvas.disc(at.real, at.imag, RADIUS, color, (240, 244, 255))
+    for k, at in enumerate(game.at):  # eyes look at the other
+        way = game.at[1 - k] - at
+        side = way / abs(way) * RADIUS if way else RADIUS + 0j
+        for eye in (at + 0.5 * side + 0.35j * side, at + 0.5 * side - 0.35j * side):
+            canvas.disc(eye.real, eye.imag, 0.028, (255, 255, 255))
+    over = not game.agents
+    result = "" if not over else f"{game.winner} wins" if game.winner else "draw"
+    canvas.head(f"step {game.steps} of {LIMIT}", result, colors.get(game.winner or "", TEXT))
+    return canvas.pixels()

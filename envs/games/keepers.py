@@ -103,9 +103,7 @@ class Keepers(ParallelEnv):  # type: ignore[misc] # it has no types
         """Returns (H, W, 3) uint8 with `render_mode="rgb_array"`, else None."""
         if self.render_mode != "rgb_array":
             return None
-        from envs.games.arenas import painted_keepers
-
-        return painted_keepers(self)
+        return _painted(self)
 
     def _run(self, action: int) -> None:
         x, y = self.ball
@@ -168,3 +166,27 @@ def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], 
 def _check(agent: str, action: int, count: int) -> None:
     if not 0 <= action < count:
         raise UserError(f"Keepers: the {agent}'s action {action!r} is not one of 0 to {count - 1}")
+
+
+def _painted(game: Keepers) -> Array:
+    """Returns the pitch with ball, striker and goalie: (340, 560, 3) uint8."""
+    from envs.games.arenas import BLUE, GOLD, GREEN, RED, Canvas  # it needs Pillow
+
+    canvas, shift = Canvas(560, 340, 220, (20, 66, 62), (10, 32, 44)), LENGTH / 2
+    for stripe in range(8):
+        left = stripe * LENGTH / 8 - shift
+        color = (28, 92, 74) if stripe % 2 else (24, 82, 68)
+        canvas.box(left, -WIDTH / 2, left + LENGTH / 8, WIDTH / 2, color, color)
+    canvas.box(-shift, -WIDTH / 2, shift, WIDTH / 2, None, (150, 210, 190))
+    canvas.box(shift, -GOAL / 2, shift + 0.14, GOAL / 2, (18, 40, 60), (230, 236, 250))
+    (x, y), goalie = game.ball, game.goalie
+    if game.shot is None:
+        canvas.glow(x - 0.07 - shift, y, 0.1, BLUE)
+        canvas.disc(x - 0.07 - shift, y, 0.06, BLUE, (240, 244, 255))
+    canvas.glow(shift - 0.03, goalie, 0.12, RED)
+    canvas.line(shift - 0.03, goalie - REACH, shift - 0.03, goalie + REACH, RED, 10)
+    canvas.disc(shift - 0.03, goalie, 0.05, RED, (240, 244, 255))
+    canvas.disc(x - shift, y, 0.03, (255, 255, 255), GOLD)
+    result = {None: "", True: "goal", False: "held"}[game.scored]
+    canvas.head(f"step {game.steps} of {LIMIT}", result, GREEN if game.scored else GOLD)
+    return canvas.pixels()
