@@ -238,6 +238,10 @@ class AlgorithmSettings:
         """Returns the rows that a buffer has to hold. A step that is cut off takes two: also its last observation."""
         return 1
 
+    def fresh_rows(self) -> int | None:
+        """Returns how many rows may be under way to the learner before they are too old for it; None = any number."""
+        return None
+
     def default_rows(self, row_bytes: int) -> int:
         """Returns the rows that a buffer holds if nothing is set: twice the least, or more where rows are small."""
         return max(2 * self.min_rows(), _ROOM_BYTES // row_bytes)

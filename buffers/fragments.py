@@ -20,6 +20,10 @@ from envs.spec import Array
 
 LARGEST_AGENT = 2**20 - 1
 """The largest number of an agent that a collector may have. Those of open agents are dense, so it is never near."""
+FRAGMENT_BYTES = 2**20
+"""A fragment has no more than that, where it holds several rows."""
+WINDOW = 8
+"""Fragments that a collector may be ahead of what was taken."""
 _OF_THE_BLOCK = ("number", "next")
 """Fields that a row gets from the block in which it lies."""
 _FINAL, _NOTHING = -1, -2
@@ -58,6 +62,16 @@ class FragmentLayout:
             columns[each.name] = np.ndarray((count, *each.shape), dtype, data, offset)
             offset += count * each.row_bytes
         return columns
+
+
+def fragment_rows(layout: Layout, wanted: int) -> int:
+    """Returns how many rows a fragment has: those `wanted`, or as many as `FRAGMENT_BYTES` hold."""
+    return max(1, min(wanted, FRAGMENT_BYTES // layout.row_bytes))
+
+
+def window_capacity(layout: Layout, wanted: int, at_once: int) -> int:
+    """Returns how many rows a collector's own block needs: two windows, and some appends of `at_once` agents."""
+    return 2 * WINDOW * fragment_rows(layout, wanted) + 16 + 8 * at_once
 
 
 class FragmentReader:

@@ -62,6 +62,8 @@ class Meeting(ParallelEnv):
         rewards = {agent: 100 * self.own[agent] + self.last[agent] for agent in acted}
         seen = [*acted, *(agent for agent in self.agents if agent not in acted)]
         infos = {agent: self._info() | ({"stayed": self.own[agent]} if over.get(agent) else {}) for agent in acted}
+        for agent in ("red_0", "red_1"):
+            infos.get(agent, {})["group_reward"] = 0.5 * self.at
         cut = {agent: over[agent] and agent == "blue_0" for agent in acted}
         ended = {agent: over[agent] and agent != "blue_0" for agent in acted}
         return {agent: self._see(agent) for agent in seen}, rewards, ended, cut, infos

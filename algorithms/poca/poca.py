@@ -40,7 +40,7 @@ class POCA(PPO):
     def group_of(self, rollout: Rollout, arranged: Callable[[Tensor], Tensor]) -> Group:
         """Returns the teammates of P rows, as `arranged` takes them from N."""
         group = self._group(rollout.recurrent_state, _teammates(rollout), _teammates(rollout).of_rows)
-        return group._each(arranged)
+        return group.each(arranged)
 
     def judge(self, played: Transitions, features: Tensor) -> Tensor:
         """Returns values and, behind them, baselines: (P, 2 * V)."""

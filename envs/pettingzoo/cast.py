@@ -70,29 +70,43 @@ def agent_spaces(env: Any, agent: Any) -> Spaces:
     return Spaces(space, env.action_space(agent))
 
 
-def cast_of(
-    env: Any,
-    masked: Sequence[bool],
-    patterns: tuple[Mapping[str, str], Mapping[str, int], Mapping[str, int]],
-    prepare_images: bool,
-) -> Cast:
-    """Returns who plays.
+def arranged(
+    agents: Sequence[str],
+    behaviors: Mapping[str, str],
+    teams: Mapping[str, int],
+    groups: Mapping[str, int],
+) -> tuple[Seat, ...]:
+    """Returns the seats of agents by patterns of their names, as `PettingZooConfig` says.
+
+    Raises:
+        UserError: a pattern fits no agent, or an agent no pattern for behaviors.
+    """
+    nobody = [0] * len(agents)
+    return tuple(
+        map(
+            Seat,
+            agents,
+            _matched("behaviors", behaviors, agents) or [_kind(agent) for agent in agents],
+            _matched("teams", teams, agents, 0) or nobody,
+            _matched("groups", groups, agents, 0) or nobody,
+        )
+    )
+
+
+def specs_of(env: Any, seats: Sequence[Seat], masked: Sequence[bool], prepare_images: bool) -> tuple[BehaviorSpec, ...]:
+    """Returns the specs of the behaviors of an environment, in the order of their first seats.
 
     Args:
         env: a PettingZoo environment of either kind.
+        seats: of its possible agents.
         masked: by seat, whether its agent has an action mask.
-        patterns: of agents, for behaviors, teams and groups; see `PettingZooConfig`.
         prepare_images: whether images are made ready for a CNN.
 
     Raises:
-        UserError: a pattern fits no agent, an agent fits no pattern, teammates have other spaces, or a space cannot be
-            served.
+        UserError: agents of one behavior have other spaces, or a space cannot be served.
     """
-    agents = [str(agent) for agent in env.possible_agents]
-    behaviors = _matched("behaviors", patterns[0], agents) or [_kind(agent) for agent in agents]
-    teams, groups = (_matched(key, by, agents, 0) for key, by in zip(("teams", "groups"), patterns[1:]))
     specs: dict[str, tuple[str, BehaviorSpec]] = {}
-    for agent, one, behavior, mask in zip(agents, env.possible_agents, behaviors, masked):
+    for (agent, behavior, _, _), one, mask in zip(seats, env.possible_agents, masked):
         try:
             spec = behavior_spec(agent_spaces(env, one), behavior, mask, prepare_images)
         except UserError as error:
@@ -104,9 +118,7 @@ def cast_of(
                 "Agents of one behavior must have the same: give them others, such as "
                 f"env.behaviors={{{first}: {first}, {agent}: {agent}}}"
             )
-    nobody = [0] * len(agents)
-    seats = map(Seat, agents, behaviors, teams or nobody, groups or nobody)
-    return Cast(tuple(seats), tuple(spec for _, spec in specs.values()), bool(teams), bool(groups))
+    return tuple(spec for _, spec in specs.values())
 
 
 T = TypeVar("T")

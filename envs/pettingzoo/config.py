@@ -25,7 +25,7 @@ class PettingZooConfig(PooledConfig):
     """Class or function that makes it, `my_games:Arena` or `./my_games.py:Arena`; or a module that has `parallel_env`
     or `env`: `pettingzoo.classic.connect_four_v3`."""
     behaviors: dict[str, str] = field(default_factory=dict)
-    """Behavior of agents by patterns of their names, the first that fits: `{striker_*: Striker, "*": Keeper}`. Without
+    """Behavior of agents by patterns of their names, the first that fits: `{striker_*: Striker, *: Keeper}`. Without
     any an agent's behavior is its name without the number at its end."""
     teams: dict[str, int] = field(default_factory=dict)
     """Team of agents by patterns of their names: `{red_*: 0, blue_*: 1}`. Those that fit none are in team 0."""

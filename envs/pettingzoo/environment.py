@@ -32,6 +32,11 @@ class GameEnv:
     groups: Mapping[str, int] = field(default_factory=dict)
     """These three are as in `PettingZooConfig`."""
 
+    @property
+    def behavior(self) -> str:
+        """Its name, the id without module."""
+        return self.id.split(":")[-1].split(".")[-1]
+
     def check(self) -> None:
         """Refuses what can be refused without making the env: by a UserError."""
         check_call(f"Environment {self.id!r} (env.kwargs)", self._factory(), (), self.kwargs)

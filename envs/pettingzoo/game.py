@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from envs.gym.adapter import begin
-from envs.gym.values import WrongValue, ended, shortened
+from envs.gym.spaces import scalar_metrics
+from envs.gym.values import WrongValue, ended, number, shortened
+
+GROUP_REWARD = "group_reward"
+"""Key of an info."""
 
 
 class Heard(NamedTuple):
@@ -28,6 +32,16 @@ class Heard(NamedTuple):
     def over(self) -> bool:
         """Whether its episode has ended."""
         return self.terminated or self.truncated
+
+    @property
+    def group_reward(self) -> float:
+        """What part of the reward its group has earned, by its info."""
+        return number(self.info[GROUP_REWARD], "the group's reward") if GROUP_REWARD in self.info else 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The other plain numbers of its info."""
+        return scalar_metrics({key: value for key, value in self.info.items() if key != GROUP_REWARD})
 
 
 class Game(ABC):

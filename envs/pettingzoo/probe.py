@@ -17,10 +17,11 @@ from envs.gym.slots import allocate_fields
 from envs.gym.values import WrongValue
 from envs.imports import described
 from envs.parameters import Parameters
-from envs.pettingzoo.cast import MASK, Cast, agent_spaces, cast_of
+from envs.pettingzoo.cast import Cast, agent_spaces
 from envs.pettingzoo.environment import GameEnv
 from envs.pettingzoo.game import Game
-from envs.pettingzoo.worker import ASKS, GameDriver, GamePlan, GameSlots, Players, game_fields
+from envs.pettingzoo.players import Players, cast_of
+from envs.pettingzoo.worker import ASKS, GameDriver, GamePlan, GameSlots, game_fields
 from envs.seeding import episode_seed
 from envs.spec import UserError
 
@@ -44,8 +45,7 @@ def look_at_game(env: GameEnv, seed: int, answer: Connection) -> None:
         given = parameters.episode(parameters.first, seed, 0, 0).values
         game.begin(episode_seed(seed, 0, 0), given, Options)
         seen = not given or Options.seen or parameters_method(game.env) is not None
-        patterns = (env.behaviors, env.teams, env.groups)
-        cast = cast_of(game.env, _masked(game), patterns, env.prepare_images)
+        cast = cast_of(game, env)
         players, look = Players(game, cast), _Look(env, cast, seed)
         players.begin(episode_seed(seed, 0, 1), given)
         stage = "fails in its first step"
@@ -95,15 +95,6 @@ class _Look:
         if lasted is not None:
             self.longest = max(self.longest or 0.0, lasted * self._scale)
         return taken
-
-
-def _masked(game: Game) -> list[bool]:
-    """Returns by seat whether an agent has an action mask, by its space or, after a reset, its info."""
-    infos = game.infos()
-    return [
-        MASK in (getattr(game.env.observation_space(agent), "spaces", None) or {}) or MASK in (infos.get(agent) or {})
-        for agent in game.agents
-    ]
 
 
 def _spaces(game: Game, seat: int) -> dict[str, Any]:

@@ -5,14 +5,13 @@ Shapes: I instances, P seats of a behavior; C continuous actions, B discrete bra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from envs.gym.adapter import GymAdapter
 from envs.gym.replay_gif import picture
 from envs.gym.slots import (
     METRICS,
@@ -26,19 +25,17 @@ from envs.gym.slots import (
     instance_fields,
     views_of,
 )
-from envs.gym.spaces import scalar_metrics
-from envs.gym.values import WrongValue, duration_seconds, finite_reward, number
+from envs.gym.values import duration_seconds, finite_reward
 from envs.gym.worker import Actions, Driver, Report, WorkPlan
 from envs.parameters import Episode, Parameters
-from envs.pettingzoo.cast import MASK, Cast, agent_spaces
+from envs.pettingzoo.cast import Cast
 from envs.pettingzoo.environment import GameEnv
-from envs.pettingzoo.game import Game, Heard
+from envs.pettingzoo.game import Heard
+from envs.pettingzoo.players import Players, write_mask
 from envs.spec import Array
 
 ASKS = 16
 """A further bit of `flags`: the agent asks for an action."""
-GROUP_REWARD = "group_reward"
-"""Key of an info: what part of the reward the agent's group has earned."""
 
 
 class GameSlots(InstanceSlots):
@@ -76,44 +73,6 @@ class GamePlan(WorkPlan[GameEnv, Cast]):
         slots = GameSlots(self.spec, self.instances, block, len(parameters.lessons))
         mine = range(self.first, self.first + self.count)
         return slots.busy[mine.start : mine.stop], [GameDriver(self, slots, i, report, parameters) for i in mine]
-
-
-class Players:
-    """The agents of one game, between what they say and rows of a spec."""
-
-    def __init__(self, game: Game, cast: Cast) -> None:
-        self.game = game
-        specs = [cast.specs[b] for b, _ in cast.places]
-        self._known = [self._spaces(agent) for agent in game.agents]
-        self.adapters = [
-            GymAdapter(agent_spaces(game.env, agent), spec) for agent, spec in zip(game.agents, specs, strict=True)
-        ]
-        """By seat."""
-
-    def close(self) -> None:
-        """Closes the environment."""
-        self.game.close()
-
-    def begin(self, seed: int, values: Mapping[str, float]) -> list[Heard]:
-        """Begins an episode; WrongValue if an agent's spaces are not what they were, or nobody is there."""
-        heard = self.game.begin(seed, values)
-        for agent, known in zip(self.game.agents, self._known):
-            spaces = self._spaces(agent)
-            if any(now is not before and now != before for now, before in zip(spaces, known)):
-                raise WrongValue(
-                    f"agent {agent!r} has changed its spaces, from {list(known)} to {list(spaces)}: an agent's spaces "
-                    "must stay the same for ever. Pad what varies, or let other agents have the other spaces"
-                )
-        if not heard:
-            raise WrongValue("reset() has left nobody to act: `agents` is empty")
-        return heard
-
-    def act(self, asked: Sequence[int], rows: Mapping[int, tuple[Array, Array]]) -> list[Heard]:
-        """Lets the seats that were asked act by rows of continuous (C,) and discrete (B,) actions."""
-        return self.game.step({seat: self.adapters[seat].action(*rows[seat]) for seat in asked})
-
-    def _spaces(self, agent: Any) -> tuple[Any, Any]:
-        return self.game.env.observation_space(agent), self.game.env.action_space(agent)
 
 
 class GameDriver(Driver):
@@ -191,21 +150,18 @@ class GameDriver(Driver):
                 self._acted.discard(seat)
                 flags = STEPPED
                 slots.reward[row] = finite_reward(one.reward)
-                if GROUP_REWARD in one.info:
-                    self._slots.group_reward[b][row] = number(one.info[GROUP_REWARD], "the group's reward")
-                else:
-                    self._slots.group_reward[b][row] = 0.0
+                self._slots.group_reward[b][row] = one.group_reward
                 if one.over:
                     flags |= TERMINATED if one.terminated else TRUNCATED
                     if not one.terminated:
                         adapter.observe(one.observation, tuple(field[row] for field in slots.final_observations))
-                        _write_mask(adapter, one, slots.final_mask[row])
-                    if report and (numbers := scalar_metrics({k: v for k, v in one.info.items() if k != GROUP_REWARD})):
+                        write_mask(adapter, one, slots.final_mask[row])
+                    if report and (numbers := one.metrics):
                         flags |= METRICS
                         metrics.setdefault(self._cast.specs[b].name, {})[row] = numbers
             if not one.over:
                 adapter.observe(one.observation, tuple(field[row] for field in slots.observations))
-                _write_mask(adapter, one, slots.mask[row])
+                write_mask(adapter, one, slots.mask[row])
                 flags |= ASKS
                 self._asked.append(seat)
             slots.flags[row] |= flags
@@ -265,13 +221,3 @@ class GamePlay:
                 }
                 taken += len(asked)
                 heard = players.act(asked, rows)
-
-
-def _write_mask(adapter: GymAdapter, one: Heard, row: Array) -> None:
-    """Writes which actions are legal: as the observation says it, else the info; all of them where neither does."""
-    observation = one.observation
-    inside = isinstance(observation, Mapping) and MASK in observation
-    mask = observation if inside else one.info
-    if one.over and MASK in mask and not np.any(mask[MASK]):  # there is nothing to choose any more
-        mask = {}
-    adapter.mask(mask, row)

@@ -175,6 +175,49 @@ class EvaluationConfig:
     """Instances that play them, besides those that are trained on."""
 
 
+class Cluster(Enum):
+    """What starts collectors on other hosts."""
+
+    none = "none"
+    """Nothing: games run on this machine."""
+    ray = "ray"
+    """A Ray cluster: that of `RAY_ADDRESS`, else the one that runs here, else one of this machine alone."""
+
+
+class Transport(Enum):
+    """How rows of other hosts travel."""
+
+    auto = "auto"
+    """By TCP, or by calls of Ray's where a host cannot connect to the learner's."""
+    tcp = "tcp"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """More than one machine (docs/cluster.md): `cluster=ray`."""
+
+    name: Cluster = Cluster.none
+    """What starts collectors on other hosts: `none`, or `ray`; written `cluster=ray`."""
+    collectors: int = setting(1, at_least=1, at_most=1024)
+    """Collectors, each with `env.instances` games of its own. More: more samples a second. Usual: 2 to 64."""
+    min_collectors: int = setting(1, at_least=1)
+    """So many begin together, and others join as there is room for them; and if so many live, others may fail for
+    good."""
+    cpus: float = setting(1.0, at_least=0)
+    """Cores that a collector asks Ray for. As many as its games need: more collectors than cores would share them."""
+    resources: dict[str, Any] = field(default_factory=dict)
+    """Further resources that it asks for, by Ray's names: `{GPU: 0.5}`, or a label of yours that hosts have."""
+    silent_seconds: float = setting(30.0, at_least=2.0)
+    """A collector that has not been heard of for so long is given up, and another takes its place. Usual: 10 to 60."""
+    publish_per_second: float = setting(10.0, above=0, at_most=1000)
+    """Weights are sent to hosts at most so often, always the newest. Higher: fresher policies, more traffic."""
+    transport: Transport = Transport.auto
+    """How rows travel: `tcp`; `ray`, by its calls, which cost four times as much; `auto` takes what works."""
+    insecure: bool = False
+    """Whether a Ray cluster on a network may be used that asks for no token: whoever reaches it runs code on it."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of `outstep train`."""
@@ -198,6 +241,7 @@ class TrainConfig:
     goal: GoalConfig = field(default_factory=GoalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of networks, actions and episodes: runs of another seed show what is chance."""
     device: Device = Device["auto"]
@@ -211,6 +255,11 @@ class TrainConfig:
     """Whether a run to resume or to start from may be another's: what its settings name is run (SECURITY.md)."""
     interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
     """What was written as `${...}`, by key."""
+
+    @property
+    def instances(self) -> int:
+        """The games of the whole run, on all hosts."""
+        return self.env.instances * (1 if self.cluster.name is Cluster.none else self.cluster.collectors)
 
 
 @dataclass(frozen=True)

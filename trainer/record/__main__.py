@@ -192,7 +192,8 @@ def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
     """Returns what plays Unity's agents: a run's policy, a model, or one bot for all, made from the behavior's spec."""
     if (trained := _trained(config, spec)) is not None:
         return trained.act
-    return bot_act(_made(config, spec), spec, f"player={config.player}")
+    bot = _made(config, spec)
+    return bot_act(lambda: bot, spec, f"player={config.player}")
 
 
 def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | ModelPlayer | None:
@@ -208,7 +209,7 @@ def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | ModelPla
 def _made(config: RecordConfig, env: Any) -> Callable[..., Any]:
     """Returns the bot that the factory at the player's import path makes of an environment, or a behavior's spec."""
     path = str(config.player)
-    return make_bot(find_factory(path, "player"), env, config.seed, f"player={path}")
+    return make_bot(find_factory(path, "player"), env, random.Random(config.seed), f"player={path}")
 
 
 def _run_of(config: RecordConfig) -> TrainConfig | None:

@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from algorithms.settings import AlgorithmSettings
+from buffers.fragments import window_capacity
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
@@ -64,19 +65,24 @@ def open_buffer(
     settings: AlgorithmSettings,
     self_play: SelfPlayConfig,
     before: int | None = None,
+    at_once: int = 1,
 ) -> tuple[memoryview, Snapshots | None, Rows]:
     """Opens a behavior's memory, alike in learner and collector: two slots of weights, snapshots, and the rows.
 
-    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with. There are
-    snapshots where there is self-play.
+    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with. On a host
+    that passes its rows on, they are as few as `at_once` agents need, and tell their positions. There are snapshots
+    where there is self-play.
 
     Raises UserError if the rows that are asked for do not fit.
     """
-    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size, settings.own().mates)
+    counters, passed_on = shared.counters(spec.name), shared.fragment_rows
+    layout = Layout(spec, policy.state_size, settings.own().mates, bool(passed_on))
     size = policy.flat.numel()
     newest = weights_bytes(size)
     weights = newest + snapshots_bytes(size, self_play)
-    if not counters[CAPACITY]:
+    if not counters[CAPACITY] and passed_on:
+        counters[CAPACITY] = window_capacity(layout, passed_on, at_once)
+    elif not counters[CAPACITY]:
         counters[CAPACITY] = choose_capacity(layout, weights, settings, shared.free, before)
     capacity = int(counters[CAPACITY])
     memory = shared.arena(spec.name, weights + layout.memory_bytes(capacity))

@@ -13,7 +13,18 @@ from buffers.rows import Layout, Rows
 from envs.process.ram import available_shared, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
+from trainer.cluster.checks import check_cluster
+from trainer.config.schema import (
+    DEFAULT_BEHAVIOR,
+    Cluster,
+    Device,
+    GoalConfig,
+    Mode,
+    RunConfig,
+    TrainConfig,
+    Which,
+    settings_of,
+)
 from trainer.curriculum import check_curriculum
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.runtime.behaviors import choose_capacity, known_behaviors
@@ -57,6 +68,8 @@ def check_train(config: TrainConfig) -> None:
         raise UserError(
             f"env.min_instances={config.env.min_instances} is more than env.instances={config.env.instances}"
         )
+    if config.cluster.name is not Cluster.none:
+        check_cluster(config)
     find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)

@@ -66,6 +66,8 @@ class Channel:
         self.warnings: list[str] = []
         """What a user has to be told, until it is taken."""
         self._warned = False
+        self._acted = (*self._observation_names, "mask", "continuous", "discrete", "log_prob", "version", "state")
+        """What is kept of an action until its step has closed."""
         self._writer = writer
         self._groups: Groups | None = None
         if writer.rows.layout.mates:
@@ -152,8 +154,13 @@ class Channel:
         held["version"][agents] = self.actor.version
 
     def state(self) -> dict[str, Any]:
-        """Returns what inline mode resumes from, between `take` and `act`: then no row is open."""
+        """Returns what inline mode resumes from, between `take` and `act`.
+
+        Then no row is open but those of agents that have acted in turn, and hear of it when it is their turn again.
+        """
+        acting = np.flatnonzero(self._open["acting"])
         return {
+            "open": {"agents": acting.tolist(), **{name: self._open[name][acting].tolist() for name in self._acted}},
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
             "memories": self._open["state_after"].tolist(),
@@ -169,6 +176,12 @@ class Channel:
         self._open["length"][: len(state["lengths"])] = state["lengths"]
         memories = state.get("memories", [])  # the first checkpoints have none
         self._open["state_after"][: len(memories)] = memories
+        rows = dict(state.get("open", {"agents": []}))
+        agents = np.array(rows.pop("agents"), np.int64)
+        self._open["acting"][agents] = True
+        self._counters[OPEN] += len(agents)
+        for name in rows if len(agents) else ():
+            self._open[name][agents] = rows[name]
         self._writer.load_state(state["writer"])
         if self._groups is not None and "groups" in state:
             self._groups.load_state(state["groups"])
@@ -233,21 +246,30 @@ class Channel:
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
     def _look_at_groups(self, results: StepResults) -> None:
-        """Warns, once, of groups that are learned from in part."""
-        if self._warned or not len(results.group_reward):
+        """Warns, once, of groups that are learned from in part, or are not there."""
+        groups = self._groups
+        if self._warned or (groups is None and not len(results.group_reward)):
             return
-        name, groups = self.spec.name, self._groups
-        if groups is None and results.group_reward.any():
-            self.warnings.append(
-                f"Behavior {name!r} is paid as a group, but its algorithm sees each agent alone: what a group earns "
-                "once an agent has left does not reach that agent. algorithm=poca learns as a group."
+        said = ""
+        if groups is None:
+            if results.group_reward.any():
+                said = (
+                    "is paid as a group, but its algorithm sees each agent alone: what a group earns once an agent has "
+                    "left does not reach that agent. algorithm=poca learns as a group."
+                )
+        elif groups.largest > groups.most:
+            said = (
+                f"has a group of {groups.largest} agents, of which each row tells of {groups.most}: raise "
+                f"algorithm.max_group to {groups.largest} for all of them."
             )
-        elif groups is not None and groups.largest > groups.most:
-            self.warnings.append(
-                f"Behavior {name!r} has a group of {groups.largest} agents, of which each row tells of {groups.most}: "
-                f"raise algorithm.max_group to {groups.largest} for all of them."
+        elif groups.largest < 2 and (results.terminated.any() or results.truncated.any()):
+            said = (
+                "has no teammates so far, so each agent learns alone: say who is in a group, in Unity by "
+                "SimpleMultiAgentGroup.RegisterAgent, with PettingZoo by env.groups."
             )
-        self._warned = bool(self.warnings)
+        if said:
+            self._warned = True
+            self.warnings.append(f"Behavior {self.spec.name!r} {said}")
 
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)

@@ -178,7 +178,8 @@ class CollectorHost:
         check_networks(spec, settings, available_memory())
         policy = make_policy(spec, settings)
         place = shared.claim(name)
-        weights, snapshots, rows = open_buffer(shared, policy, spec, settings, chosen.self_play)
+        at_once = self._config.env.rows_at_once
+        weights, snapshots, rows = open_buffer(shared, policy, spec, settings, chosen.self_play, at_once=at_once)
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = (self._config.seed + 1 + place + (shared.samples << 32)) % 2**63  # torch takes no more
         reader = PolicyReader(weights, policy.flat.numel())

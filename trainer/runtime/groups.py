@@ -93,27 +93,26 @@ class Groups:
         if len(results.group_reward):
             self._paid[agents] += results.group_reward
         reward = self._shared_reward(results, group)
-        going_on = {each: self._without(each, agents[over]) for each in set(group[over].tolist()) - {0}}
+        ending = [each for each in np.unique(group[over]).tolist() if each]
+        going_on = {each: self._without(each, agents[over]) for each in ending}
         after = {each: self._after(ready.decisions, alive, held) for each, alive in going_on.items()}
         self._append_open(np.concatenate([self._mates[agents].ravel(), *after.values()]), agents, held)
-        cut_off = set(group[results.truncated].tolist())
-        lasting = [each for each, alive in going_on.items() if len(alive) or each in cut_off]
-        follows = results.truncated | over & np.isin(group, lasting)
-        first = self._writer.rows.head + 1
-        self._row[self._last[agents] % REMEMBERED] = np.arange(first, first + len(agents))
-        finals = np.zeros(len(agents), np.int64)
-        finals[follows] = first + len(agents) + np.arange(np.count_nonzero(follows))
-        totals, final_mates = {}, np.zeros((len(agents), self.most - 1), np.int64)
-        for each, named in after.items():
-            ending = np.flatnonzero(over & (group == each))
-            cut = finals[ending[results.truncated[ending]]]
-            for i in ending.tolist():
-                others = np.concatenate([self._numbers(named), cut[cut != finals[i]]])[: self.most - 1]
-                final_mates[i, : len(others)] = others
-            if not len(going_on[each]):
-                longest = int(agents[ending[held["length"][agents[ending]].argmax()]])
-                totals[longest] = float(self._paid[longest])
+        over_at_once = set(ending) - {each for each, alive in going_on.items() if len(alive)}
+        lasting = set(ending) - over_at_once | set(group[results.truncated].tolist()) - {0}
+        follows = results.truncated | over & np.isin(group, list(lasting))
+        finals = self._number_rows(agents, follows)
         mates = self._numbers(self._mates[agents])
+        final_mates = np.zeros((len(agents), self.most - 1), np.int64)
+        totals = {}
+        for each, named in after.items():
+            places = np.flatnonzero(over & (group == each))
+            cut_off = finals[places[results.truncated[places]]]
+            for i in places.tolist():
+                others = np.concatenate([self._numbers(named), cut_off[cut_off != finals[i]]])[: self.most - 1]
+                final_mates[i, : len(others)] = others
+            if each in over_at_once:
+                longest = int(agents[places[held["length"][agents[places]].argmax()]])
+                totals[longest] = float(self._paid[longest])
         self.drop(agents[over])
         observations, mask = self._last_seen(results, follows, held)
         told = results._replace(reward=reward, truncated=follows, final_observations=observations, final_mask=mask)
@@ -197,6 +196,15 @@ class Groups:
             names = (*observation_names(self._spec), "mask", "continuous", "discrete", "state")
             *observations, mask, continuous, discrete, state = (held[name][agents] for name in names)
             self._row[slots] = self._writer.append_seen(agents, tuple(observations), mask, continuous, discrete, state)
+
+    def _number_rows(self, agents: Array, follows: Array) -> Array:
+        """Notes which numbers the rows of these agents (M,) get; returns those of final rows that follow, or 0 (M,)."""
+        first, finals = self._writer.rows.head + 1, np.zeros(len(agents), np.int64)
+        latest = self._last[agents]
+        known = self._serial[latest % REMEMBERED] == latest
+        self._row[latest[known] % REMEMBERED] = first + np.flatnonzero(known)
+        finals[follows] = first + len(agents) + np.arange(np.count_nonzero(follows))
+        return finals
 
     def _numbers(self, serials: Array) -> Array:
         """Returns numbers of rows, with the signs of the serials; 0 where there is none."""

@@ -184,7 +184,7 @@ class Run:
         if self._preparing:
             return "learning from demonstrations before the first sample"
         begun = np.count_nonzero(self._shared.begun > self._begun_before)
-        return f"{begun:,} of {self._config.env.instances:,} games have started"
+        return f"{begun:,} of {self._config.instances:,} games have started"
 
     def _keep_best(self) -> None:
         """Keeps weights of behaviors whose mean reward, or rating in self-play, is their best so far.

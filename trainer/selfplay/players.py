@@ -63,7 +63,8 @@ def find_player(
     """
     check_player(path, key, trust)
     if is_bot(path):
-        return bot_act(make_bot(find_factory(path, key), spec, seed, f"{key}={path}"), spec, f"{key}={path}")
+        factory, rng, about = find_factory(path, key), random.Random(seed), f"{key}={path}"
+        return bot_act(lambda: make_bot(factory, spec, rng, about), spec, about)
     if path.endswith(".onnx"):
         from trainer.record.model_player import ModelPlayer
 
@@ -91,9 +92,8 @@ def _checkpoint(path: str, which: Which) -> Checkpoint:
     return found
 
 
-def make_bot(factory: Callable[..., Any], made_of: Any, seed: int, about: str) -> Callable[..., Any]:
+def make_bot(factory: Callable[..., Any], made_of: Any, rng: random.Random, about: str) -> Callable[..., Any]:
     """Returns the bot that a factory makes of an environment or a behavior's spec; `about` begins messages."""
-    rng = random.Random(seed)
     try:
         inspect.signature(factory).bind(made_of, rng)
     except (TypeError, ValueError) as error:
@@ -104,15 +104,18 @@ def make_bot(factory: Callable[..., Any], made_of: Any, seed: int, about: str) -
     return bot
 
 
-def bot_act(bot: Callable[..., Any], spec: BehaviorSpec, about: str) -> Act:
-    """Returns how a bot acts for all agents: a function of one agent's observations and mask."""
+def bot_act(make: Callable[[], Callable[..., Any]], spec: BehaviorSpec, about: str) -> Act:
+    """Returns how bots act, one made for each agent's number: functions of its observations and mask."""
+    bots: dict[int, Callable[..., Any]] = {}
 
     def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
         agents = len(decisions.agent)
         continuous = np.zeros((agents, spec.continuous_size), np.float32)
         discrete = np.zeros((agents, len(spec.branches)), np.int32)
-        for i in range(agents):
-            answer = bot(tuple(each[i] for each in decisions.observations), decisions.mask[i])
+        for i, agent in enumerate(decisions.agent.tolist()):
+            if agent not in bots:
+                bots[agent] = make()
+            answer = bots[agent](tuple(each[i] for each in decisions.observations), decisions.mask[i])
             try:
                 continuous[i], discrete[i] = answer
             except (TypeError, ValueError) as error:

@@ -434,7 +434,7 @@ class RunLogger:
             samples=samples,
             seconds=self.seconds,
             samples_per_second=measured.samples_per_second,
-            games=config.env.instances,
+            games=config.instances,
             episodes=self._episodes.episodes,
             updates=updates,
             env_utilization=measured.env_utilization,

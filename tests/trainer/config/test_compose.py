@@ -262,7 +262,7 @@ def test_the_help_lists_experiments_of_ones_own_and_no_runs(tmp_path: Path, caps
         (tmp_path / file).write_text("seed: 3\n")
     assert run_here(["--help", "--config-dir", str(tmp_path)]) == (0, [])
     out = capsys.readouterr().out
-    assert "basic_unity, corridor_ppo_lessons, mine, snoopy_ppo" in out
+    assert "basic_unity, corridor_ppo_lessons, gather_ppo, gather_sac, mine, snoopy_ppo" in out
     assert "gym_ppo" not in out
 
 
@@ -280,7 +280,7 @@ def test_experiments_in_this_folder_are_found_and_listed_unasked(
     _, made = run_here(["-m", "+experiment=mine,basic_ppo"])
     assert [c.seed for c in made] == [9, 0]  # our own come first
     assert run_here(["--help"]) == (0, [])
-    assert "basic_unity, corridor_ppo_lessons, mine, snoopy_ppo" in capsys.readouterr().out
+    assert "basic_unity, corridor_ppo_lessons, gather_ppo, gather_sac, mine, snoopy_ppo" in capsys.readouterr().out
 
 
 def test_a_folder_of_ones_own_can_hold_experiments(tmp_path: Path) -> None:

@@ -229,6 +229,15 @@ def test_who_learns_alone_is_told_once_of_what_the_group_earns():
     assert team.told("reward")[0].tolist() == [0, 1, 1]
 
 
+def test_who_learns_as_a_group_without_teammates_is_told_once():
+    team = Team()
+    for _ in range(3):
+        team.message({0: 10, 1: 11}, group=[0, 5])
+        team.message({}, {0: (0, 0, "dead"), 1: (0, 0, "dead")})
+    (told,) = team.channel.warnings
+    assert "has no teammates so far" in told
+
+
 def test_rollouts_hold_each_teammate_once_and_those_that_are_overwritten_as_absent():
     team = Team(capacity=16)
     team.message({0: 10, 1: 11, 2: 12})
@@ -244,3 +253,50 @@ def test_rollouts_hold_each_teammate_once_and_those_that_are_overwritten_as_abse
         assert set(others) <= expected
         assert set(others) == (set() if seen // 10 == 2 else expected), "of the oldest, others are overwritten"
     assert not mates.of_rows.stale.any()
+
+
+def test_whoever_comes_goes_and_takes_longer_rows_name_those_who_are_there():
+    """Random messages of a group of up to five, beside what a plain account of them says."""
+    team, rng, seen = Team(mates=4, capacity=4000), np.random.default_rng(3), iter(range(1, 10**6))
+    doing, expected, behind = {}, {}, {}  # by agent what it decided on; by that whom its row names, and what follows
+    for _ in range(400):
+        closing = [agent for agent in doing if rng.random() < 0.7] or list(doing)
+        ends = {agent: rng.choice(["dead", "cut"]) for agent in closing if rng.random() < 0.15}
+        if rng.random() < 0.1:
+            closing, ends = list(doing), dict.fromkeys(doing, "dead")
+        coming = [agent for agent in range(5) if agent not in doing and rng.random() < 0.3]
+        staying = [agent for agent in closing if agent not in ends]
+        asks = {agent: next(seen) for agent in [*staying, *coming]}
+        closes = {agent: (0, 0, ends.get(agent, ""), next(seen)) for agent in closing}
+        there = {(asks[agent], False) for agent in staying}
+        there |= {(value, True) for agent, value in doing.items() if agent not in closing}
+        for agent, end in ends.items():
+            others = there | {(closes[each][3], False) for each in ends if ends[each] == "cut" and each != agent}
+            own = closes[agent][3] if end == "cut" else None
+            behind[doing[agent]] = (own, others) if others or own else None
+        doing = {agent: value for agent, value in doing.items() if agent not in ends} | asks
+        for value in asks.values():
+            busy = {(other, True) for other in doing.values() if other not in asks.values()}
+            expected[value] = {(other, False) for other in asks.values() if other != value} | busy
+        team.message(asks, closes)
+
+    def named(number):
+        mates = team.rows.gather(np.array([number]), ("mates",))[0][0]
+        return {(team.sees(mate), bool(mate < 0)) for mate in mates[mates != 0]}
+
+    values, final, links = team.told("observation_0", "final", "next")
+    assert team.channel.warnings == []
+    for place in np.flatnonzero(~final):
+        value = int(values[place, 0])
+        assert named(place + 1) == expected[value]
+        if value in behind and behind[value] is None:
+            assert links[place] == 0
+        elif value in behind:
+            own, others = behind[value]
+            follows = int(links[place])
+            assert named(follows) == others
+            (gone,) = team.rows.gather(np.array([follows]), ("terminated",))
+            assert gone[0] == (own is None)
+            assert own is None or team.sees(follows) == own
+    assert sum(each is None for each in behind.values()) > 5
+    assert len(behind) > 100

@@ -43,6 +43,17 @@ def test_a_run_that_is_cut_off_again_and_again_ends_bit_for_bit_alike(tmp_path, 
     assert len(kept) >= 3
 
 
+def test_a_run_of_a_pettingzoo_game_goes_on_bit_for_bit(tmp_path):
+    pytest.importorskip("pettingzoo")
+    words = ["env=keepers", "env.workers=1", "run.loggers=[]", "run.mode=inline", *PPO, *QUICK]
+    assert main([*words, f"run.dir={tmp_path / 'whole'}", "stop.samples=300"]) == 0
+    assert main([*words, f"run.dir={tmp_path / 'parts'}", "stop.samples=110"]) == 0
+    assert main([f"resume={tmp_path / 'parts'}", "stop.samples=300"]) == 0
+    whole = same_end(tmp_path / "whole", tmp_path / "parts")
+    assert whole.state["self_play"] == newest(tmp_path / "parts").state["self_play"]
+    assert whole.state["self_play"]["turn"] > 1
+
+
 def test_a_symmetric_game_is_learned_and_the_rating_tells(tmp_path):
     run = tmp_path / "run"
     words = [*INLINE, *PPO, "self_play.save_samples=200", "run.log_samples=500"]
