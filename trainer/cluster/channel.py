@@ -11,7 +11,7 @@ from buffers.fragments import Fragment, FragmentWriter
 from envs.process.ram import available_memory
 from envs.spec import Array, BehaviorSpec
 from trainer.cluster.messages import Part
-from trainer.config.schema import TrainConfig, settings_of
+from trainer.config.schema import TrainConfig, behavior_config, settings_of
 from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyReader
@@ -29,7 +29,8 @@ class FarChannel:
         settings, _ = settings_of(config, spec.name)
         check_networks(spec, settings, available_memory())
         policy = make_policy(spec, settings)
-        weights, rows = open_buffer(shared, policy, spec, settings)
+        self_play = behavior_config(config, spec.name).self_play
+        weights, _, rows = open_buffer(shared, policy, spec, settings, self_play)
         self.spec, self.place = spec, place
         self.numbers, self.state_size = policy.flat.numel(), policy.state_size
         self.rate_limiter: RateLimiter | None = None

@@ -7,7 +7,7 @@ import math
 
 from buffers.fragments import WINDOW
 from envs.spec import UserError
-from trainer.config.schema import DEFAULT_BEHAVIOR, Mode, TrainConfig, settings_of
+from trainer.config.schema import DEFAULT_BEHAVIOR, Mode, TrainConfig, behavior_config, settings_of
 
 LEAST_ROWS, MOST_ROWS = 16, 512
 """Of a fragment. Fewer cost more than they carry; more take no less time each."""
@@ -46,6 +46,13 @@ def check_cluster(config: TrainConfig) -> None:
             )
     if importlib.util.find_spec("ray") is None:
         raise UserError("cluster=ray needs Ray: pip install 'outstep[ray]'")
+    for name in _names(config):
+        what = "algorithm=poca" if settings_of(config, name)[0].mates else "self_play"
+        if what != "self_play" or behavior_config(config, name).self_play.enabled:
+            raise UserError(
+                f"{what} needs all rows of a game, and its teams, in one place, and cluster=ray collects on several "
+                "hosts: leave one of them out"
+            )
     _check_ages(config)
 
 
@@ -63,7 +70,10 @@ def _check_ages(config: TrainConfig) -> None:
             )
 
 
+def _names(config: TrainConfig) -> list[str]:
+    return list(config.behaviors) or [DEFAULT_BEHAVIOR]
+
+
 def _fresh_rows(config: TrainConfig) -> list[tuple[str, int]]:
-    names = list(config.behaviors) or [DEFAULT_BEHAVIOR]
-    found = ((name, settings_of(config, name)[0].fresh_rows()) for name in names)
+    found = ((name, settings_of(config, name)[0].fresh_rows()) for name in _names(config))
     return [(name, rows) for name, rows in found if rows is not None]

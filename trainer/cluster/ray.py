@@ -61,7 +61,7 @@ def start_ray(config: TrainConfig, selector: selectors.BaseSelector) -> tuple[St
     started_here = not address and node is not None and node.is_head()
     _check_token(config.cluster, ray.get_runtime_context().gcs_address)
     _check_room(config.cluster, started_here)
-    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    address = ray.util.get_node_ip_address()
     return RayStarter(config.cluster, selector), str(address)
 
 
@@ -126,7 +126,7 @@ def _check_room(cluster: ClusterConfig, started_here: bool) -> None:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()
     return [node for node in nodes if node["Alive"]]
 
 

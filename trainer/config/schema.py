@@ -15,6 +15,8 @@ from algorithms.rewards.registry import RewardSettings
 from algorithms.settings import AlgorithmSettings
 from envs.config import EnvConfig, path_field, setting
 from envs.spec import UserError
+from trainer.selfplay.settings import SelfPlayConfig
+from trainer.sweep.settings import SweepBestConfig, SweepConfig
 
 LARGEST_SEED = 2**63 - 1
 """The largest seed that torch takes."""
@@ -95,6 +97,8 @@ class StopConfig:
     """Seconds of training in all; those from before a resume count; null = no limit."""
     reward: float | None = None
     """Mean reward of the last 100 episodes that is enough; null = none is."""
+    rating: float | None = None
+    """Elo rating that is enough, of each behavior with self-play; null = none is."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class BehaviorStopConfig:
     """Samples of this behavior, those from before a resume included; null = no such end. More: learns longer."""
     reward: float | None = None
     """Mean reward of its last 100 episodes; null = no such end."""
+    rating: float | None = None
+    """Its Elo rating in self-play; null = no such end."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,8 @@ class BehaviorConfig:
     """What ends its learning."""
     goal: GoalConfig = field(default_factory=GoalConfig)
     """A figure of its episodes that ends its learning, too."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Keys of `self_play`. Those that are not given are inherited from the top level."""
     init: str | None = path_field()
     """What its weights start from; null = the run's `init`."""
 
@@ -215,16 +223,19 @@ class TrainConfig:
     """Settings of `outstep train`."""
 
     env: EnvConfig = MISSING
-    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `recall`, or
-    the import path of a kind of your own."""
+    """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `gather`,
+    `recall`, or the import path of a kind of your own."""
     algorithm: Any = MISSING
-    """What learns, a config group: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
+    """What learns, a config group: `ppo`, `sac`, `poca` (groups), `custom` (a class of your own), or what an
+    installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
     """What is paid, a config group: `extrinsic`. Below it stand the settings of all signals by name, of which
     `strength` turns one on; `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
     """Settings of single behaviors by name, as `behaviors.<name>.algorithm.clip`, and `behaviors.default` for all
     others; empty = the settings above serve all behaviors."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Play of teams against earlier versions of their policies."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
@@ -256,12 +267,16 @@ class EvaluateConfig:
     """Settings of `outstep evaluate`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run, or `latest`."""
+    """Folder of the run, or `latest`; with `against` also of a checkpoint. A folder of several runs, or of a run's
+    checkpoints: all play against each other."""
+    against: str | None = path_field()
+    """Who plays the other side: the folder of a run or of a checkpoint, an `.onnx` file, or a bot
+    (`package.module:Class`); null = the run plays all agents."""
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
     episodes: int = setting(20, at_least=1)
-    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
+    """Episodes to play of each behavior, or matches of each pair. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
@@ -445,6 +460,8 @@ SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
+    "sweep": SweepConfig,
+    "sweep best": SweepBestConfig,
     "export": ExportConfig,
     "push": PushConfig,
     "serve": ServeConfig,
@@ -470,7 +487,7 @@ def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, 
 def behavior_config(config: TrainConfig, behavior: str) -> BehaviorConfig:
     """Returns all settings of a behavior; UserError if `behaviors` names others only."""
     if not config.behaviors:
-        return BehaviorConfig(config.algorithm, config.reward)
+        return BehaviorConfig(config.algorithm, config.reward, self_play=config.self_play)
     chosen: BehaviorConfig | None = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
     if chosen is None:
         raise UserError(

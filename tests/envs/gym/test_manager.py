@@ -217,8 +217,9 @@ def test_impossible_numbers_are_refused(arguments, words):
         (GymEnv("tests.toys:Faulty-v0", {"fault": "always"}), "the level is missing"),
         (GymEnv(ORACLE, {"no_such": 1}), "no_such"),
         (GymEnv("Oracel-v0"), "Unknown environment id 'Oracel-v0'"),
+        (GymEnv("tests.toys:Oracle"), "a class or a function, .* write env=factory env.id=tests.toys:Oracle"),
     ],
-    ids=["make", "reset", "kwargs", "id"],
+    ids=["make", "reset", "kwargs", "id", "class"],
 )
 def test_an_env_that_cannot_start_is_refused_at_once_with_its_own_error(env, words, monkeypatch):
     monkeypatch.setattr(worker_pool, "START_SECONDS", 1e6)  # nothing waits for that to pass

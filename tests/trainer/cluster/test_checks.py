@@ -37,6 +37,8 @@ def config(*overrides: str) -> TrainConfig:
             ["cluster.collectors=32"],
             "cluster.collectors=32 are too many .* 4,096 in all.* Raise algorithm.rollout_size",
         ),
+        (["self_play.save_samples=1000"], "self_play needs all rows of a game"),
+        (["algorithm=poca"], "algorithm=poca needs all rows of a game"),
         (["algorithm.max_lag=0"], "algorithm drops what is older than 0 rows"),
     ],
 )
