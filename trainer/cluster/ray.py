@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else it prints what a message of ours says once
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -29,7 +30,7 @@ from trainer.cluster.stream import Way
 from trainer.config.schema import ClusterConfig, TrainConfig, Transport
 
 CONNECT_SECONDS = 5.0
-"""An address has so long to answer, and a host to connect before calls are made instead."""
+"""The address of a cluster has so long to answer."""
 _THREADS = 6
 """Of a relay's actor: one collects, others wait with calls."""
 _END_SECONDS = 3.0
@@ -85,13 +86,12 @@ def _check_address(address: str) -> None:
 def _refused(address: str, error: Exception) -> UserError:
     """Returns what to say of a cluster that did not let this run in."""
     where = f"RAY_ADDRESS={address}" if address else "the Ray cluster of this machine"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if "uthentication" in type(error).__name__ or any("token" in line.lower() for line in lines):
-        return UserError(
-            f"{where}: the cluster refuses this token, or wants one ({lines[0][:_SHOWN]}). Give that of its head: "
-            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        )
-    return UserError(f"{where}: Ray cannot be used there: {lines[0][:_SHOWN]}")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
+    return UserError(
+        f"{where}: the cluster does not let this run in ({reason}). If it refuses the token or wants one, give that of "
+        "its head: RAY_AUTH_MODE=token, with RAY_AUTH_TOKEN or ~/.ray/auth_token. Its Ray has to be of the same "
+        f"version, too: here it is {ray.__version__}"
+    )
 
 
 def _check_token(cluster: ClusterConfig, gcs_address: str) -> None:

@@ -8,6 +8,7 @@ No torch here: rows and weights are memory.
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
 import tempfile
 import time
@@ -38,6 +39,7 @@ SHIP_SECONDS = 0.1
 """Rows that do not fill a fragment leave after so long."""
 IDLE_SECONDS = 0.25
 """A request that nothing can be said to is answered after so long: a sign of life."""
+_HEARD_SECONDS = 10.0
 _PICTURE_BYTES = 2**26
 """A larger picture stays where it is."""
 
@@ -317,6 +319,8 @@ def run_relay(setup: HostSetup, connected: Callable[[dict[str, Any]], Way]) -> N
         with contextlib.closing(way), contextlib.suppress(OSError, EOFError):
             if relay is not None:
                 serve(relay, way, setup.config.cluster.silent_seconds)
+            else:  # what was said has to be heard before this process ends
+                select.select([way.socket], [], [], _HEARD_SECONDS)
 
 
 def by_tcp(setup: HostSetup) -> Callable[[dict[str, Any]], Way]:
