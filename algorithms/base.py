@@ -27,7 +27,7 @@ from algorithms.metrics import (
     seeded,
     words_of,
 )
-from algorithms.networks.normalizer import Moments, Normalizer
+from algorithms.networks.normalizer import Moments, Normalizers
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
 from algorithms.registry import algorithm_class
@@ -85,12 +85,12 @@ class Algorithm(ABC):
         self.rewards: Rewards
         signals = default_rewards() if rewards is None else rewards
         self._place(seeded(lambda: self._make_networks(signals, demos, seed), seed))
-        self.normalizer = Normalizer(self.policy.normalized_size)
+        self.normalizer = Normalizers(self.policy.normalized_sizes)
         self.cloning: Cloning | None = None
         if (path := settings.cloning.demos) is not None:
             self.cloning = Cloning(settings.cloning, demos[path], self.policy, seed)
         self.demos = demos
-        self._demonstrated: Moments | None = None
+        self._demonstrated: list[Moments] | None = None
         self._look_at_demonstrations()
         self._averages: dict[tuple[str, ...], Averages] = {}
         self._read = 0, 0
@@ -119,14 +119,15 @@ class Algorithm(ABC):
         """Rows that came too late to be learned from; no update is made for them."""
         return 0
 
-    def normalize(self, rows: Array) -> None:
-        """Takes `policy.normalized_rows` of new observations into the normaliser, and as many demonstrated ones.
+    def normalize(self, observations: Sequence[Array]) -> None:
+        """Takes new observations, (N, *shape) each, into the normaliser, and as many demonstrated ones.
 
         Else what was demonstrated far from where agents are would soon lie so many deviations away that it all looks
         alike.
         """
-        if self.normalizer.merge(rows) and self._demonstrated is not None:
-            self.normalizer.add(self._demonstrated, len(rows))
+        groups = self.policy.normalized_rows(observations)
+        if self.normalizer.merge(groups) and self._demonstrated is not None:
+            self.normalizer.add(self._demonstrated, [len(rows) for rows in groups])
         self.normalizer.publish(self.policy.shift, self.policy.scale)
 
     def measure(self, rollout: Rollout, scores: Sequence[Scores]) -> None:
@@ -266,13 +267,13 @@ class Algorithm(ABC):
 
     def _look_at_demonstrations(self) -> None:
         """Begins the normaliser with all demonstrations."""
-        chosen = zip(observation_names(self.spec), self.policy.normalized)
-        names = tuple(name for name, normalized in chosen if normalized)
+        normalized = self.policy.normalized
+        names = tuple(name for name, chosen in zip(observation_names(self.spec), normalized) if chosen)
         if not names or not self.demos:
             return
         gathered = (rows.gather(np.arange(1, rows.head + 1), names) for rows in self.demos.values())
-        joined = [np.concatenate([x.reshape(len(x), -1) for x in parts], axis=1) for parts in gathered]
-        self.normalize(np.concatenate(joined))
+        joined = iter([np.concatenate(parts) for parts in zip(*gathered)])
+        self.normalize([next(joined) if chosen else np.zeros(0) for chosen in normalized])
         if self.normalizer.count:
             self._demonstrated = self.normalizer.moments()
 

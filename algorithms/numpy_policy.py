@@ -22,16 +22,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
 
 from algorithms.networks.distributions import FORBIDDEN, LOG_ROOT
-from algorithms.networks.mlp import MLP, Encoder
+from algorithms.networks.inputs import Encoder, vector_size
+from algorithms.networks.mlp import MLP
 from algorithms.networks.recurrent import RecurrentLayer
+from algorithms.numpy_attention import NumpyAttention
 from algorithms.policy import LOG_STD_RANGE, Acted, Policy
 from algorithms.settings import Activation
-from envs.spec import Array
+from envs.spec import Array, present
 
 
 class NumpyActor:
@@ -43,13 +46,23 @@ class NumpyActor:
     def __init__(self, policy: Policy) -> None:
         spec, branches = policy.spec, policy.branches
         self._shift, self._scale = _view(policy.shift), _view(policy.scale)
-        self._normalized_size, self._inputs = policy.normalized_size, policy.encoder.features
+        encoder = cast(Encoder, policy.encoder)
+        self._normalized_size, self._inputs = policy.normalized_sizes[0], vector_size(spec, policy.network)
         largest = policy.network.clip_inputs
         self._least, self._largest = (np.array(number, np.float32) for number in (-largest, largest))
         self._parts = _parts(policy)
-        self._layers = [_layer(layer) for layer in policy.trunk.layers]
+        trunk = cast(MLP, policy.trunk)
+        self._layers = [_layer(layer) for layer in trunk.layers]
         self._recurrent_layer = None if policy.recurrent_layer is None else _NumpyRecurrentLayer(policy.recurrent_layer)
-        self._activate = _ACTIVATIONS[policy.trunk.activation]
+        self._activate = _ACTIVATIONS[trunk.activation]
+        self._attention = None
+        if encoder.attention is not None:
+            self._attention = NumpyAttention(encoder.attention, _layer, _ACTIVATIONS[encoder.attention.activation])
+        self._sets, start = list[tuple[int, Array, Array]](), self._normalized_size
+        for i in policy.sets:
+            end = start + spec.observations[i].shape[1] * policy.normalized[i]
+            self._sets.append((i, self._shift[start:end], self._scale[start:end]))
+            start = end
         self._head = _layer(policy.head)
         self._size = spec.continuous_size
         self._log_std = None if policy.log_std is None else _view(policy.log_std)
@@ -71,7 +84,7 @@ class NumpyActor:
             type(None),
         ):
             return False
-        return not policy.encoder.images and policy.flat.is_cpu
+        return not cast(Encoder, policy.encoder).images and policy.flat.is_cpu
 
     def act(self, observations: Sequence[Array], mask: Array, state: Array, generator: np.random.Generator) -> Acted:
         """Sampled actions for raw observations, each (N, *shape), under a mask (N, A), A = 0 for none.
@@ -79,6 +92,8 @@ class NumpyActor:
         They follow from the recurrent state (N, R) before.
         """
         x = self._prepare(observations)
+        if self._attention is not None:
+            x = np.concatenate([x, self._attention.features(x, *self._entities(observations))], axis=1)
         for weight, bias in self._layers:
             x = x.dot(weight)
             x += bias
@@ -121,10 +136,26 @@ class NumpyActor:
                 np.multiply(part, scale, out=x[:, start:end], dtype=np.float32)
         if self._normalized_size:
             vectors = x[:, : self._normalized_size]
-            vectors *= self._scale
+            vectors *= self._scale[: self._normalized_size]
             np.minimum(vectors, self._largest, out=vectors)
             np.maximum(vectors, self._least, out=vectors)
         return x
+
+    def _entities(self, observations: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Sets (N, K, D) as networks get them, and which entities are there (N, K) bool."""
+        sets, there = [], []
+        for i, shift, scale in self._sets:
+            entities = observations[i]
+            marks = present(entities)
+            if len(shift):
+                entities = entities - shift
+                entities *= scale
+                np.minimum(entities, self._largest, out=entities)
+                np.maximum(entities, self._least, out=entities)
+                entities *= marks[..., None]
+            sets.append(entities)
+            there.append(marks)
+        return sets, there
 
     def _choose(self, logits: Array, mask: Array, generator: np.random.Generator) -> tuple[Array, Array]:
         """Choices (N, D) int32 and their log-probabilities (N,), of logits (N, B, K) under a mask (N, A)."""

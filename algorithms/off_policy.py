@@ -102,8 +102,7 @@ class OffPolicy(Algorithm):
             drawn = own.followed_by(self._draw(self._demos, settings.demo_sequences))
         learned = drawn.learned
         if self.policy.normalized_size and self.updates % NORMALIZE_EVERY == 0:
-            rows = [x[:, : learned.shape[1]][learned] for x in drawn.observations]
-            self.normalize(self.policy.normalized_rows(rows))
+            self.normalize([x[:, : learned.shape[1]][learned] for x in drawn.observations])
         if self.rewards.look and own.learned.any():
             self.rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
         if learned.any():

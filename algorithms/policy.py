@@ -19,10 +19,11 @@ from algorithms.metrics import mean
 from algorithms.networks.custom import make_body
 from algorithms.networks.distributions import Branches, Categorical, Deterministic, Gaussian, SquashedGaussian
 from algorithms.networks.encoders import initialize, is_image
+from algorithms.networks.inputs import is_normalized, marked, vector_order
 from algorithms.networks.recurrent import make_recurrent_layer
 from algorithms.ops.adam import place
 from algorithms.settings import AlgorithmSettings, NetworkSettings, PolicyKind
-from envs.spec import Array, BehaviorSpec
+from envs.spec import Array, BehaviorSpec, present
 
 
 class ActionDistribution(NamedTuple):
@@ -101,17 +102,22 @@ class Policy(nn.Module):
     """For each observation, whether it goes through a CNN."""
     normalized: list[bool]
     """For each observation, whether it is shifted and scaled; these come first in a network's input. No images are."""
+    normalized_sizes: list[int]
+    """How many numbers are normalised together: all of the vector that are, and those of an entity of each set."""
+    vector_order: list[int]
+    """The places of the observations in a network's vector: those that are normalised come first."""
 
     def __init__(self, spec: BehaviorSpec, settings: NetworkSettings, kind: PolicyKind) -> None:
         super().__init__()
         self.spec, self.network, self.kind = spec, settings, kind
         self.images = [is_image(observation, settings) for observation in spec.observations]
-        self.normalized = [
-            settings.normalize and observation.dtype == "float32" and not image
-            for observation, image in zip(spec.observations, self.images)
-        ]
-        sizes = [math.prod(observation.shape) for observation in spec.observations]
-        self.normalized_size = sum(size for size, normalized in zip(sizes, self.normalized) if normalized)
+        self.normalized = [is_normalized(observation, settings) for observation in spec.observations]
+        self.vector_order = vector_order(spec, settings)
+        self.sets = [i for i, observation in enumerate(spec.observations) if observation.entities]
+        vector = sum(math.prod(spec.observations[i].shape) for i in self.vector_order if self.normalized[i])
+        entities = [spec.observations[i].shape[1] for i in self.sets if self.normalized[i]]
+        self.normalized_sizes = [vector, *entities]
+        self.normalized_size = sum(self.normalized_sizes)
         self.register_buffer("shift", torch.zeros(self.normalized_size), persistent=False)
         self.register_buffer("scale", torch.ones(self.normalized_size), persistent=False)
         noise = torch.full((spec.continuous_size * (kind == "deterministic"),), 0.1)
@@ -140,11 +146,6 @@ class Policy(nn.Module):
         """Where in `flat` the normaliser's statistics and the noise end and the parameters begin."""
         return 2 * self.normalized_size + self.noise.numel()
 
-    @property
-    def vector_order(self) -> list[int]:
-        """The places of the observations in a network's input: those that are normalised come first."""
-        return sorted(range(len(self.normalized)), key=lambda i: not self.normalized[i])
-
     def move_to(self, vector: Tensor) -> None:
         """Makes everything published a view of `vector` (P,), on its device; values are kept."""
         self.branches.to(vector.device)
@@ -152,21 +153,31 @@ class Policy(nn.Module):
         self.flat = vector
 
     def prepare(self, observations: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Raw observations, each (N, *shape), to a network's inputs: one vector (N, D), then the raw images."""
-        vectors, images = [], []
-        normalized = [x.flatten(1) for x, chosen in zip(observations, self.normalized) if chosen]
+        """Raw observations, each (N, *shape), to a network's inputs (see `algorithms.networks.inputs`)."""
+        statistics = iter([(self.shift, self.scale)])
+        if self.sets:
+            parts = (torch.split(each, self.normalized_sizes) for each in (self.shift, self.scale))
+            statistics = iter(list(zip(*parts)))
+        shift, scale = next(statistics)
+        vectors, sets = [], []
+        normalized = [observations[i].flatten(1) for i in self.vector_order if self.normalized[i]]
         if normalized:
             joined = normalized[0] if len(normalized) == 1 else torch.cat(normalized, dim=-1)
-            largest = self.network.clip_inputs
-            vectors.append(((joined - self.shift) * self.scale).clamp(-largest, largest))
-        for i, observation in enumerate(self.spec.observations):
-            if self.images[i]:
-                images.append(observations[i])
-            elif not self.normalized[i]:
-                vectors.append(observations[i].flatten(1).float() * observation.scale)
+            vectors.append(self._normalize(joined, shift, scale))
+        others = [i for i in self.vector_order if not self.normalized[i]]
+        vectors += [observations[i].flatten(1).float() * self.spec.observations[i].scale for i in others]
         if not vectors:
             vectors.append(observations[0].new_zeros((len(observations[0]), 0), dtype=torch.float32))
-        return (vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), *images)
+        images = [x for x, image in zip(observations, self.images) if image]
+        for i in self.sets:
+            entities, there = observations[i], marked(observations[i])
+            if self.normalized[i]:
+                entities = self._normalize(entities, *next(statistics)) * there
+            sets.append(torch.cat([entities, there], dim=-1))
+        return (vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=-1), *images, *sets)
+
+    def _normalize(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return ((x - shift) * scale).clamp(-self.network.clip_inputs, self.network.clip_inputs)
 
     @torch.no_grad()
     def bound(self) -> None:
@@ -174,10 +185,15 @@ class Policy(nn.Module):
         if self.log_std is not None:
             self.log_std.clamp_(*LOG_STD_RANGE)
 
-    def normalized_rows(self, observations: Sequence[Array]) -> Array:
-        """(N, normalized_size): the raw numbers that the normaliser's statistics are about."""
-        chosen = [x.reshape(len(x), -1) for x, normalized in zip(observations, self.normalized) if normalized]
-        return np.concatenate(chosen, axis=1)
+    def normalized_rows(self, observations: Sequence[Array]) -> list[Array]:
+        """For each of `normalized_sizes` (any, D): the raw numbers that the normaliser's statistics are about.
+
+        Of observations that are not normalised nothing is looked at.
+        """
+        vectors = [observations[i].reshape(len(observations[i]), -1) for i in self.vector_order if self.normalized[i]]
+        sets = [observations[i] for i in self.sets if self.normalized[i]]
+        rows = np.concatenate(vectors, axis=1) if vectors else sets[0].reshape(len(sets[0]), -1)[:, :0]
+        return [rows, *(entities[present(entities)] for entities in sets)]
 
     def features(self, inputs: Sequence[Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
         """(N, F) output of the layer before the head, and the state (Q, R) after each sequence, from that before it.

@@ -28,6 +28,9 @@ Cell = Enum("Cell", ["none", "lstm", "gru"])
 Activation = Enum("Activation", ["relu", "silu", "tanh"])
 """What follows a hidden layer: ReLU, SiLU (x * sigmoid(x), arXiv 1702.03118, also called Swish) or tanh."""
 
+Goal = Enum("Goal", ["input", "hyper"])
+"""What a goal signal is to a network: an input like any other, or besides what makes the weights of its last layer."""
+
 _ROOM_BYTES = 128 * 2**20
 """So much a buffer may take for rows beyond those needed: thousands of agents may end a step at once."""
 
@@ -96,6 +99,18 @@ class MemorySettings:
 
 
 @dataclass
+class AttentionSettings:
+    """Attention over entities: of Unity's BufferSensors, and of Gymnasium's sequences."""
+
+    size: int = setting(64, at_least=1)
+    """Numbers that stand for an entity. More: tells more apart, slower. Usual: 32 to 128."""
+    heads: int = setting(4, at_least=1)
+    """Parts of these that attend to others separately; they divide `size`. Usual: 2 to 8."""
+    layers: int = setting(1, at_least=1)
+    """How often entities look at each other. More: sees what depends on several of them. Usual: 1 to 3."""
+
+
+@dataclass
 class NetworkSettings:
     """Networks of actors and critics."""
 
@@ -130,6 +145,11 @@ class NetworkSettings:
     encoder_units: int | None = setting(None, at_least=1)
     """Features of each image, the units of the encoder's last layer; null = its own (`nature` 512, `impala` 256, those
     of few pixels 128; `simple` and yours have no such layer). ML-Agents: as many as `hidden`."""
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
+    """What sets of entities go through, before all that is observed goes through the hidden layers."""
+    goal: Goal = Goal["input"]
+    """What Unity's goal signals are: an `input` like any other, or `hyper`, as ML-Agents has it: also what makes the
+    weights of the last hidden layer, in the policy and in PPO's value. That has up to 128 times the weights then."""
 
     @property
     def recurrent(self) -> bool:
@@ -149,6 +169,12 @@ class NetworkSettings:
     def validate(self, prefix: str) -> None:
         """Checks that a user's own network and encoder exist; raises UserError if not."""
         ENCODERS.check(self.encoder, f"{prefix}.encoder")
+        size, heads = self.attention.size, self.attention.heads
+        if size % heads:
+            raise UserError(
+                f"{prefix}.attention.size={size} must be divisible by {prefix}.attention.heads={heads}: each head has "
+                "an equal part"
+            )
         if self.custom is not None:
             check = imported("algorithms.networks.custom:network_class", f"{prefix}.custom")  # imports torch
             check(self.custom, f"{prefix}.custom")
@@ -199,6 +225,11 @@ class AlgorithmSettings:
         return self
 
     @property
+    def mates(self) -> int:
+        """Teammates of an agent that each of its rows names at most."""
+        return 0
+
+    @property
     def lighter(self) -> str:
         """What makes updates take less time where games wait for them, as advice."""
         return "make algorithm.network.hidden smaller"
@@ -206,6 +237,10 @@ class AlgorithmSettings:
     def min_rows(self) -> int:
         """Returns the rows that a buffer has to hold. A step that is cut off takes two: also its last observation."""
         return 1
+
+    def fresh_rows(self) -> int | None:
+        """Returns how many rows may be under way to the learner before they are too old for it; None = any number."""
+        return None
 
     def default_rows(self, row_bytes: int) -> int:
         """Returns the rows that a buffer holds if nothing is set: twice the least, or more where rows are small."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from operator import index
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -48,6 +48,11 @@ class ObservationSpec:
     """`float32` or `uint8`."""
     scale: float = 1.0
     """Networks multiply raw values by this: 1/255 for an image, 1 for planes of zeros and ones."""
+    entities: bool = False
+    """Whether it is a set: up to K entities of D numbers each, (K, D) float32, in no order. An entity is absent exactly
+    if all its numbers are 0 (see `present`)."""
+    goal: bool = False
+    """Whether it is a goal signal, which says what the agent is to do: never a set."""
 
     @property
     def channels_first(self) -> bool:
@@ -72,6 +77,11 @@ class BehaviorSpec:
         """Entries of a mask row: one for each choice of each branch, branches one after another; 0 if unmasked."""
         return sum(self.branches) if self.masked else 0
 
+    @property
+    def max_entities(self) -> int | None:
+        """K of the sets that a Gymnasium environment observes, which all have one; None without any."""
+        return next((o.shape[0] for o in self.observations if o.entities), None)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready form, read back by `from_dict`."""
         return asdict(self)
@@ -80,21 +90,33 @@ class BehaviorSpec:
     def from_dict(data: dict[str, Any]) -> BehaviorSpec:
         """Returns the spec that `to_dict` wrote; KeyError, TypeError, ValueError or OverflowError if it is none."""
         observations = tuple(
-            ObservationSpec(str(o["name"]), tuple(map(index, o["shape"])), str(o["dtype"]), float(o["scale"]))
+            ObservationSpec(
+                str(o["name"]),
+                tuple(map(index, o["shape"])),
+                str(o["dtype"]),
+                float(o["scale"]),
+                bool(o.get("entities", False)),  # which earlier versions did not know
+                bool(o.get("goal", False)),
+            )
             for o in data["observations"]
         )
+        if wrong := [o for o in observations if o.entities and (len(o.shape) != 2 or o.dtype != "float32" or o.goal)]:
+            raise ValueError(f"{wrong[0]} cannot be a set of entities")
         branches = tuple(map(index, data["branches"]))
         return BehaviorSpec(
             str(data["name"]), observations, index(data["continuous_size"]), branches, bool(data["masked"])
         )
 
     def difference(self, other: BehaviorSpec) -> str | None:
-        """Returns what differs between this spec and `other`, in words (ours, then theirs), or None if they agree."""
+        """Returns what differs between this spec and `other`, in words (ours, then theirs), or None if they agree.
+
+        Which observations are goals makes no difference: specs of earlier versions do not say.
+        """
         mine, theirs = self.observations, other.observations
         if len(mine) != len(theirs):
             return f"{len(mine)} observations, not {len(theirs)}"
         for ours, seen in zip(mine, theirs):
-            if ours != seen:
+            if ours != replace(seen, goal=ours.goal):
                 theirs_name = f"{seen.name!r}, " if seen.name != ours.name else ""
                 return f"observation {ours.name!r} is {_words(ours, seen)}, not {theirs_name}{_words(seen, ours)}"
         if self.continuous_size != other.continuous_size:
@@ -109,7 +131,8 @@ class BehaviorSpec:
 def _words(one: ObservationSpec, other: ObservationSpec) -> str:
     """Returns an observation's kind, with its scale if that differs from the other's."""
     scale = f" scaled by {one.scale:.4g}" if one.scale != other.scale else ""
-    return f"{one.dtype}{list(one.shape)}{scale}"
+    kind = " of entities" if one.entities else ""
+    return f"{one.dtype}{list(one.shape)}{kind}{scale}"
 
 
 def channels_first(shape: Sequence[int]) -> bool:
@@ -122,6 +145,12 @@ def channels_first(shape: Sequence[int]) -> bool:
     if (first == middle) != (middle == last):
         return middle == last
     return first < last
+
+
+def present(entities: Array) -> Array:
+    """Returns which of the entities (..., K, D) are there, (..., K) bool: those with a number other than 0."""
+    there: Array = (entities != 0).any(-1)
+    return there
 
 
 _NONE: Array = np.zeros(0, np.int64)

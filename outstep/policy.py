@@ -34,9 +34,10 @@ class Policy:
             if spaces is not None
             else _spaces(policy.spec)
         )
-        parts = observation_parts(self.observation_space, prepare_images=True)
+        most = self._spec.max_entities
+        parts = observation_parts(self.observation_space, prepare_images=True, max_entities=most)
         if tuple(part.spec for part in parts) != self._spec.observations:
-            parts = observation_parts(self.observation_space, prepare_images=False)
+            parts = observation_parts(self.observation_space, prepare_images=False, max_entities=most)
         self._parts, self._decode = parts, ActionCodec(self.action_space).decode
 
     @property
@@ -119,14 +120,9 @@ class Policy:
                     f"the observation lacks {part.spec.name!r} of its space {self.observation_space}; "
                     f"it is {shortened(observation)}"
                 ) from None
-            shape = _leaf(self.observation_space, part.path).shape or ()
-            seen = np.shape(given)
-            if len(seen) not in (len(shape), len(shape) + 1) or seen[len(seen) - len(shape) :] != shape:
-                right = f"{list(shape)} is right, and [N, {str(list(shape))[1:-1]}] for many"
-                raise UserError(f"observation {part.spec.name!r} has shape {list(seen)}; {right}")
-            many = len(seen) > len(shape)
-            counts.add(seen[0] if many else None)
-            row = np.empty((seen[0] if many else 1, *part.spec.shape), part.spec.dtype)
+            many = _are_many(_leaf(self.observation_space, part.path), given, part.spec.name)
+            counts.add(len(given) if many else None)
+            row = np.empty((len(given) if many else 1, *part.spec.shape), part.spec.dtype)
             for place, value in zip(row, given if many else [given]):
                 part.write(value, place)
             rows.append(row)
@@ -161,6 +157,25 @@ class Policy:
             except ValueError as error:
                 raise UserError(f"mask: {error}") from error
         return rows
+
+
+def _are_many(space: Space, given: Any, name: str) -> bool:
+    """Returns whether `given` is many observations of a space, or one; UserError if it is neither."""
+    from gymnasium import spaces
+
+    from envs.gym.sequences import are_many
+    from envs.gym.values import shortened
+
+    if isinstance(space, spaces.Sequence):
+        try:
+            return are_many(space, given)
+        except (TypeError, LookupError):
+            raise UserError(f"observation {name!r} is {shortened(given)}; a sequence is right") from None
+    shape, seen = space.shape or (), np.shape(given)
+    if len(seen) not in (len(shape), len(shape) + 1) or seen[len(seen) - len(shape) :] != shape:
+        right = f"{list(shape)} is right, and [N, {str(list(shape))[1:-1]}] for many"
+        raise UserError(f"observation {name!r} has shape {list(seen)}; {right}")
+    return len(seen) > len(shape)
 
 
 def _spaces(spec: BehaviorSpec) -> tuple[Space, Space]:

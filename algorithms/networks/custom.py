@@ -14,17 +14,21 @@ from torch import Tensor, nn
 from algorithms.metrics import words_of
 from algorithms.networks.checks import check_module
 from algorithms.networks.encoders import is_image
-from algorithms.networks.mlp import MLP, Encoder, vector_size
-from algorithms.settings import NetworkSettings
+from algorithms.networks.inputs import Encoder, vector_size
+from algorithms.networks.mlp import MLP, GoalMLP
+from algorithms.settings import Goal, NetworkSettings
 from envs.imports import imported
 from envs.spec import BehaviorSpec, UserError
 
 
-def make_body(spec: BehaviorSpec, settings: NetworkSettings) -> tuple[Encoder | CustomNetwork, MLP]:
+def make_body(spec: BehaviorSpec, settings: NetworkSettings) -> tuple[Encoder | CustomNetwork, MLP | GoalMLP]:
     """Encoder and hidden layers, one after another; a user's own network is followed by no layer."""
     encoder = make_encoder(spec, settings)
-    hidden = settings.hidden if settings.custom is None else []
-    return encoder, MLP(encoder.features, hidden, settings.activation)
+    if isinstance(encoder, CustomNetwork):
+        return encoder, MLP(encoder.features, [])
+    if encoder.goal and settings.goal is Goal["hyper"] and settings.hidden:
+        return encoder, GoalMLP(encoder.features, settings.hidden, encoder.goal, settings.activation)
+    return encoder, MLP(encoder.features, settings.hidden, settings.activation)
 
 
 def make_encoder(spec: BehaviorSpec, settings: NetworkSettings) -> Encoder | CustomNetwork:
@@ -69,5 +73,10 @@ class CustomNetwork(nn.Module):
 def _zeros(spec: BehaviorSpec, settings: NetworkSettings, rows: int) -> tuple[Tensor, ...]:
     """Prepared inputs, as `Policy.prepare` makes them."""
     images = [o for o in spec.observations if is_image(o, settings)]
+    sets = [o.shape for o in spec.observations if o.entities]
     vector = torch.zeros(rows, vector_size(spec, settings))
-    return vector, *(torch.zeros(rows, *o.shape, dtype=getattr(torch, o.dtype)) for o in images)
+    return (
+        vector,
+        *(torch.zeros(rows, *o.shape, dtype=getattr(torch, o.dtype)) for o in images),
+        *(torch.zeros(rows, most, size + 1) for most, size in sets),
+    )

@@ -1,4 +1,4 @@
-"""Networks: what joins observations, MLPs, and critics stacked into one batched pass.
+"""Networks: MLPs, one whose last layer a goal makes, and critics stacked into one batched pass.
 
 Shapes: N rows, D numbers, F features, S stacked copies.
 """
@@ -13,30 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from algorithms.networks.encoders import ImageEncoder, initialize, is_image
-from algorithms.settings import Activation, NetworkSettings
-from envs.spec import BehaviorSpec
-
-
-class Encoder(nn.Module):
-    """Joins prepared inputs (a vector (N, D), then the images) into one vector (N, F)."""
-
-    def __init__(self, spec: BehaviorSpec, settings: NetworkSettings) -> None:
-        super().__init__()
-        encoders = [
-            ImageEncoder(o, settings.encoder, settings.encoder_units)
-            for o in spec.observations
-            if is_image(o, settings)
-        ]
-        self.images = nn.ModuleList(encoders)
-        self.features = vector_size(spec, settings) + sum(encoder.features for encoder in encoders)
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Features (N, F)."""
-        if not self.images:
-            return inputs[0]
-        parts = [encoder(image) for encoder, image in zip(self.images, inputs[1:])]
-        return torch.cat([inputs[0], *parts], dim=-1)
+from algorithms.networks.encoders import initialize
+from algorithms.settings import Activation
 
 
 class MLP(nn.Module):
@@ -57,6 +35,40 @@ class MLP(nn.Module):
         for layer in self.layers:
             x = activate(layer(x))
         return x
+
+
+class GoalMLP(nn.Module):
+    """An MLP whose last layer has weights that a goal makes: the hyper-network of ML-Agents' `hyper`.
+
+    Row by row these are W0 + sum over u of g[u] W[u], of an encoding g (N, U) of the goal. So the layer is a linear one
+    of the products of g with its input, and no weights of a row are ever laid out.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], goal: Sequence[tuple[int, int]], activation: Activation
+    ) -> None:
+        """`goal` says where its numbers begin and end among the inputs; `hidden` has one layer at least."""
+        super().__init__()
+        self.activation, self.goal = activation, list(goal)
+        self.features = hidden[-1]
+        self.body = MLP(inputs, hidden[:-1], activation)
+        units = min(self.features, GOAL_UNITS)
+        self.encoding = MLP(sum(end - start for start, end in goal), [units, units], activation)
+        self.last = nn.Linear((1 + units) * self.body.features, self.features)
+        nn.init.zeros_(self.last.bias)
+        # As in ML-Agents: W0 is 0 at first, and all others together are as large as an ordinary layer's.
+        nn.init.uniform_(self.last.weight, -1, 1)
+        with torch.no_grad():
+            self.last.weight[:, : self.body.features] = 0
+            self.last.weight /= math.sqrt(units * self.body.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, F) of inputs (N, D)."""
+        encoding = self.encoding(torch.cat([x[:, start:end] for start, end in self.goal], dim=-1))
+        encoding = F.layer_norm(encoding, encoding.shape[-1:], eps=NORM_EPSILON)
+        factors = torch.cat([torch.ones_like(encoding[:, :1]), encoding], dim=-1)
+        products = factors[:, :, None] * self.body(x)[:, None]  # (N, 1 + U, D)
+        return ACTIVATIONS[self.activation](self.last(products.flatten(1)))
 
 
 class StackedMLP(nn.Module):
@@ -105,14 +117,11 @@ class StackedMLP(nn.Module):
 
 
 NORM_EPSILON = 1e-5
+GOAL_UNITS = 128
+"""Numbers of a goal's encoding, at most: the last layer has as many times its weights."""
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation["relu"]: torch.relu_,
     Activation["silu"]: F.silu,
     Activation["tanh"]: torch.tanh_,
 }
 """In place where the gradient follows from what comes out: SiLU's needs what went in."""
-
-
-def vector_size(spec: BehaviorSpec, settings: NetworkSettings) -> int:
-    """D: numbers of the vector that holds all observations but the images."""
-    return sum(math.prod(o.shape) for o in spec.observations if not is_image(o, settings))

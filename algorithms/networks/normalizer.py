@@ -6,6 +6,7 @@ during an update. Shapes: N rows, D numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,55 @@ class Moments(NamedTuple):
     """(D,)."""
     variance: Array
     """(D,)."""
+
+
+class Normalizers:
+    """Those of numbers of which there are different amounts: of the vector first, and then of the entities of each set.
+
+    Only entities that are there count.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """`sizes` are the D of each."""
+        self._sizes, self._parts = list(sizes), [Normalizer(size) for size in sizes]
+
+    @property
+    def count(self) -> float:
+        """Rows merged so far."""
+        return self._parts[0].count
+
+    def merge(self, groups: Sequence[Array]) -> bool:
+        """Takes rows (N, D) of each in; refuses all if one is not finite (returns False)."""
+        if not all(np.isfinite(rows).all() for rows in groups):
+            return False
+        for part, rows in zip(self._parts, groups):
+            if len(rows):
+                part.merge(rows)
+        return True
+
+    def moments(self) -> list[Moments]:
+        """Returns those of each."""
+        return [part.moments() for part in self._parts]
+
+    def add(self, found: Sequence[Moments], counts: Sequence[float]) -> None:
+        """Takes in `counts` rows of each, of which these are the moments."""
+        for part, each, count in zip(self._parts, found, counts):
+            if count:
+                part.add(each, count)
+
+    def publish(self, shift: Tensor, scale: Tensor) -> None:
+        """Writes what the networks read, one after another."""
+        for part, *read in zip(self._parts, torch.split(shift, self._sizes), torch.split(scale, self._sizes)):
+            part.publish(*read)
+
+    def state(self) -> Tensor:
+        """Float64, read back by `load_state`."""
+        return torch.cat([part.state() for part in self._parts])
+
+    def load_state(self, state: Tensor) -> None:
+        """Takes over what `state` gave."""
+        for part, each in zip(self._parts, torch.split(state, [1 + 2 * size for size in self._sizes])):
+            part.load_state(each)
 
 
 class Normalizer:
@@ -43,7 +93,7 @@ class Normalizer:
 
     def moments(self) -> Moments:
         """Returns those of all rows so far."""
-        return Moments(self.mean.copy(), self.squares / self.count)
+        return Moments(self.mean.copy(), self.squares / max(self.count, 1.0))
 
     def add(self, found: Moments, count: float) -> None:
         """Takes in `count` rows of which these are the moments."""

@@ -14,13 +14,13 @@ import inspect
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from algorithms.metrics import words_of
@@ -35,27 +35,25 @@ from algorithms.networks.encoders import (
     ResidualBlock,
     SimpleCNN,
 )
-from algorithms.networks.mlp import MLP
+from algorithms.networks.mlp import MLP, GoalMLP
 from algorithms.networks.recurrent import RecurrentLayer
-from algorithms.onnx.contract import METADATA, Exported, Port
+from algorithms.onnx.attention import attention
+from algorithms.onnx.contract import Exported
+from algorithms.onnx.graph import ACTIVATIONS, OPSET, Graph, as_array
 from algorithms.policy import LOG_STD_RANGE, Policy
-from algorithms.settings import Activation
 from envs.spec import Array, ObservationSpec, UserError
-
-OPSET = 9
-"""What ML-Agents exports; Unity reads 7 to 15."""
 
 
 def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
     """Returns the model of a policy, checked by ONNX; UserError if torch cannot export a network of the user's own."""
     exported = Exported(policy.spec, policy.state_size, channels_last)
-    graph = _Graph()
+    graph = Graph()
     for name, values in exported.constants.items():
         graph.node("Identity", graph.constant(np.array(values, np.float32)), to=name)
     features = _features(graph, policy, exported)
     if policy.recurrent_layer is not None:
         features = _recurrent(graph, policy.recurrent_layer, features)
-    weight, bias = _numpy(policy.head.weight), _numpy(policy.head.bias)
+    weight, bias = as_array(policy.head.weight), as_array(policy.head.bias)
     size = policy.spec.continuous_size
     if size:
         _continuous(graph, policy, features, weight, bias)
@@ -67,77 +65,29 @@ def build_model(policy: Policy, channels_last: bool) -> onnx.ModelProto:
     return model
 
 
-class _Graph:
-    """Nodes and constants in the order in which they were added; a value is known by its name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, values: Array) -> str:
-        """A float32 or int64 tensor."""
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def number(self, value: float) -> str:
-        """One float32, which fits every shape."""
-        return self.constant(np.array([value], np.float32))
-
-    def node(self, operator: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """The first output of an operator, which bears the name `to`."""
-        name = to or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name, **attributes))
-        return name
-
-    def linear(self, x: str, weight: Tensor | Array, bias: Tensor | Array) -> str:
-        """A linear layer with `weight` (outputs, inputs)."""
-        return self.node("Gemm", x, self.constant(_numpy(weight)), self.constant(_numpy(bias)), transB=1)
-
-    def slice(self, x: str, start: int, end: int) -> str:
-        """Columns of (N, ...)."""
-        return self.node("Slice", x, axes=[1], starts=[start], ends=[end])
-
-    def concat(self, parts: Sequence[str], to: str | None = None) -> str:
-        """(N, ...) of parts beside each other."""
-        if len(parts) == 1 and to is None:
-            return parts[0]
-        return self.node("Concat", *parts, to=to, axis=1)
-
-    def model(self, exported: Exported) -> onnx.ModelProto:
-        """All of it as a model."""
-        inputs, outputs = _infos(exported.inputs), _infos(exported.outputs)
-        graph = helper.make_graph(self.nodes, "policy", inputs, outputs, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="outstep")
-        model.ir_version = 4  # that of opset 9, which Unity's importers are used to
-        helper.set_model_props(model, {METADATA: exported.to_metadata()})
-        return model
-
-
-def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
+def _features(graph: Graph, policy: Policy, exported: Exported) -> str:
     """(N, F) of the observations: what `prepare`, encoder and trunk make of them."""
     observations = policy.spec.observations
-    vectors, images, start = [], [], 0
+    vectors, start = [], 0
+    images = [(f"obs_{i}", o) for i, o in enumerate(observations) if policy.images[i]]
     for i in policy.vector_order:
         observation, x = observations[i], f"obs_{i}"
-        if policy.images[i]:
-            images.append((x, observation))
-            continue
         if not exported.as_in_spec(observation):
             x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
         if len(observation.shape) > 1:
             x = graph.node("Flatten", x, axis=1)
         if policy.normalized[i]:
             end = start + math.prod(observation.shape)
-            x = graph.node("Sub", x, graph.constant(_numpy(policy.shift[start:end])))
-            x = graph.node("Mul", x, graph.constant(_numpy(policy.scale[start:end])))
+            x = graph.node("Sub", x, graph.constant(as_array(policy.shift[start:end])))
+            x = graph.node("Mul", x, graph.constant(as_array(policy.scale[start:end])))
             x = graph.node("Clip", x, min=-policy.network.clip_inputs, max=policy.network.clip_inputs)
             start = end
         else:
             x = _scaled(graph, x, observation)
         vectors.append(x)
+    sets = _sets(graph, policy, start)
     if isinstance(policy.encoder, CustomNetwork):
-        return _custom(graph, policy.encoder, vectors, images, exported)
+        return _custom(graph, policy.encoder, vectors, images, sets, exported)
     parts = list(vectors)
     for (x, observation), encoder in zip(images, cast(Sequence[ImageEncoder], policy.encoder.images)):
         if encoder.permutes == exported.as_in_spec(observation):
@@ -150,46 +100,69 @@ def _features(graph: _Graph, policy: Policy, exported: Exported) -> str:
         else:
             made = _inserted(graph, encoder.network, [x], [torch.zeros(2, *encoder.shape)])
             parts.append(_several(graph, encoder.last, made))
+    if policy.encoder.attention is not None:
+        context = graph.concat(parts) if parts else None
+        most = sum(observations[i].shape[0] for i in policy.sets)
+        parts = [*([context] if context else []), attention(graph, policy.encoder.attention, context, sets, most)]
     return _layer(graph, policy.trunk, graph.concat(parts))
 
 
-def _scaled(graph: _Graph, x: str, observation: ObservationSpec) -> str:
+def _sets(graph: Graph, policy: Policy, start: int) -> list[str]:
+    """Sets of entities as networks get them, (N, K, D + 1); those of the normaliser's numbers begin at `start`."""
+    sets, largest = [], policy.network.clip_inputs
+    for i in policy.sets:
+        x, end = f"obs_{i}", start + policy.spec.observations[i].shape[1]
+        # ReduceMax of the magnitudes is above 0 where any number is not 0, however small.
+        magnitude = graph.node("ReduceMax", graph.node("Abs", x), axes=[2], keepdims=1)
+        there = graph.as_number(graph.node("Greater", magnitude, graph.number(0.0)))
+        if policy.normalized[i]:
+            x = graph.node("Sub", x, graph.constant(as_array(policy.shift[start:end])))
+            x = graph.node("Mul", x, graph.constant(as_array(policy.scale[start:end])))
+            x = graph.node("Mul", graph.node("Clip", x, min=-largest, max=largest), there)
+            start = end
+        sets.append(graph.node("Concat", x, there, axis=2))
+    return sets
+
+
+def _scaled(graph: Graph, x: str, observation: ObservationSpec) -> str:
     if observation.dtype == "uint8" or observation.scale == 1:
         return x
     return graph.node("Mul", x, graph.number(observation.scale))
 
 
-def _layer(graph: _Graph, layer: nn.Module, x: str) -> str:
+def _layer(graph: Graph, layer: nn.Module, x: str) -> str:
     """What one of our own layers, or several one after another, makes of a value."""
     made: str = _LAYERS[type(layer)](graph, layer, x)
     return made
 
 
-def _several(graph: _Graph, layers: Any, x: str) -> str:
+def _several(graph: Graph, layers: Any, x: str) -> str:
     for layer in layers:
         x = _layer(graph, layer, x)
     return x
 
 
-def _mlp(graph: _Graph, mlp: Any, x: str) -> str:
+def _mlp(graph: Graph, mlp: Any, x: str) -> str:
     for layer in mlp.layers:
-        x = _ACTIVATIONS[mlp.activation](graph, _layer(graph, layer, x))
+        x = ACTIVATIONS[mlp.activation](graph, _layer(graph, layer, x))
     return x
 
 
-_ACTIVATIONS: dict[Activation, Callable[[_Graph, str], str]] = {
-    Activation["relu"]: lambda graph, x: graph.node("Relu", x),
-    Activation["silu"]: lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
-    Activation["tanh"]: lambda graph, x: graph.node("Tanh", x),
-}
+def _goal_mlp(graph: Graph, mlp: Any, x: str) -> str:
+    goal = graph.concat([graph.slice(x, start, end) for start, end in mlp.goal])
+    encoding = graph.layer_norm(_layer(graph, mlp.encoding, goal), 1)
+    body = _layer(graph, mlp.body, x)
+    products = graph.node("Mul", graph.node("Unsqueeze", encoding, axes=[2]), graph.node("Unsqueeze", body, axes=[1]))
+    inputs = graph.concat([body, graph.node("Flatten", products, axis=1)])
+    return ACTIVATIONS[mlp.activation](graph, _layer(graph, mlp.last, inputs))
 
 
-def _convolution(graph: _Graph, layer: Any, x: str) -> str:
-    weight, bias = graph.constant(_numpy(layer.weight)), graph.constant(_numpy(layer.bias))
+def _convolution(graph: Graph, layer: Any, x: str) -> str:
+    weight, bias = graph.constant(as_array(layer.weight)), graph.constant(as_array(layer.bias))
     return graph.node("Conv", x, weight, bias, **_window(layer.kernel_size, layer.stride, layer.padding))
 
 
-def _pooling(graph: _Graph, layer: Any, x: str) -> str:
+def _pooling(graph: Graph, layer: Any, x: str) -> str:
     kernel, stride, padding = ((side, side) for side in (layer.kernel_size, layer.stride, layer.padding))
     return graph.node("MaxPool", x, **_window(kernel, stride, padding))
 
@@ -198,13 +171,14 @@ def _window(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int
     return {"kernel_shape": list(kernel), "strides": list(stride), "pads": [*padding, *padding]}
 
 
-def _residual(graph: _Graph, block: Any, x: str) -> str:
+def _residual(graph: Graph, block: Any, x: str) -> str:
     added = _layer(graph, block.first, graph.node("Relu", x))
     return graph.node("Add", x, _layer(graph, block.second, graph.node("Relu", added)))
 
 
 _LAYERS: dict[type[nn.Module], Any] = {
     MLP: _mlp,
+    GoalMLP: _goal_mlp,
     SimpleCNN: _several,
     NatureCNN: _several,
     Match3CNN: _several,
@@ -219,7 +193,7 @@ _LAYERS: dict[type[nn.Module], Any] = {
 }
 
 
-def _recurrent(graph: _Graph, recurrent: RecurrentLayer, x: str) -> str:
+def _recurrent(graph: Graph, recurrent: RecurrentLayer, x: str) -> str:
     """(N, F) that come out of the recurrent layer; made of single gates, because Unity has no GRU."""
     layer, size = recurrent.layer, recurrent.features
     before = graph.node("Flatten", "recurrent_in", axis=1)
@@ -249,15 +223,15 @@ def _recurrent(graph: _Graph, recurrent: RecurrentLayer, x: str) -> str:
     return output
 
 
-def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
+def _continuous(graph: Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
     """Continuous actions in [-1, 1]: environments clip what a Gaussian gives."""
     size = policy.spec.continuous_size
     scale = np.float32(1 if policy.log_std is None else policy.network.action_scale)
     mean = graph.linear(features, weight[:size] * scale, bias[:size] * scale)
     if policy.kind == "deterministic":
-        mean, deviation = graph.node("Tanh", mean), graph.constant(_numpy(policy.noise))
+        mean, deviation = graph.node("Tanh", mean), graph.constant(as_array(policy.noise))
     elif policy.log_std is not None:
-        deviation = graph.constant(np.exp(_numpy(policy.log_std)))
+        deviation = graph.constant(np.exp(as_array(policy.log_std)))
     else:
         log_std = graph.linear(features, weight[size : 2 * size], bias[size : 2 * size])
         low, high = LOG_STD_RANGE
@@ -270,7 +244,7 @@ def _continuous(graph: _Graph, policy: Policy, features: str, weight: Array, bia
         graph.node("Clip", raw, to=name, min=-1.0, max=1.0)  # onnxruntime's tanh comes to 1.0000001
 
 
-def _discrete(graph: _Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
+def _discrete(graph: Graph, policy: Policy, features: str, weight: Array, bias: Array) -> None:
     """Discrete actions; `weight` (B * K, F) and `bias` are those of the logits."""
     branches, sizes = policy.branches, policy.spec.branches
     one = graph.number(1.0)
@@ -307,17 +281,19 @@ def _discrete(graph: _Graph, policy: Policy, features: str, weight: Array, bias:
 
 
 def _custom(
-    graph: _Graph,
+    graph: Graph,
     encoder: CustomNetwork,
     vectors: list[str],
     images: list[tuple[str, ObservationSpec]],
+    sets: list[str],
     exported: Exported,
 ) -> str:
     """(N, F) by a user's own network, whose nodes torch writes; it takes images as they were sent."""
     inputs, examples = [], []
     if vectors:
         inputs.append(graph.concat(vectors))
-        size = sum(math.prod(o.shape) for o in exported.spec.observations) - sum(math.prod(o.shape) for _, o in images)
+        others = [o for _, o in images] + [o for o in exported.spec.observations if o.entities]
+        size = sum(math.prod(o.shape) for o in exported.spec.observations) - sum(math.prod(o.shape) for o in others)
         examples.append(torch.zeros(2, size))
     for x, observation in images:
         if observation.dtype == "uint8":
@@ -326,10 +302,12 @@ def _custom(
             x = graph.node("Transpose", x, perm=[0, 2, 3, 1])
         inputs.append(x)
         examples.append(torch.zeros(2, *observation.shape))
+    inputs += sets
+    examples += [torch.zeros(2, o.shape[0], o.shape[1] + 1) for o in exported.spec.observations if o.entities]
     return _inserted(graph, _Traceable(encoder, bool(vectors)), inputs, examples)
 
 
-def _inserted(graph: _Graph, network: nn.Module, inputs: list[str], examples: list[Tensor]) -> str:
+def _inserted(graph: Graph, network: nn.Module, inputs: list[str], examples: list[Tensor]) -> str:
     """What a module of the user's own makes of inputs, of which there are examples."""
     traced = _traced(network, examples).graph
     prefix = f"network_{len(graph.nodes)}_"
@@ -382,12 +360,3 @@ def _traced(network: nn.Module, examples: list[Tensor]) -> onnx.ModelProto:
             f"({words_of(error)}); use layers that have some (docs/deploy.md)"
         ) from error
     return onnx.load_from_string(buffer.getvalue())
-
-
-def _numpy(values: Tensor | Array) -> Array:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-
-
-def _infos(ports: Sequence[Port]) -> list[onnx.ValueInfoProto]:
-    kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-    return [helper.make_tensor_value_info(port.name, kinds[port.dtype], port.shape) for port in ports]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from algorithms.metrics import variance
 from algorithms.networks.distributions import Categorical, SquashedGaussian
-from algorithms.networks.mlp import MLP, Encoder, StackedMLP
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP, StackedMLP
 from algorithms.off_policy import OffPolicyBatch
 from algorithms.ops.manual_grad import DensePass, SquashedPass, StackedPass
 from algorithms.policy import LOG_STD_RANGE, Policy
@@ -33,7 +34,7 @@ def accelerated_update(networks: Networks) -> Update | None:
     known = type(policy) is Policy and type(critic) is Critic
     known &= type(policy.trunk) is MLP and type(critic.stack) is StackedMLP and critic.values == 1
     for network in (policy, critic):
-        known &= network.recurrent_layer is None and type(network.encoder) is Encoder and not network.encoder.images
+        known &= network.recurrent_layer is None and type(network.encoder) is Encoder and network.encoder.is_flat
     return partial(_update, networks) if known else None
 
 
@@ -45,7 +46,7 @@ def _update(networks: Networks, batch: OffPolicyBatch, target_entropies: Tensor)
     alpha = log_temperatures.exp()
     all_observed = policy.prepare(batch.observations)[0]
     observed, next_observed = all_observed.chunk(2)
-    policy_pass = DensePass(policy.trunk, policy.head, all_observed)
+    policy_pass = DensePass(cast(MLP, policy.trunk), policy.head, all_observed)
     sampling = _Sampling(policy, policy_pass.outputs, batch)
     action, next_action = sampling.action(slice(count)), sampling.action(slice(count, None))
 

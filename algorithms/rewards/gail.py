@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from algorithms.imitation.demonstrations import Demonstrations, Steps
 from algorithms.metrics import Averages, load_torch_state, seeded
 from algorithms.networks.encoders import initialize, is_image
-from algorithms.networks.mlp import MLP, Encoder
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP
 from algorithms.policy import Policy
 from algorithms.rewards.action_inputs import ActionInputs
 from algorithms.rewards.base import Scores
@@ -46,8 +47,8 @@ def reward_of(logits: Tensor, reward_type: RewardType, bound: float) -> Tensor:
 
 
 Seen = tuple[Tensor, ...]
-"""What the discriminator sees of N steps, in float32: the policy's inputs (a vector (N, D), images), then (N, X + 1)
-actions and 1 in the absorbing state."""
+"""What the discriminator sees of N steps, in float32: the policy's inputs (a vector (N, D), images, sets), then
+(N, X + 1) actions and 1 in the absorbing state."""
 
 
 class Discriminator(nn.Module):
@@ -71,11 +72,11 @@ class Discriminator(nn.Module):
 
     def see(self, policy: Policy, steps: Steps) -> Seen:
         """What it sees of steps."""
-        vector, *images = policy.prepare(steps.observations)
+        vector, *others = policy.prepare(steps.observations)
         rest = vector.new_zeros(len(vector), 1)
         if self.actions is not None:
             rest = torch.cat([self.actions(steps), rest], dim=-1)
-        return (vector, *(image.float() for image in images), rest)
+        return (vector, *(x.float() for x in others), rest)
 
 
 class GAIL(LearnedSignal):
@@ -90,7 +91,8 @@ class GAIL(LearnedSignal):
         self._generator = Generator(self.device).manual_seed(seed + 2)
         self._discriminator = seeded(lambda: Discriminator(policy.spec, settings, policy.network), seed).to(self.device)
         self._place(self._discriminator)
-        self._scales = [1.0, *(o.scale for o in policy.spec.observations if is_image(o, policy.network))]
+        images = [o.scale for o in policy.spec.observations if is_image(o, policy.network)]
+        self._scales = [1.0, *images, *(1.0 for _ in policy.sets)]
         self._averages = Averages(METRICS, self.device)
 
     @torch.no_grad()

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from algorithms.imitation.demonstrations import Steps
 from algorithms.metrics import Averages, seeded
 from algorithms.networks.encoders import initialize
-from algorithms.networks.mlp import MLP, Encoder
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP
 from algorithms.policy import Policy
 from algorithms.rewards.base import Scores
 from algorithms.rewards.learned import LearnedSignal, OwnBatches

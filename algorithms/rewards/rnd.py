@@ -69,9 +69,9 @@ class Distillation(Model):
 
     def errors(self, policy: Policy, steps: Steps) -> Tensor:
         """(N,) mean squared error about what N steps came to see."""
-        vector, *images = policy.prepare(steps.following)
-        seen = [normalizer(image) for normalizer, image in zip(self.pixels, images)]
-        inputs = (vector.clamp(-LARGEST_INPUT, LARGEST_INPUT), *seen)
+        vector, *rest = policy.prepare(steps.following)
+        seen = [normalizer(image) for normalizer, image in zip(self.pixels, rest)]
+        inputs = [x.clamp(-LARGEST_INPUT, LARGEST_INPUT) for x in (vector, *seen, *rest[len(seen) :])]
         errors: Tensor = (self.predictor(inputs) - self.target(inputs)).square().mean(-1)
         return errors
 

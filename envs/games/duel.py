@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from envs.spec import Array, UserError
+from envs.spec import Array, BehaviorSpec, UserError
 
 AGENTS = ("red", "blue")
 LIMIT = 80
@@ -30,7 +30,11 @@ _SECONDS = 0.05
 _THRUST = 2.4
 _DRAG = 1.1
 _BOUNCE = 0.9
-_FIRST_RING, _LAST_RING = 1.0, 0.35
+_PUSH = 0.3
+"""Deviation of the speeds at the beginning: without them two who charge each other would stand still in the middle."""
+_ALIKE = 1e-9
+"""Distances from the middle that differ by no more than this are equal."""
+_FIRST_RING, _LAST_RING = 1.0, 0.1
 
 
 class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
@@ -40,8 +44,8 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
     wrestler (1), anticlockwise in steps of 45 degrees. Observation: float32 (9,), lengths in ring radii and speeds a
     second, all of it in the frame that points to the other: its distance, the way to the ring's middle (2), the own
     velocity (2), that of the other (2), the ring's radius and the share of the time that is left. Whose middle leaves
-    the ring loses: its last reward is -1, that of the other 1. It is 0 for both if both leave it at once, or nobody
-    does in 80 decisions. All other rewards are 0.
+    the ring loses: its last reward is -1, that of the other 1. If both leave it at once, who is farther out loses;
+    it is 0 for both if they are equally far. In the end the ring is too small for two. All other rewards are 0.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "name": "duel_v0"}  # noqa: RUF012
@@ -65,7 +69,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
-        """Puts both into the ring, opposite to each other at a random angle."""
+        """Puts both into the ring, opposite to each other at a random angle, and gives each a push."""
         if seed is not None:
             self._rng = random.Random(seed)
         self.agents = list(AGENTS)
@@ -74,7 +78,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
         angle = self._rng.uniform(0, 2 * math.pi)
         at = 0.5 * complex(math.cos(angle), math.sin(angle))
         self.at = [at, -at]
-        self.speed = [0j, 0j]
+        self.speed = [complex(self._rng.gauss(0, _PUSH), self._rng.gauss(0, _PUSH)) for _ in AGENTS]
         self.thrust = [0j, 0j]
         return self._observe(), {agent: {} for agent in AGENTS}
 
@@ -91,6 +95,9 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
             if any(out):
                 break
         over = any(out) or self.steps >= LIMIT
+        if all(out):  # who is farther out is the loser
+            farther = abs(self.at[0]) - abs(self.at[1])
+            out = [farther > _ALIKE, farther < -_ALIKE]
         score = float(out[1] - out[0])
         rewards = {"red": score, "blue": 0.0 - score}
         infos: dict[str, dict[str, Any]] = {agent: {} for agent in AGENTS}
@@ -179,6 +186,12 @@ def make_bot(rng: random.Random, skill: float = 0.8) -> Callable[[Array], int]:
         return 1 + round(math.atan2(way.imag, way.real) / (2 * math.pi / DIRECTIONS)) % DIRECTIONS
 
     return act
+
+
+def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], Array], tuple[list[float], list[int]]]:
+    """Returns `make_bot`'s bot at its best, as `outstep evaluate run=… against=envs.games.duel:bot` takes it."""
+    act = make_bot(rng)
+    return lambda observations, mask: ([], [act(observations[0])])
 
 
 @cache

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from envs.spec import Array, UserError
+from envs.spec import Array, BehaviorSpec, UserError
 
 STRIKER, GOALIE = AGENTS = ("striker", "goalie")
 LENGTH, WIDTH = 2.0, 1.2
@@ -155,6 +155,12 @@ def make_goalie(rng: random.Random) -> Callable[[Array], int]:
         return 0 if abs(target - own) < _GOALIE_STEP / 2 else 1 if target > own else 2
 
     return act
+
+
+def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], Array], tuple[list[float], list[int]]]:
+    """Returns the bot of one's side, as `outstep evaluate run=… against=envs.games.keepers:bot` takes it."""
+    act = (make_striker if spec.observations[0].shape == (5,) else make_goalie)(rng)
+    return lambda observations, mask: ([], [act(observations[0])])
 
 
 def _check(agent: str, action: int, count: int) -> None:

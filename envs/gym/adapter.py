@@ -40,6 +40,8 @@ class GymEnv:
     """Whether images are made ready for a CNN: see `observation_parts`."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Environment parameters, as `envs.parameters.Parameters` reads them."""
+    max_entities: int | None = None
+    """How many entities there are at most in what is observed as a Sequence."""
 
     @property
     def behavior(self) -> str:
@@ -91,11 +93,15 @@ class GymEnv:
 
     def _spec(self) -> EnvSpec:
         module, _, name = self.id.rpartition(":")
-        if module:
-            imported_module(module, f"Environment {self.id!r}")
+        found = imported_module(module, f"Environment {self.id!r}") if module else None
         try:
             return gymnasium.spec(name)
         except gymnasium.error.Error as error:
+            if callable(getattr(found, name, None)):
+                raise UserError(
+                    f"Environment {self.id!r} is a class or a function, not an id that the module registers: "
+                    f"write env=factory env.id={self.id}"
+                ) from error
             known = sorted(registry)
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             near += [known_id for known_id in known if known_id.startswith(f"{name}-v")]
@@ -162,10 +168,12 @@ class GymAdapter:
         self._spec = spec
         self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
-        # A spec tells whether images were prepared for it.
-        prepared = spec.difference(behavior_spec(env, spec.name, spec.masked, prepare_images=False)) is not None
-        self._parts = observation_parts(env.observation_space, prepared)
-        difference = spec.difference(behavior_spec(env, spec.name, spec.masked, prepared))
+        # A spec tells whether images were prepared for it, and how many entities there can be.
+        most = spec.max_entities
+        plain = behavior_spec(env, spec.name, spec.masked, prepare_images=False, max_entities=most)
+        prepared = spec.difference(plain) is not None
+        self._parts = observation_parts(env.observation_space, prepared, most)
+        difference = spec.difference(behavior_spec(env, spec.name, spec.masked, prepared, most))
         if difference:
             raise UserError(f"This instance's spec differs from the first one's: {difference}. All must be the same.")
 
@@ -198,7 +206,9 @@ class GymAdapter:
             row[...] = True
 
 
-def behavior_spec(env: HasSpaces, name: str, masked: bool = False, prepare_images: bool = True) -> BehaviorSpec:
+def behavior_spec(
+    env: HasSpaces, name: str, masked: bool = False, prepare_images: bool = True, max_entities: int | None = None
+) -> BehaviorSpec:
     """Returns the spec of an env's one behavior.
 
     Args:
@@ -206,13 +216,14 @@ def behavior_spec(env: HasSpaces, name: str, masked: bool = False, prepare_image
         name: of its behavior.
         masked: whether a reset's `info` holds an `action_mask`.
         prepare_images: whether images are made ready for a CNN.
+        max_entities: how many entities there are at most in a Sequence.
 
     Raises UserError for a space that cannot be served, by name, with the remedy.
     """
     codec = ActionCodec(env.action_space)
     if masked and not codec.branches:
         raise UserError("info holds an action_mask, but the action space has no discrete branch that it could mask.")
-    observations = tuple(part.spec for part in observation_parts(env.observation_space, prepare_images))
+    observations = tuple(part.spec for part in observation_parts(env.observation_space, prepare_images, max_entities))
     return BehaviorSpec(name, observations, codec.continuous_size, codec.branches, masked)
 
 

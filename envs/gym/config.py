@@ -34,6 +34,9 @@ class PooledConfig(EnvConfig):
     prepare_images: bool = True
     """Whether images are made ready for a CNN: stacked frames become channels, pixels are scaled to [0, 1] or [-1, 1].
     Runs of earlier versions go on without."""
+    max_entities: int | None = setting(None, above=0)
+    """How many entities there are at most where a `Sequence` is observed, which is padded to that; more are an error.
+    More: slower."""
 
     reproducible: ClassVar[bool] = True
     takes_parameters: ClassVar[bool] = True
@@ -123,4 +126,7 @@ class GymConfig(PooledConfig):
     def gym_env(self) -> GymEnv:  # noqa: D102
         from envs.gym.adapter import GymEnv
 
-        return GymEnv(self.id, self.kwargs, tuple(self.wrappers), self.time_scale, self.prepare_images, self.parameters)
+        wrappers = tuple(self.wrappers)
+        return GymEnv(
+            self.id, self.kwargs, wrappers, self.time_scale, self.prepare_images, self.parameters, self.max_entities
+        )

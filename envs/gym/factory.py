@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +40,8 @@ class FactoryConfig(GymConfig):
 
     def gym_env(self) -> FactoryEnv:  # noqa: D102
         made = super().gym_env()
-        return FactoryEnv(
-            made.id, made.kwargs, made.wrappers, made.time_scale, made.prepare_images, made.parameters, self._given()
-        )
+        given = {each.name: getattr(made, each.name) for each in fields(made)}
+        return FactoryEnv(**given, pickled=self._given())
 
     def for_evaluation(self, instances: int) -> Self:  # noqa: D102
         return self._passed_on(super().for_evaluation(instances))

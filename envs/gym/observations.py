@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from envs.gym.sequences import entities_spec, entities_writer
 from envs.gym.values import WrongValue, shortened
 from envs.spec import Array, ObservationSpec, UserError, channels_first
 
@@ -31,7 +32,7 @@ _LARGEST_PIXEL = 65_535
 """The brightest pixel of 16 bits. Larger bounds, such as the largest float, say nothing about pixels."""
 
 # What does not fit is refused below by name; numpy's own words would only come before it.
-warnings.filterwarnings("ignore", ".* encountered in cast", RuntimeWarning, r"envs\.gym\.observations")
+warnings.filterwarnings("ignore", ".* encountered in cast", RuntimeWarning, r"envs\.gym\.(observations|sequences)")
 
 
 class ObservationPart(NamedTuple):
@@ -43,12 +44,14 @@ class ObservationPart(NamedTuple):
     write: Write
 
 
-def observation_parts(space: Space, prepare_images: bool = True) -> tuple[ObservationPart, ...]:
+def observation_parts(
+    space: Space, prepare_images: bool = True, max_entities: int | None = None
+) -> tuple[ObservationPart, ...]:
     """Returns the arrays that `space` is split into: Dict and Tuple are flattened in order; the rest is one array each.
 
     Box stays uint8 where it is uint8 (scaled by 1 / high) and becomes float32 elsewhere; Discrete and MultiDiscrete
-    become one-hot uint8; MultiBinary stays uint8. What holds no number is left out. Two parts whose keys make the same
-    name are numbered.
+    become one-hot uint8; MultiBinary stays uint8; a Sequence of Box becomes a set of entities. What holds no number is
+    left out. Two parts whose keys make the same name are numbered.
 
     What has three axes is an image, and what has four is stacked images, the first axis being the stack. Those become
     one image whose channels are those of the first frame, then those of the next: of frames (H, W, C), channel
@@ -59,6 +62,7 @@ def observation_parts(space: Space, prepare_images: bool = True) -> tuple[Observ
     Args:
         space: an observation space.
         prepare_images: whether the last paragraph holds; it did not in earlier versions.
+        max_entities: how many elements a Sequence has at most.
 
     Raises:
         UserError: a space of another kind, or one that is too large; the message names it by its path.
@@ -66,7 +70,11 @@ def observation_parts(space: Space, prepare_images: bool = True) -> tuple[Observ
     parts: list[ObservationPart] = []
     size = 0
     for leaf, path, where in _leaves(space, (), "observation space"):
-        spec, arrange = _spec(leaf, _name(path, {part.spec.name for part in parts}), where, prepare_images)
+        name, arrange = _name(path, {part.spec.name for part in parts}), None
+        if isinstance(leaf, spaces.Sequence):
+            spec = entities_spec(leaf, name, where, max_entities)
+        else:
+            spec, arrange = _spec(leaf, name, where, prepare_images)
         if 0 in spec.shape:  # holds nothing
             continue
         size += math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
@@ -145,6 +153,8 @@ def _merged(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Arrange]:
 
 
 def _writer(space: Space, spec: ObservationSpec, arrange: Arrange | None) -> Write:
+    if isinstance(space, spaces.Sequence):
+        return entities_writer(space, spec)
     if isinstance(space, spaces.Discrete):
         return _one_choice(space, spec.name)
     if isinstance(space, spaces.MultiDiscrete):
@@ -276,7 +286,8 @@ def refusal(space: Any, where: str) -> UserError:
     """Returns what is said of a space of a kind that is not served."""
     return UserError(
         f"The {where} is {type(space).__name__}: {space}. "
-        "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them are served; "
+        "Box, Discrete, MultiDiscrete, MultiBinary, Sequence of Box in observations, and Dict and Tuple of them are "
+        "served; "
         "convert it by a wrapper (env.wrappers)."
     )
 

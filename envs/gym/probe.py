@@ -6,8 +6,6 @@ import contextlib
 import inspect
 import logging
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.imports import described
 from envs.parameters import Parameters
+from envs.process.cores import own_cores
 from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, start_following
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Lessons, UserError
@@ -137,16 +136,12 @@ def choose_workers(instances: int, pace: Pace) -> int:
     0.855 in 4, 0.822 in 8. A worker gets four instances at least, so that it pays for its process.
     """
     if pace.durations:
-        workers = min(-(-instances // 4), _cores())
+        workers = min(-(-instances // 4), own_cores())
     elif pace.step_seconds < SHORT_STEP_SECONDS:
-        workers = min(instances, _cores())
+        workers = min(instances, own_cores())
     else:
         workers = instances
     return max(workers, -(-instances // INSTANCES_PER_WORKER))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _answers(answer: Connection, env: Named, timeout: float) -> bool:
@@ -166,13 +161,14 @@ def _look_at_gym(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     try:
         env = gym_env.make()
         if _knows_spaces(env):  # a reset may take long
-            behavior_spec(env, gym_env.behavior)
+            behavior_spec(env, gym_env.behavior, max_entities=gym_env.max_entities)
         stage = "fails in its first reset"
         parameters = Parameters(gym_env.parameters)
         given = parameters.episode(parameters.first, seed, 0, 0).values
         observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given, Options))
         seen = not given or Options.seen or parameters_method(env) is not None
-        spec = behavior_spec(env, gym_env.behavior, "action_mask" in info, gym_env.prepare_images)
+        masked, prepared = "action_mask" in info, gym_env.prepare_images
+        spec = behavior_spec(env, gym_env.behavior, masked, prepared, gym_env.max_entities)
         look = _Look(env, spec, given)
         look.see(observation, info)
         stage = "fails in its first step"

@@ -33,6 +33,8 @@ def space_to_dict(space: Space) -> dict[str, Any]:
         return {"kind": "Dict", "parts": [[key, space_to_dict(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "parts": [space_to_dict(part) for part in space.spaces]}
+    if isinstance(space, spaces.Sequence):
+        return {"kind": "Sequence", "of": space_to_dict(space.feature_space), "stack": space.stack}
     raise refusal(space, "space")
 
 
@@ -53,6 +55,8 @@ def space_from_dict(data: dict[str, Any]) -> Space:
         return spaces.Dict([(key, space_from_dict(part)) for key, part in data["parts"]])
     if kind == "Tuple":
         return spaces.Tuple([space_from_dict(part) for part in data["parts"]])
+    if kind == "Sequence":
+        return spaces.Sequence(space_from_dict(data["of"]), stack=bool(data["stack"]))
     raise ValueError(f"{kind!r} is no kind of space")
 
 

@@ -13,6 +13,8 @@ from envs.spec import BehaviorSpec, ObservationSpec
 VECTOR = ObservationSpec("vector", (4,), "float32")
 TABLE = ObservationSpec("table", (2, 3), "float32", 0.5)
 PLANES = ObservationSpec("planes", (3, 4, 8), "uint8", 0.25)
+THINGS = ObservationSpec("things", (6, 3), "float32", entities=True)
+ALLIES = ObservationSpec("allies", (2, 4), "float32", entities=True)
 IMAGE = ObservationSpec("image", (24, 24, 3), "uint8", 1 / 255)
 SPECS = {
     "continuous": BehaviorSpec("b", (VECTOR,), 2),
@@ -20,6 +22,8 @@ SPECS = {
     "bytes": BehaviorSpec("b", (PLANES,), 0, (3, 3), True),
     "branches": BehaviorSpec("b", (TABLE,), 0, (5, 2, 3), True),
     "padded": BehaviorSpec("b", (VECTOR,), 0, (2, 4)),
+    "sets": BehaviorSpec("b", (THINGS, VECTOR, PLANES, ALLIES), 2, (3,)),
+    "set alone": BehaviorSpec("b", (THINGS,), 1),
     "hybrid": BehaviorSpec("b", (VECTOR, PLANES), 3, (2, 3), True),
 }
 KINDS = pytest.mark.parametrize("kind", ["ppo", "sac", "deterministic"])
@@ -46,6 +50,10 @@ def decisions(spec, rows, seed=0, state=0):
         )
         for o in spec.observations
     )
+    for each, entities in zip(spec.observations, observations):
+        if each.entities:
+            entities[rng.random(entities.shape[:2]) < 0.4] = 0
+            entities[1::7] = 0
     mask = rng.random((rows, spec.mask_size)) < 0.5  # leaves some branches nothing
     mask[: rows // 4] = True
     return observations, mask, rng.normal(0, 1, (rows, state)).astype(np.float32)

@@ -111,7 +111,9 @@ def describe(survey: Survey, about: Callable[[], tuple[list[str], list[str]]]) -
 
 
 def _observation(each: ObservationSpec) -> str:
-    return f"{each.name} {'x'.join(map(str, each.shape))} {each.dtype}"
+    if each.entities:
+        return f"{each.name} up to {each.shape[0]} entities of {each.shape[1]} numbers"
+    return f"{each.name} {'x'.join(map(str, each.shape))} {each.dtype}{' (goal signal)' if each.goal else ''}"
 
 
 def _actions(spec: BehaviorSpec, forbids: bool) -> str:

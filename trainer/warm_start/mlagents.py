@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.networks.encoders import FullyConnected, ImageEncoder, Match3CNN, NatureCNN, SimpleCNN
-from algorithms.networks.mlp import Encoder
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP, GoalMLP
 from algorithms.policy import Policy
 from algorithms.settings import Activation
 from envs.spec import Array
@@ -42,7 +43,9 @@ def parts(policy: Policy, theirs: Mapping[str, Array]) -> Iterator[Part]:
     """Yields all tensors of a policy, with those of an actor in their places."""
     silu = policy.network.activation is Activation["silu"]
     columns = _columns(policy)
-    for i, layer in enumerate(policy.trunk.layers):
+    if isinstance(policy.trunk, GoalMLP):  # made otherwise: there a goal's weights lie the other way round
+        yield from (Part(f"trunk.{name}", parameter, None) for name, parameter in policy.trunk.named_parameters())
+    for i, layer in enumerate(policy.trunk.layers if isinstance(policy.trunk, MLP) else ()):
         for kind in ("weight", "bias"):
             array = theirs.get(f"{_BODY}.{2 * i}.{kind}") if silu else None
             if i == 0 and kind == "weight" and array is not None:
@@ -73,7 +76,8 @@ def normalizer_state(policy: Policy, theirs: Mapping[str, Array]) -> Tensor | No
         squares.append(variance.ravel())
     if not means:
         return None
-    return torch.from_numpy(np.concatenate([[steps], *means, *squares]).astype(np.float64))
+    entities = np.zeros(sum(1 + 2 * size for size in policy.normalized_sizes[1:]))  # which are not normalised there
+    return torch.from_numpy(np.concatenate([[steps], *means, *squares, entities]).astype(np.float64))
 
 
 def _columns(policy: Policy) -> Array:
@@ -105,6 +109,9 @@ def _images(policy: Policy, theirs: Mapping[str, Array]) -> Iterator[Part]:
         for name, parameter in policy.encoder.named_parameters():
             yield Part(f"encoder.{name}", parameter, None)
         return
+    if policy.encoder.attention is not None:
+        for name, parameter in policy.encoder.attention.named_parameters():
+            yield Part(f"attention.{name}", parameter, None)
     numbers = [i for i, image in enumerate(policy.images) if image]
     for i, each in zip(numbers, cast(Sequence[ImageEncoder], policy.encoder.images)):
         places = _LAYERS.get(type(each.network), {})

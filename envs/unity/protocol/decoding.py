@@ -340,7 +340,10 @@ def encode_reply(actions: Mapping[str, tuple[Array, Array]], side_channel: bytes
 _RESET = 1
 _PNG = 1
 _FLOAT = np.dtype("<f4")
-_VARIABLE_SIZE = 4
+_NO_PROPERTY, _VARIABLE_SIZE = 1, 4
+"""Of a dimension."""
+_GOAL = 1
+"""The type of an observation that is a goal signal."""
 _LARGEST = float(np.finfo(np.float32).max)
 _MOST_VALUES = 2**24
 """In one observation: more is a mistake, and would take the machine's memory before anyone could say so."""
@@ -395,10 +398,17 @@ def _names(observations: Iterable[tuple[int, Any]]) -> str:
 
 def _layout(where: str, name: str, observation: Any, channels_first: bool | None) -> _Layout:
     shape, properties = observation.shape[:_SHOWN], observation.dimension_properties[:_SHOWN]
-    if any(flags & _VARIABLE_SIZE for flags in properties):
+    entities, goal = any(flags & _VARIABLE_SIZE for flags in properties), observation.observation_type == _GOAL
+    if entities and (len(shape) != 2 or properties != [_VARIABLE_SIZE, _NO_PROPERTY] or observation.compression_type):
         raise UserError(
-            f"{where} is of variable length, which is not supported yet: replace its BufferSensor by a sensor of fixed "
-            "size, such as a VectorSensor padded with zeros"
+            f"{where} is of variable length, with shape {shown(shape)} and dimension properties {properties}: only a "
+            "BufferSensor's is supported, numbers of shape [most entities, numbers each] with properties "
+            f"{[_VARIABLE_SIZE, _NO_PROPERTY]}"
+        )
+    if entities and goal:
+        raise UserError(
+            f"{where} is a goal signal of variable length, which no network can be told of: give the goal by a sensor "
+            "of fixed size, or leave the BufferSensor's observation type at Default"
         )
     if not 1 <= len(shape) <= 3 or min(shape) < 1 or prod(shape) > _MOST_VALUES:
         raise UserError(
@@ -412,14 +422,16 @@ def _layout(where: str, name: str, observation: Any, channels_first: bool | None
             "only images (three dimensions) may be compressed, and only as PNG (1)"
         )
     if len(shape) < 3:
-        return _Layout(ObservationSpec(name, tuple(shape), "float32"), shape, png, channels_first=False)
+        spec = ObservationSpec(name, tuple(shape), "float32", entities=entities, goal=goal)
+        return _Layout(spec, shape, png, channels_first=False)
     if properties in ([1, 2, 2], [2, 2, 1]):
         channels_first = properties[0] == 1
     elif channels_first is None:
         # Players that describe no dimensions are old, and send HWC; but files have been made by others, too.
         channels_first = bool(properties) or shape[0] < shape[2]
     image = (*shape[1:], shape[0]) if channels_first else tuple(shape)
-    spec = ObservationSpec(name, image, "uint8", 1 / 255) if png else ObservationSpec(name, image, "float32")
+    dtype, scale = ("uint8", 1 / 255) if png else ("float32", 1.0)
+    spec = ObservationSpec(name, image, dtype, scale, goal=goal)
     return _Layout(spec, shape, png, channels_first)
 
 

@@ -26,7 +26,13 @@ API_VERSION = "1.5.0"
 """Of the protocol; the major numbers of both sides have to match."""
 METHOD = "/communicator_objects.UnityToExternalProto/Exchange"
 """The one method, with one UnityMessageProto each way."""
-CAPABILITIES = ("baseRLCapabilities", "concatenatedPngObservations", "compressedChannelMapping", "hybridActions")
+CAPABILITIES = (
+    "baseRLCapabilities",
+    "concatenatedPngObservations",
+    "compressedChannelMapping",
+    "hybridActions",
+    "variableLengthObservation",
+)
 """What both our trainer and our player claim to be capable of."""
 
 _PACKAGE = "mlagents_envs.communicator_objects"

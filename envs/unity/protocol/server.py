@@ -392,8 +392,7 @@ def _initialization(seed: int, num_areas: int) -> bytes:
     about = answer.unity_input.rl_initialization_input
     about.seed, about.num_areas = seed, num_areas
     about.communication_version, about.package_version = API_VERSION, _PACKAGE_VERSION
-    # Observations of variable length are claimed so that they arrive, and can be refused by name.
-    for capability in (*CAPABILITIES, "variableLengthObservation", "multiAgentGroups"):
+    for capability in (*CAPABILITIES, "multiAgentGroups"):
         setattr(about.capabilities, capability, True)
     return bytes(answer.SerializeToString())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -60,6 +60,10 @@ class World:
     layout: str
     mapping: bool
     """`layout` and `mapping` are as for `Encoder`."""
+    goal: str | None = None
+    """The observation that is a goal signal."""
+    variable: bool = True
+    """Whether the trainer takes observations of variable length."""
     ids: Iterator[int] = field(default_factory=itertools.count)
     """Numbers for episodes."""
 
@@ -82,7 +86,9 @@ class Agent:
         self._env = _made(world.env)
         self._episode = 0
         observation, info = self._reset()
-        self.spec: BehaviorSpec = behavior_spec(self._env, behavior_id, "action_mask" in info)
+        self.spec: BehaviorSpec = _with_goal(
+            behavior_spec(self._env, behavior_id, "action_mask" in info, max_entities=world.env.max_entities), world
+        )
         self._adapter = GymAdapter(self._env, self.spec)
         self._rows = tuple(np.zeros(o.shape, o.dtype) for o in self.spec.observations)
         self._mask = np.ones(self.spec.mask_size, bool)
@@ -173,6 +179,17 @@ def action_rows(action: Any, spec: BehaviorSpec, behavior_id: str) -> tuple[Arra
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Returns the numbers that can be sent."""
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
+
+
+def _with_goal(spec: BehaviorSpec, world: World) -> BehaviorSpec:
+    """Returns the spec with its goal signal. UserError if there is none, or the trainer takes no sets, as in Unity."""
+    if not world.variable and (sets := [o.name for o in spec.observations if o.entities]):
+        raise UserError(f"Observation {sets[0]!r} is of variable length, and the trainer cannot take such.")
+    if world.goal is None:
+        return spec
+    if world.goal not in (names := [o.name for o in spec.observations]):
+        raise UserError(f"goal={world.goal}: there are the observations {', '.join(names)}.")
+    return replace(spec, observations=tuple(replace(o, goal=o.name == world.goal) for o in spec.observations))
 
 
 def _made(env: GymEnv) -> Env:

@@ -14,7 +14,7 @@ import numpy as np
 from envs.spec import Array, BehaviorSpec, ObservationSpec
 from envs.unity.protocol.messages import raw_class
 
-_NONE, _TRANSLATIONAL = 1, 2
+_NONE, _TRANSLATIONAL, _VARIABLE_SIZE = 1, 2, 4
 _PNG = 1
 
 
@@ -46,6 +46,7 @@ class Encoder:
     def _observation(self, proto: Any, spec: ObservationSpec) -> _Writer:
         """Fills what all messages share of an observation; returns what writes a row into one."""
         proto.name = spec.name
+        proto.observation_type = int(spec.goal)
         if len(spec.shape) == 3 and spec.dtype == "uint8" and spec.scale < 1:
             return self._image(proto, spec)
         proto.shape.extend(spec.shape)
@@ -54,6 +55,8 @@ class Encoder:
             proto.dimension_properties.extend(_dimensions(first))
         else:
             proto.dimension_properties.extend([_NONE] * len(spec.shape))
+            if spec.entities:
+                proto.dimension_properties[0] = _VARIABLE_SIZE
         return _floats(spec)
 
     def _image(self, proto: Any, spec: ObservationSpec) -> _Writer:

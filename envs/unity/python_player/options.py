@@ -5,6 +5,8 @@
     behaviors.<pattern>=Name  of a game's agents, by patterns of their names, as in env=pettingzoo; so too
                               teams.<pattern>=0 and groups.<pattern>=1
     kwargs.<name>=<YAML>      keyword arguments of the env
+    max_entities=<number>     in an observation that is a Sequence
+    goal=<observation>        that is a goal signal
     agents=1                  copies of the env, each an agent, or of the game
     behavior=<name>           of these agents; the env's id without its module if not given
     late=<name>:<message>     one more agent, of another behavior, that first appears in that message
@@ -61,6 +63,7 @@ class Options:
     behavior: str
     """Of the agents of a Gymnasium env."""
     agents: int = 1
+    goal: str | None = None
     late: At | None = None
     layout: str = "hwc"
     delay: float = 0.0
@@ -78,20 +81,25 @@ def parse(arguments: Sequence[str]) -> Options:
     kwargs = {key.partition(".")[2]: _yaml(words.pop(key)) for key in list(words) if key.startswith("kwargs.")}
     by_agent = {key: _patterns(words, key) for key in ("behaviors", "teams", "groups")}
     name, game = words.pop("env", None), words.pop("game", None)
+    most = _number("max_entities", words.pop("max_entities"), 1) if "max_entities" in words else None
     env: GymEnv | GameEnv
     if game and not name:
         env = _game(game, kwargs, by_agent)
     elif name and not game:
-        env = GymEnv(SHORT_NAMES.get(name, name), kwargs)
+        env = GymEnv(SHORT_NAMES.get(name, name), kwargs, max_entities=most)
     elif name:
         raise UserError(f"env={name} and game={game}: give one of them.")
     else:
         raise UserError("No env was given. Write env=basic, env=bubble_shooter, env=<Gymnasium id>, or game=duel.")
     unknown = sorted(set(words) - set(_READERS))
     if unknown:
-        known = ", ".join(["env", "game", "kwargs.<name>", "behaviors.<pattern>", *_READERS, "launcher"])
+        known = ", ".join(
+            ["env", "game", "kwargs.<name>", "behaviors.<pattern>", "max_entities", *_READERS, "launcher"]
+        )
         raise UserError(f"Unknown key {unknown[0]!r} (={words[unknown[0]]}). Known are: {known}.")
     given: dict[str, Any] = {"behavior": env.behavior, **{key: _READERS[key](key, words[key]) for key in words}}
+    if game and (most or given.get("goal")):
+        raise UserError("max_entities= and goal= are for env=, not for a game.")
     if game and given.get("late"):
         raise UserError(f"late={words['late']} is for env=: a game has the agents that it has.")
     if "--mlagents-port" in flags:
@@ -193,6 +201,7 @@ def _text(key: str, text: str) -> str:
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "agents": lambda key, text: _number(key, text, 1),
     "behavior": _text,
+    "goal": _text,
     "late": _at,
     "layout": _layout,
     "delay": lambda key, text: _number(key, text, 0, float),

@@ -80,14 +80,17 @@ class PlayerClient:
         hello.name = self._options.env.behavior
         hello.communication_version = self._options.version
         hello.package_version = PACKAGE_VERSION
-        for capability in CAPABILITIES:  # no groups, no observations of variable length
+        for capability in CAPABILITIES:  # no groups
             setattr(hello.capabilities, capability, True)
         self._send()
         initialization = self._answer.unity_input.rl_initialization_input
         capabilities = initialization.capabilities
         mapping = bool(capabilities.concatenatedPngObservations and capabilities.compressedChannelMapping)
         options = self._options
-        self._world = World(options.env, initialization.seed, self._settings, options.layout, mapping)
+        variable = capabilities.variableLengthObservation
+        self._world = World(
+            options.env, initialization.seed, self._settings, options.layout, mapping, options.goal, variable
+        )
 
     def _join(self, behavior: str) -> Unit:
         agent: Unit

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from algorithms.networks.custom import CustomNetwork, network_class
-from algorithms.networks.mlp import Encoder
+from algorithms.networks.inputs import Encoder
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Policy
 from algorithms.ppo.ppo import PPO

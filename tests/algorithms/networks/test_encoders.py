@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from algorithms.networks.encoders import ImageEncoder, is_image
-from algorithms.networks.mlp import Encoder
+from algorithms.networks.inputs import Encoder
 from algorithms.onnx.build import build_model
 from algorithms.policy import Policy
 from algorithms.rewards.gail import Discriminator

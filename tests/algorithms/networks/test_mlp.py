@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from algorithms.networks.mlp import MLP, Encoder, StackedMLP
+from algorithms.networks.inputs import Encoder
+from algorithms.networks.mlp import MLP, StackedMLP
 from algorithms.settings import Activation, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 

@@ -306,7 +306,7 @@ def test_an_agent_that_knows_the_first_level_alone_tells_demonstrated_levels_apa
     for _ in range(2):
         algorithm.update()
     for _ in range(200):
-        algorithm.normalize(rows.fields["observation_0"][1:101])
+        algorithm.normalize([rows.fields["observation_0"][1:101]])
     inputs = level_inputs(algorithm)
     assert inputs[-1] < algorithm.policy.network.clip_inputs
     assert (inputs.diff() > 0.05).all()

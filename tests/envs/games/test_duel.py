@@ -7,13 +7,20 @@ pytest.importorskip("pettingzoo")
 
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from envs.games.duel import AGENTS, LIMIT, Duel, make_bot
+from envs.games.duel import AGENTS, Duel, make_bot
 from envs.spec import UserError
 
 
-def played(env, seed, red, blue):
+def without_push(env, seed):
+    """The observations of a match that begins at rest, so that both sides see the same."""
+    env.reset(seed=seed)
+    env.speed = [0j, 0j]
+    return env._observe()
+
+
+def played(env, seed, red, blue, pushed=True):
     """The result of a match for red, and its steps."""
-    observations, _ = env.reset(seed=seed)
+    observations = env.reset(seed=seed)[0] if pushed else without_push(env, seed)
     while env.agents:
         actions = {"red": red(observations["red"]), "blue": blue(observations["blue"])}
         observations, rewards, _, _, infos = env.step(actions)
@@ -32,7 +39,7 @@ def test_it_passes_pettingzoos_own_tests():
 
 def test_both_sides_are_alike():
     env, choose = Duel(), random.Random(4)
-    observations, _ = env.reset(seed=1)
+    observations = without_push(env, 1)
     np.testing.assert_allclose(observations["red"], observations["blue"], atol=1e-6)
     assert observations["red"][:3] == pytest.approx([1.0, 0.5, 0.0], abs=1e-6)
     for action in [choose.randrange(9) for _ in range(6)]:
@@ -44,8 +51,15 @@ def test_both_sides_are_alike():
 def test_who_runs_out_of_the_ring_loses():
     assert played(Duel(), 1, lambda seen: 0, lambda seen: 5)[0] == 1
     assert played(Duel(), 1, lambda seen: 5, lambda seen: 0)[0] == -1
-    assert played(Duel(), 1, lambda seen: 5, lambda seen: 5)[0] == 0
-    assert played(Duel(), 1, lambda seen: 1, lambda seen: 1) == (0, LIMIT)
+    assert played(Duel(), 1, lambda seen: 5, lambda seen: 5, pushed=False)[0] == 0
+    assert played(Duel(), 1, lambda seen: 1, lambda seen: 1, pushed=False) == (0, 78)  # there is no room for both
+    assert played(Duel(), 1, lambda seen: 1, lambda seen: 1)[0] != 0
+
+
+def test_two_of_equal_skill_share_the_matches():
+    results = [played(Duel(), seed, make_bot(random.Random(1)), make_bot(random.Random(2)))[0] for seed in range(60)]
+    assert 0 not in results
+    assert abs(sum(results)) <= 24
 
 
 def test_the_bot_beats_chance_and_its_skill_is_known():

@@ -26,7 +26,7 @@ from tests.envs.making import alive
     ],
 )
 def test_the_number_of_workers_follows_the_pace(monkeypatch, instances, pace, workers):
-    monkeypatch.setattr(probing, "_cores", lambda: 2)
+    monkeypatch.setattr(probing, "own_cores", lambda: 2)
     assert choose_workers(instances, pace) == workers
 
 

@@ -143,6 +143,7 @@ class Script:
             start.seed = self._seed
             start.capabilities.concatenatedPngObservations = self._capable
             start.capabilities.compressedChannelMapping = self._capable
+            start.capabilities.variableLengthObservation = self._capable
         else:
             content = next(self._answers, None)
             if content is None:

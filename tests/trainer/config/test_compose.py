@@ -262,7 +262,7 @@ def test_the_help_lists_experiments_of_ones_own_and_no_runs(tmp_path: Path, caps
         (tmp_path / file).write_text("seed: 3\n")
     assert run_here(["--help", "--config-dir", str(tmp_path)]) == (0, [])
     out = capsys.readouterr().out
-    assert "basic_unity, corridor_ppo_lessons, mine, snoopy_ppo" in out
+    assert "basic_unity, corridor_ppo_lessons, gather_ppo, gather_sac, mine, snoopy_ppo" in out
     assert "gym_ppo" not in out
 
 
@@ -280,7 +280,7 @@ def test_experiments_in_this_folder_are_found_and_listed_unasked(
     _, made = run_here(["-m", "+experiment=mine,basic_ppo"])
     assert [c.seed for c in made] == [9, 0]  # our own come first
     assert run_here(["--help"]) == (0, [])
-    assert "basic_unity, corridor_ppo_lessons, mine, snoopy_ppo" in capsys.readouterr().out
+    assert "basic_unity, corridor_ppo_lessons, gather_ppo, gather_sac, mine, snoopy_ppo" in capsys.readouterr().out
 
 
 def test_a_folder_of_ones_own_can_hold_experiments(tmp_path: Path) -> None:
@@ -380,7 +380,10 @@ def test_behaviors_stand_in_yaml_too(tmp_path: Path) -> None:
         ("behaviors.A.algoritm.clip=1", "unknown key behaviors.A.algoritm; did you mean behaviors.A.algorithm"),
         ("behaviors.A.algorithm.batch_size=3", "unknown key behaviors.A.algorithm.batch_size"),
         ("behaviors.A.algorithm.clip=x", "behaviors.A.algorithm.clip=x: expected a number"),
-        ("behaviors.A.algorithm.name=dqn", "behaviors.A.algorithm.name=dqn: unknown algorithm; there is ppo, sac"),
+        (
+            "behaviors.A.algorithm.name=dqn",
+            "algorithm.name=dqn: unknown algorithm; there is ppo, sac, poca",
+        ),
         ("behaviors.A.algorithm=sac", "behaviors.A.algorithm=sac: it holds keys of its own"),
         ("behaviors.A=3", "behaviors.A=3: it holds keys of its own"),
         ("behaviors=3", "behaviors=3: "),

@@ -9,7 +9,7 @@ from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import make_policy
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.settings import SACSettings
-from algorithms.settings import Activation, Cell, MemorySettings, NetworkSettings
+from algorithms.settings import Activation, AttentionSettings, Cell, Goal, MemorySettings, NetworkSettings
 from envs.spec import BehaviorSpec, ObservationSpec
 from tests.trainer.convert.test_imitation import GAIL, A, behavior, converted, left_of, refusal
 from tests.trainer.tiny_runs import newest
@@ -175,7 +175,12 @@ def test_a_converted_experiment_with_memories_composes_with_every_value(tmp_path
     assert isinstance(sac, SACSettings)
     sac.validate()
     memory = MemorySettings(Cell["lstm"], size=128, sequence_length=32, burn_in=0)
-    theirs: dict[str, Any] = {"clip_inputs": 5.0, "encoder_units": 128}
+    theirs: dict[str, Any] = {
+        "clip_inputs": 5.0,
+        "encoder_units": 128,
+        "goal": Goal["hyper"],
+        "attention": AttentionSettings(128, 4, 1),
+    }
     assert sac.network == NetworkSettings([128, 128], SILU, None, False, 0, memory, "nature", **theirs)
     plain, _ = settings_of(config, "B")
     assert isinstance(plain, SACSettings)
@@ -201,3 +206,10 @@ def test_a_converted_memory_trains(tmp_path: Path, trainer: str, hyperparameters
     words = ["+experiment=game", f"hydra.searchpath=['file://{tmp_path}']", "env=recall", "env.kwargs.delay=5"]
     assert train([*words, "run.mode=inline", "stop.samples=150", f"run.dir={run}"]) == 0
     assert int(newest(run).tensors["Recall-v0/updates"]) > 0
+
+
+@pytest.mark.parametrize(("given", "ours"), [({}, "hyper"), ({"goal_conditioning_type": "none"}, "input")])
+def test_goal_signals_make_weights_unless_they_are_plain_inputs(given: dict[str, Any], ours: str) -> None:
+    experiment, left = convert({"behaviors": {"A": networked(**given)}}, "game.yaml")
+    assert experiment["algorithm"]["network"]["goal"] == ours
+    assert not [each.key for each in left if "goal" in each.key]

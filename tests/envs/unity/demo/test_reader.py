@@ -206,7 +206,7 @@ def test_pictures_must_be_of_the_size_that_the_first_one_has(read):
         (file_of([], RUNNER, tail=b"\xff" * 11), "record 1: the length at byte .* has more than the 10 bytes"),
         (file_of(walk(3), parameters()), "x.demo: header and record 1: behavior 'Runner' has no usable actions"),
         (file_of(walk(3), parameters(branches=(2**30,))), "behavior 'Runner' has no usable actions"),
-        (file_of([pair(floats([1], [4]), discrete=[0])], RUNNER), "observation 'sensor' is of variable length"),
+        (file_of([pair(floats([1], [4]), discrete=[0])], RUNNER), "observation 'sensor' is of variable length, with"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(read, data, words):

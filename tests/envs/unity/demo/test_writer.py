@@ -230,3 +230,18 @@ def test_what_mlagents_writes_is_read(tmp_path, loader):
     path = tmp_path / "theirs.demo"
     loader.write_demo(path, meta, parameters(2, (3, 4), "Board"), pairs)
     assert_same(read_demo(path).episodes, EPISODES)
+
+
+def test_sets_and_goal_signals_are_written_as_unity_does(tmp_path):
+    things = ObservationSpec("things", (3, 2), "float32", entities=True)
+    spec = BehaviorSpec("Gather", (things, ObservationSpec("goal", (2,), "float32", goal=True)), branches=(2,))
+    seen = np.float32([[[1, 0.01], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]]), np.float32([[0, 1], [1, 0]])
+    none = tuple(each[:0] for each in seen), np.zeros((0, 2), bool)
+    played = Demonstration(
+        seen, np.ones((2, 2), bool), np.zeros((2, 0), np.float32), np.int32([[0], [1]]), np.float32([0, 1]), True, *none
+    )
+    with DemoWriter(tmp_path / "gather.demo", spec, "gather") as writer:
+        writer.add(played)
+    read = read_demo(tmp_path / "gather.demo")
+    assert read.spec.observations == spec.observations
+    np.testing.assert_array_equal(read.episodes[0].observations[0], seen[0])

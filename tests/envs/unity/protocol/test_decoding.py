@@ -362,7 +362,11 @@ def test_pngs_that_cannot_be_used_are_named(change, words):
 @pytest.mark.parametrize(
     ("observation", "words"),
     [
-        (floats(np.zeros((4, 2)), "others", (4, 1)), "observation 'others' is of variable length, which is not supp"),
+        (
+            floats(np.zeros((4, 2)), "others", (4, 4)),
+            r"observation 'others' is of variable .* properties \[4, 4\]",
+        ),
+        (floats(np.zeros(4), "others", (4,)), "observation 'others' is of variable length, with shape .4. and"),
         (floats(np.zeros((1, 1, 1, 1)), "cube"), r"observation 'cube' has shape \[1, 1, 1, 1\]"),
         (pngs([], (9999, 9999, 3)), r"observation 'camera' has shape \[9999, 9999, 3\].* at most 16777216"),
         (pngs([], (-5, 7, 3)), r"observation 'camera' has shape \[-5, 7, 3\]"),
@@ -373,6 +377,35 @@ def test_observations_that_cannot_be_trained_on_are_refused_by_name(observation,
     built = unity_message()
     add_agent(built, observation)
     with pytest.raises(UserError, match=f"behavior 'Runner', {words}"):
+        decode(built)
+
+
+def entities(values, name="others"):
+    """What a BufferSensor sends."""
+    return floats(values, name, (4, 1))
+
+
+def test_buffer_sensors_are_sets_beside_others():
+    built, decoder = unity_message(), Decoder()
+    allies, enemies = np.float32([[1, 0.05], [0, 0], [0, 0]]), np.float32([[0, 0, 0], [0, 0, 0]])
+    for agent in (4, 5):
+        add_agent(built, floats([agent]), entities(allies, "allies"), entities(enemies, "enemies"), id=agent)
+    agents = decode(built, decoder)[BEHAVIOR]
+    assert [(o.name, o.shape, o.entities) for o in decoder.specs["Runner"].observations] == [
+        ("sensor", (1,), False),
+        ("allies", (3, 2), True),
+        ("enemies", (2, 3), True),
+    ]
+    np.testing.assert_array_equal(agents.observations[1], [allies, allies])
+    _, decisions, _ = theirs(built)
+    np.testing.assert_array_equal(decisions.obs[1], agents.observations[1])
+
+
+def test_a_goal_signal_of_variable_length_is_refused():
+    built, goal = unity_message(), entities(np.zeros((4, 2)))
+    goal.observation_type = 1
+    add_agent(built, goal)
+    with pytest.raises(UserError, match="observation 'others' is a goal signal of variable length"):
         decode(built)
 
 

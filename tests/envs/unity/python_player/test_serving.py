@@ -58,7 +58,7 @@ def test_the_first_messages_are_introduction_then_nothing_then_agents_with_their
     assert (first.header.status, hello.name, hello.communication_version) == (200, "Oracle-v0", "1.5.0")
     assert hello.package_version
     assert hello.capabilities.hybridActions
-    assert not hello.capabilities.variableLengthObservation
+    assert hello.capabilities.variableLengthObservation
     assert not second.HasField("unity_output") or not second.unity_output.ListFields()
     (parameters,) = third.unity_output.rl_initialization_output.brain_parameters
     assert parameters.brain_name == "Oracle-v0?team=0"
@@ -301,3 +301,31 @@ def test_a_player_that_has_sent_much_is_no_larger():
     with pytest.raises(Closed, match="enough"):
         PlayerClient(parse([f"env={BY_HAND}:Wide-v0"]), None, exchange).run()
     assert memory[-1] - memory[500] < 4 * 2**20  # of 16 MiB that were sent meanwhile
+
+
+GATHER = ["env=envs.games:Gather-v0", "max_entities=20", "goal=place"]
+
+
+def test_sequences_are_sent_as_buffer_sensors_and_goals_by_their_type():
+    script = Script(GATHER, [reset(), act(0)])
+    place, things = script.infos(3)[0].observations
+    assert (place.observation_type, list(place.dimension_properties)) == (1, [1])
+    assert (things.observation_type, list(things.dimension_properties), list(things.shape)) == (0, [4, 1], [20, 4])
+    assert len(things.float_data.data) == 80
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (GATHER[:1], "by env.max_entities"),
+        ([*GATHER[:2], "goal=sky"], "goal=sky: there are the observations place, things"),
+    ],
+)
+def test_a_player_that_cannot_be_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        Script(words, [reset()])
+
+
+def test_sets_need_a_trainer_that_takes_them():
+    with pytest.raises(UserError, match="'things' is of variable length, and the trainer cannot take such"):
+        Script(GATHER, [reset()], capable=False)
