@@ -18,6 +18,7 @@ ALGORITHMS: Registry[Any] = Registry(
     {
         "ppo": "algorithms.ppo.settings:PPOSettings",
         "sac": "algorithms.sac.settings:SACSettings",
+        "poca": "algorithms.poca.settings:POCASettings",
         "custom": "algorithms.registry:CustomSettings",
     },
 )

@@ -225,6 +225,11 @@ class AlgorithmSettings:
         return self
 
     @property
+    def mates(self) -> int:
+        """Teammates of an agent that each of its rows names at most."""
+        return 0
+
+    @property
     def lighter(self) -> str:
         """What makes updates take less time where games wait for them, as advice."""
         return "make algorithm.network.hidden smaller"
@@ -232,6 +237,10 @@ class AlgorithmSettings:
     def min_rows(self) -> int:
         """Returns the rows that a buffer has to hold. A step that is cut off takes two: also its last observation."""
         return 1
+
+    def fresh_rows(self) -> int | None:
+        """Returns how many rows may be under way to the learner before they are too old for it; None = any number."""
+        return None
 
     def default_rows(self, row_bytes: int) -> int:
         """Returns the rows that a buffer holds if nothing is set: twice the least, or more where rows are small."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from buffers.rows import Rows, observation_names
+from buffers.teammates import Teammates, find_teammates
 from envs.spec import Array
 
 
@@ -77,6 +78,8 @@ class Rollout:
     """(S,) int64: number of the row with which the agent's episode goes on, 0 where it ended."""
     overwritten: int
     """Rows up to this number were overwritten, or about to be, when these were taken."""
+    teammates: Teammates | None = None
+    """Of rows that name teammates."""
 
     @property
     def firsts(self) -> Array:
@@ -210,6 +213,7 @@ class RolloutReader:
             bootstrap_state=following.get("memory", np.zeros((len(bootstrap), 0), np.float32)),
             following=np.where(following["final"], 0, bootstrap),
             overwritten=rows.overwritten,
+            teammates=find_teammates(rows, numbers, bootstrap) if rows.layout.mates else None,
         )
 
 

@@ -1,12 +1,16 @@
 """Linked rows of experience in one block of memory that a writer and a reader share without locks.
 
-Shapes: M rows of an append, K of them truncated; A mask entries, C continuous actions, D discrete branches, R numbers
-of memory.
+Shapes: M rows of an append, K of them with a last observation; A mask entries, C continuous actions, D discrete
+branches, R numbers of memory, G teammates that a row may name.
 
 Every row has a number; numbers start at 1 and lie in slot `1 + (number - 1) % capacity`. Number 0 is the absorbing
 row, in a slot of its own: all zeros, so that zero-filled memory is an empty buffer whose row 0 links to itself. `next`
 of a row is the number of the same agent's next row: -1 until that is there (for ever, in a final row), 0 where the
 episode terminated. A row can be drawn once `next` is not -1; `next` is always a later number, or 0.
+
+Where agents have groups, `mates` of a row are the numbers of the rows of its teammates: of what each of them saw and
+did when the agent decided. It is negative where a teammate had decided before and is still at that, and 0 where there
+is none. Nothing is stored twice, but for a teammate that takes longer: what it saw and does stands in a final row, too.
 
 The writer advances `reserved` before it overwrites slots, then fills rows, sets links, and advances `head` and counts.
 A reader gathers first and then looks at `overwritten`: what it read of any later number is whole, and so are the rows
@@ -47,6 +51,10 @@ class Layout:
     spec: BehaviorSpec
     state_size: int = 0
     """Numbers of an actor's recurrent state; each row holds those before its step (the field `memory`)."""
+    mates: int = 0
+    """G: teammates that each row names at most (the field `mates`)."""
+    positions: bool = False
+    """Whether each row says how many steps of its episode came before (the field `position`), also without a state."""
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -66,11 +74,9 @@ class Layout:
             Field("final", (), "bool"),
             Field("number", (), "int64"),
             Field("next", (), "int64"),
-            *(
-                (Field("memory", (self.state_size,), "float32"), Field("position", (), "int32"))
-                if self.state_size
-                else ()
-            ),
+            *((Field("memory", (self.state_size,), "float32"),) if self.state_size else ()),
+            *((Field("position", (), "int32"),) if self.state_size or self.positions else ()),
+            *((Field("mates", (self.mates,), "int64"),) if self.mates else ()),
         )
 
     @property
@@ -181,7 +187,7 @@ class Writer:
         fields = rows.fields
         inputs = [fields[name] for name in observation_names(rows.layout.spec)]
         inputs += [fields["mask"], fields["continuous"], fields["discrete"]]
-        inputs += [fields["memory"], fields["position"]] if rows.layout.state_size else []
+        inputs += [fields.get("memory", _NOTHING), fields.get("position", _NOTHING)]
         self._inputs = [(i, field) for i, field in enumerate(inputs) if field.size]
         self._last = np.zeros(64, np.int64)  # number of the last row, by agent; 0 = none
         self._recover()
@@ -203,6 +209,8 @@ class Writer:
         state: Array = _NOTHING,
         position: Array = _NOTHING,
         final_state: Array = _NOTHING,
+        mates: Array = _NOTHING,
+        final_mates: Array = _NOTHING,
     ) -> None:
         """Append M rows, of distinct agents: what each agent saw and did, and how that step closed.
 
@@ -216,17 +224,21 @@ class Writer:
             version: (M,) int64, or one for all: version of the policy that acted.
             reward: (M,) float32.
             terminated: (M,) bool.
-            truncated: (M,) bool, never together with `terminated`.
+            truncated: (M,) bool, followed by a last observation; with `terminated` only where the agent's group goes on
+                without it.
             final_observations: for each observation (K, *shape): the last of the truncated, kept as rows of their own.
             final_mask: (K, A) bool.
             state: (M, R) float32, before the step, if the layout has a state; else it and the next two are left out.
-            position: (M,) steps of its episode that came before.
+            position: (M,) steps of its episode that came before; also where the layout has `positions`.
             final_state: (K, R) float32, of the truncated after their last step.
+            mates: (M, G) int64, if the layout has such; else it and the next are left out.
+            final_mates: (K, G) int64, the teammates with which what follows the truncated goes on.
         """
         rows, count, head = self.rows, len(agent), self.rows.head
         if not count:
             return
-        ending, cut = int(np.count_nonzero(terminated)), int(np.count_nonzero(truncated))
+        cut = int(np.count_nonzero(truncated))
+        ending = int(np.count_nonzero(terminated & ~truncated if cut else terminated))
         first_final = head + 1 + count
         newest = head + count + cut
         self._reserve(head, newest)
@@ -245,9 +257,14 @@ class Writer:
         fields["final"][index] = False
         fields["number"][index] = numbers
         fields["next"][index] = -1
+        if rows.layout.mates:
+            fields["mates"][index] = mates
         # Rows before the links to them, since a reader may follow a link at once.
         if cut:
-            self._append_final(first_final, agent[truncated], (*final_observations, final_mask), final_state)
+            finals = self._append_final(first_final, agent[truncated], (*final_observations, final_mask), final_state)
+            if rows.layout.mates:
+                fields["mates"][finals] = final_mates
+                fields["terminated"][finals] = terminated[truncated]  # the agent itself is gone
         if ending or cut:
             links = np.where(terminated, np.int64(0), np.int64(-1))
             links[truncated] = np.arange(first_final, newest + 1)
@@ -256,12 +273,23 @@ class Writer:
         if ending or cut:
             self._last[agent[terminated | truncated]] = 0
 
-        header = rows.header
-        samples, sampleable = header[_SAMPLES] + count, header[_SAMPLEABLE] + linked + ending + cut
-        header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE] = samples, sampleable
-        header[_HEAD] = newest  # from here on the append counts, even if the writer dies
-        header[_SAMPLES] = samples
-        header[_SAMPLEABLE] = sampleable  # after `head`: a row that is counted can be found
+        self._commit(newest, count, linked + ending + cut)
+
+    def append_seen(
+        self,
+        agent: Array,
+        observations: tuple[Array, ...],
+        mask: Array,
+        continuous: Array,
+        discrete: Array,
+        state: Array,
+    ) -> Array:
+        """Append what K agents see and do as final rows, which are no samples; returns their numbers (K,)."""
+        head, count = self.rows.head, len(agent)
+        self._reserve(head, head + count)
+        self._append_final(head + 1, agent, (*observations, mask, continuous, discrete), state)
+        self.rows.header[_HEAD] = head + count
+        return np.arange(head + 1, head + count + 1, dtype=np.int64)
 
     def forget(self, agents: Array) -> None:
         """Leave the last rows of `agents` unlinked for ever, because their instance failed."""
@@ -290,6 +318,15 @@ class Writer:
         header[_SAMPLES], header[_SAMPLEABLE] = header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE]
         held = rows.slots(np.arange(max(0, rows.overwritten) + 1, reserved + 1, dtype=np.int64))
         header[_EVICTED] = header[_SAMPLEABLE] - np.count_nonzero(links[held] >= 0)
+
+    def _commit(self, newest: int, new_samples: int, new_sampleable: int) -> None:
+        """Makes rows up to `newest` count, whose fields and links are there."""
+        header = self.rows.header
+        samples, sampleable = header[_SAMPLES] + new_samples, header[_SAMPLEABLE] + new_sampleable
+        header[_NEXT_SAMPLES], header[_NEXT_SAMPLEABLE] = samples, sampleable
+        header[_HEAD] = newest  # from here on the append counts, even if the writer dies
+        header[_SAMPLES] = samples
+        header[_SAMPLEABLE] = sampleable  # after `head`: a row that is counted can be found
 
     def _reserve(self, head: int, newest: int) -> None:
         """Announce that slots up to that of `newest` are overwritten, and count the sampleable rows lost thereby."""
@@ -326,8 +363,8 @@ class Writer:
         self.rows.fields["next"][self.rows.slots(previous)] = numbers
         return linked
 
-    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...], state: Array) -> None:
-        """Write last observations, masks and memories as rows from number `first` on."""
+    def _append_final(self, first: int, agent: Array, values: tuple[Array, ...], state: Array) -> slice | Array:
+        """Write observations, masks, perhaps actions, and memories as rows `first` and on; returns their index."""
         fields = self.rows.fields
         index = self._span(first, len(agent))
         for field in fields.values():
@@ -341,6 +378,7 @@ class Writer:
         fields["final"][index] = True
         fields["number"][index] = np.arange(first, first + len(agent))
         fields["next"][index] = -1
+        return index
 
 
 def observation_names(spec: BehaviorSpec) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class EnvConfig(ABC):
         return type(self).__name__
 
     @property
-    def behaviors(self) -> list[str]:
+    def behavior_names(self) -> list[str]:
         """Names of the behaviors, where they are known before anything runs; else none."""
         return []
 
@@ -147,7 +147,7 @@ class EnvConfig(ABC):
         return Parameters(self.parameters)
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
-        """Returns the specs of `behaviors`, which may take a moment and a process; none where they are not known."""
+        """Returns the specs of all behaviors, which may take a moment and a process; none where they are not known."""
         return []
 
     def spaces(self, seed: int) -> dict[str, dict[str, Any]]:

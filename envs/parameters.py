@@ -151,6 +151,8 @@ _SAMPLERS = {"uniform": ("min", "max"), "gaussian": ("mean", "deviation"), "mult
 _LESSON = ("value", "name", "until", "back", "earlier")
 _CONDITION = ("measure", "behavior", "episodes", "smoothing")
 _EPISODES = 100
+_OF_NOW = ("progress", "rating")
+"""Measures that are no mean over episodes."""
 _MOST_EPISODES = 100_000
 
 
@@ -204,7 +206,7 @@ def _condition(where: str, given: Any, bound: str) -> Condition:
     measure, threshold = given.get("measure", "reward"), given.get(bound)
     if not isinstance(measure, str) or not measure:
         raise UserError(
-            f"{where}.measure={measure} must be reward, length, progress, or a number that the game reports"
+            f"{where}.measure={measure} must be reward, length, progress, rating, or a number that the game reports"
         )
     if not _is_number(threshold):
         seen = "is missing" if threshold is None else f"={threshold} must be a number"
@@ -213,14 +215,14 @@ def _condition(where: str, given: Any, bound: str) -> Condition:
         raise UserError(
             f"{where}.{bound}={threshold} must lie between 0 and 1: progress is the share of stop.samples that is done"
         )
-    episodes = given.get("episodes", 1 if measure == "progress" else _EPISODES)
+    episodes = given.get("episodes", 1 if measure in _OF_NOW else _EPISODES)
     if isinstance(episodes, bool) or not isinstance(episodes, int) or not 1 <= episodes <= _MOST_EPISODES:
         raise UserError(f"{where}.episodes={episodes} must be a whole number from 1 to {_MOST_EPISODES:,}")
     smoothing = given.get("smoothing", 0)
     if not _is_number(smoothing) or not 0 <= smoothing < 1:
         raise UserError(f"{where}.smoothing={smoothing} must be at least 0 (none) and below 1")
-    if measure == "progress" and smoothing:
-        raise UserError(f"{where}.smoothing={smoothing}: progress is not noisy, leave smoothing out")
+    if measure in _OF_NOW and smoothing:
+        raise UserError(f"{where}.smoothing={smoothing}: {measure} is not noisy, leave smoothing out")
     behavior = given.get("behavior")
     if behavior is not None and not isinstance(behavior, str):
         raise UserError(f"{where}.behavior={behavior} must be the name of a behavior")

@@ -11,6 +11,7 @@ from envs.spec import UserError
 BUILT_IN = {
     "gym": "envs.gym.config:GymConfig",
     "factory": "envs.gym.factory:FactoryConfig",
+    "pettingzoo": "envs.pettingzoo.config:PettingZooConfig",
     "unity": "envs.unity.config:UnityConfig",
 }
 

@@ -278,6 +278,6 @@ class Ready(NamedTuple):
     lost: Array
     """(L,) int64: agents that went without a closing (their instance failed): drop their open rows first."""
     metrics: dict[int, dict[str, float]]
-    """By instance, the numbers that its environment reported in `info` at the end of an episode that closed here."""
+    """By agent, the numbers that its environment reported in `info` at the end of an episode that closed here."""
     lessons: Mapping[int, Lessons] = MappingProxyType({})
     """By agent, the lessons in which an episode that closed here was played; empty where there are none."""

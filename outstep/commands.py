@@ -13,7 +13,7 @@ COMMANDS: Registry[Callable[[Sequence[str]], int]] = Registry(
     "outstep.commands",
     {
         "train": "trainer.__main__:main",
-        "sweep": "trainer.__main__:sweep",
+        "sweep": "trainer.sweep.__main__:main",
         "check": "trainer.check.__main__:main",
         "evaluate": "trainer.evaluate.__main__:main",
         "report": "trainer.report.__main__:main",

@@ -100,8 +100,12 @@ def _choices(words: Sequence[str], current: str, table: dict[str, Any]) -> Itera
         return
     if command == "sagemaker":
         command, given = f"{command} {given[0]}", given[1:]
-    command = "train" if command == "sweep" else command
-    settings = _fitting(table["settings"].get(command, ()), given)
+    found = table["settings"].get(command, ())
+    if command == "sweep":
+        best = given[:1] == ["best"]
+        found = table["settings"]["sweep best"] if best else [*found, *table["settings"]["train"]]
+        command = "compare" if best else "train"  # folders without a key, or what a run takes
+    settings = _fitting(found, given)
     if not settings:
         yield from _files(current)
     elif "=" in current:
@@ -112,6 +116,8 @@ def _choices(words: Sequence[str], current: str, table: dict[str, Any]) -> Itera
         yield from _keys(current, settings, "" if "--help" in given else "=")
         if command == "train":
             yield Word("+experiment=", "Settings from a YAML file")
+            if words == ["sweep"]:
+                yield Word("best", "Writes an experiment of a study's best trial")
         elif command == "compare":
             yield from _files(current)
 

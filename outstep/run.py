@@ -252,7 +252,7 @@ def _named(config: TrainConfig) -> TrainConfig:
     choices = config.run.choices
     if config.run.name or choices["env"] != "factory" or choices.get("experiment") or config.resume:
         return config
-    name = f"{config.env.behaviors[0]}_{choices['algorithm']}"
+    name = f"{config.env.behavior_names[0]}_{choices['algorithm']}"
     return replace(config, run=replace(config.run, name=name))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from trainer.config.command import run_command
 from trainer.config.schema import TrainConfig
 from trainer.runtime.checks import check_train
-from trainer.runtime.sweep import Sweep
+from trainer.sweep.grid import Grid
 from trainer.telemetry.console import announced
 
 
@@ -22,18 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Runs the command line `argv` (without the program's name) and returns the exit status.
     """
-    sweep = Sweep()
-    status = run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", _check, sweep.start)
-    sweep.report()
+    grid = Grid()
+    status = run_command(sys.argv[1:] if argv is None else argv, TrainConfig, "config", _check, grid.start)
+    grid.report()
     return status
-
-
-def sweep(argv: Sequence[str]) -> int:
-    """Trains a run for each combination of values, such as seed=1,2,3, and ends with a table of them.
-
-    It is `outstep train -m`.
-    """
-    return main(["--multirun", *argv])
 
 
 def _check(config: TrainConfig) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 from envs.parameters import Condition, Lesson, Parameters
 from envs.spec import Lessons, Statistic, UserError
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, behavior_config
 from trainer.telemetry.goal import PATIENCE
 from trainer.telemetry.statistics import Episode
 
-PROGRESS = "progress"
-_OF_EPISODES = ("reward", "length")
-"""Measures of every episode."""
+PROGRESS, RATING = "progress", "rating"
+_OF_EPISODES = ("reward", "length", "group_reward")
+"""Measures of episodes themselves; the last one of those with which a group ends."""
 
 
 class Measured:
@@ -48,7 +48,7 @@ class Measured:
         condition = self.condition
         self._values.append(value)
         if len(self._values) == condition.episodes:
-            mean = value if condition.measure == PROGRESS else math.fsum(self._values) / len(self._values)
+            mean = value if condition.measure in (PROGRESS, RATING) else math.fsum(self._values) / len(self._values)
             before = mean if self._smoothed is None else self._smoothed
             self._smoothed = condition.smoothing * before + (1 - condition.smoothing) * mean
         return self._smoothed
@@ -143,12 +143,14 @@ class Curriculum:
         """Returns metrics: `lesson/<parameter>`, from 1 on."""
         return {f"lesson/{course.name}": float(course.at + 1) for course in self._courses}
 
-    def add_episode(self, behavior: str, episode: Episode, progress: float) -> list[str]:
+    def add_episode(self, behavior: str, episode: Episode, progress: float, rating: float | None = None) -> list[str]:
         """Adds a finished episode, and returns what to say: of lessons that have begun.
 
-        `progress` is the share of the behavior's training that is done.
+        `progress` is the share of the behavior's training that is done, `rating` that of self-play if it has one, NaN
+        while it is not known.
         """
-        values = {**episode.metrics, "reward": episode.reward, "length": float(episode.length), PROGRESS: progress}
+        values = {} if rating is None else {RATING: rating}
+        values |= {**episode.metrics, "reward": episode.reward, "length": float(episode.length), PROGRESS: progress}
         return self._add(episode.lessons, behavior, values.get, values)
 
     def add_statistic(self, sent: Statistic) -> list[str]:
@@ -207,7 +209,7 @@ class Curriculum:
         assert measured is not None  # noqa: S101
         condition, value = measured.condition, measured.value
         why = f"{condition.measure} {value:.4g}"
-        if condition.measure != PROGRESS and condition.episodes > 1:
+        if condition.measure not in (PROGRESS, RATING) and condition.episodes > 1:
             why += f" over the last {condition.episodes} episodes"
         self._change += 1
         course.go_to(course.at + step, self._change)
@@ -241,8 +243,8 @@ def check_curriculum(config: TrainConfig, saved: Mapping[str, Any] | None) -> No
     """
     parameters = config.env.read_parameters()
     courses = [Course(name, lessons) for name, lessons in parameters.lessons.items()]
-    known = config.env.behaviors
-    if not known and config.behaviors and "default" not in config.behaviors:
+    known = config.env.behavior_names
+    if not known and config.behaviors and DEFAULT_BEHAVIOR not in config.behaviors:
         known = list(config.behaviors)
     for condition in conditions(courses):
         name = condition.behavior
@@ -251,12 +253,20 @@ def check_curriculum(config: TrainConfig, saved: Mapping[str, Any] | None) -> No
                 f"{condition.key}.behavior={name}: there is no such behavior; the game has {', '.join(known)}"
             )
         stops = [config.stop, *(each.stop for each in config.behaviors.values())]
+        if condition.measure == RATING:
+            names = [name] if name is not None else list(config.behaviors) or [DEFAULT_BEHAVIOR]
+            if not any(behavior_config(config, each).self_play.enabled for each in names):
+                raise UserError(f"{condition.key}.measure=rating is that of self-play: give self_play.save_samples")
         if condition.measure == PROGRESS and all(stop.samples is None for stop in stops):
             raise UserError(
                 f"{condition.key}.measure=progress is the share of stop.samples that is done: give stop.samples, or "
                 "that of a behavior, behaviors.<name>.stop.samples"
             )
-        if name is not None and config.env.sends_statistics and condition.measure not in (*_OF_EPISODES, PROGRESS):
+        if (
+            name is not None
+            and config.env.sends_statistics
+            and condition.measure not in (*_OF_EPISODES, PROGRESS, RATING)
+        ):
             raise UserError(
                 f"{condition.key}.behavior={name}: {condition.measure} is a number that the game reports, and "
                 "belongs to no behavior: leave behavior out"

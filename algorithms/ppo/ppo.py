@@ -8,14 +8,15 @@ With a recurrent state, a rollout is learned from in sequences, which begin with
 
 Shapes: N rows of a rollout, S segments, Q sequences of L rows (of 1 without a recurrent state), padded to
 P = Q * L rows, R numbers of a recurrent state (the policy's and the value's have as many), M rows of a minibatch, C
-continuous actions, B branches as they are chosen, A mask entries, V values (`Algorithm.value_of`).
+continuous actions, B branches as they are chosen, A mask entries, V values (`Algorithm.value_of`), W numbers that judge
+a row: the values, and in `algorithms.poca` baselines behind them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from algorithms.metrics import ERROR_VARIANCE, TARGET_VARIANCE, below, column_me
 from algorithms.networks.awaited import AwaitedStates
 from algorithms.ops.cuda_graph import Graphed
 from algorithms.policy import ActionDistribution
+from algorithms.ppo.batch import PPOBatch, Transitions
 from algorithms.ppo.losses import importance_weights, policy_loss, value_loss
 from algorithms.ppo.settings import EntropyPer
 from algorithms.ppo.value import Value, with_own_heads, with_own_memory
@@ -34,50 +36,8 @@ from algorithms.rewards.base import Earned
 from algorithms.settings import scheduled
 from buffers.rollout import Rollout, RolloutReader, cut
 
-
-class Transitions(NamedTuple):
-    """What agents saw and did, on the device, sequence by sequence: those of a whole rollout (P rows) or some (M)."""
-
-    inputs: tuple[Tensor, ...]
-    mask: Tensor
-    continuous: Tensor
-    discrete: Tensor
-    """(P, B) int64, as they are chosen."""
-    recurrent_state: Tensor
-    """(Q, R) before each sequence, the policy's."""
-    value_state: Tensor
-    """(Q, R) before each sequence, the value's; (Q, 0) if it has none of its own."""
-    loss_mask: Tensor | None
-    """(P,) float32, 0 where padded; None if nothing is."""
-
-
-class PPOBatch(NamedTuple):
-    """Rows to learn from: a whole rollout (P) or a minibatch (M)."""
-
-    played: Transitions
-    proximal_log_prob: Tensor
-    """(P,) joint log-probability under the policy as the update starts; (P, C + B) if each action has its ratio."""
-    weights: Tensor
-    """(P,) truncated proximal over behaviour probability."""
-    advantages: Tensor
-    """(P,) of zero mean and unit deviation over the rollout."""
-    values: Tensor
-    """(P, V) as the update starts."""
-    targets: Tensor
-    """(P, V) of the values."""
-
-    def take(self, sequences: Tensor) -> PPOBatch:
-        """Some of the sequences."""
-        played, rows = self.played, sequences
-        length = len(played.mask) // len(played.recurrent_state)
-        if length > 1:
-            rows = (sequences[:, None] * length + torch.arange(length, device=sequences.device)).flatten()
-        mask, continuous, discrete = (x.index_select(0, rows) for x in played[1:4])
-        inputs = tuple(x.index_select(0, rows) for x in played.inputs)
-        loss_mask = None if played.loss_mask is None else played.loss_mask.index_select(0, rows)
-        state, value_state = (x.index_select(0, sequences) for x in (played.recurrent_state, played.value_state))
-        taken = Transitions(inputs, mask, continuous, discrete, state, value_state, loss_mask)
-        return PPOBatch(taken, *(x.index_select(0, rows) for x in self[1:]))
+if TYPE_CHECKING:
+    from algorithms.poca.critic import Group, GroupCritic
 
 
 class PPO(Algorithm):
@@ -88,6 +48,8 @@ class PPO(Algorithm):
 
     joint_optimizer = True
     value_of = "signal"
+    value: Any
+    """What judges rows, as `make_value` has made it."""
 
     def build(self) -> dict[str, Network]:
         """Makes the value, and the numbers that schedules move: plain ones would stay in a graph as they were."""
@@ -100,10 +62,14 @@ class PPO(Algorithm):
         self._replayed = Graphed(self._learn_some, self.device)
         self._clip, self._entropy, self._kl = torch.zeros(3, device=self.device)
         self._rate_factor = torch.ones((), device=self.device)
-        self.value = Value(self.policy, settings.shared_trunk, len(self.rewards.discounts))
+        self.value = self.make_value()
         self._awaited = AwaitedStates(self.value.state_size, self.device)
         self._discounts = torch.tensor(self.rewards.discounts, device=self.device)[:, None]
         return {"value": self.value}
+
+    def make_value(self) -> Value | GroupCritic:
+        """Returns the network that judges rows."""
+        return Value(self.policy, self.settings.shared_trunk, len(self.rewards.discounts))
 
     def rescale_values(self, ratios: Tensor) -> None:
         """Multiplies what each head says, exactly. Adam's steps hardly depend on the size of gradients: they stay."""
@@ -127,8 +93,10 @@ class PPO(Algorithm):
             self._normalize(rollout)
         batch = self._evaluate(rollout)
         learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
-        # With a recurrent state, rollouts differ in their sequences. Cloning draws random numbers as it goes, and ends.
-        if batch.played.loss_mask is None and not (self.cloning is not None and self.cloning.active):
+        # With a recurrent state, rollouts differ in their sequences, and those of groups in who is there. Cloning draws
+        # random numbers as it goes, and ends.
+        same = batch.played.loss_mask is None and batch.played.group is None
+        if same and not (self.cloning is not None and self.cloning.active):
             learn, batch = self._replayed, self._replayed.keep(batch)
         sequences = len(batch.played.recurrent_state)
         # As many sequences as hold about that many of the rollout's rows.
@@ -221,17 +189,20 @@ class PPO(Algorithm):
             self.move(rollout.recurrent_state[sequences.rows[:, 0]]),
             value_state,
             None if length == 1 else self.move(sequences.loss_mask.ravel()).float(),
+            self.group_of(rollout, arranged),
         )
         earned = self._score(rollout)
         log_prob, values = self._evaluate_sequences(played, length)
         joint = log_prob.sum(-1) if self._by_branch else log_prob
-        proximal, value = (x if length == 1 else x.index_select(0, places) for x in (joint, values))
+        proximal, judged = (x if length == 1 else x.index_select(0, places) for x in (joint, values))
+        value = judged[:, : len(self.rewards.discounts)]
         weights = importance_weights(proximal, self.move(rollout.log_prob), settings.rho_clip)
         next_value, linked = self._next_values(rollout, value, earned.absorbing, behind)
         trace = weights if settings.vtrace else torch.ones_like(weights)
         by_value, targets = estimate_returns(
             earned.rewards, value.t(), next_value.t(), linked, trace, self._discounts, settings.gae_lambda
         )
+        by_value = self.compare(by_value, judged)
         # Of all values together, in the game's units: what the policy is judged by.
         units = self.rewards.units
         in_all, error = units @ targets, units @ (targets - value.t())
@@ -241,6 +212,31 @@ class PPO(Algorithm):
         advantages = self.rewards.value_weights @ by_value
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return PPOBatch(played, log_prob, arranged(weights), arranged(advantages), values, arranged(targets.t()))
+
+    def group_of(self, rollout: Rollout, arranged: Callable[[Tensor], Tensor]) -> Group | None:
+        """Returns the teammates of P rows, as `arranged` takes them from N; None where the value sees none."""
+        return None
+
+    def judge(self, played: Transitions, features: Tensor) -> Tensor:
+        """Returns what rows are judged by, (P, W), of the policy's `features`."""
+        values: Tensor = self.value(played.inputs, features, played.value_state)
+        return values
+
+    def compare(self, by_value: Tensor, judged: Tensor) -> Tensor:
+        """Returns what the policy learns from, (V, N): what actions earned over the values, `by_value`."""
+        return by_value
+
+    def judge_behind(self, rollout: Rollout, absorbing: Tensor, behind: Tensor) -> Tensor:
+        """Returns the values of what follows the segments, (S, V); see `_next_values`."""
+        inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
+        features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
+        values: Tensor = self.value(inputs, features, behind)
+        return values
+
+    def loss_of_values(self, judged: Tensor, batch: PPOBatch) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+        """Returns the () loss of what rows (M, W) are judged by, that of the values (V,), and further metrics."""
+        by_value = value_loss(judged, batch.values, batch.targets, self.settings.value_clip, batch.played.loss_mask)
+        return by_value.mean(), by_value, {}
 
     def _score(self, rollout: Rollout) -> Earned:
         """What the rows earn, once the signals have learned from them and their returns are measured."""
@@ -254,16 +250,15 @@ class PPO(Algorithm):
         return self.rewards.combine(scores)
 
     def _evaluate_sequences(self, played: Transitions, length: int) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (P,) or (P, C + B) of what was done, and values (P, V), of all sequences, some at once."""
+        """Log-probabilities (P,) or (P, C + B) of what was done, and what judges it (P, W), some sequences at once."""
         log_probs, values = [], []
         at_once = max(1, EVALUATED_AT_ONCE // length)
         for first in range(0, len(played.recurrent_state), at_once):
-            rows = slice(first * length, (first + at_once) * length)
-            inputs = tuple(x[rows] for x in played.inputs)
-            features, _ = self.policy.features(inputs, played.recurrent_state[first : first + at_once])
-            distribution = self.policy.distribution(features, played.mask[rows])
-            log_probs.append(self._log_prob(distribution, played.continuous[rows], played.discrete[rows]))
-            values.append(self.value(inputs, features, played.value_state[first : first + at_once]))
+            part = played.part(first, first + at_once)
+            features, _ = self.policy.features(part.inputs, part.recurrent_state)
+            distribution = self.policy.distribution(features, part.mask)
+            log_probs.append(self._log_prob(distribution, part.continuous, part.discrete))
+            values.append(self.judge(part, features))
         return torch.cat(log_probs), torch.cat(values)
 
     def _next_values(
@@ -276,10 +271,8 @@ class PPO(Algorithm):
         """
         linked = np.ones(len(rollout.numbers), np.bool_)
         linked[rollout.ends] = False
-        inputs = self.policy.prepare([self.move(x) for x in rollout.bootstrap_observations])
         bootstrapped = self.move(rollout.bootstrapped)[:, None]
-        features, _ = self.policy.features(inputs, self.move(rollout.bootstrap_state))
-        bootstrap = torch.where(bootstrapped, self.value(inputs, features, behind), absorbing)
+        bootstrap = torch.where(bootstrapped, self.judge_behind(rollout, absorbing, behind), absorbing)
         following = values.roll(-1, 0)
         following[self.move(rollout.ends)] = bootstrap
         return following, self.move(linked)
@@ -303,10 +296,9 @@ class PPO(Algorithm):
         loss_policy = policy_loss(
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
-        values = self.value(played.inputs, features, played.value_state)
-        by_value = value_loss(values, batch.values, batch.targets, settings.value_clip, loss_mask)
+        of_values, by_value, others = self.loss_of_values(self.judge(played, features), batch)
         of_policy = loss_policy - self._entropy * self._paid(distribution, loss_mask) + self.cloning_loss()
-        of_value = settings.value_weight * by_value.mean()
+        of_value = settings.value_weight * of_values
         # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
         finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
 
@@ -316,10 +308,11 @@ class PPO(Algorithm):
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
             self._kl += kl
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
-            weight, value = mean(batch.weights, loss_mask), column_mean(batch.values, loss_mask) @ self.rewards.units
+            values = batch.values[:, : batch.targets.shape[1]]
+            weight, value = mean(batch.weights, loss_mask), column_mean(values, loss_mask) @ self.rewards.units
             loss_value = by_value @ self.rewards.units.square()
             scalars = [loss_policy, loss_value, entropy, kl, clipped, weight, value]
-            logged = dict(zip(METRICS, scalars))
+            logged = {**dict(zip(METRICS, scalars)), **others}
             if self.policy.log_std is not None and distribution.discrete is not None:
                 logged["policy/entropy_discrete"] = mean(distribution.discrete.entropy().sum(-1), loss_mask)
             self.log(logged, finite)

@@ -83,6 +83,10 @@ class PPOSettings(GradientSettings):
         """Returns what waits while the lag allows it, the rollout in hand, and what is still open."""
         return 2 * (self.max_lag + 2) * self.rollout_size
 
+    def fresh_rows(self) -> int:
+        """Returns those of the rollouts that the lag allows."""
+        return self.max_lag * self.rollout_size
+
     def validate(self, prefix: str = "algorithm") -> None:
         """Checks as the base does, and that a rollout holds what is cut from it; raises UserError."""
         super().validate(prefix)

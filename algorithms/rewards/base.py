@@ -137,6 +137,8 @@ class Rewards:
         same = torch.eye(len(names)) if by_signal else torch.tensor([[g == d for g in given] for d in self.discounts])
         self._members = same.float().to(device)
         """(V, S) 1 where a signal is a part of a value."""
+        self.pays_game = self._members[:, 0] > 0
+        """(V,) bool: of which the environment's reward is a part."""
         self._by_signal = by_signal
         for_ever = [1 / (1 - each) if each < 1 else 0.0 for each in given]
         self._for_ever = torch.tensor(for_ever, device=device)

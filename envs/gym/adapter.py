@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
@@ -93,11 +93,15 @@ class GymEnv:
 
     def _spec(self) -> EnvSpec:
         module, _, name = self.id.rpartition(":")
-        if module:
-            imported_module(module, f"Environment {self.id!r}")
+        found = imported_module(module, f"Environment {self.id!r}") if module else None
         try:
             return gymnasium.spec(name)
         except gymnasium.error.Error as error:
+            if callable(getattr(found, name, None)):
+                raise UserError(
+                    f"Environment {self.id!r} is a class or a function, not an id that the module registers: "
+                    f"write env=factory env.id={self.id}"
+                ) from error
             known = sorted(registry)
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             near += [known_id for known_id in known if known_id.startswith(f"{name}-v")]
@@ -145,10 +149,22 @@ def draw_unseen() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
+class HasSpaces(Protocol):
+    """An environment, or one agent of it."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """What is observed."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """What is done."""
+
+
 class GymAdapter:
     """Drives one env with arrays of a spec: observations and masks into rows, rows of actions into its own."""
 
-    def __init__(self, env: Env, spec: BehaviorSpec) -> None:
+    def __init__(self, env: HasSpaces, spec: BehaviorSpec) -> None:
         self._spec = spec
         self.action = ActionCodec(env.action_space).decode
         """(continuous (C,) float32, discrete (B,) int32) -> the env's action."""
@@ -191,7 +207,7 @@ class GymAdapter:
 
 
 def behavior_spec(
-    env: Env, name: str, masked: bool = False, prepare_images: bool = True, max_entities: int | None = None
+    env: HasSpaces, name: str, masked: bool = False, prepare_images: bool = True, max_entities: int | None = None
 ) -> BehaviorSpec:
     """Returns the spec of an env's one behavior.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,20 +20,17 @@ if TYPE_CHECKING:
 
     from envs.api import Manager, Setup
     from envs.gym.adapter import GymEnv
-    from envs.gym.probe import Probe
+    from envs.gym.probe import Look, Probe
 
 
 @dataclass
-class GymConfig(EnvConfig):
-    """A Gymnasium environment."""
+class PooledConfig(EnvConfig):
+    """An environment whose instances run in worker processes of ours."""
 
     id: str = MISSING
-    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
+    """Its name."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment."""
-    wrappers: list[Any] = field(default_factory=list)
-    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`) of classes derived from
-    `gymnasium.Wrapper`, or mappings with `path` and `kwargs`."""
     workers: int | None = setting(None, above=0)
     """Processes that host the instances; null = chosen from how long a step takes."""
     prepare_images: bool = True
@@ -45,17 +43,31 @@ class GymConfig(EnvConfig):
     reproducible: ClassVar[bool] = True
     takes_parameters: ClassVar[bool] = True
 
-    def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
-        manager: Manager = imported("envs.gym.manager:EnvManager", "env")(self, setup)
-        return manager
+    @abstractmethod
+    def made(self) -> Any:
+        """Returns how to make one, picklable: it has `id`, `time_scale`, `parameters`, `check()` and `make()`."""
+
+    def probed(self, seed: int) -> Any:
+        """Returns what a first look finds; there is one look, whose result goes with this object to other processes.
+
+        Raises:
+            UserError: the env cannot be made or reset (with its traceback), or has a space that cannot be served.
+        """
+        from envs.gym.probe import probe
+        from envs.process.restarts import START_SECONDS
+
+        found: Probe | None = vars(self).get("_probed")  # no field, which would be a setting
+        if found is None:
+            found = self._probed = probe(self.made(), seed, self.step_timeout + START_SECONDS, self._look())
+        return found
+
+    def _look(self) -> Look | None:
+        """Returns what takes the first look, if it is no Gymnasium environment."""
+        return None
 
     @property
     def label(self) -> str:  # noqa: D102
         return self.id
-
-    @property
-    def behaviors(self) -> list[str]:  # noqa: D102
-        return [self.gym_env().behavior]
 
     def check(self) -> None:  # noqa: D102
         from envs.gym.probe import INSTANCES_PER_WORKER
@@ -70,33 +82,41 @@ class GymConfig(EnvConfig):
                 f"env.workers={self.workers} are too few for env.instances={self.instances}: "
                 f"a worker drives at most {INSTANCES_PER_WORKER}"
             )
-        self.gym_env().check()
+        self.made().check()
 
     def probe_specs(self, seed: int) -> list[BehaviorSpec]:
         """Makes the environment once, in a process of its own."""
-        return [self.probed(seed).spec]
-
-    def probed(self, seed: int) -> Probe:
-        """Returns what a first look finds; there is one look, whose result goes with this object to other processes.
-
-        Raises:
-            UserError: the env cannot be made or reset (with its traceback), or has a space that cannot be served.
-        """
-        from envs.gym.probe import probe
-        from envs.process.restarts import START_SECONDS
-
-        found: Probe | None = vars(self).get("_probed")  # no field, which would be a setting
-        if found is None:
-            found = self._probed = probe(self.gym_env(), seed, self.step_timeout + START_SECONDS)
-        return found
+        return list(self.probed(seed).specs)
 
     def spaces(self, seed: int) -> dict[str, dict[str, Any]]:  # noqa: D102
-        found = self.probed(seed)
-        return {found.spec.name: found.spaces}
+        found: dict[str, dict[str, Any]] = self.probed(seed).spaces
+        return found
 
     def for_evaluation(self, instances: int) -> Self:
         """Returns one that does not wait, in as many workers as fit."""
         return replace(self, instances=instances, time_scale=0, workers=None)
+
+
+@dataclass
+class GymConfig(PooledConfig):
+    """A Gymnasium environment."""
+
+    id: str = MISSING
+    """Gymnasium id, with its module if it needs importing: `CartPole-v1`, `envs.games:BubbleShooter-v0`."""
+    wrappers: list[Any] = field(default_factory=list)
+    """Gymnasium wrappers, innermost first: import paths (`package.module:Class`) of classes derived from
+    `gymnasium.Wrapper`, or mappings with `path` and `kwargs`."""
+
+    def make_manager(self, setup: Setup) -> Manager:  # noqa: D102
+        manager: Manager = imported("envs.gym.manager:EnvManager", "env")(self, setup)
+        return manager
+
+    @property
+    def behavior_names(self) -> list[str]:  # noqa: D102
+        return [self.gym_env().behavior]
+
+    def made(self) -> GymEnv:  # noqa: D102
+        return self.gym_env()
 
     def filmed(self, folder: Path) -> Self:  # noqa: D102
         from envs.gym import video

@@ -6,14 +6,13 @@ import contextlib
 import inspect
 import logging
 import math
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
@@ -23,6 +22,7 @@ from envs.gym.saved_spaces import space_to_dict
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.imports import described
 from envs.parameters import Parameters
+from envs.process.cores import own_cores
 from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, start_following
 from envs.seeding import episode_seed
 from envs.spec import Array, BehaviorSpec, Lessons, UserError
@@ -49,44 +49,69 @@ class Pace(NamedTuple):
     """Seconds: the longest `duration` that was seen."""
 
 
-class Probe(NamedTuple):
+UNKNOWN_PACE = Pace(durations=False, step_seconds=math.inf)
+
+
+@dataclass(frozen=True)
+class Probe:
     """What the first look found."""
 
-    spec: BehaviorSpec
+    specs: tuple[BehaviorSpec, ...]
     pictures: bool
     """Whether the env can render `rgb_array`."""
-    spaces: dict[str, Any]
-    """Its `observation` and `action` space, as `envs.gym.saved_spaces` writes them."""
-    pace: Pace
+    spaces: dict[str, dict[str, Any]]
+    """By behavior its `observation` and `action` space, as `envs.gym.saved_spaces` writes them."""
+    pace: Pace = UNKNOWN_PACE
     parameters_seen: bool = True
     """Whether anything has looked at its environment parameters, if it was given some."""
 
+    @property
+    def spec(self) -> BehaviorSpec:
+        """That of the first behavior, where there is one."""
+        return self.specs[0]
 
-def probe(env: GymEnv, seed: int, timeout: float) -> Probe:
+
+class Named(Protocol):
+    """How to make an environment; picklable."""
+
+    @property
+    def id(self) -> str:
+        """Its name for messages."""
+
+
+Look = Callable[[Any, int, Connection], None]
+"""Makes an environment, and sends a `Probe` and then a `Pace`; or, in place of both, what is wrong as text."""
+
+
+def probe(env: Named, seed: int, timeout: float, look: Look | None = None) -> Any:
     """Makes one env in a process of its own, resets it, and takes some random steps.
 
     A later step than the first that fails or does not return ends the look, and no more: a worker will report it.
+
+    Args:
+        env: how to make one.
+        seed: of the first episode.
+        timeout: seconds.
+        look: what looks at it, a function of a module; None = `_look_at_gym`, which finds a `Probe`.
 
     Raises:
         UserError: it cannot be made, or fails in its first reset or step, in a few lines that name the
             mistake; it has spaces that cannot be served, or takes longer than `timeout` seconds for all that.
     """
     ours, theirs = get_context("spawn").Pipe(duplex=False)
-    process = start_following("probe", _run_probe, env, seed, theirs)
+    process = start_following("probe", look or _look_at_gym, env, seed, theirs)
     theirs.close()
     found, close_seconds = None, 0.0
     try:
         if _answers(ours, env, timeout):
             found, close_seconds = ours.recv(), CLOSE_SECONDS
-        if isinstance(found, tuple):
-            pace = Pace(durations=False, step_seconds=math.inf)
+        if isinstance(found, Probe):
             with contextlib.suppress(EOFError):
                 if ours.poll(_PACE_SECONDS):
-                    pace = ours.recv()
+                    found = replace(found, pace=ours.recv())
                 else:
                     close_seconds = 0.0
-            spec, pictures, spaces, parameters_seen = found
-            return Probe(spec, pictures, spaces, pace, parameters_seen)
+            return found
     except EOFError:
         process.join(1.0)
         raise UserError(
@@ -111,19 +136,15 @@ def choose_workers(instances: int, pace: Pace) -> int:
     0.855 in 4, 0.822 in 8. A worker gets four instances at least, so that it pays for its process.
     """
     if pace.durations:
-        workers = min(-(-instances // 4), _cores())
+        workers = min(-(-instances // 4), own_cores())
     elif pace.step_seconds < SHORT_STEP_SECONDS:
-        workers = min(instances, _cores())
+        workers = min(instances, own_cores())
     else:
         workers = instances
     return max(workers, -(-instances // INSTANCES_PER_WORKER))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _answers(answer: Connection, env: GymEnv, timeout: float) -> bool:
+def _answers(answer: Connection, env: Named, timeout: float) -> bool:
     """Waits for the first look, and says now and then that it does; returns whether it has come in time."""
     waited, wait = 0.0, _FIRST_WORD_SECONDS
     while waited < timeout:
@@ -135,7 +156,7 @@ def _answers(answer: Connection, env: GymEnv, timeout: float) -> bool:
     return False
 
 
-def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
+def _look_at_gym(gym_env: GymEnv, seed: int, answer: Connection) -> None:
     env, stage = None, "cannot be made"
     try:
         env = gym_env.make()
@@ -144,8 +165,8 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         stage = "fails in its first reset"
         parameters = Parameters(gym_env.parameters)
         given = parameters.episode(parameters.first, seed, 0, 0).values
-        observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given, _Options))
-        seen = not given or _Options.seen or parameters_method(env) is not None
+        observation, info = reset_result(begin(env, episode_seed(seed, 0, 0), given, Options))
+        seen = not given or Options.seen or parameters_method(env) is not None
         masked, prepared = "action_mask" in info, gym_env.prepare_images
         spec = behavior_spec(env, gym_env.behavior, masked, prepared, gym_env.max_entities)
         look = _Look(env, spec, given)
@@ -153,14 +174,14 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
         stage = "fails in its first step"
         look.step()
         until = time.perf_counter() + _LESSONS_SECONDS
-        for values in _lessons(parameters, seed):
+        for values in lesson_values(parameters, seed):
             stage = f"fails in a reset with the parameters {values}"
             look.see(*reset_result(begin(env, episode_seed(seed, 0, 0), values)))
             if time.perf_counter() > until:
                 break
         spaces = {"observation": space_to_dict(env.observation_space), "action": space_to_dict(env.action_space)}
-        answer.send((spec, gym_env.draws(env), spaces, seen))
-        answer.send(_time_steps(look))
+        answer.send(Probe((spec,), gym_env.draws(env), {spec.name: spaces}, parameters_seen=seen))
+        answer.send(time_steps(look))
     except BaseException as error:  # also sys.exit and what only Ctrl+C raises elsewhere
         answer.send(_refusal(gym_env, env, stage, error))
     finally:
@@ -169,7 +190,7 @@ def _run_probe(gym_env: GymEnv, seed: int, answer: Connection) -> None:
                 env.close()
 
 
-def _lessons(parameters: Parameters, seed: int) -> Iterator[Mapping[str, float]]:
+def lesson_values(parameters: Parameters, seed: int) -> Iterator[Mapping[str, float]]:
     """Yields what an episode gets in each lesson, the last ones first: a wrong value of theirs shows up late."""
     for name, lessons in parameters.lessons.items():
         for at in reversed(range(1, len(lessons))):
@@ -185,25 +206,25 @@ def _knows_spaces(env: Env) -> bool:
         return False
 
 
-class _Options(dict[str, Any]):
+class Options(dict[str, Any]):
     """The `options` of a reset, which note whether anything looks for the parameters in them."""
 
     seen = False
 
     def __getitem__(self, key: str) -> Any:
-        _Options.seen |= key == "parameters"
+        Options.seen |= key == "parameters"
         return super().__getitem__(key)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        _Options.seen |= key == "parameters"
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: D102
+        Options.seen |= key == "parameters"
         return super().get(key, default)
 
     def __contains__(self, key: object) -> bool:
-        _Options.seen |= key == "parameters"
+        Options.seen |= key == "parameters"
         return super().__contains__(key)
 
     def __iter__(self) -> Iterator[str]:
-        _Options.seen = True  # whoever copies them may look later
+        Options.seen = True  # whoever copies them may look later
         return super().__iter__()
 
 
@@ -228,7 +249,7 @@ class _Look:
 
     def step(self) -> float:
         """Takes one random step, and a reset if the episode ends; returns the seconds that the step took."""
-        action = self._adapter.action(*_random_action(self._spec, self._mask, self._rng))
+        action = self._adapter.action(*random_action(self._spec, self._mask, self._rng))
         before = time.perf_counter()
         result = self.env.step(action)
         taken = time.perf_counter() - before
@@ -241,7 +262,18 @@ class _Look:
         return taken
 
 
-def _time_steps(look: _Look) -> Pace:
+class Stepped(Protocol):
+    """An env that is played by chance."""
+
+    longest: float | None
+    """The longest duration so far; None if there is none."""
+
+    def step(self) -> float:
+        """Takes one random step, and begins anew if an episode ends; returns the seconds that the step took."""
+
+
+def time_steps(look: Stepped) -> Pace:
+    """Returns how an env spends its time, by some random steps."""
     taken: list[float] = []
     stop = time.perf_counter() + _PROBE_SECONDS
     while len(taken) < _PROBE_STEPS and time.perf_counter() < stop:
@@ -296,7 +328,8 @@ def _mistake(env: Env, parameters: bool) -> str | None:
     return None
 
 
-def _random_action(spec: BehaviorSpec, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def random_action(spec: BehaviorSpec, mask: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Returns continuous and discrete actions that are drawn among those that are allowed."""
     continuous = rng.uniform(-1, 1, spec.continuous_size).astype(np.float32)
     discrete = np.zeros(len(spec.branches), np.int32)
     start = 0

@@ -10,12 +10,13 @@ import io
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, draw_unseen
+from envs.gym.adapter import GymAdapter, GymEnv, begin, draw_unseen
 from envs.gym.values import step_result
 from envs.gym.worker import Actions
 from envs.imports import described
@@ -29,16 +30,23 @@ _FRAMES_PER_SECOND = 10.0
 _NO_ANSWER = ""
 
 
+class Play(Protocol):
+    """An episode that can be played again; picklable."""
+
+    def frames(self) -> Iterator[Array]:
+        """Plays it and yields its pictures, (H, W, 3) uint8."""
+
+
 class Filming:
     """One episode on its way to becoming a moving picture, the GIF `file`."""
 
-    def __init__(self, env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path) -> None:
+    def __init__(self, play: Play, file: Path) -> None:
         ours, theirs = socket_pair()
         self.inbox = Inbox(ours)
         self.file = file
         self.error: str | None = _NO_ANSWER
         """What went wrong, and where in the user's code; None once the file is there."""
-        self._process = start_following("pictures", _run_filming, env, spec, seed, actions, file, theirs)
+        self._process = start_following("pictures", _run_filming, play, file, theirs)
         theirs.close()
 
     def take(self) -> bool:
@@ -87,34 +95,40 @@ def picture(rendered: Any) -> Array:
     return frame.astype(np.uint8, copy=False)
 
 
-def _run_filming(
-    gym_env: GymEnv, spec: BehaviorSpec, seed: int, actions: Actions, file: Path, control: socket.socket
-) -> None:
+@dataclass(frozen=True)
+class GymPlay:
+    """An episode of a Gymnasium env."""
+
+    env: GymEnv
+    spec: BehaviorSpec
+    seed: int
+    actions: Actions
+
+    def frames(self) -> Iterator[Array]:
+        """Plays it and yields its pictures."""
+        env, actions = self.env.make(render=True), self.actions
+        with contextlib.closing(env):
+            adapter = GymAdapter(env, self.spec)
+            begin(env, self.seed, actions.begun.values if actions.begun else {})
+            yield picture(env.render())
+            for continuous, discrete in zip(actions.continuous, actions.discrete):
+                action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
+                _, _, terminated, truncated, _ = step_result(env.step(action))
+                yield picture(env.render())
+                if terminated or truncated:
+                    break
+
+
+def _run_filming(play: Play, file: Path, control: socket.socket) -> None:
     if hasattr(os, "nice"):
         os.nice(10)
     error = None
     try:
         draw_unseen()
-        env = gym_env.make(render=True)
-        try:
-            gif = animated_gif(list(_frames(env, spec, seed, actions)), _FRAMES_PER_SECOND)
-        finally:
-            env.close()
+        gif = animated_gif(list(play.frames()), _FRAMES_PER_SECOND)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gif)
     except BaseException as raised:  # also sys.exit
         error = described(raised)
     with contextlib.suppress(ConnectionError):
         send_object(control, error)
-
-
-def _frames(env: Env, spec: BehaviorSpec, seed: int, actions: Actions) -> Iterator[Array]:
-    adapter = GymAdapter(env, spec)
-    begin(env, seed, actions.begun.values if actions.begun else {})
-    yield picture(env.render())
-    for continuous, discrete in zip(actions.continuous, actions.discrete):
-        action = adapter.action(np.asarray(continuous, np.float32), np.asarray(discrete, np.int32))
-        _, _, terminated, truncated, _ = step_result(env.step(action))
-        yield picture(env.render())
-        if terminated or truncated:
-            break

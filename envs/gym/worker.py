@@ -13,14 +13,15 @@ import select
 import socket
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, begin
-from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, Slots
+from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, InstanceSlots, Slots
 from envs.gym.spaces import scalar_metrics
 from envs.gym.values import WrongValue, duration_seconds, ended, finite_reward, reset_result, step_result
 from envs.parameters import Episode, Parameters
@@ -41,27 +42,51 @@ class Actions(NamedTuple):
     """What it got of the environment parameters; None before it has begun, or without any."""
 
 
+Env_ = TypeVar("Env_")
+Spec_ = TypeVar("Spec_")
+
+
 @dataclass(frozen=True)
-class Plan:
+class WorkPlan(ABC, Generic[Env_, Spec_]):
     """What a worker is to do; picklable."""
 
-    env: GymEnv
-    spec: BehaviorSpec
+    env: Env_
+    """How to make an environment."""
+    spec: Spec_
+    """What agents observe and do."""
     instances: int
     """Of the whole run: the size of the slots."""
     first: int
     """This worker drives instances `first` to `first + count - 1`."""
     count: int
     seed: int
-    replay: dict[int, Actions] = field(default_factory=dict)
+    replay: dict[int, Any] = field(default_factory=dict)
     """By instance: actions to drive its first episode through before its first decision."""
+
+    @abstractmethod
+    def drivers(self, block: Any, report: Callable[[Report], object]) -> tuple[Array, list[Driver]]:
+        """Returns what drives the instances of this worker, and the seconds that each is busy (count,).
+
+        `block` is the memory of the slots; `report` is called with metrics and faults.
+        """
+
+
+@dataclass(frozen=True)
+class Plan(WorkPlan[GymEnv, BehaviorSpec]):
+    """What a worker is to do with one Gymnasium environment."""
+
+    def drivers(self, block: Any, report: Callable[[Report], object]) -> tuple[Array, list[Driver]]:  # noqa: D102
+        parameters = Parameters(self.env.parameters)
+        slots = Slots(self.spec, self.instances, block, len(parameters.lessons))
+        mine = range(self.first, self.first + self.count)
+        return slots.busy[mine.start : mine.stop], [EnvSlot(self, slots, i, report, parameters) for i in mine]
 
 
 class Report(NamedTuple):
     """What goes over the control socket."""
 
     kind: str
-    """`metrics` (content: dict), `fault` (content: text, what its env did)."""
+    """`metrics` (content: what `Ready.metrics` takes, by agent), `fault` (content: text, what its env did)."""
     instance: int
     content: Any
 
@@ -71,7 +96,7 @@ class Worker:
 
     Args:
         plan: which instances, of what.
-        slots: the shared arrays.
+        block: the memory of the slots.
         answer: called with local indices of instances whose slots hold a new decision.
         report: called with metrics before the answer that they belong to, and with faults in the place of one.
         clock: seconds.
@@ -79,15 +104,13 @@ class Worker:
 
     def __init__(
         self,
-        plan: Plan,
-        slots: Slots,
+        plan: WorkPlan[Any, Any],
+        block: Any,
         answer: Callable[[bytes], object],
         report: Callable[[Report], object],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        parameters = Parameters(plan.env.parameters)
-        self._env_slots = [EnvSlot(plan, slots, plan.first + local, report, parameters) for local in range(plan.count)]
-        self._busy = slots.busy[plan.first : plan.first + plan.count]
+        self._busy, self._drivers = plan.drivers(block, report)
         self._answer, self._report, self._clock = answer, report, clock
         self._deadlines: list[tuple[float, int, float]] = []
 
@@ -97,7 +120,7 @@ class Worker:
         done = bytearray()
         for local in commands:
             try:
-                duration = self._env_slots[local].go()
+                duration = self._drivers[local].go()
             except BaseException as error:  # also sys.exit and Ctrl+C, which only the env itself can raise here
                 self._fail(local, error)
                 before = self._clock()
@@ -125,38 +148,87 @@ class Worker:
 
     def close(self) -> None:
         """Closes every env."""
-        for env_slot in self._env_slots:
-            env_slot.close()
+        for driver in self._drivers:
+            driver.close()
 
     def _fail(self, local: int, error: BaseException) -> None:
-        env_slot = self._env_slots[local]
+        driver = self._drivers[local]
         frames = error.__traceback__.tb_next if error.__traceback__ else None  # leaves this file's own frame out
         text = "its env raised\n" + "".join(traceback.format_exception(type(error), error, frames))
         if isinstance(error, WrongValue):
             text = str(error)
-        env_slot.close()
-        self._report(Report("fault", env_slot.instance, text))
+        driver.close()
+        self._report(Report("fault", driver.instance, text))
 
 
-class EnvSlot:
+class Driver(ABC):
     """One instance in a worker: its env, if there is one, and its rows of the slots."""
+
+    def __init__(
+        self,
+        plan: WorkPlan[Any, Any],
+        slots: InstanceSlots,
+        instance: int,
+        report: Callable[[Report], object],
+        parameters: Parameters,
+    ) -> None:
+        self.instance = instance
+        self._instances, self._seed, self._time_scale = slots, plan.seed, plan.env.time_scale
+        self._report, self._parameters = report, parameters
+        self._env: Any = None
+
+    @abstractmethod
+    def go(self) -> float | None:
+        """Takes a step, or makes an env and resets it. Returns the seconds that it lasts, None if they have passed."""
+
+    def close(self) -> None:
+        """Closes the env; the next `go` makes a new one."""
+        if self._env is not None:
+            with contextlib.suppress(BaseException):
+                self._env.close()
+            self._env = None
+
+    def _next_episode(self, begun: Episode | None = None) -> tuple[int, Mapping[str, float]]:
+        """Counts the episode that begins; returns its seed and environment parameters.
+
+        One that is resumed was `begun` before, with the same environment parameters.
+        """
+        slots, instance = self._instances, self.instance
+        episode = int(slots.episode[instance]) + 1
+        slots.episode[instance] = episode
+        values: Mapping[str, float] = {}
+        if self._parameters:
+            if begun is None:
+                lessons = Lessons.of(slots.lessons[instance])
+                begun = self._parameters.episode(lessons, self._seed, instance, episode)
+            slots.played[instance] = begun.lessons.row
+            values = begun.values
+        return episode_seed(self._seed, instance, episode), values
+
+    def _scaled(self, duration: Any) -> float | None:
+        if duration is None:
+            return None
+        seconds = duration_seconds(duration)
+        return seconds / self._time_scale if self._time_scale else None
+
+
+class EnvSlot(Driver):
+    """One instance of a Gymnasium env."""
 
     def __init__(
         self, plan: Plan, slots: Slots, instance: int, report: Callable[[Report], object], parameters: Parameters
     ) -> None:
-        self.instance, self._parameters = instance, parameters
-        self._plan, self._slots, self._report = plan, slots, report
-        self._replay = plan.replay.get(instance)
+        super().__init__(plan, slots, instance, report, parameters)
+        self._plan, self._slots = plan, slots
+        self._replay: Actions | None = plan.replay.get(instance)
         self._observations = tuple(field[instance] for field in slots.observations)
         self._finals = tuple(field[instance] for field in slots.final_observations)
         self._mask: Array = slots.mask[instance]
         self._continuous: Array = slots.continuous[instance]
         self._discrete: Array = slots.discrete[instance]
         self._masked = plan.spec.masked
-        self._env: Env | None = None
 
-    def go(self) -> float | None:
-        """Takes a step, or makes an env and resets it. Returns the seconds that it lasts, None if they have passed."""
+    def go(self) -> float | None:  # noqa: D102
         if self._env is None:
             return self._begin()
         observation, reward, terminated, truncated, info = step_result(
@@ -178,7 +250,7 @@ class EnvSlot:
             metrics = scalar_metrics(info)
             if metrics:
                 flags |= METRICS
-                self._report(Report("metrics", instance, metrics))
+                self._report(Report("metrics", instance, {instance: metrics}))
             observation, info = self._reset(self._env)
             if (more := info.get("duration")) is not None:
                 duration = duration_seconds(more) + (0.0 if duration is None else duration_seconds(duration))
@@ -187,13 +259,6 @@ class EnvSlot:
             self._adapter.mask(info, self._mask)
         slots.flags[instance] = flags
         return self._scaled(duration)
-
-    def close(self) -> None:
-        """Closes the env; the next `go` makes a new one."""
-        if self._env is not None:
-            with contextlib.suppress(BaseException):
-                self._env.close()
-            self._env = None
 
     def _begin(self) -> float | None:
         replay, self._replay = self._replay, None
@@ -211,18 +276,7 @@ class EnvSlot:
         return self._scaled(duration)
 
     def _reset(self, env: Env, begun: Episode | None = None) -> tuple[Any, Mapping[str, Any]]:
-        """Begins the next episode; one that is resumed was `begun` before, with the same environment parameters."""
-        slots, instance = self._slots, self.instance
-        episode = int(slots.episode[instance]) + 1
-        slots.episode[instance] = episode
-        values: Mapping[str, float] = {}
-        if self._parameters:
-            if begun is None:
-                lessons = Lessons.of(slots.lessons[instance])
-                begun = self._parameters.episode(lessons, self._plan.seed, instance, episode)
-            slots.played[instance] = begun.lessons.row
-            values = begun.values
-        return reset_result(begin(env, episode_seed(self._plan.seed, instance, episode), values))
+        return reset_result(begin(env, *self._next_episode(begun)))
 
     def _drive(
         self, env: Env, replay: Actions, observation: Any, info: Mapping[str, Any]
@@ -238,17 +292,10 @@ class EnvSlot:
                 )
         return observation, info
 
-    def _scaled(self, duration: Any) -> float | None:
-        if duration is None:
-            return None
-        seconds = duration_seconds(duration)
-        return seconds / self._plan.env.time_scale if self._plan.env.time_scale else None
 
-
-def run_worker(plan: Plan, block: Any, signals: socket.socket, control: socket.socket) -> None:
+def run_worker(plan: WorkPlan[Any, Any], block: Any, signals: socket.socket, control: socket.socket) -> None:
     """Main function of a worker's process: ends when the manager closes its end of `signals`."""
-    slots = Slots(plan.spec, plan.instances, block, len(Parameters(plan.env.parameters).lessons))
-    worker = Worker(plan, slots, signals.sendall, lambda report: send_object(control, report))
+    worker = Worker(plan, block, signals.sendall, lambda report: send_object(control, report))
     with contextlib.suppress(ConnectionError):  # the manager has gone: there is nobody to report to
         while True:
             wait = worker.wait()

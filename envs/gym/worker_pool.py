@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.gym.worker import Plan, Report, run_worker
+from envs.gym.worker import Report, WorkPlan, run_worker
 from envs.process.lifetime import CLOSE_SECONDS, described_end, end_process, kill_soon, start_following
 from envs.process.messages import Inbox, dispatch, socket_pair
 from envs.process.restarts import START_SECONDS, Budget, InstanceEvent
@@ -33,7 +33,7 @@ _FIRST_WORD_SECONDS = 5.0
 class Link:
     """A worker's process and the manager's ends of its sockets."""
 
-    def __init__(self, plan: Plan, block: Any) -> None:
+    def __init__(self, plan: WorkPlan[Any, Any], block: Any) -> None:
         self.plan = plan
         self.instances = np.arange(plan.first, plan.first + plan.count)
         """(count,) by local index."""
@@ -74,7 +74,7 @@ class WorkerPool:
 
     def __init__(
         self,
-        plans: list[Plan],
+        plans: list[WorkPlan[Any, Any]],
         block: Any,
         selector: selectors.BaseSelector,
         *,
@@ -84,7 +84,7 @@ class WorkerPool:
         instances = plans[0].instances
         self.failed: list[int] = []
         """Instances that failed since the manager last took note."""
-        self._metrics: dict[int, dict[str, float]] = {}
+        self._metrics: dict[int, Any] = {}
         """By instance: metrics whose closing has not been delivered yet."""
         self._events, self._budget = budget.events, budget
         self._block, self._selector, self._step_timeout = block, selector, step_timeout
@@ -137,8 +137,8 @@ class WorkerPool:
         for worker, data in commands.items():
             self._links[worker].command(data)
 
-    def take_metrics(self, instance: int) -> dict[str, float]:
-        """Returns the metrics that the instance has sent ahead of its closing."""
+    def take_metrics(self, instance: int) -> Any:
+        """Returns what the instance has sent as metrics ahead of its closing; `{}` if it has sent none."""
         if instance not in self._metrics:
             self._read_reports(self._links[self._worker_of[instance]])
         return self._metrics.pop(instance, {})
@@ -151,7 +151,7 @@ class WorkerPool:
         for link in self._links + self._dying:
             end_process(link.process, max(0.0, stop - time.monotonic()))
 
-    def _launch(self, plan: Plan) -> Link:
+    def _launch(self, plan: WorkPlan[Any, Any]) -> Link:
         link = Link(plan, self._block)
         playing = np.flatnonzero(~self._budget.retired[link.instances])
         link.command(playing.astype(np.uint8).tobytes())

@@ -18,14 +18,17 @@ class Round:
         self._held: dict[str, list[Ready]] = {}
 
     def add(self, arrived: dict[str, Ready], retired: Array) -> dict[str, Ready]:
-        """Takes what has arrived; returns all that came once every instance not `retired` (I,) is ready, else `{}`."""
+        """Takes what has arrived; returns all that came once every instance not `retired` (I,) is ready, else `{}`.
+
+        In the order of names and of instances: it does not depend on who was first.
+        """
         for behavior, ready in arrived.items():
             self._hold(behavior, ready)
         if not (self._ready | retired).all():
             return {}
         self._ready[:] = False
         held, self._held = self._held, {}
-        return {behavior: _joined(parts) for behavior, parts in held.items()}
+        return {behavior: _joined(held[behavior]) for behavior in sorted(held)}
 
     def _hold(self, behavior: str, ready: Ready) -> None:
         held = self._held.setdefault(behavior, [])
@@ -53,7 +56,7 @@ def _without(ready: Ready, agents: Array) -> Ready:
     results, decisions = ready.results, ready.decisions
     closed = ~np.isin(results.agent, agents) | results.terminated | results.truncated
     asking = ~np.isin(decisions.agent, agents)
-    metrics = {i: metrics for i, metrics in ready.metrics.items() if i in results.instance[closed]}
+    metrics = {agent: metrics for agent, metrics in ready.metrics.items() if agent in results.agent[closed]}
     kept = _results_of(results, closed.nonzero()[0])
     return ready._replace(results=kept, decisions=decisions.take(asking), metrics=metrics)
 

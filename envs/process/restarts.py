@@ -27,7 +27,7 @@ class InstanceEvent(NamedTuple):
 
     kind: str
     """`fault`, `restart`, `unexpected` (what nothing here is meant for: a client at a player's port that is no player,
-    a side channel that is not known), or `note`: nothing bad."""
+    a side channel that is not known), `warning`, or `note`: nothing bad."""
     instance: int
     text: str
 

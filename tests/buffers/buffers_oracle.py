@@ -23,8 +23,8 @@ SPEC = BehaviorSpec(
 TERMINATED, TRUNCATED, LOST = 0, 1, 2
 
 
-def make_rows(capacity: int) -> Rows:
-    layout = Layout(SPEC)
+def make_rows(capacity: int, positions: bool = False) -> Rows:
+    layout = Layout(SPEC, positions=positions)
     return Rows(layout, bytearray(layout.memory_bytes(capacity)), capacity)
 
 
@@ -125,6 +125,7 @@ class Players:
             truncated,
             (vector(cut, after), image(cut, after)),
             mask(cut, after),
+            position=step,
         )
         self.writer.forget(agents[lost])
         if self.record:

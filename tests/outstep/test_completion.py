@@ -50,6 +50,8 @@ def test_keys_are_offered_up_to_their_next_dot():
     assert offered("outstep train algorithm.network.memory.c") == ["algorithm.network.memory.cell="]
     assert offered("outstep evaluate ep") == ["episodes="]
     assert offered("outstep sweep algorithm.ga") == ["algorithm.gae_lambda="]
+    assert offered("outstep sweep pru") == ["pruner="]
+    assert offered("outstep sweep be") == ["behaviors=", "best"]
     assert offered("outstep sagemaker train image=a vol") == ["volume_gib="]
     assert offered("outstep train --help algorithm.clip_") == ["algorithm.clip_end"]
     assert offered("outstep train --c") == ["--cfg", "--config-dir"]

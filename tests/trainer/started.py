@@ -31,11 +31,14 @@ PLAYERS = ["env=unity", "env.player=env=basic", "env.instances=2"]
 class Started:
     """A run in a process of its own."""
 
+    module = "trainer"
+    """What is run."""
+
     def __init__(self, folder: Path, *overrides: str, saved: int = 2) -> None:
         self.folder = folder
         words = [*SAC, *overrides, f"run.dir={folder}", "checkpoint.every_seconds=0.5"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trainer", *words],
+            [sys.executable, "-m", self.module, *words],
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": "."},
             start_new_session=True,

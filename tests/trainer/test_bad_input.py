@@ -23,7 +23,7 @@ CONFIG = [
     ("+experiment=snoopy_sack", "unknown experiment 'snoopy_sack'; did you mean snoopy_sac? there is basic_ppo,"),
     ("experiment=snoopy_sac", "+experiment=snoopy_sac"),
     ("env=gim", "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, factory"),
-    ("algorithm=td3", "unknown algorithm 'td3'; there is custom, ppo, sac"),
+    ("algorithm=td3", "unknown algorithm 'td3'; there is custom, poca, ppo, sac"),
     ("reward=gail", "unknown reward 'gail'; there is extrinsic"),
     ("env=3", "env=3: a config group takes the name of one of its choices"),
     ("env=null", "env=null: a config group takes the name of one of its choices"),
@@ -131,7 +131,7 @@ CONFIG = [
     ("GYM behaviors.A=3", "behaviors.A=3: it holds keys of its own and takes no value"),
     ("-m GYM seed=1,-1", "seed=-1 must lie between 0 and 9223372036854775807"),
     ("-m GYM seed=range(0,x)", "cannot read 'seed=range(0,x)'"),
-    ("-m GYM algorithm=ppo,dqn", "unknown algorithm 'dqn'; there is custom, ppo, sac"),
+    ("-m GYM algorithm=ppo,dqn", "unknown algorithm 'dqn'; there is custom, poca, ppo, sac"),
     ("-m GYM seed=1,2 run.dir=a", "run.dir=a: 2 runs need one each"),
 ]
 BEGINNERS = [
@@ -158,7 +158,7 @@ BEGINNERS = [
     ("GYM env.executable=x", "Another env has it, which env=... chooses"),
     ("GYM algorithm.temperature=1", "Another algorithm has it, which algorithm=... chooses"),
     ("GYM algorithm=PPO", "unknown algorithm 'PPO'; did you mean ppo?"),
-    ("GYM algorithm=a2c", "unknown algorithm 'a2c'; there is custom, ppo, sac"),
+    ("GYM algorithm=a2c", "unknown algorithm 'a2c'; there is custom, poca, ppo, sac"),
     ("env.id = CartPole-v1", "cannot read 'env.id = CartPole-v1': write env.id=CartPole-v1, without spaces around ="),
     ("env.id= CartPole-v1", "write env.id=CartPole-v1, without spaces around ="),
     ("env.id =CartPole-v1", "write env.id=CartPole-v1, without spaces around ="),

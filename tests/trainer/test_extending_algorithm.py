@@ -147,7 +147,7 @@ def test_an_installed_package_adds_an_algorithm_and_a_signal_by_name(tmp_path, p
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["algorithm=td4"], "unknown algorithm 'td4'; did you mean td3? there is custom, ppo, sac, td3"),
+        (["algorithm=td4"], "unknown algorithm 'td4'; did you mean td3? there is custom, poca, ppo, sac, td3"),
         (
             ["algorithm=td3", "algorithm.policy_dely=3"],
             "unknown key algorithm.policy_dely; did you mean algorithm.policy_",

@@ -6,15 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.runs import LATEST, found_run, named_folders
 from trainer.config.saved import read_config
 from trainer.config.schema import CompareConfig
 from trainer.report.output import check_page, write_page
+from trainer.telemetry.tables import print_table
 
 _PLAIN_WIDTH = 160
 """Columns of the table where it does not go to a terminal."""
@@ -46,12 +44,7 @@ def _compare(config: CompareConfig) -> int:
     if not common_metrics(groups):
         raise UserError("these runs have no metric in common: compare runs that have logged at least once")
     headings, rows = table(groups)
-    shown = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        shown.add_column(heading, justify="left" if place == 0 else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(shown)
+    print_table(headings, rows, headings[:1], _PLAIN_WIDTH)
     write_page(Path(config.to), comparison_page(groups))
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from envs.process.output import keep_output
@@ -21,11 +22,14 @@ from envs.spec import UserError
 from trainer.config.compose import CONF, all_keys, compose, compose_node, readable, register, search_path, store_kind
 from trainer.config.errors import REFUSED, misused, refusal
 from trainer.config.help import help_text, version_line
-from trainer.config.schema import CompareConfig, RecordConfig, ReportConfig, TrainConfig
+from trainer.config.schema import CompareConfig, ExportConfig, PushConfig, RecordConfig, ReportConfig, TrainConfig
 from trainer.config.words import unknown_flag
 
-_WRITTEN = {TrainConfig: ("run.dir",), RecordConfig: ("to",), ReportConfig: ("to",), CompareConfig: ("to",)}
-"""The keys of what a command writes."""
+_WRITTEN = {
+    TrainConfig: "run.dir",
+    **dict.fromkeys((RecordConfig, ReportConfig, CompareConfig, ExportConfig, PushConfig), "to"),
+}
+"""The key of what a command writes."""
 
 _INFO = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
 """What `--info` shows."""
@@ -53,7 +57,7 @@ def run_command(
     keep_output()
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        flags = _flags(given, schema)
+        flags = read_flags(given, schema)
         name = flags.config_name or config_name
         if flags.version:
             print(version_line())
@@ -77,7 +81,8 @@ def run_command(
         configs = [compose(job, schema, name) for job in jobs]
         for config in configs:
             check(config)
-        _refuse_shared(configs, _WRITTEN.get(schema, ()))
+        if schema in _WRITTEN:
+            _refuse_shared(configs, _WRITTEN[schema])
         statuses = []
         for place, (job, config) in enumerate(zip(jobs, configs), start=1):
             if len(jobs) > 1:
@@ -102,7 +107,7 @@ def _status(run: Callable[[C], int], config: C) -> int:
         return 2
 
 
-def _flags(argv: Sequence[str], schema: type) -> Namespace:
+def read_flags(argv: Sequence[str], schema: type) -> Namespace:
     """Returns Hydra's flags among the words, and the others as `overrides`; refuses a flag that does not exist."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.error = misused  # type: ignore[method-assign]
@@ -128,6 +133,21 @@ def _flags(argv: Sequence[str], schema: type) -> Namespace:
     return flags
 
 
+def parse_overrides(overrides: Sequence[str], schema: type) -> list[tuple[Override, list[str] | None]]:
+    """Returns overrides as Hydra reads them, in their order, each with its values where these can be listed.
+
+    Raises:
+        UserError: an override cannot be read.
+    """
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) looks for choices
+            parsed = parser.parse_overrides(list(overrides))
+            return [(each, list(each.sweep_string_iterator()) if each.is_discrete_sweep() else None) for each in parsed]
+    except REFUSED as error:
+        raise refusal(error, overrides, all_keys(schema)) from error
+
+
 def _grid(overrides: Sequence[str], schema: type) -> list[list[str]]:
     """Returns the overrides of each run: all combinations of the values in `overrides`, the last key changing fastest.
 
@@ -135,28 +155,22 @@ def _grid(overrides: Sequence[str], schema: type) -> list[list[str]]:
         UserError: an override cannot be read, or holds values without end (`interval`).
     """
     values: dict[str, list[str]] = {}
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) looks for choices
-            for override in parser.parse_overrides(list(overrides)):
-                key = override.get_key_element()
-                if override.is_discrete_sweep():
-                    values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                elif override.is_sweep_override():
-                    raise UserError(f"{override.input_line}: -m takes single values, such as algorithm.clip=0.1,0.2")
-                else:
-                    values[key] = [str(override.input_line)]
-    except REFUSED as error:
-        raise refusal(error, overrides, all_keys(schema)) from error
+    for override, listed in parse_overrides(overrides, schema):
+        key = override.get_key_element()
+        if listed is not None:
+            values[key] = [f"{key}={value}" for value in listed]
+        elif override.is_sweep_override():
+            raise UserError(f"{override.input_line}: -m takes single values, such as algorithm.clip=0.1,0.2")
+        else:
+            values[key] = [str(override.input_line)]
     return [list(combination) for combination in product(*values.values())]
 
 
-def _refuse_shared(configs: Sequence[Any], keys: Sequence[str]) -> None:
+def _refuse_shared(configs: Sequence[Any], key: str) -> None:
     """Refuses several runs that would write to one place; resumed ones go on in theirs."""
-    for key in keys:
-        places = [attrgetter(key)(config) for config in configs if not getattr(config, "resume", None)]
-        if shared := next((place for place in places if place and places.count(place) > 1), None):
-            raise UserError(f"{key}={shared}: {len(places)} runs need one each")
+    places = [attrgetter(key)(config) for config in configs if not getattr(config, "resume", None)]
+    if shared := next((place for place in places if place and places.count(place) > 1), None):
+        raise UserError(f"{key}={shared}: {len(places)} runs need one each")
 
 
 def _show(argv: list[str], schema: type, config_name: str) -> int:

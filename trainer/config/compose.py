@@ -272,6 +272,8 @@ def readable(argument: str, schema: type) -> str:
     if match is None:
         return argument
     plus, key, value = match.groups()
+    if key == "cluster" and schema is TrainConfig:  # a word that chooses, as those of groups
+        return f"cluster.name={value}"
     if (without_behavior(key) if schema is TrainConfig else key) in _paths(schema):
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         if value != "null" and not quoted:

@@ -17,6 +17,7 @@ from trainer.config.files import resolve_files
 MAY_DIFFER = (
     "stop",
     "checkpoint",
+    "cluster",
     "device",
     "env.instances",
     "env.min_instances",

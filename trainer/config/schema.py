@@ -15,6 +15,8 @@ from algorithms.rewards.registry import RewardSettings
 from algorithms.settings import AlgorithmSettings
 from envs.config import EnvConfig, path_field, setting
 from envs.spec import UserError
+from trainer.selfplay.settings import SelfPlayConfig
+from trainer.sweep.settings import SweepBestConfig, SweepConfig
 
 LARGEST_SEED = 2**63 - 1
 """The largest seed that torch takes."""
@@ -95,6 +97,8 @@ class StopConfig:
     """Seconds of training in all; those from before a resume count; null = no limit."""
     reward: float | None = None
     """Mean reward of the last 100 episodes that is enough; null = none is."""
+    rating: float | None = None
+    """Elo rating that is enough, of each behavior with self-play; null = none is."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class BehaviorStopConfig:
     """Samples of this behavior, those from before a resume included; null = no such end. More: learns longer."""
     reward: float | None = None
     """Mean reward of its last 100 episodes; null = no such end."""
+    rating: float | None = None
+    """Its Elo rating in self-play; null = no such end."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,8 @@ class BehaviorConfig:
     """What ends its learning."""
     goal: GoalConfig = field(default_factory=GoalConfig)
     """A figure of its episodes that ends its learning, too."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Keys of `self_play`. Those that are not given are inherited from the top level."""
     init: str | None = path_field()
     """What its weights start from; null = the run's `init`."""
 
@@ -167,6 +175,49 @@ class EvaluationConfig:
     """Instances that play them, besides those that are trained on."""
 
 
+class Cluster(Enum):
+    """What starts collectors on other hosts."""
+
+    none = "none"
+    """Nothing: games run on this machine."""
+    ray = "ray"
+    """A Ray cluster: that of `RAY_ADDRESS`, else the one that runs here, else one of this machine alone."""
+
+
+class Transport(Enum):
+    """How rows of other hosts travel."""
+
+    auto = "auto"
+    """By TCP, or by calls of Ray's where a host cannot connect to the learner's."""
+    tcp = "tcp"
+    ray = "ray"
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """More than one machine (docs/cluster.md): `cluster=ray`."""
+
+    name: Cluster = Cluster.none
+    """What starts collectors on other hosts: `none`, or `ray`; written `cluster=ray`."""
+    collectors: int = setting(1, at_least=1, at_most=1024)
+    """Collectors, each with `env.instances` games of its own. More: more samples a second. Usual: 2 to 64."""
+    min_collectors: int = setting(1, at_least=1)
+    """So many begin together, and others join as there is room for them; and if so many live, others may fail for
+    good."""
+    cpus: float = setting(1.0, at_least=0)
+    """Cores that a collector asks Ray for. As many as its games need: more collectors than cores would share them."""
+    resources: dict[str, Any] = field(default_factory=dict)
+    """Further resources that it asks for, by Ray's names: `{GPU: 0.5}`, or a label of yours that hosts have."""
+    silent_seconds: float = setting(30.0, at_least=2.0)
+    """A collector that has not been heard of for so long is given up, and another takes its place. Usual: 10 to 60."""
+    publish_per_second: float = setting(10.0, above=0, at_most=1000)
+    """Weights are sent to hosts at most so often, always the newest. Higher: fresher policies, more traffic."""
+    transport: Transport = Transport.auto
+    """How rows travel: `tcp`; `ray`, by its calls, which cost four times as much; `auto` takes what works."""
+    insecure: bool = False
+    """Whether a Ray cluster on a network may be used that asks for no token: whoever reaches it runs code on it."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of `outstep train`."""
@@ -175,18 +226,22 @@ class TrainConfig:
     """What is played, a config group: `gym`, `factory`, `unity`, `basic`, `bubble_shooter`, `corridor`, `gather`,
     `recall`, or the import path of a kind of your own."""
     algorithm: Any = MISSING
-    """What learns, a config group: `ppo`, `sac`, `custom` (a class of your own), or what an installed package adds."""
+    """What learns, a config group: `ppo`, `sac`, `poca` (groups), `custom` (a class of your own), or what an
+    installed package adds."""
     reward: dict[str, Any] = field(default_factory=dict)
     """What is paid, a config group: `extrinsic`. Below it stand the settings of all signals by name, of which
     `strength` turns one on; `reward.<name>.path` adds one of your own."""
     behaviors: dict[str, Any] = field(default_factory=dict)
     """Settings of single behaviors by name, as `behaviors.<name>.algorithm.clip`, and `behaviors.default` for all
     others; empty = the settings above serve all behaviors."""
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    """Play of teams against earlier versions of their policies."""
     run: RunConfig = field(default_factory=RunConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     goal: GoalConfig = field(default_factory=GoalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of networks, actions and episodes: runs of another seed show what is chance."""
     device: Device = Device["auto"]
@@ -201,18 +256,27 @@ class TrainConfig:
     interpolations: dict[str, Any] = field(default_factory=dict, metadata=_FILLED_IN)
     """What was written as `${...}`, by key."""
 
+    @property
+    def instances(self) -> int:
+        """The games of the whole run, on all hosts."""
+        return self.env.instances * (1 if self.cluster.name is Cluster.none else self.cluster.collectors)
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Settings of `outstep evaluate`."""
 
     run: str = path_field(MISSING)
-    """Folder of the run, or `latest`."""
+    """Folder of the run, or `latest`; with `against` also of a checkpoint. A folder of several runs, or of a run's
+    checkpoints: all play against each other."""
+    against: str | None = path_field()
+    """Who plays the other side: the folder of a run or of a checkpoint, an `.onnx` file, or a bot
+    (`package.module:Class`); null = the run plays all agents."""
     env: EnvConfig | None = None
     """What is played, a config group; null = what the run was trained on, of which single keys may be given:
     `env.instances=4`."""
     episodes: int = setting(20, at_least=1)
-    """Episodes to play of each behavior. More: the mean is surer. Usual: 20 to 100."""
+    """Episodes to play of each behavior, or matches of each pair. More: the mean is surer. Usual: 20 to 100."""
     checkpoint: Which = Which["best"]
     """Which of its checkpoints: the `best` by mean episode reward, or the `last`."""
     deterministic: bool = True
@@ -396,6 +460,8 @@ SCHEMAS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
+    "sweep": SweepConfig,
+    "sweep best": SweepBestConfig,
     "export": ExportConfig,
     "push": PushConfig,
     "serve": ServeConfig,
@@ -421,7 +487,7 @@ def settings_of(config: TrainConfig, behavior: str) -> tuple[AlgorithmSettings, 
 def behavior_config(config: TrainConfig, behavior: str) -> BehaviorConfig:
     """Returns all settings of a behavior; UserError if `behaviors` names others only."""
     if not config.behaviors:
-        return BehaviorConfig(config.algorithm, config.reward)
+        return BehaviorConfig(config.algorithm, config.reward, self_play=config.self_play)
     chosen: BehaviorConfig | None = config.behaviors.get(behavior) or config.behaviors.get(DEFAULT_BEHAVIOR)
     if chosen is None:
         raise UserError(

@@ -45,6 +45,7 @@ def type_algorithms(node: DictConfig, shown: bool = False) -> None:
         typed = open_node(OmegaConf.structured(BehaviorConfig))
         typed.algorithm = _algorithm(own.get("algorithm", {}), f"{key}.algorithm", top.algorithm)
         typed.reward = _rewards(own.get("reward", {}), f"{key}.reward", top.reward)
+        typed.self_play = node.self_play
         whole.behaviors[name] = typed
     node.algorithm, node.reward = top.algorithm, top.reward
     of_each = {"behaviors": behaviors}

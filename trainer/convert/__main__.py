@@ -81,7 +81,20 @@ def convert(data: Mapping[str, Any], name: str) -> tuple[dict[str, Any], list[Le
     return {key: experiment[key] for key in _ORDER if key in experiment}, left
 
 
-_ORDER = ("defaults", "env", "algorithm", "reward", "behaviors", "run", "stop", "checkpoint", "init", "seed", "device")
+_ORDER = (
+    "defaults",
+    "env",
+    "algorithm",
+    "reward",
+    "self_play",
+    "behaviors",
+    "run",
+    "stop",
+    "checkpoint",
+    "init",
+    "seed",
+    "device",
+)
 
 
 def _settings(file: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:

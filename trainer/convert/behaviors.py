@@ -31,10 +31,12 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
     asked = [name for name in NOVELTY if any(name in entry["signals"] for entry in entries.values())]
     rewards = {behavior: _reward(entry, asked, left) for behavior, entry in entries.items()}
     first = next(iter(entries))
+    self_play = entries[first]["self_play"]
     experiment: dict[str, Any] = {
         "defaults": [{"override /env": "unity"}, {"override /algorithm": algorithms[first]["name"]}],
         "algorithm": _without_nulls({key: value for key, value in algorithms[first].items() if key != "name"}),
         "reward": _without_nulls(rewards[first]),
+        **({"self_play": self_play} if self_play else {}),
         "behaviors": {},
         **_schedule(entries, left),
     }
@@ -46,6 +48,8 @@ def convert_behaviors(file: Mapping[str, Any], left: list[Left]) -> dict[str, An
             changes["reward"] = reward
         if len(entries) > 1 or first == "default":
             changes["stop"] = {"samples": entry["max_steps"]}
+        if entry["self_play"] != entries[first]["self_play"]:
+            changes["self_play"] = entry["self_play"] or {"save_samples": None}
         if entry["init"] is not None:
             changes["init"] = entry["init"]
         experiment["behaviors"][behavior] = changes
@@ -59,19 +63,22 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
     trainer = values["trainer_type"]
     algorithm = trainer if trainer in keys.HYPERPARAMETERS else "ppo"
     if trainer != algorithm:
-        why = "groups have no common critic yet" if trainer == "poca" else "no such trainer here"
-        left.append(Left(f"{where}.trainer_type", trainer, f"{why}: ppo learns, with what it shares", LOST))
+        left.append(Left(f"{where}.trainer_type", trainer, "no such trainer here: ppo learns instead", LOST))
     table = keys.HYPERPARAMETERS[algorithm]
     # Values for one algorithm say nothing about another.
     inherited = default["hyperparameters"] if trainer == default.get("trainer_type") else keys.defaults(table)
     hyperparameters = {**inherited, **read(own.get("hyperparameters"), f"{where}.hyperparameters", table, left)}
-    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if algorithm == "ppo" else "constant")
-    if algorithm == "ppo":
+    on_policy = algorithm in keys.ON_POLICY
+    schedule = hyperparameters.setdefault("learning_rate_schedule", "linear" if on_policy else "constant")
+    if on_policy:
         hyperparameters.setdefault("beta_schedule", schedule)
         hyperparameters.setdefault("epsilon_schedule", schedule)
     cloned = default.get("cloning")
     if "behavioral_cloning" in own:
         cloned = read_cloning(own["behavioral_cloning"], f"{where}.behavioral_cloning", cloned, left)
+    self_play = default.get("self_play")
+    if "self_play" in own:
+        self_play = _self_play(own["self_play"], f"{where}.self_play", self_play, left)
     above = default.get("network_settings", keys.defaults(keys.NETWORK))
     network_settings = read_policy_network(own.get("network_settings"), f"{where}.network_settings", above, left)
     signals = _signals(own.get("reward_signals"), f"{where}.reward_signals", default.get("signals"), left)
@@ -86,12 +93,21 @@ def _behavior(data: Any, where: str, default: Mapping[str, Any], left: list[Left
         "signals": signals,
         "discount": next(signals[name]["gamma"] for name in _SIGNALS if name in signals),
         "cloning": cloned,
+        "self_play": self_play,
     }
 
 
 _PLAIN = ("max_steps", "keep_checkpoints", "summary_freq", "checkpoint_interval", "even_checkpoints")
 _SIGNALS = ("extrinsic", "gail", *NOVELTY)
 """The first of them that a behavior has says its discount."""
+
+
+def _self_play(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
+    """Returns our settings of self-play, on top of those of `default_settings`."""
+    given = renamed(read(data, where, keys.SELF_PLAY, left), keys.SELF_PLAY)
+    found = {**renamed(keys.defaults(keys.SELF_PLAY), keys.SELF_PLAY), **(default or {}), **given}
+    # There a rating moves by the score less what was expected, which is Elo's with this factor.
+    return {**found, "k": 1.0}
 
 
 def _signals(data: Any, where: str, default: Mapping[str, Any] | None, left: list[Left]) -> dict[str, Any]:
@@ -122,7 +138,7 @@ def _algorithm(entry: Mapping[str, Any], left: list[Left]) -> dict[str, Any]:
         "discount": entry["discount"],
         "normalize_returns": False,  # strengths and temperatures are in the game's units there
         "cloning": cloning(entry),
-        **(_ppo(entry) if entry["algorithm"] == "ppo" else _sac(entry, left)),
+        **(_ppo(entry) if entry["algorithm"] in keys.ON_POLICY else _sac(entry, left)),
     }
 
 

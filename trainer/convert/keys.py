@@ -199,10 +199,7 @@ BEHAVIOR = {
     "summary_freq": Key(_FROM_1, 50_000),
     "checkpoint_interval": Key(_FROM_1, 500_000),
     "even_checkpoints": Key(_switch, False),
-    "self_play": Key(
-        mapping,
-        left="not supported yet: one policy learns as all teams of a behavior, and from all of them",
-    ),
+    "self_play": Key(mapping),
     "behavioral_cloning": Key(mapping),
     "time_horizon": Key(
         _FROM_1,
@@ -249,8 +246,10 @@ SAC = {
 }
 REWARD_SIGNAL_STEPS = ("reward_signal_num_update", "reward_signal_steps_per_update")
 """Two names of one key of SAC's: the documentation's table has the first, its examples and the code the second."""
-HYPERPARAMETERS = {"ppo": PPO, "sac": SAC}
+HYPERPARAMETERS = {"ppo": PPO, "sac": SAC, "poca": {name: key for name, key in PPO.items() if name != "shared_critic"}}
 """Keys of `hyperparameters`, by the algorithm that learns here."""
+ON_POLICY = ("ppo", "poca")
+"""Algorithms that take PPO's."""
 
 ENCODERS = {
     "simple": "simple",
@@ -297,6 +296,16 @@ SIGNALS = {
     "rnd": {**_LEARNED, "learning_rate": Key(_POSITIVE, 1e-4)},
 }
 """Keys of each reward signal."""
+SELF_PLAY = {
+    "save_steps": Key(_FROM_1, 20000, ours="save_samples"),
+    "team_change": Key(_FROM_1, ours="team_change_samples"),
+    "swap_steps": Key(
+        _FROM_0, left="an opponent is drawn for each episode of a team in an instance, and kept to its end", kind=OTHER
+    ),
+    "window": Key(_FROM_1, 10),
+    "play_against_latest_model_ratio": Key(_SHARE, 0.5, ours="latest_ratio"),
+    "initial_elo": Key(number, 1200.0, ours="rating"),
+}
 CLONING = {
     "demo_path": Key(_text),
     "steps": Key(_FROM_0, 0),

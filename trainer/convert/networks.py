@@ -38,7 +38,7 @@ def network(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `algorithm.network`, the same keys for the same algorithm, but for a memory."""
     values = entry["network_settings"]
     # Actions there are clipped to 3 deviations of the first and divided by 3.
-    unit = {"initial_deviation": 1 / 3, "action_scale": 1 / 3} if entry["algorithm"] == "ppo" else {}
+    unit = {"initial_deviation": 1 / 3, "action_scale": 1 / 3} if entry["algorithm"] in keys.ON_POLICY else {}
     return {
         # ML-Agents has one layer even where none is asked for.
         "hidden": [values["hidden_units"]] * max(1, values["num_layers"]),

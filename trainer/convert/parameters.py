@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.spec import UserError
 from trainer.convert import keys
-from trainer.convert.keys import LOST, NOTHING, Left, defaults, mapping, number, read, renamed, unknown
+from trainer.convert.keys import NOTHING, Left, defaults, mapping, number, read, renamed, unknown
 
 
 def convert_parameters(data: object, left: list[Left]) -> dict[str, Any]:
@@ -50,22 +50,18 @@ def _curriculum(given: Any, where: str, longest: Mapping[str, float], left: list
         elif not last:
             if criteria is None:
                 raise UserError(f"{place}.completion_criteria is missing: only the last lesson has no end")
-            until = _until(criteria, f"{place}.completion_criteria", longest, left)
-            if until is None:  # the lessons that follow are never reached
-                break
-            ours["until"] = until
+            ours["until"] = _until(criteria, f"{place}.completion_criteria", longest, left)
     return {"lessons": lessons}
 
 
-def _until(criteria: Any, where: str, longest: Mapping[str, float], left: list[Left]) -> dict[str, Any] | None:
-    """Returns what ends a lesson; None where that cannot be said here."""
+def _until(criteria: Any, where: str, longest: Mapping[str, float], left: list[Left]) -> dict[str, Any]:
+    """Returns what ends a lesson."""
     found = {**defaults(keys.CRITERIA), **read(criteria, where, keys.CRITERIA, left)}
     if "behavior" not in found:
         raise UserError(f"{where}.behavior is missing: whose episodes end the lesson")
     measure, least, threshold = found["measure"], max(1, found["min_lesson_length"]), found["threshold"]
     if measure == "Elo":
-        left.append(Left(f"{where}.measure", measure, "not supported yet: the parameter stays in this lesson", LOST))
-        return None
+        measure = "rating"
     if measure == "progress" and not 0 <= threshold <= 1:
         raise UserError(f"{where}.threshold={threshold:g} must lie between 0 and 1: progress is a share of max_steps")
     if measure == "reward" and (most := longest.get(found["behavior"], 1)) > least:

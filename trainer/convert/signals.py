@@ -116,7 +116,7 @@ def cloning(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _updates_per_sample(entry: Mapping[str, Any]) -> float:
     """Returns the gradient steps of ML-Agents' signals for each sample: with PPO one beside each of the policy's."""
     values: Mapping[str, Any] = entry["hyperparameters"]
-    if entry["algorithm"] == "ppo":
+    if entry["algorithm"] in keys.ON_POLICY:
         minibatches = values["buffer_size"] // values["batch_size"]
         return float(values["num_epoch"] * minibatches / values["buffer_size"])
     own = [values[name] for name in keys.REWARD_SIGNAL_STEPS if name in values]

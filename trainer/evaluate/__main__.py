@@ -20,6 +20,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.config.command import run_command
 from trainer.config.saved import as_written, load_config
 from trainer.config.schema import EvaluateConfig, TrainConfig
+from trainer.evaluate import versus
 from trainer.evaluate.play import evaluate
 from trainer.evaluate.results import RESULTS, Evaluation, Figure, PlayedEpisode, place_of, save_evaluation, scalars
 from trainer.saved_policy import load_checkpoint
@@ -27,11 +28,14 @@ from trainer.telemetry.tensorboard import TensorBoard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays episodes with a trained policy and reports what it scores, with videos if wanted."""
+    """Plays episodes with a trained policy and reports what it scores, or how its matches against others end."""
     return run_command(argv, EvaluateConfig, "evaluate", _check, _evaluate)
 
 
 def _check(config: EvaluateConfig) -> None:
+    if config.against is not None or versus.contestants(config.run):
+        versus.check(config)
+        return
     saved = load_config(config.run, config.trust)
     load_checkpoint(config.run, config.checkpoint)
     env = config.env or saved.env
@@ -39,6 +43,8 @@ def _check(config: EvaluateConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> int:
+    if config.against is not None or versus.contestants(config.run):
+        return versus.evaluate_matches(config)
     checkpoint = load_checkpoint(config.run, config.checkpoint)
     saved = load_config(config.run, config.trust)
     env = config.env or saved.env
@@ -62,7 +68,7 @@ def _evaluate(config: EvaluateConfig) -> int:
             evaluation, videos = _evaluation(config, saved, checkpoint, played, Path(folder))
             _print_figures(checkpoint, config.episodes, evaluation)
             written = save_evaluation(evaluation, Path(config.run), videos)
-        named = len(env.behaviors) != 1 or len(evaluation.figures) > 1
+        named = len(env.behavior_names) != 1 or len(evaluation.figures) > 1
         board = TensorBoard(place)
         board.values(evaluation.samples, 0.0, scalars(evaluation, named))
         board.close()

@@ -140,7 +140,7 @@ def _ended(behavior: str, ready: Ready, running: dict[tuple[str, int], Trace]) -
                 trace.terminated = bool(terminated)
                 trace.final_observations = tuple(each[final] for each in results.final_observations)
                 trace.final_mask = results.final_mask[final]
-                trace.metrics = finite(ready.metrics.get(trace.instance, {}))
+                trace.metrics = finite(ready.metrics.get(agent, {}))
                 yield trace
 
 

@@ -187,7 +187,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return mean - margin, mean + margin
 
 
-def share_interval(hits: int, of: int) -> tuple[float, float]:
+def share_interval(hits: float, of: int) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of a share (doi 10.1080/01621459.1927.10502953), which holds near 0 and 1 too."""
     share, z = hits / of, 1.96
     middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)

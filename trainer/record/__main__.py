@@ -6,9 +6,7 @@ However a recording ends, the file holds every complete episode.
 
 from __future__ import annotations
 
-import inspect
 import random
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +23,10 @@ from envs.api import Setup
 from envs.config import EnvConfig
 from envs.gym.adapter import Env, GymEnv, begin, behavior_spec
 from envs.gym.spaces import ActionCodec
-from envs.imports import imported
 from envs.parameters import Parameters
 from envs.process.lifetime import nothing_left
 from envs.seeding import episode_seed
-from envs.spec import Array, BehaviorSpec, Decisions, UserError
+from envs.spec import BehaviorSpec, Decisions, UserError
 from envs.unity.demo.writer import DemoWriter, check_target
 from trainer.config.command import run_command
 from trainer.config.errors import one_line
@@ -40,6 +37,7 @@ from trainer.record.episodes import Demonstrator, Moment, Recorded, record_gym, 
 from trainer.record.human import Person, check_window
 from trainer.record.model_player import ModelPlayer
 from trainer.saved_policy import load_checkpoint, trained_policy
+from trainer.selfplay.players import bot_act, find_factory, is_bot, make_bot
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +66,7 @@ def _check(config: RecordConfig) -> None:
         if not Path(config.player).is_file():
             raise UserError(f"player={config.player} is no file: name a model, or {_PLAYERS}")
     elif run is None and config.player != "bot":
-        _factory(config.player)
+        find_factory(config.player, "player")
     env.check()
 
 
@@ -195,23 +193,7 @@ def _act_function(config: RecordConfig, spec: BehaviorSpec) -> Act:
     if (trained := _trained(config, spec)) is not None:
         return trained.act
     bot = _made(config, spec)
-
-    def act(decisions: Decisions, begun: Array) -> tuple[Array, Array]:
-        agents = len(decisions.agent)
-        continuous = np.zeros((agents, spec.continuous_size), np.float32)
-        discrete = np.zeros((agents, len(spec.branches)), np.int32)
-        for i in range(agents):
-            answer = bot(tuple(each[i] for each in decisions.observations), decisions.mask[i])
-            try:
-                continuous[i], discrete[i] = answer
-            except (TypeError, ValueError) as error:
-                raise UserError(
-                    f"player={config.player} returned {answer!r}, not {spec.continuous_size} continuous actions and "
-                    f"{len(spec.branches)} discrete ones"
-                ) from error
-        return continuous, discrete
-
-    return act
+    return bot_act(lambda: bot, spec, f"player={config.player}")
 
 
 def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | ModelPlayer | None:
@@ -226,33 +208,14 @@ def _trained(config: RecordConfig, spec: BehaviorSpec) -> PolicyAgent | ModelPla
 
 def _made(config: RecordConfig, env: Any) -> Callable[..., Any]:
     """Returns the bot that the factory at the player's import path makes of an environment, or a behavior's spec."""
-    path, rng = str(config.player), random.Random(config.seed)
-    factory = _factory(path)
-    try:
-        inspect.signature(factory).bind(env, rng)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"player={path} cannot be called with (env, rng): {error}") from error
-    bot: Callable[..., Any] = factory(env, rng)
-    if not callable(bot):
-        raise UserError(f"player={path} made {type(bot).__name__}, not a function from an observation to an action")
-    return bot
-
-
-def _factory(path: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = imported(path, "player")
-    if not callable(found):
-        raise UserError(f"player={path} is {type(found).__name__}, not a function or class that makes a bot")
-    return found
+    path = str(config.player)
+    return make_bot(find_factory(path, "player"), env, random.Random(config.seed), f"player={path}")
 
 
 def _run_of(config: RecordConfig) -> TrainConfig | None:
     """Returns the configuration of the run that plays; None if it is not a run."""
     player = str(config.player)
-    if (
-        _is_model(config)
-        or player in _OWN
-        or (re.fullmatch(r"(\w+(\.\w+)*|.+\.py):\w+", player) and not Path(player).exists())
-    ):
+    if _is_model(config) or player in _OWN or is_bot(player):
         return None
     if not Path(player).exists():
         raise UserError(f"player={player} is unknown: {_PLAYERS}")

@@ -24,8 +24,9 @@ class ModelPlayer:
     Raises UserError if the file cannot be read, or does not take what the behavior observes.
     """
 
-    def __init__(self, path: str, spec: BehaviorSpec, deterministic: bool) -> None:
-        self._about, self._spec = f"player={path}", spec
+    def __init__(self, path: str, spec: BehaviorSpec, deterministic: bool, about: str | None = None) -> None:
+        """`about` begins messages; `player=<path>` unless it is given."""
+        self._about, self._spec = about or f"player={path}", spec
         try:
             content = read_data(Path(path), MOST_BYTES)
         except (OSError, ValueError) as error:

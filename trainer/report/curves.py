@@ -128,6 +128,7 @@ def sections(history: History, config: TrainConfig) -> list[Section]:
     charts = _Charts(history, config)
     goal = [config.goal.metric] if config.goal.metric is not None else []
     learning = [charts.played(name) for name in dict.fromkeys(["reward", *goal])] + charts.all_of("lesson/")
+    learning = [charts.one("self_play/elo"), charts.one("self_play/win_rate"), *learning]
     learning += [charts.played(name) for name in dict.fromkeys(["length", *charts.played_names()])]
     speed = [charts.one("run/samples_per_second"), charts.one("run/env_utilization")]
     speed += [charts.shares(process, words) for process, words in PROCESSES.items()]
@@ -137,6 +138,7 @@ def sections(history: History, config: TrainConfig) -> list[Section]:
         Section("Learning", _there(learning)),
         Section("Speed", _there([*speed, instances])),
         Section("Algorithm", _there(algorithm)),
+        Section("Against each opponent", _there(charts.all_of("self_play/against_")), folded=True),
         Section("More curves", _there(charts.all_of("")), folded=True),
     ]
     return [section for section in found if section.charts]

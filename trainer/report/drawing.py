@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainer.report.curves import Chart, Curve
@@ -19,33 +19,41 @@ SERIES = 6
 
 def draw(chart: Chart, name: str) -> str:
     """Returns the chart as an `<svg>` element; `name` is unique on the page."""
+    return painted(lambda axes: _paint(chart, axes), name)
+
+
+def painted(paint: Callable[[Axes], None], name: str, size: tuple[float, float] = (4.2, 2.3)) -> str:
+    """Returns what `paint` draws with the stand-ins for colours, as an `<svg>` element of a size in inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.2, 2.3), layout="constrained")
-        axes = figure.subplots()
-        curves = chart.curves
-        if chart.stacked:
-            # One upon another; each value holds from the point before.
-            values = [curve.values for curve in curves.values()]
-            colours = [colour(place) for place in range(len(values))]
-            axes.stackplot(next(iter(curves.values())).samples, *values, colors=colours, linewidth=0, step="pre")
-        else:
-            curves = {label: _finite(curve) for label, curve in curves.items()}
-            for place, (label, curve) in enumerate(curves.items()):
-                marker = "o" if len(curve.samples) == 1 else ""
-                line = "-" if place < SERIES else "--"
-                if (band := chart.bands.get(label)) is not None:
-                    axes.fill_between(curve.samples, *band, color=colour(place), alpha=0.2, linewidth=0)
-                axes.plot(*curve, color=colour(place), marker=marker, markersize=4, linestyle=line, linewidth=1.5)
-        if chart.target is not None:
-            axes.axhline(chart.target, color=_INK, linestyle=(0, (4, 3)), linewidth=1)
-        _set_axes(axes, chart, curves)
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure.subplots())
         content = io.StringIO()
         left_out = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(content, format="svg", transparent=True, metadata=left_out)
     return _embedded(content.getvalue(), name)
+
+
+def _paint(chart: Chart, axes: Axes) -> None:
+    curves = chart.curves
+    if chart.stacked:
+        # One upon another; each value holds from the point before.
+        values = [curve.values for curve in curves.values()]
+        colours = [colour(place) for place in range(len(values))]
+        axes.stackplot(next(iter(curves.values())).samples, *values, colors=colours, linewidth=0, step="pre")
+    else:
+        curves = {label: _finite(curve) for label, curve in curves.items()}
+        for place, (label, curve) in enumerate(curves.items()):
+            marker = "o" if len(curve.samples) == 1 else ""
+            line = "-" if place < SERIES else "--"
+            if (band := chart.bands.get(label)) is not None:
+                axes.fill_between(curve.samples, *band, color=colour(place), alpha=0.2, linewidth=0)
+            axes.plot(*curve, color=colour(place), marker=marker, markersize=4, linestyle=line, linewidth=1.5)
+    if chart.target is not None:
+        axes.axhline(chart.target, color=INK, linestyle=(0, (4, 3)), linewidth=1)
+    _set_axes(axes, chart, curves)
 
 
 def colour(place: int) -> str:
@@ -106,27 +114,27 @@ def _embedded(document: str, name: str) -> str:
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"#00000([1-9])", lambda match: f"var(--series-{int(match[1]) - 1})", svg)
-    return svg.replace(_INK, "var(--ink)").replace(_MUTED, "var(--muted)").replace(_LINE, "var(--line)")
+    return svg.replace(INK, "var(--ink)").replace(MUTED, "var(--muted)").replace(LINE, "var(--line)")
 
 
 _ROUNDING = 1e-5
 """Share of a value by which it may move and still is drawn as a flat line."""
 _LOW = 0.25
 """Shares below are drawn larger than on a scale to 100 %."""
-_INK, _MUTED, _LINE = "#0000f1", "#0000f2", "#0000f3"
+INK, MUTED, LINE = "#0000f1", "#0000f2", "#0000f3"
 """Stand-ins for colours of the page, as those of `colour`."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "the same page each time",
     "font.size": 9,
-    "text.color": _MUTED,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _MUTED,
+    "text.color": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
-    "grid.color": _LINE,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
+    "grid.color": LINE,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
 }

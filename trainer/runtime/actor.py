@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from algorithms.metrics import load_torch_state
 from algorithms.numpy_policy import NumpyActor
 from algorithms.policy import Acted, Policy
 from envs.spec import Array
-from trainer.runtime.policy_store import PolicyReader
 
 GPU = torch.device("cuda")
 PASSES = 5
@@ -26,10 +25,21 @@ LEAST_GPU_SECONDS = 200e-6
 would take 300 MB of the card's memory for nothing."""
 
 
+class Weights(Protocol):
+    """Where an actor has its weights from: a `PolicyReader`, or a snapshot."""
+
+    @property
+    def version(self) -> int:
+        """Of those that were copied last."""
+
+    def refresh(self, flat: Array) -> bool:
+        """Copies the weights that are wanted into `flat` unless it holds them already; returns whether it copied."""
+
+
 class PolicyActor:
     """Acts with the newest published weights of a policy: on the CPU in numpy where it fits, else in torch."""
 
-    def __init__(self, policy: Policy, weights: PolicyReader, seed: int, device: torch.device | None = None) -> None:
+    def __init__(self, policy: Policy, weights: Weights, seed: int, device: torch.device | None = None) -> None:
         """Moves the policy to `device`, if one is given."""
         self._policy, self._weights = policy, weights
         self._host = policy.flat
@@ -46,11 +56,16 @@ class PolicyActor:
         return self._weights.version
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it computes actions on a GPU."""
+        return not self._policy.flat.is_cpu
+
+    @property
     def where(self) -> str:
         """A description of how it computes actions."""
         if self._numpy is not None:
             return "numpy on the CPU"
-        return "torch on the CPU" if self._policy.flat.is_cpu else "torch on the GPU"
+        return "torch on the GPU" if self.on_gpu else "torch on the CPU"
 
     def refresh(self) -> None:
         """Takes the newest weights."""
@@ -89,7 +104,7 @@ class PolicyActor:
             load_torch_state(self._torch_generator, torch.tensor(state, dtype=torch.uint8))
 
 
-def quickest_actor(policy: Policy, weights: PolicyReader, seed: int, rows: int, gpu: bool) -> tuple[PolicyActor, str]:
+def quickest_actor(policy: Policy, weights: Weights, seed: int, rows: int, gpu: bool) -> tuple[PolicyActor, str]:
     """Returns the actor that serves `rows` agents in less time, on the CPU or a `gpu`, and a description of it.
 
     Nothing is measured if there is no GPU, or it must not be used. One that cannot run the policy is not used.

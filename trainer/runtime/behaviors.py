@@ -10,11 +10,14 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from algorithms.settings import AlgorithmSettings
+from buffers.fragments import window_capacity
 from buffers.rows import Layout, Rows
 from envs.spec import BehaviorSpec, UserError
 from trainer.config.schema import DEFAULT_BEHAVIOR, TrainConfig, settings_of
 from trainer.runtime.ipc import CAPACITY, Shared
 from trainer.runtime.policy_store import weights_bytes
+from trainer.selfplay.settings import SelfPlayConfig
+from trainer.selfplay.snapshots import Snapshots, snapshots_bytes
 
 if TYPE_CHECKING:
     from algorithms.policy import Policy
@@ -34,7 +37,7 @@ def known_behaviors(config: TrainConfig) -> tuple[list[str], int]:
     Raises:
         UserError: `behaviors` leaves out one that the environment is known to have.
     """
-    if known := config.env.behaviors:
+    if known := config.env.behavior_names:
         for name in known:
             settings_of(config, name)
         return known, 0
@@ -56,21 +59,35 @@ def check_networks(spec: BehaviorSpec, settings: AlgorithmSettings, available: i
 
 
 def open_buffer(
-    shared: Shared, policy: Policy, spec: BehaviorSpec, settings: AlgorithmSettings, before: int | None = None
-) -> tuple[memoryview, Rows]:
-    """Opens a behavior's memory, alike in learner and collector: two slots of weights, and the rows behind them.
+    shared: Shared,
+    policy: Policy,
+    spec: BehaviorSpec,
+    settings: AlgorithmSettings,
+    self_play: SelfPlayConfig,
+    before: int | None = None,
+    at_once: int = 1,
+) -> tuple[memoryview, Snapshots | None, Rows]:
+    """Opens a behavior's memory, alike in learner and collector: two slots of weights, snapshots, and the rows.
 
-    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with.
+    The first that opens it chooses how many rows there are. `before`: those of the run that it goes on with. On a host
+    that passes its rows on, they are as few as `at_once` agents need, and tell their positions. There are snapshots
+    where there is self-play.
 
     Raises UserError if the rows that are asked for do not fit.
     """
-    counters, layout = shared.counters(spec.name), Layout(spec, policy.state_size)
-    weights = weights_bytes(policy.flat.numel())
-    if not counters[CAPACITY]:
+    counters, passed_on = shared.counters(spec.name), shared.fragment_rows
+    layout = Layout(spec, policy.state_size, settings.own().mates, bool(passed_on))
+    size = policy.flat.numel()
+    newest = weights_bytes(size)
+    weights = newest + snapshots_bytes(size, self_play)
+    if not counters[CAPACITY] and passed_on:
+        counters[CAPACITY] = window_capacity(layout, passed_on, at_once)
+    elif not counters[CAPACITY]:
         counters[CAPACITY] = choose_capacity(layout, weights, settings, shared.free, before)
     capacity = int(counters[CAPACITY])
     memory = shared.arena(spec.name, weights + layout.memory_bytes(capacity))
-    return memory[:weights], Rows(layout, memory[weights:], capacity)
+    snapshots = Snapshots(memory[newest:weights], size, self_play) if self_play.enabled else None
+    return memory[:newest], snapshots, Rows(layout, memory[weights:], capacity)
 
 
 def choose_capacity(

@@ -13,7 +13,18 @@ from buffers.rows import Layout, Rows
 from envs.process.ram import available_shared, reckon
 from envs.spec import BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore
-from trainer.config.schema import DEFAULT_BEHAVIOR, Device, GoalConfig, Mode, RunConfig, TrainConfig, Which, settings_of
+from trainer.cluster.checks import check_cluster
+from trainer.config.schema import (
+    DEFAULT_BEHAVIOR,
+    Cluster,
+    Device,
+    GoalConfig,
+    Mode,
+    RunConfig,
+    TrainConfig,
+    Which,
+    settings_of,
+)
 from trainer.curriculum import check_curriculum
 from trainer.demos.load import demos_of, load_demonstrations, load_demos, read_demos
 from trainer.runtime.behaviors import choose_capacity, known_behaviors
@@ -21,6 +32,8 @@ from trainer.runtime.device import gpu_trouble
 from trainer.runtime.policy_store import weights_bytes
 from trainer.runtime.run_lock import is_occupied
 from trainer.saved_policy import check_spec, load_checkpoint
+from trainer.selfplay.players import check_player
+from trainer.selfplay.settings import SelfPlayConfig
 from trainer.telemetry.writers import find_writers
 from trainer.warm_start.load import check_fits, check_init
 
@@ -33,10 +46,13 @@ def check_train(config: TrainConfig) -> None:
             missing library or device, a run folder that is not one, a buffer larger than memory.
     """
     _check_goal(config.goal, "")
+    if not config.behaviors:
+        _check_self_play(config, config.self_play, "")
     _check_learning(config.algorithm, config.reward, "")
     for name, behavior in config.behaviors.items():
         _check_learning(behavior.algorithm, behavior.reward, f"behaviors.{name}.")
         _check_goal(behavior.goal, f"behaviors.{name}.")
+        _check_self_play(config, behavior.self_play, f"behaviors.{name}.")
         if config.env.sends_statistics and behavior.goal.metric not in (None, "reward", "length"):
             raise UserError(
                 f"behaviors.{name}.goal.metric={behavior.goal.metric} is a number that the game reports, and belongs "
@@ -52,13 +68,15 @@ def check_train(config: TrainConfig) -> None:
         raise UserError(
             f"env.min_instances={config.env.min_instances} is more than env.instances={config.env.instances}"
         )
+    if config.cluster.name is not Cluster.none:
+        check_cluster(config)
     find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
     saved = _saved(config.resume).state.get("curriculum") if config.resume is not None else None
     check_curriculum(config, saved)
     reckon(_buffers(config))
-    for name in config.env.behaviors or config.behaviors or [DEFAULT_BEHAVIOR]:
+    for name in config.env.behavior_names or config.behaviors or [DEFAULT_BEHAVIOR]:
         for path, key in demos_of(config, name).items():
             read_demos(path, key)
     for spec in config.env.probe_specs(config.seed):  # none where behaviors are only known once players run
@@ -75,6 +93,26 @@ def _buffers(config: TrainConfig) -> list[tuple[str, int]]:
             key = "algorithm.buffer_memory_mib"
             asked.append((f"the buffer ({key})" if alone else f"behaviors.{name}.{key}", size * 2**20))
     return asked
+
+
+def _check_self_play(config: TrainConfig, settings: SelfPlayConfig, prefix: str) -> None:
+    key = f"{prefix}self_play"
+    if not settings.enabled:
+        return
+    if config.env.gym_env() is not None:
+        raise UserError(f"{key}: {config.env.label} has one agent, and self-play needs two teams: leave self_play out")
+    if config.env.sends_statistics and settings.result not in ("reward", "return"):
+        raise UserError(
+            f"{key}.result={settings.result}: the numbers that this game reports belong to no episode: take reward or "
+            "return"
+        )
+    for path in settings.fixed:
+        check_player(path, f"{key}.fixed", config.trust)
+        if path.endswith(".onnx") and config.run.mode is Mode["inline"]:
+            raise UserError(
+                f"{key}.fixed={path}: a model draws its actions by itself, which run.mode=inline could not repeat: "
+                "name the run that it was exported from"
+            )
 
 
 def _check_goal(goal: GoalConfig, prefix: str) -> None:
@@ -100,7 +138,8 @@ def _check_behavior(config: TrainConfig, spec: BehaviorSpec) -> None:
     """Refuses checkpoints, demonstrations and networks that do not fit a behavior."""
     settings, rewards = settings_of(config, spec.name)
     if settings.buffer_memory_mib is None:
-        choose_capacity(Layout(spec, settings.network.memory.numbers), 0, settings, available_shared())
+        layout = Layout(spec, settings.network.memory.numbers, settings.own().mates)
+        choose_capacity(layout, 0, settings, available_shared())
     if config.resume is not None:
         check_spec(spec, _saved(config.resume))
     else:
@@ -123,7 +162,7 @@ def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: Algorithm
     from algorithms.policy import make_policy
 
     policy = make_policy(spec, settings)
-    layout = Layout(spec, policy.state_size)
+    layout = Layout(spec, policy.state_size, settings.own().mates)
     capacity = choose_capacity(layout, weights_bytes(policy.flat.numel()), settings, available_shared())
     memory = np.zeros(layout.memory_bytes(capacity), np.uint8)  # takes none until it is written
     rows = Rows(layout, memory.data, capacity)

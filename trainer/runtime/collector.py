@@ -15,10 +15,15 @@ import numpy as np
 
 from buffers.rows import Writer, observation_names
 from envs.api import Manager
-from envs.spec import Array, BehaviorSpec, Decisions, Ready, UserError, joined
+from envs.spec import Array, BehaviorSpec, Decisions, Ready, StepResults, UserError, joined
+from trainer.runtime.groups import Closed, Groups
 from trainer.runtime.ipc import BEFORE, DROPPED, OPEN, SAMPLES, UPDATES
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.telemetry.statistics import Episode, Statistics
+
+Chosen = tuple[Array, Array, Array, Array]
+"""Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), recurrent state after (N, R).
+"""
 
 
 class Actor(Protocol):
@@ -31,11 +36,8 @@ class Actor(Protocol):
     def refresh(self) -> None:
         """Takes the newest weights, if there are newer ones."""
 
-    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> tuple[Array, Array, Array, Array]:
-        """Continuous actions (N, C), discrete actions (N, B), their joint log-probabilities (N,), state after (N, R).
-
-        `state` (N, R) is that before.
-        """
+    def act(self, observations: tuple[Array, ...], mask: Array, state: Array) -> Chosen:
+        """Returns what it does; `state` (N, R) is the recurrent state before."""
 
     def state(self) -> Any:
         """What a resumed run needs to draw the same actions."""
@@ -45,9 +47,15 @@ class Channel:
     """One behavior's way from decisions to rows."""
 
     def __init__(
-        self, spec: BehaviorSpec, actor: Actor, writer: Writer, counters: Array, total: Callable[[], int] | None = None
+        self,
+        spec: BehaviorSpec,
+        actor: Actor,
+        writer: Writer,
+        counters: Array,
+        total: Callable[[], int] | None = None,
+        group_owners: dict[int, str] | None = None,
     ) -> None:
-        """`total` returns the samples of all behaviors, where there are others."""
+        """`total` returns the samples of all behaviors, where there are others; `group_owners` is for `Groups`."""
         self.spec = spec
         self.actor = actor
         self.rate_limiter: RateLimiter | None = None
@@ -55,7 +63,15 @@ class Channel:
         self.episodes: list[Episode] = []
         """Finished since they were last taken."""
         self._observation_names = observation_names(spec)
+        self.warnings: list[str] = []
+        """What a user has to be told, until it is taken."""
+        self._warned = False
+        self._acted = (*self._observation_names, "mask", "continuous", "discrete", "log_prob", "version", "state")
+        """What is kept of an action until its step has closed."""
         self._writer = writer
+        self._groups: Groups | None = None
+        if writer.rows.layout.mates:
+            self._groups = Groups(writer, {} if group_owners is None else group_owners)
         self._state_size = writer.rows.layout.state_size
         self._counters = counters
         self._total = total or (lambda: self.samples)
@@ -96,17 +112,31 @@ class Channel:
         """Makes one forward pass over all that waits: agents (N,), continuous (N, C), discrete (N, B), to be sent."""
         decisions = joined(self._pending)
         self._pending.clear()
+        state, acted = self._choose(decisions)
+        self._open_rows(decisions, state, acted)
+        return decisions.agent, acted[0], acted[1]
+
+    def _choose(self, decisions: Decisions) -> tuple[Array, Chosen]:
+        """Returns the recurrent state (N, R) before, and what the policy does."""
         agents = decisions.agent
         self.actor.refresh()
         if (highest := max(agents.tolist())) >= len(self._open["reward"]):
             self._grow(2 * highest + 1)
-        held = self._open
-        state = held["state_after"].take(agents, axis=0)
-        continuous, discrete, log_prob, after = self.actor.act(decisions.observations, decisions.mask, state)
+        state = self._open["state_after"].take(agents, axis=0)
+        acted = self.actor.act(decisions.observations, decisions.mask, state)
+        continuous, _, log_prob, after = acted
         # 1 us. Squares may overflow, so a closer look decides.
         if not math.isfinite(np.vdot(log_prob, log_prob) + np.vdot(continuous, continuous) + np.vdot(after, after)):
             given = {"the continuous action": continuous, "the log-probability": log_prob, "the recurrent state": after}
             self._look_closely(given, agents)
+        return state, acted
+
+    def _open_rows(self, decisions: Decisions, state: Array, acted: Chosen) -> None:
+        """Holds what rows will hold once the steps have closed."""
+        held, agents = self._open, decisions.agent
+        continuous, discrete, log_prob, after = acted
+        if self._groups is not None:
+            self._groups.act(decisions)
         if self._state_size:
             held["state"][agents] = state
             held["state_after"][agents] = after
@@ -122,16 +152,21 @@ class Channel:
         self._counters[OPEN] += len(agents)
         held["log_prob"][agents] = log_prob
         held["version"][agents] = self.actor.version
-        return agents, continuous, discrete
 
     def state(self) -> dict[str, Any]:
-        """Returns what inline mode resumes from, between `take` and `act`: then no row is open."""
+        """Returns what inline mode resumes from, between `take` and `act`.
+
+        Then no row is open but those of agents that have acted in turn, and hear of it when it is their turn again.
+        """
+        acting = np.flatnonzero(self._open["acting"])
         return {
+            "open": {"agents": acting.tolist(), **{name: self._open[name][acting].tolist() for name in self._acted}},
             "rewards": self._open["reward"].tolist(),
             "lengths": self._open["length"].tolist(),
             "memories": self._open["state_after"].tolist(),
             "writer": {name: array.tolist() for name, array in self._writer.state().items()},
             "actor": self.actor.state(),
+            **({} if self._groups is None else {"groups": self._groups.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -141,7 +176,15 @@ class Channel:
         self._open["length"][: len(state["lengths"])] = state["lengths"]
         memories = state.get("memories", [])  # the first checkpoints have none
         self._open["state_after"][: len(memories)] = memories
+        rows = dict(state.get("open", {"agents": []}))
+        agents = np.array(rows.pop("agents"), np.int64)
+        self._open["acting"][agents] = True
+        self._counters[OPEN] += len(agents)
+        for name in rows if len(agents) else ():
+            self._open[name][agents] = rows[name]
         self._writer.load_state(state["writer"])
+        if self._groups is not None and "groups" in state:
+            self._groups.load_state(state["groups"])
 
     def _look_closely(self, given: dict[str, Array], agents: Array) -> None:
         """Raises UserError for the first number that is NaN or infinite: no game has seen it, nor has the buffer."""
@@ -165,6 +208,9 @@ class Channel:
     def _close(self, ready: Ready) -> None:
         results, held = ready.results, self._open
         agents = results.agent
+        closed = Closed(results) if self._groups is None else self._groups.close(ready, held)
+        self._look_at_groups(results)
+        rows = closed.results
         self._writer.append(
             agents,
             tuple([held[name].take(agents, axis=0) for name in self._observation_names]),
@@ -173,14 +219,16 @@ class Channel:
             held["discrete"].take(agents, axis=0),
             held["log_prob"].take(agents),
             held["version"].take(agents),
-            results.reward,
-            results.terminated,
-            results.truncated,
-            results.final_observations,
-            results.final_mask,
+            rows.reward,
+            rows.terminated,
+            rows.truncated,
+            rows.final_observations,
+            rows.final_mask,
             held["state"].take(agents, axis=0),
             held["length"].take(agents),
-            held["state_after"].take(agents[results.truncated], axis=0),
+            held["state_after"].take(agents[rows.truncated], axis=0),
+            closed.mates,
+            closed.final_mates,
         )
         self._count()
         self._counters[OPEN] -= len(agents)
@@ -191,12 +239,42 @@ class Channel:
             ended = results.terminated | results.truncated
             for agent, instance in zip(agents[ended].tolist(), results.instance[ended].tolist()):
                 reward, length = float(held["reward"][agent]), int(held["length"][agent])
-                metrics, lessons = ready.metrics.get(instance, {}), ready.lessons.get(agent)
+                metrics, lessons = ready.metrics.get(agent, {}), ready.lessons.get(agent)
+                if agent in closed.totals:
+                    metrics = {**metrics, GROUP_REWARD: closed.totals[agent]}
                 self.episodes.append(Episode(instance, self._total(), reward, length, metrics, lessons))
                 held["reward"][agent], held["length"][agent], held["state_after"][agent] = 0, 0, 0
 
+    def _look_at_groups(self, results: StepResults) -> None:
+        """Warns, once, of groups that are learned from in part, or are not there."""
+        groups = self._groups
+        if self._warned or (groups is None and not len(results.group_reward)):
+            return
+        said = ""
+        if groups is None:
+            if results.group_reward.any():
+                said = (
+                    "is paid as a group, but its algorithm sees each agent alone: what a group earns once an agent has "
+                    "left does not reach that agent. algorithm=poca learns as a group."
+                )
+        elif groups.largest > groups.most:
+            said = (
+                f"has a group of {groups.largest} agents, of which each row tells of {groups.most}: raise "
+                f"algorithm.max_group to {groups.largest} for all of them."
+            )
+        elif groups.largest < 2 and (results.terminated.any() or results.truncated.any()):
+            said = (
+                "has no teammates so far, so each agent learns alone: say who is in a group, in Unity by "
+                "SimpleMultiAgentGroup.RegisterAgent, with PettingZoo by env.groups."
+            )
+        if said:
+            self._warned = True
+            self.warnings.append(f"Behavior {self.spec.name!r} {said}")
+
     def _drop(self, lost: Array) -> None:
         self._writer.forget(lost)
+        if self._groups is not None:
+            self._groups.drop(lost)
         known = lost[lost < len(self._open["reward"])]
         self._counters[OPEN] -= np.count_nonzero(self._open["acting"][known])
         for name in ("acting", "reward", "length", "state_after"):
@@ -223,6 +301,10 @@ class Channel:
         for name, old in self._open.items():
             grown[name][: len(old)] = old
         self._open = grown
+
+
+GROUP_REWARD = "group_reward"
+"""Among the numbers of an episode with which a group ends: what the group was paid."""
 
 
 class Collector:

@@ -6,23 +6,24 @@ No torch at the top: it takes a second or more to import, in which instances can
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from buffers.rows import Writer
-from envs.api import Setup
+from envs.api import InstanceEvent, Setup
 from envs.config import Stepping
 from envs.process.ram import available_memory
 from envs.spec import BehaviorSpec, Statistic
 from trainer.checkpoint import restoring
-from trainer.config.schema import Device, Mode, TrainConfig, settings_of
+from trainer.config.schema import Device, Mode, TrainConfig, behavior_config
 from trainer.runtime.behaviors import check_networks, open_buffer
 from trainer.runtime.collector import Channel, Collector
 from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import Message, Shared
+from trainer.selfplay.matches import Matches
 
 PLAYERS = "players"
 """The folder in a run's own to which Unity players log."""
@@ -39,13 +40,14 @@ class CollectorHandle(Protocol):
     def receive(self) -> list[Message]:
         """Returns the messages that have come since the last call.
 
-        Their kinds are `spec`, `acting` (how the actions of a behavior are computed), `episodes`, `statistics`, `game`,
-        `events`, `picture`, and `lost` if the collector has ended and will be replaced.
+        Their kinds are `spec`, `acting` (how the actions of a behavior are computed), `episodes`, `matches` (of
+        self-play, with the teams that there are), `statistics`, `game`, `events`, `picture`, and `lost` if the
+        collector has ended and will be replaced.
         """
 
     def send(self, kind: str, behavior: str = "", content: Any = None) -> None:
         """Sends a request: `ready` with a behavior's rate limiter, once weights are published; `picture`, a file;
-        `lessons`, once there are others in the shared memory.
+        `lessons`, once there are others in the shared memory; `self_play`, who learns and against whom.
         """
 
     def collect(self, due: Callable[[], bool]) -> None:
@@ -78,6 +80,12 @@ class CollectorHost:
         self._restoring = partial(restoring, folder) if resume is not None else nullcontext
         self._inline = config.run.mode is Mode["inline"]
         self._reported = 0.0
+        self._group_owners: dict[int, str] = {}
+        self._matches = Matches()
+        self._teams_sent: Sequence[tuple[str, int]] = ()
+        if "matches" in self._resume:
+            with self._restoring():
+                self._matches.load_state(self._resume["matches"])
         with self._restoring():
             self.instances = config.env.make_manager(
                 Setup(
@@ -108,6 +116,8 @@ class CollectorHost:
         """Answers a request of the learner."""
         if message.kind == "ready":
             self.collector.channel(message.behavior).rate_limiter = message.content
+        elif message.kind == "self_play":
+            self._matches.turn, self._matches.pools = message.content
         elif message.kind == "lessons":
             self.instances.set_lessons(self._shared.lessons)
         elif message.kind == "picture":
@@ -125,6 +135,10 @@ class CollectorHost:
             # Before the episodes: what a goal looks for may be among them.
             self._send("game", content=[Statistic(*each) for each in sent])
         if due or self._inline:  # inline, an episode is sent at once: the same run always stops at the same sample
+            teams, finished = self._matches.teams, self._matches.finished
+            if finished or teams != self._teams_sent:
+                self._send("matches", content=(list(teams), finished))
+                self._teams_sent, self._matches.finished = list(teams), []
             for name, channel in self.collector.channels.items():
                 if channel.episodes:
                     self._send("episodes", name, channel.episodes)
@@ -132,6 +146,10 @@ class CollectorHost:
         if not due:
             return
         self._reported = now
+        for channel in self.collector.channels.values():
+            for text in channel.warnings:
+                self._send("events", content=InstanceEvent("warning", 0, text))
+            channel.warnings.clear()
         self.report_events()
         if self.instances.picture is not None:
             self._send("picture", content=self.instances.picture)
@@ -146,7 +164,8 @@ class CollectorHost:
     def state(self) -> dict[str, Any]:
         """Returns all that the next turn depends on."""
         channels = {name: channel.state() for name, channel in self.collector.channels.items()}
-        return {"manager": self.instances.state(), "channels": channels}
+        state = {"manager": self.instances.state(), "channels": channels}
+        return {**state, "matches": self._matches.state()} if self._matches.teams else state
 
     def _open_channel(self, spec: BehaviorSpec) -> Channel:
         from algorithms.policy import make_policy
@@ -154,11 +173,13 @@ class CollectorHost:
         from trainer.runtime.policy_store import PolicyReader
 
         shared, name = self._shared, spec.name
-        settings, _ = settings_of(self._config, name)
+        chosen = behavior_config(self._config, name)
+        settings = chosen.algorithm
         check_networks(spec, settings, available_memory())
         policy = make_policy(spec, settings)
         place = shared.claim(name)
-        weights, rows = open_buffer(shared, policy, spec, settings)
+        at_once = self._config.env.rows_at_once
+        weights, snapshots, rows = open_buffer(shared, policy, spec, settings, chosen.self_play, at_once=at_once)
         # A collector that goes on with a run, as another has died or after a resume, draws other noise than the first.
         seed = (self._config.seed + 1 + place + (shared.samples << 32)) % 2**63  # torch takes no more
         reader = PolicyReader(weights, policy.flat.numel())
@@ -166,7 +187,14 @@ class CollectorHost:
         gpu = device is not Device["cpu"] and not self._inline  # which measures nothing, to be the same again
         actor, description = quickest_actor(policy, reader, seed, self._config.env.rows_at_once, gpu)
         self._send("acting", name, description)
-        channel = Channel(spec, actor, Writer(rows), shared.counters(name), lambda: shared.samples)
+        writer, counters, total = Writer(rows), shared.counters(name), lambda: shared.samples
+        if snapshots is None:
+            channel = Channel(spec, actor, writer, counters, total, self._group_owners)
+        else:
+            from trainer.selfplay.open import open_channel
+
+            parts = spec, writer, counters, total, self._group_owners
+            channel = open_channel(self._config, policy, actor, parts, snapshots, self._matches, seed)
         with self._restoring():
             if name in self._resume.get("channels", {}):
                 state = self._resume["channels"][name]

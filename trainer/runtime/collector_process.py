@@ -48,7 +48,16 @@ class CollectorProcess:
 
     intact = True
 
-    def __init__(self, config: TrainConfig, folder: Path, shared: Shared, resume: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        shared: Shared,
+        resume: dict[str, Any] | None,
+        main: Callable[..., None] | None = None,
+    ) -> None:
+        """`main` is the process's main function: `collect`, or another that behaves alike."""
+        self._main = main or collect
         self._config, self._folder, self._shared = config, folder, shared
         if resume is not None:
             known = begun_counts(resume["manager"])[: len(shared.begun)]
@@ -111,7 +120,7 @@ class CollectorProcess:
         link, ends = link_pair(self._shared)
         arguments = (self._config, self._folder, self._shared, ends)
         with one_thread():
-            self._process = start_following("collector", collect, *arguments)
+            self._process = start_following("collector", self._main, *arguments)
         for end in ends:
             end.close()
         self._link: Link | None = link
@@ -138,12 +147,13 @@ class CollectorProcess:
             else:
                 self._messages.append(message)
 
-    def _wait(self) -> None:
+    def _wait(self, seconds: float = REPORT_SECONDS, *others: socket) -> None:
+        """Waits for the collector, or until one of `others` is readable."""
         if self._link is None:
-            time.sleep(max(0.0, min(REPORT_SECONDS, self._launch_at - time.monotonic())))
+            time.sleep(max(0.0, min(seconds, self._launch_at - time.monotonic())))
             return
         try:
-            self._link.wait(REPORT_SECONDS)
+            self._link.wait(seconds, *others)
         except (EOFError, OSError):
             if not self._link.pending:
                 self._lose()

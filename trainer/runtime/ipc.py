@@ -43,8 +43,14 @@ class Message(NamedTuple):
 class Shared:
     """Memory of a run: counters and an arena for each behavior. A new collector finds all as the one before left it."""
 
-    def __init__(self, behaviors: Sequence[str], spares: int = 0, instances: int = 0, lessons: int = 0) -> None:
-        """`behaviors` are known, and `spares` others may come; so many environment parameters have `lessons`."""
+    def __init__(
+        self, behaviors: Sequence[str], spares: int = 0, instances: int = 0, lessons: int = 0, fragment_rows: int = 0
+    ) -> None:
+        """`behaviors` are known, and `spares` others may come; so many environment parameters have `lessons`.
+
+        `fragment_rows`: how many rows are passed on together where they are another host's to learn from; else 0.
+        """
+        self.fragment_rows = fragment_rows
         self._places = {name: place for place, name in enumerate(behaviors)}
         self._arenas = Arenas(len(behaviors) + spares)
         self._instances = instances
@@ -178,9 +184,13 @@ class Link:
         with contextlib.suppress(BlockingIOError):  # full: it holds enough bytes to wake the other side
             self.socket.send(b"\0")
 
-    def wait(self, seconds: float) -> None:
-        """Waits until the other side wakes this one or `seconds` have passed; EOFError when it is gone."""
-        if select.select([self.socket], [], [], seconds)[0] and not self.socket.recv(65536):
+    def wait(self, seconds: float, *others: socket.socket) -> None:
+        """Waits until the other side wakes this one, one of `others` is readable, or `seconds` have passed.
+
+        Raises EOFError when the other side is gone.
+        """
+        readable, _, _ = select.select([self.socket, *others], [], [], seconds)
+        if self.socket in readable and not self.socket.recv(65536):
             raise EOFError
 
     def close(self) -> None:

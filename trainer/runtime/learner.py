@@ -15,13 +15,15 @@ from buffers.rows import Rows
 from buffers.snapshot import Snapshot, restore
 from envs.spec import Array, BehaviorSpec, UserError
 from trainer.checkpoint import Checkpoint
-from trainer.config.schema import TrainConfig, behavior_config, settings_of
+from trainer.config.schema import TrainConfig, behavior_config
 from trainer.demos.load import Digests, changed_demos, load_demos
 from trainer.runtime.behaviors import describe_buffer, open_buffer
 from trainer.runtime.ipc import BEFORE, DROPPED, SAMPLES, UPDATES, Shared
 from trainer.runtime.policy_store import PolicyWriter
 from trainer.runtime.rate_limiter import RateLimiter
 from trainer.runtime.stop import still_ended
+from trainer.selfplay.ratings import Ratings
+from trainer.selfplay.snapshots import Snapshots
 from trainer.telemetry.console import log
 from trainer.telemetry.constant import ConstantObservations
 from trainer.telemetry.diagnosis import CONSTANT
@@ -29,6 +31,8 @@ from trainer.warm_start.load import load_init
 
 _NEVER = RateLimiter(1.0, 2**62, 1.0)
 """Asks for no update, whatever there is to learn from."""
+_SNAPSHOT = "self_play/snapshot_"
+"""Before a snapshot's number, in a checkpoint."""
 _PREPARE_UPDATES, _PREPARE_SECONDS = 20, 0.5
 """`prepare` makes so many updates, or spends so many seconds, before it returns."""
 
@@ -44,7 +48,12 @@ class Learner:
         weights: PolicyWriter,
         counters: Array,
         demos: Digests,
+        snapshots: Snapshots | None = None,
     ) -> None:
+        self.snapshots = snapshots
+        """Of its policy, where there is self-play."""
+        self.ratings: Ratings | None = None
+        """Its rating and those of its opponents, where there is self-play."""
         self.spec, self.algorithm, self.rows, self.demos = spec, algorithm, rows, demos
         self.seconds = 0.0
         """Seconds spent in updates so far."""
@@ -115,6 +124,10 @@ class Learner:
             )
         self._weights.publish(flat, self.algorithm.updates + 1)
 
+    def published(self) -> Array:
+        """Returns the policy that actors have, a vector."""
+        return self._weights.published()[0]
+
     @property
     def finite(self) -> bool:
         """Whether all weights of the policy are finite."""
@@ -125,12 +138,20 @@ class Learner:
         published, version = self._weights.published()
         actors = {"published/policy": torch.from_numpy(published), "published/version": torch.tensor(version)}
         origin = torch.tensor([self.rate_limiter.origin_samples, self.rate_limiter.origin_updates])
-        return {**self.algorithm.state_dict(), **actors, "limiter/origin": origin}
+        past: dict[str, Tensor] = {}
+        if self.snapshots is not None and self.ratings is not None:
+            kept = self.snapshots.kept(self.ratings.window())
+            past = {f"{_SNAPSHOT}{number}": torch.from_numpy(flat) for number, flat in kept.items()}
+        return {**self.algorithm.state_dict(), **actors, "limiter/origin": origin, **past}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continues from what `state_dict` returned, and publishes the weights that actors had."""
         published, version = state.pop("published/policy").numpy(), int(state.pop("published/version"))
         samples, updates = state.pop("limiter/origin").tolist()
+        past = {int(key[len(_SNAPSHOT) :]): state.pop(key).numpy() for key in [*state] if key.startswith(_SNAPSHOT)}
+        if self.snapshots is not None:
+            for number, flat in sorted(past.items()):
+                self.snapshots.add(number, flat, past)
         self.rate_limiter = replace(self.rate_limiter, origin_samples=samples, origin_updates=updates)
         self.algorithm.load_state_dict(state)
         self._write_counters()
@@ -159,6 +180,7 @@ class Learner:
             "update/achieved": self.achieved_ratio,
             "update/count": self.algorithm.updates,
             "update/dropped_samples": self.algorithm.dropped,
+            **(self.ratings.scalars() if self.ratings is not None else {}),
         }
 
     @property
@@ -186,11 +208,13 @@ def make_learner(
         UserError: the rows do not fit into memory, or demonstrations or a checkpoint do not fit the behavior.
     """
     name = spec.name
-    settings, reward = settings_of(config, name)
+    chosen = behavior_config(config, name)
+    settings = chosen.algorithm
     before = saved.state["behaviors"].get(name) if saved else None
     kept = before.get("rows") if before else None  # earlier versions did not say
     kept = kept if isinstance(kept, int) else None
-    weights, rows = open_buffer(shared, make_policy(spec, settings), spec, settings, kept)
+    policy = make_policy(spec, settings)
+    weights, snapshots, rows = open_buffer(shared, policy, spec, settings, chosen.self_play, kept)
     line, warning = describe_buffer(rows, settings)
     log.info(line)
     if warning:
@@ -201,9 +225,9 @@ def make_learner(
     demos, digests = load_demos(config, spec)
     if before is not None and (change := changed_demos(before.get("demos", {}), digests)):  # once, none were saved
         log.warning(change)
-    algorithm = make_algorithm(spec, settings, rows, device, config.seed, reward, demos)
+    algorithm = make_algorithm(spec, settings, rows, device, config.seed, chosen.reward, demos)
     published = PolicyWriter(weights, algorithm.policy.flat.numel())
-    learner = Learner(spec, algorithm, rows, published, shared.counters(name), digests)
+    learner = Learner(spec, algorithm, rows, published, shared.counters(name), digests, snapshots)
     if saved is not None and before is not None:
         try:
             learner.load_state_dict(_tensors(saved, name))
@@ -213,7 +237,7 @@ def make_learner(
         if replay is None:
             learner.restart_counting()
         ended = before.get("ended")
-        if ended is not None and still_ended(behavior_config(config, name), ended := tuple(ended)):
+        if ended is not None and still_ended(chosen, ended := tuple(ended)):
             learner.end(ended)
         return learner
     load_init(algorithm, spec, config)

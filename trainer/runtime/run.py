@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,6 +28,7 @@ from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.runtime.stop import behavior_end, has_end, stop_reason
 from trainer.saved_policy import saved_specs
+from trainer.selfplay.league import League
 from trainer.telemetry.console import log
 from trainer.telemetry.profiler import tracer
 from trainer.telemetry.run_logger import RunLogger
@@ -57,6 +59,8 @@ class Run:
             with restoring(checkpoint.path):
                 known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
                 self._begun_before[: len(known)] = known
+        self._league = League(config, checkpoint.state.get("self_play") if checkpoint else None)
+        logger.league = self._league
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
         """Behaviors that have appeared, in their order."""
@@ -86,6 +90,7 @@ class Run:
                 self._prepare()
                 self._update()
                 self._end_behaviors()
+                self._change_opponents(self._league.advance())
                 self._log()
                 self._save_if_due()
                 self._collect()
@@ -121,6 +126,7 @@ class Run:
         """Goes on with what new behaviors learn before they act, and lets those act that are ready."""
         for name in [name for name in self._preparing if not self._learners[name].prepare()]:
             self._preparing.remove(name)
+            self._change_opponents(self._league.plays(name))
             self._collector.send("ready", name, self._learners[name].rate_limiter)
 
     def _update(self) -> None:
@@ -132,13 +138,19 @@ class Run:
                 self._collector.notify_update()
                 self._trace()
 
+    def _change_opponents(self, changed: bool) -> None:
+        """Tells the collector who learns in self-play, and against whom, if that has `changed`."""
+        if changed:
+            self._collector.send("self_play", content=self._league.now)
+
     def _end_behaviors(self) -> None:
         """Lets behaviors that have reached what ends them learn no more."""
         for name in tuple(self._may_end):
             learner, logger = self._learners[name], self._logger
             reward = logger.reward_of(name) if self._curriculum.finished else None
             goal_reached = logger.has_reached_goal(name)
-            end = behavior_end(behavior_config(self._config, name), learner.samples(), reward, goal_reached)
+            chosen, rating = behavior_config(self._config, name), self._league.rating_of(name)
+            end = behavior_end(chosen, learner.samples(), reward, goal_reached, rating)
             if end is None:
                 continue
             self._may_end.remove(name)
@@ -172,14 +184,19 @@ class Run:
         if self._preparing:
             return "learning from demonstrations before the first sample"
         begun = np.count_nonzero(self._shared.begun > self._begun_before)
-        return f"{begun:,} of {self._config.env.instances:,} games have started"
+        return f"{begun:,} of {self._config.instances:,} games have started"
 
     def _keep_best(self) -> None:
-        """Keeps weights of behaviors whose mean reward is their best so far, unless evaluations decide."""
-        if self._config.evaluate.every_samples is not None:
-            return
-        lessons = self._curriculum.rank
-        found = {name: self._logger.reward_of(name) for name in self._learners}
+        """Keeps weights of behaviors whose mean reward, or rating in self-play, is their best so far.
+
+        Evaluations decide instead where there are any; not in self-play, where they play against themselves.
+        """
+        lessons, evaluated = self._curriculum.rank, self._config.evaluate.every_samples is not None
+        found = {
+            name: self._league.rating_of(name) if self._league.plays(name) else self._logger.reward_of(name)
+            for name in self._learners
+            if self._league.plays(name) or not evaluated
+        }
         better = self._saver.better(
             {name: Score(lessons, reward) for name, reward in found.items() if reward is not None}
         )
@@ -191,7 +208,8 @@ class Run:
         if evaluated is None:
             return
         self._logger.add_evaluation(evaluated.samples, evaluated.figures(named=len(self._learners) > 1))
-        scores = {name: Score(0, reward) for name, reward in evaluated.rewards.items()}  # always of the last lessons
+        rewards = {name: each for name, each in evaluated.rewards.items() if not self._league.plays(name)}
+        scores = {name: Score(0, reward) for name, reward in rewards.items()}  # always of the last lessons
         if better := self._saver.better(scores):
             self._saver.keep_best(self._learners, evaluated.weights, better)
 
@@ -231,7 +249,8 @@ class Run:
         if logger.caller.stops and self._seen:  # else nothing would be saved
             return "callback"
         reward = logger.reward_mean if self._curriculum.finished else None
-        reason = stop_reason(self._config.stop, samples, logger.seconds, reward, logger.goal_reached)
+        rating = self._league.rating
+        reason = stop_reason(self._config.stop, samples, logger.seconds, reward, logger.goal_reached, rating)
         if reason is None and self._seen and all(self._learners[name].ended for name in self._seen):
             return "behaviors"
         return reason
@@ -266,7 +285,12 @@ class Run:
             messages = self._collector.receive()  # the episodes that its state counts
         for message in messages:
             self._handle(message)
-        return {"collector": collector, "report": self._logger.state(), "curriculum": self._curriculum.state()}
+        return {
+            "collector": collector,
+            "report": self._logger.state(),
+            "curriculum": self._curriculum.state(),
+            "self_play": self._league.state(),
+        }
 
     def _handle(self, message: Message) -> None:
         logger, content = self._logger, message.content
@@ -275,7 +299,14 @@ class Run:
         elif message.kind == "episodes":
             logger.add_episodes(message.behavior, content)
             name = message.behavior
-            self._teach(self._curriculum.add_episode(name, each, self._progress(name, each)) for each in content)
+            rating = self._league.rating_of(name)
+            if rating is None and self._league.plays(name):
+                rating = math.nan
+            self._teach(
+                self._curriculum.add_episode(name, each, self._progress(name, each), rating) for each in content
+            )
+        elif message.kind == "matches":
+            self._change_opponents(self._league.see(*content))
         elif message.kind == "game":
             logger.add_game_statistics(self._shared.samples, content)
             self._teach(map(self._curriculum.add_statistic, content))
@@ -327,6 +358,7 @@ class Run:
     def _add_learner(self, spec: BehaviorSpec) -> None:
         name = spec.name
         self._learners[name] = make_learner(self._config, spec, self._shared, self._device, self._checkpoint)
+        self._league.add(self._learners[name])
         if self._learners[name].ended is None and has_end(behavior_config(self._config, name)):
             self._may_end.append(name)
 

@@ -25,7 +25,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         raise UserError(f"the run's folder {folder} cannot be written ({error.strerror}): make it writable") from error
     with file:
         try:
-            _lock(file)
+            lock_file(file)
         except OSError as error:
             raise UserError(
                 f"the run in {folder} is still going on, in another process: wait for its end or end it, or begin "
@@ -44,13 +44,14 @@ def is_occupied(folder: Path) -> bool:
         return False
     with file:
         try:
-            _lock(file)
+            lock_file(file)
         except OSError:
             return True
     return False
 
 
-def _lock(file: IO[bytes]) -> None:
+def lock_file(file: IO[bytes]) -> None:
+    """Locks an open file until it is closed, or its process ends in whatever way; OSError if another has locked it."""
     if os.name == "posix":
         import fcntl
 

@@ -34,7 +34,9 @@ class Interrupt:
         self._breakable = self._resent = False
 
     def __enter__(self) -> Interrupt:
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        # SIGBREAK is what a process on Windows can send to another.
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         # Ignored signals stay ignored: with nohup a run outlives its terminal.
         numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         if threading.current_thread() is not threading.main_thread():

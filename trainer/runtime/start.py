@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from envs.spec import Lessons, UserError
 from trainer.checkpoint import Checkpoint, CheckpointStore, restoring
 from trainer.config.runs import RUNS, overridden_name
 from trainer.config.saved import save_config
-from trainer.config.schema import Mode, TrainConfig
+from trainer.config.schema import Cluster, Mode, TrainConfig
 from trainer.config.spaces import save_spaces
 from trainer.curriculum import Curriculum
 from trainer.runtime.behaviors import known_behaviors
@@ -133,8 +134,7 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
             # Inline, it waits for games to start. Starting a process must not be broken off: it would be left behind.
             with interrupt.breakable() if inline else nullcontext():
                 resume = checkpoint.state.get("collector", {}) if checkpoint else None
-                make = InlineCollector if inline else CollectorProcess
-                collector = make(config, folder, shared, resume)
+                collector = _collector_of(config)(config, folder, shared, resume)
             return ends.enter_context(closing(collector))
 
         # A resumed run restores its rows first, before anything may be added to them.
@@ -154,8 +154,19 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
+def _collector_of(config: TrainConfig) -> Callable[..., CollectorHandle]:
+    """Returns what makes the collector: in this process, in one of its own, or one that stands for those of hosts."""
+    if config.run.mode is Mode["inline"]:
+        return InlineCollector
+    if config.cluster.name is Cluster.none:
+        return CollectorProcess
+    from trainer.cluster.ingest import ingest
+
+    return partial(CollectorProcess, main=ingest)
+
+
 def _share(config: TrainConfig, checkpoint: Checkpoint | None, lessons: Lessons) -> Shared:
-    shared = Shared(*known_behaviors(config), instances=config.env.instances, lessons=len(lessons.at))
+    shared = Shared(*known_behaviors(config), instances=config.instances, lessons=len(lessons.at))
     shared.lessons = lessons
     for name, saved in checkpoint.state["behaviors"].items() if checkpoint else ():
         shared.claim(name)
@@ -165,6 +176,6 @@ def _share(config: TrainConfig, checkpoint: Checkpoint | None, lessons: Lessons)
 
 def _first_line(config: TrainConfig) -> str:
     """Returns what a run says at once: what it starts, and how long it will go on if nothing ends it."""
-    games = config.env.instances
+    games = config.instances
     line = f"Starting {games:,} game{'s' * (games != 1)} …"
     return f"{line} Without stop.* or goal.* the run goes on for ever, until Ctrl+C." if endless(config) else line

@@ -5,12 +5,20 @@ from __future__ import annotations
 from trainer.checkpoint import Checkpoint
 from trainer.config.schema import BehaviorConfig, BehaviorStopConfig, StopConfig, TrainConfig, behavior_config
 from trainer.curriculum import Curriculum
+from trainer.selfplay.ratings import saved_rating
 from trainer.telemetry.goal import Goal
 from trainer.telemetry.metrics import EpisodeStatistics
 
 
-def stop_reason(stop: StopConfig, samples: int, seconds: float, reward: float | None, goal_reached: bool) -> str | None:
-    """Returns `goal`, `samples`, `seconds` or `reward`, whichever ends a run; None while nothing does."""
+def stop_reason(
+    stop: StopConfig,
+    samples: int,
+    seconds: float,
+    reward: float | None,
+    goal_reached: bool,
+    rating: float | None = None,
+) -> str | None:
+    """Returns `goal`, `samples`, `seconds`, `reward` or `rating`, whichever ends a run; None while nothing does."""
     if goal_reached:
         return "goal"
     if stop.samples is not None and samples >= stop.samples:
@@ -19,6 +27,8 @@ def stop_reason(stop: StopConfig, samples: int, seconds: float, reward: float | 
         return "seconds"
     if stop.reward is not None and reward is not None and reward >= stop.reward:
         return "reward"
+    if stop.rating is not None and rating is not None and rating >= stop.rating:
+        return "rating"
     return None
 
 
@@ -29,18 +39,18 @@ def has_end(behavior: BehaviorConfig) -> bool:
 
 def endless(config: TrainConfig) -> bool:
     """Returns whether nothing ends the run but its user. It also ends with the learning of all its behaviors."""
-    limits = (config.stop.samples, config.stop.seconds, config.stop.reward, config.goal.metric)
+    stop = config.stop
+    limits = (stop.samples, stop.seconds, stop.reward, stop.rating, config.goal.metric)
     ended = bool(config.behaviors) and all(map(has_end, config.behaviors.values()))
     return all(limit is None for limit in limits) and not ended
 
 
 def behavior_end(
-    behavior: BehaviorConfig, samples: int, reward: float | None, goal_reached: bool
+    behavior: BehaviorConfig, samples: int, reward: float | None, goal_reached: bool, rating: float | None = None
 ) -> tuple[str, float | str] | None:
-    """Returns what ends a behavior's learning: `stop.samples`, `stop.reward` or `goal.metric`, and its value."""
-    reason = stop_reason(
-        StopConfig(behavior.stop.samples, None, behavior.stop.reward), samples, 0, reward, goal_reached
-    )
+    """Returns what ends a behavior's learning, such as `stop.samples` or `goal.metric`, and its value."""
+    stop = StopConfig(behavior.stop.samples, None, behavior.stop.reward, behavior.stop.rating)
+    reason = stop_reason(stop, samples, 0, reward, goal_reached, rating)
     if reason is None:
         return None
     if reason == "goal":
@@ -67,7 +77,9 @@ def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
     goal = Goal(config.goal) if config.goal.metric is not None else None
     if goal is not None and report["goal"]:
         goal.load_state(report["goal"])
-    reason = stop_reason(config.stop, samples, report["seconds"], reward, goal is not None and goal.reached is not None)
+    reached = goal is not None and goal.reached is not None
+    rating = saved_rating(checkpoint.state.get("self_play", {}))
+    reason = stop_reason(config.stop, samples, report["seconds"], reward, reached, rating)
     run = f"The run in {config.resume} is finished:"
     if reason is None:
         return _all_ended(config, checkpoint, run)
@@ -77,6 +89,7 @@ def finished(config: TrainConfig, checkpoint: Checkpoint) -> str | None:
             f"init={config.resume}"
         )
     has = {"samples": f"{samples:,} samples", "seconds": f"{report['seconds']:.0f} s", "reward": f"{reward}"}
+    has["rating"] = f"a rating of {rating}"
     return (
         f"{run} stop.{reason}={getattr(config.stop, reason)} is reached, it has {has[reason]}. To go on, give more: "
         f"resume={config.resume} stop.{reason}=..."

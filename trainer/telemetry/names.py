@@ -22,6 +22,7 @@ class Named(NamedTuple):
 
 NAMES = {
     "episode/reward": Named("Reward", _LAST),
+    "episode/group_reward": Named("Reward of the group", f"of groups that ended among the last {EPISODES} episodes"),
     "episode/length": Named("Episode length", f"samples, {_LAST}"),
     "evaluation/reward_deviation": Named("Deviation of the reward in evaluations", "over the episodes of each"),
     "run/samples_per_second": Named("Samples a second", "over each interval between two points"),
@@ -31,6 +32,7 @@ NAMES = {
     "instances/largest_share": Named("Largest share of an instance", "of all samples", True),
     "loss/policy": Named("Policy loss"),
     "loss/value": Named("Value loss"),
+    "loss/baseline": Named("Baseline loss"),
     "loss/critic": Named("Critic loss"),
     "policy/entropy": Named("Entropy of the policy", "nats; high: the policy tries many things"),
     "policy/entropy_discrete": Named("Entropy of choices", "nats; high: the policy tries many things"),
@@ -42,6 +44,7 @@ NAMES = {
         "Explained variance of the values", "1: values foresee all returns; 0: no more than a constant would"
     ),
     "ppo/value": Named("Mean value", "in the game's units"),
+    "poca/baseline": Named("Mean baseline", "value of the group whatever the agent does, in the game's units"),
     "ppo/return": Named("Mean return", "that values should have, in the game's units"),
     "ppo/lag": Named("Age of the samples", "versions of the policy, mean"),
     "ppo/clip": Named("Clip", "how far the probability ratio may move"),
@@ -55,6 +58,11 @@ NAMES = {
     "update/skipped_share": Named("Gradient steps skipped lately", "share whose gradient was not finite", True),
     "update/skipped_non_finite": Named("Gradient steps skipped", "as their gradient was not finite, so far"),
     "observations/constant": Named("Constant observations", "how many have never changed"),
+    "self_play/elo": Named("Elo rating", "of self-play"),
+    "self_play/win_rate": Named("Matches won", "of the last 100 that were rated, a draw counts half", True),
+    "self_play/rated": Named("Matches rated", "of all in which it learned", True),
+    "self_play/snapshots": Named("Snapshots", "of its policy, so far"),
+    "self_play/learning_team": Named("Team that learns"),
     "cloning/loss": Named("Cloning loss"),
     "cloning/weight": Named("Weight of cloning", "beside the algorithm's own loss"),
     "gail/loss": Named("Loss of GAIL", "1.39: the discriminator knows nothing"),
@@ -77,6 +85,7 @@ _OF_EACH = {
     "not_finite/": Named("{} was not finite", "in updates that were skipped"),
     "instances/share_": Named("Share of instance {}", "of all samples", True),
     "lesson/": Named("Lesson of {}", "from 1 on"),
+    "self_play/against_": Named("Matches won against {}", "of about the last 100", True),
     "evaluation/": Named("{} in evaluations", "while training, with the likeliest actions"),
     "goal/": Named("{}, for the goal", "mean over the goal's window"),
     "episode/": Named("{}", _LAST),

@@ -29,12 +29,23 @@ from trainer.telemetry.mlagents_tags import mlagents_tag
 from trainer.telemetry.next_steps import next_steps
 from trainer.telemetry.speed import RELIABLE_SECONDS, Measured, Speed
 from trainer.telemetry.statistics import Episode
-from trainer.telemetry.status import Status, aims, seconds_left
+from trainer.telemetry.status import Curve, Status, aims, seconds_left
 from trainer.telemetry.writers import Writers, find_writers
 
 _SHOW_SECONDS = 0.5
 _GOALS = ("average", "most_recent")
 """How statistics are summed up that a goal may look for."""
+
+
+class League(Protocol):
+    """What is logged of self-play."""
+
+    @property
+    def learning(self) -> tuple[str, int] | None:
+        """The behavior and the team that learn; None before any was seen."""
+
+    def ratings(self) -> dict[str, float]:
+        """Returns by behavior its rating."""
 
 
 class Learner(Protocol):
@@ -114,8 +125,10 @@ class RunLogger:
         }
         """By behavior and name: updates skipped, as last reported."""
         self._progress = progress
-        self._rewards = values_until(folder, "episode/reward", samples) if state else []
+        self._rewards = Curve(values_until(folder, "episode/reward", samples) if state else ())
         """The mean reward at each point of the metrics so far."""
+        self.league: League | None = None
+        """That of self-play, once the run has one."""
         self._goal_began: float | None = None
         """The mean of the goal's metric when it was first known."""
         self._metrics_file = Writers({METRICS_FILE: MetricsFile}, folder)
@@ -290,6 +303,7 @@ class RunLogger:
             "env_utilization": whole.env_utilization,  # an estimate from the instances' busy times
             "episodes": self._episodes.episodes,
             "episode_reward_mean": self._reward,
+            "ratings": self.league.ratings() if self.league is not None else {},
             "stopped_by": stopped_by,
             # When the goal was reached over its window, and over each; null = never, or no goal.
             "goal_samples": reached.samples if reached else None,
@@ -358,7 +372,7 @@ class RunLogger:
         game, histograms = self._game.take()
         scalars = {**speed, **self._scalars(metrics), **game}
         if self._reward is not None:
-            self._rewards.append(self._reward)
+            self._rewards.add(self._reward)
 
         self._write_values(samples, scalars, list(metrics))
         if histograms:
@@ -381,7 +395,9 @@ class RunLogger:
             fresh = self._fresh and behavior_config(self._config, behavior).init is None
             paid = [name for name, reward in rewards.items() if reward.pays]
             taught = bool(self._curriculum.lessons.at)  # the return stays as it is where the game gets harder
+            against_itself = behavior_config(self._config, behavior).self_play.enabled  # who gets better, as it does
             judged = fresh and settings.cloning.demos is None and paid == [EXTRINSIC] and not taught
+            judged = judged and not against_itself
             self._diagnoses[behavior] = Diagnosis(judged)
         return self._diagnoses[behavior]
 
@@ -410,7 +426,7 @@ class RunLogger:
                 )
 
     def _status(self, samples: int, learners: Mapping[str, Learner], measured: Measured) -> Status:
-        config, goal, reward = self._config, self._goal, self._reward
+        config, goal, reward, first = self._config, self._goal, self._reward, self._rewards.first
         updates = sum(each.updates for each in learners.values())
         mean = goal.means[goal.window_samples] if goal else None
         self._goal_began = began = mean if self._goal_began is None else self._goal_began
@@ -418,14 +434,15 @@ class RunLogger:
             samples=samples,
             seconds=self.seconds,
             samples_per_second=measured.samples_per_second,
-            games=config.env.instances,
+            games=config.instances,
             episodes=self._episodes.episodes,
             updates=updates,
             env_utilization=measured.env_utilization,
             reward=reward,
-            rewards=self._rewards,
+            ratings=self.league.ratings() if self.league is not None else {},
+            rewards=self._rewards.points,
             goal=(goal.metric, mean, goal.target) if goal else None,
-            aims=aims(config, samples, self.seconds, (next(iter(self._rewards), reward), reward), (began, mean)),
+            aims=aims(config, samples, self.seconds, (reward if first is None else first, reward), (began, mean)),
             lessons=self._curriculum.described(),
             endless=self._endless,
             shares=measured.shares,
@@ -445,9 +462,11 @@ class RunLogger:
             **self._curriculum.scalars(),
             **self.speed.instance_shares(),
         }
+        if self.league is not None and (learning := self.league.learning) is not None:
+            scalars["self_play/learning_team"] = float(learning[1])
         if self._goal is not None and (mean := self._goal.means[self._goal.window_samples]) is not None:
             scalars[f"goal/{self._goal.metric}"] = mean
-        if len(self._config.env.behaviors) == 1 and len(metrics) <= 1:
+        if len(self._config.env.behavior_names) == 1 and len(metrics) <= 1:
             return {**scalars, **next(iter(metrics.values()), {})}
         for name, own in metrics.items():
             scalars |= {f"{name}/{key}": value for key, value in own.items()}

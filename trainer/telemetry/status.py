@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from trainer.config.schema import StopConfig, TrainConfig
 
@@ -41,7 +42,9 @@ class Status:
     reward: float | None = None
     """Mean of the last 100 episodes."""
     rewards: Sequence[float] = ()
-    """That mean at each point of the metrics so far."""
+    """That mean over the run so far, at even distances."""
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    """By behavior, its rating in self-play."""
     goal: tuple[str, float | None, float] | None = None
     """The goal's metric, its mean over the window, and the target."""
     aims: Sequence[Aim] = ()
@@ -58,6 +61,33 @@ class Status:
     """What is wrong with the run, if anything is."""
 
 
+class Curve:
+    """Numbers as a curve of few points, however many there are: each point is the mean of as many neighbours."""
+
+    def __init__(self, values: Sequence[float] = ()) -> None:
+        self.first: float | None = None
+        """The first of all numbers."""
+        self.points: list[float] = []
+        self._each = 1
+        self._part: list[float] = []
+        for value in values:
+            self.add(value)
+
+    def add(self, value: float) -> None:
+        """Adds the next number."""
+        self.first = value if self.first is None else self.first
+        self._part.append(value)
+        if len(self._part) == self._each:
+            self.points.append(fmean(self._part))
+            self._part.clear()
+        if len(self.points) == _MOST_POINTS:
+            self.points = [fmean(self.points[place : place + 2]) for place in range(0, _MOST_POINTS, 2)]
+            self._each *= 2
+
+
+_MOST_POINTS = 1_000
+
+
 def figures(status: Status) -> list[tuple[str, str]]:
     """Returns names and values, the most important first."""
     found = [
@@ -69,6 +99,8 @@ def figures(status: Status) -> list[tuple[str, str]]:
         found.append(("env utilization", f"{status.env_utilization:.3f}"))
     if status.reward is not None:
         found.append(("reward", f"{status.reward:.3g}"))
+    alone = len(status.ratings) == 1
+    found += [("rating" if alone else f"rating of {name}", f"{value:.0f}") for name, value in status.ratings.items()]
     if status.goal is not None:
         metric, mean, target = status.goal
         found.append((metric, f"{_short(mean)} (goal {target:.4g})"))

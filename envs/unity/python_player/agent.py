@@ -4,25 +4,56 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from envs.gym.adapter import Env, GymAdapter, GymEnv, begin, behavior_spec
 from envs.gym.spaces import scalar_metrics
 from envs.seeding import episode_seed
-from envs.spec import BehaviorSpec, UserError
+from envs.spec import Array, BehaviorSpec, UserError
 from envs.unity.python_player.channels import Settings
 from envs.unity.python_player.encoding import Encoder
+
+
+class Line(NamedTuple):
+    """What a message says of one agent."""
+
+    behavior_id: str
+    spec: BehaviorSpec
+    info: Any
+    """AgentInfoProto."""
+    asks: bool
+    """Whether it asks for an action, or is gone."""
+
+
+class Unit(Protocol):
+    """What a player schedules: an agent of its own, or a game with all its agents."""
+
+    index: int
+    """Among the player's units; goes into the seeds of its episodes."""
+    duration: float | None
+    """Seconds that the last reset or `act` lasts at time scale 1, None if they have passed."""
+    lines: list[Line]
+    """What is to be said of it."""
+    metrics: list[dict[str, float]]
+    """What the env reported of the episodes that the last `act` has ended."""
+
+    def act(self, actions: Mapping[int, Any]) -> None:
+        """Takes AgentActionProtos for its lines that ask, by their place in `lines`."""
+
+    def restart(self) -> None:
+        """Begins its episode again because the trainer resets all."""
 
 
 @dataclass(frozen=True)
 class World:
     """What all agents of one player share."""
 
-    env: GymEnv
+    env: Any
+    """A `GymEnv` or a `GameEnv`: how to make one."""
     seed: int
     """The trainer's, from the initialization."""
     settings: Settings
@@ -49,10 +80,8 @@ class Agent:
     def __init__(self, world: World, behavior_id: str, index: int) -> None:
         self.behavior_id = behavior_id
         self.index = index
-        self.metrics: dict[str, float] = {}
-        """What the env reported at the end of the episode that the last `act` ended."""
-        self.ended = False
-        """Whether the last `act` ended an episode: then `closing` goes before `asking`."""
+        self.metrics: list[dict[str, float]] = []
+        self.lines: list[Line] = []
         self._world = world
         self._env = _made(world.env)
         self._episode = 0
@@ -65,35 +94,28 @@ class Agent:
         self._mask = np.ones(self.spec.mask_size, bool)
         self._encoder = Encoder(self.spec, world.layout, world.mapping)
         self._id = next(world.ids)
-        self.asking: Any = None
-        """AgentInfoProto of the decision that it asks for."""
-        self.closing: Any = None
-        """AgentInfoProto of the end of its last episode; None before there is one."""
         self.duration: float | None = info.get("duration")
-        """Seconds that the last reset or `act` lasts at time scale 1, None if they have passed."""
         self._ask(observation, info, 0.0)
 
     def restart(self) -> None:
         """Begins its episode again because the trainer resets all. As in Unity, its id stays and nothing is closed."""
+        self.lines, self.metrics = [], []
         observation, info = self._reset()
-        self.ended = False
         self.duration = info.get("duration")
         self._ask(observation, info, 0.0)
 
-    def act(self, action: Any) -> None:
-        """Takes one step with an AgentActionProto, and the next reset if the episode ends.
+    def act(self, actions: Mapping[int, Any]) -> None:
+        """Takes one step, and the next reset if the episode ends.
 
         Raises:
             UserError: an action of another size than the spec's, or outside its branches.
         """
-        # A slice is a list, which numpy reads in a third of the time that a repeated field takes.
-        continuous, discrete = action.continuous_actions[:], action.discrete_actions[:]
-        self._check(continuous, discrete)
-        decoded = self._adapter.action(np.array(continuous, np.float32), np.array(discrete, np.int32))
+        (action,) = actions.values()
+        self.lines, self.metrics = [], []
+        decoded = self._adapter.action(*action_rows(action, self.spec, self.behavior_id))
         observation, reward, terminated, truncated, info = self._env.step(decoded)
         self.duration = info.get("duration")
-        self.ended = bool(terminated or truncated)
-        if self.ended:
+        if terminated or truncated:
             self._close(observation, info, float(reward), not terminated)
             observation, info = self._reset()
             if "duration" in info:
@@ -110,37 +132,53 @@ class Agent:
 
     def _ask(self, observation: Any, info: dict[str, Any], reward: float) -> None:
         self._adapter.observe(observation, self._rows)
-        self.asking = self._encoder.info(self._rows)
-        self.asking.id, self.asking.reward = self._id, reward
+        asking = self._encoder.info(self._rows)
+        asking.id, asking.reward = self._id, reward
         if self.spec.masked:
-            self._write_mask(self.asking, info)
+            self._write_mask(asking, info)
+        self.lines.append(Line(self.behavior_id, self.spec, asking, asks=True))
 
     def _close(self, observation: Any, info: dict[str, Any], reward: float, truncated: bool) -> None:
-        self.metrics = {key: value for key, value in scalar_metrics(info).items() if math.isfinite(value)}
+        if metrics := finite(scalar_metrics(info)):
+            self.metrics.append(metrics)
         self._adapter.observe(observation, self._rows)
-        self.closing = self._encoder.info(self._rows)
-        self.closing.id, self.closing.reward, self.closing.done = self._id, reward, True
-        self.closing.max_step_reached = truncated
+        closing = self._encoder.info(self._rows)
+        closing.id, closing.reward, closing.done = self._id, reward, True
+        closing.max_step_reached = truncated
         if truncated and self.spec.masked:
-            self._write_mask(self.closing, info)
+            self._write_mask(closing, info)
+        self.lines.append(Line(self.behavior_id, self.spec, closing, asks=False))
 
     def _write_mask(self, proto: Any, info: dict[str, Any]) -> None:
         self._adapter.mask(info, self._mask)
         proto.action_mask[:] = (~self._mask).tolist()
 
-    def _check(self, continuous: list[float], discrete: list[int]) -> None:
-        spec = self.spec
-        if len(continuous) != spec.continuous_size or len(discrete) != len(spec.branches):
+
+def action_rows(action: Any, spec: BehaviorSpec, behavior_id: str) -> tuple[Array, Array]:
+    """Returns the rows of an AgentActionProto: continuous (C,) and discrete (B,).
+
+    Raises:
+        UserError: an action of another size than the spec's, or outside its branches.
+    """
+    # A slice is a list, which numpy reads in a third of the time that a repeated field takes.
+    continuous, discrete = action.continuous_actions[:], action.discrete_actions[:]
+    if len(continuous) != spec.continuous_size or len(discrete) != len(spec.branches):
+        raise UserError(
+            f"Behavior {behavior_id!r}: an action of {len(continuous)} continuous and {len(discrete)} "
+            f"discrete numbers came; it has {spec.continuous_size} and {len(spec.branches)}."
+        )
+    for choice, size in zip(discrete, spec.branches):
+        if not 0 <= choice < size:
             raise UserError(
-                f"Behavior {self.behavior_id!r}: an action of {len(continuous)} continuous and {len(discrete)} "
-                f"discrete numbers came; it has {spec.continuous_size} and {len(spec.branches)}."
+                f"Behavior {behavior_id!r}: the discrete action {discrete} came; its branches have "
+                f"{list(spec.branches)} choices."
             )
-        for choice, size in zip(discrete, spec.branches):
-            if not 0 <= choice < size:
-                raise UserError(
-                    f"Behavior {self.behavior_id!r}: the discrete action {discrete} came; its branches have "
-                    f"{list(spec.branches)} choices."
-                )
+    return np.array(continuous, np.float32), np.array(discrete, np.int32)
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns the numbers that can be sent."""
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
 def _with_goal(spec: BehaviorSpec, world: World) -> BehaviorSpec:

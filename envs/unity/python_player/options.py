@@ -1,10 +1,13 @@
 """The command line of our player: `key=value` words, and the flags that Unity's players take.
 
     env=basic                 basic, bubble_shooter, or any Gymnasium id (module:Name-v0 imports the module)
+    game=duel                 in place of env: duel, keepers, or a PettingZoo environment, module:Name
+    behaviors.<pattern>=Name  of a game's agents, by patterns of their names, as in env=pettingzoo; so too
+                              teams.<pattern>=0 and groups.<pattern>=1
     kwargs.<name>=<YAML>      keyword arguments of the env
     max_entities=<number>     in an observation that is a Sequence
     goal=<observation>        that is a goal signal
-    agents=1                  copies of the env, each an agent
+    agents=1                  copies of the env, each an agent, or of the game
     behavior=<name>           of these agents; the env's id without its module if not given
     late=<name>:<message>     one more agent, of another behavior, that first appears in that message
     layout=hwc                of images: hwc, as ML-Agents' packages before 3.0 send them, or chw
@@ -29,9 +32,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from envs.gym.adapter import GymEnv
+from envs.pettingzoo.environment import GameEnv
 from envs.spec import UserError
 from envs.unity.protocol.messages import API_VERSION
 
+SHORT_GAMES = {
+    "duel": ("envs.games.duel:Duel", {"*": "Duel"}, {"red": 0, "blue": 1}),
+    "keepers": ("envs.games.keepers:Keepers", {"striker": "Striker", "goalie": "Goalie"}, {"striker": 0, "goalie": 1}),
+}
+"""By name: what makes the game, its agents' behaviors and teams."""
 SHORT_NAMES = {"basic": "envs.games:Basic-v0", "bubble_shooter": "envs.games:BubbleShooter-v0"}
 FAULTS = ("die", "hang", "garbage", "quit", "nan", "spec", "agents", "behaviors", "statistics")
 FIRST_WITH_AGENTS = 3
@@ -50,8 +59,9 @@ class At(NamedTuple):
 class Options:
     """What a player was asked for."""
 
-    env: GymEnv
+    env: GymEnv | GameEnv
     behavior: str
+    """Of the agents of a Gymnasium env."""
     agents: int = 1
     goal: str | None = None
     late: At | None = None
@@ -69,19 +79,52 @@ def parse(arguments: Sequence[str]) -> Options:
     """Returns what a command line asks for; UserError if a key or a value is unknown, or there is no env."""
     words, flags = _sorted_out(arguments)
     kwargs = {key.partition(".")[2]: _yaml(words.pop(key)) for key in list(words) if key.startswith("kwargs.")}
-    name = words.pop("env", None)
-    if not name:
-        raise UserError("No env was given. Write env=basic, env=bubble_shooter or env=<Gymnasium id>.")
+    by_agent = {key: _patterns(words, key) for key in ("behaviors", "teams", "groups")}
+    name, game = words.pop("env", None), words.pop("game", None)
     most = _number("max_entities", words.pop("max_entities"), 1) if "max_entities" in words else None
-    env = GymEnv(SHORT_NAMES.get(name, name), kwargs, max_entities=most)
+    env: GymEnv | GameEnv
+    if game and not name:
+        env = _game(game, kwargs, by_agent)
+    elif name and not game:
+        env = GymEnv(SHORT_NAMES.get(name, name), kwargs, max_entities=most)
+    elif name:
+        raise UserError(f"env={name} and game={game}: give one of them.")
+    else:
+        raise UserError("No env was given. Write env=basic, env=bubble_shooter, env=<Gymnasium id>, or game=duel.")
     unknown = sorted(set(words) - set(_READERS))
     if unknown:
-        known = ", ".join(["env", "kwargs.<name>", "max_entities", *_READERS, "launcher"])
+        known = ", ".join(
+            ["env", "game", "kwargs.<name>", "behaviors.<pattern>", "max_entities", *_READERS, "launcher"]
+        )
         raise UserError(f"Unknown key {unknown[0]!r} (={words[unknown[0]]}). Known are: {known}.")
     given: dict[str, Any] = {"behavior": env.behavior, **{key: _READERS[key](key, words[key]) for key in words}}
+    if game and (most or given.get("goal")):
+        raise UserError("max_entities= and goal= are for env=, not for a game.")
+    if game and given.get("late"):
+        raise UserError(f"late={words['late']} is for env=: a game has the agents that it has.")
     if "--mlagents-port" in flags:
         given["port"] = _number("--mlagents-port", flags["--mlagents-port"], 1)
     return Options(env, log=flags.get("-logfile"), **given)
+
+
+def _patterns(words: dict[str, str], key: str) -> dict[str, Any]:
+    """Takes the words `<key>.<pattern>=<value>` out of `words`; returns the values by pattern."""
+    found = {word.partition(".")[2]: words.pop(word) for word in list(words) if word.startswith(f"{key}.")}
+    if key == "behaviors":
+        return {pattern: _text(f"{key}.{pattern}", value) for pattern, value in found.items()}
+    return {pattern: _number(f"{key}.{pattern}", value, 0) for pattern, value in found.items()}
+
+
+def _game(name: str, kwargs: dict[str, Any], by_agent: dict[str, dict[str, Any]]) -> GameEnv:
+    none: tuple[str, dict[str, str], dict[str, int]] = (name, {}, {})
+    made, behaviors, teams = SHORT_GAMES.get(name, none)
+    return GameEnv(
+        made,
+        kwargs,
+        behaviors=by_agent["behaviors"] or behaviors,
+        teams=by_agent["teams"] or teams,
+        groups=by_agent["groups"],
+    )
 
 
 def _sorted_out(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

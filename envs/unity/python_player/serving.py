@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from envs.gym.adapter import GymEnv
 from envs.spec import UserError
 from envs.unity.protocol.messages import CAPABILITIES, raw_class
-from envs.unity.python_player.agent import Agent, World
+from envs.unity.python_player.agent import Agent, Unit, World
 from envs.unity.python_player.channels import Settings, statistics
 from envs.unity.python_player.connection import Closed
 from envs.unity.python_player.encoding import brain_parameters
@@ -39,12 +41,12 @@ class PlayerClient:
         self._exchange = exchange
         self._fault = fault
         self._settings = Settings()
-        self._agents: list[Agent] = []
+        self._agents: list[Unit] = []
         self._late = options.late
         self._known: set[str] = set()
-        self._asking: dict[str, list[Agent]] = {}
-        """By behavior, the agents whose actions the next answer holds."""
-        self._due: list[tuple[float, int, Agent]] = []
+        self._asking: dict[str, list[tuple[Unit, int]]] = {}
+        """By behavior, the lines whose actions the next answer holds: the unit, and the place among its lines."""
+        self._due: list[tuple[float, int, Unit]] = []
         self._sent = 0
         self._message = _Message()
         self._answer = _Message()
@@ -90,18 +92,24 @@ class PlayerClient:
             options.env, initialization.seed, self._settings, options.layout, mapping, options.goal, variable
         )
 
-    def _join(self, behavior: str) -> Agent:
-        agent = Agent(self._world, f"{behavior}?team=0", len(self._agents))
+    def _join(self, behavior: str) -> Unit:
+        agent: Unit
+        if isinstance(self._options.env, GymEnv):
+            agent = Agent(self._world, f"{behavior}?team=0", len(self._agents))
+        else:
+            from envs.unity.python_player.party import Party  # for games alone
+
+            agent = Party(self._world, len(self._agents))
         self._agents.append(agent)
         return agent
 
-    def _schedule(self, agent: Agent, now: float) -> None:
+    def _schedule(self, agent: Unit, now: float) -> None:
         """Plans its next message, which is due once what it does has lasted, from `now`."""
         scale = self._settings.time_scale
         seconds = agent.duration / scale if agent.duration and scale > 0 else 0.0
         heapq.heappush(self._due, (now + seconds, agent.index, agent))
 
-    def _next(self) -> tuple[float, list[Agent]]:
+    def _next(self) -> tuple[float, list[Unit]]:
         """When the next message is due, and the agents that it is about."""
         due = self._due
         when = due[0][0]
@@ -114,24 +122,23 @@ class PlayerClient:
             self._late = None
         return when, agents
 
-    def _report(self, agents: list[Agent]) -> None:
+    def _report(self, agents: list[Unit]) -> None:
         """Makes the message of what is due, with the parameters of behaviors that appear in it first."""
         self._message = _Message()  # what one has held is freed with it alone
         output = self._message.unity_output
         report = output.rl_output
         self._asking.clear()
         for agent in agents:
-            behavior = agent.behavior_id
-            infos = report.agentInfos[behavior].value
-            if agent.ended:
-                infos.append(agent.closing)
-                if agent.metrics:
-                    report.side_channel += statistics(agent.metrics)
-            infos.append(agent.asking)
-            self._asking.setdefault(behavior, []).append(agent)
-            if behavior not in self._known:
-                self._known.add(behavior)
-                brain_parameters(output.rl_initialization_output.brain_parameters.add(), agent.spec, behavior)
+            for metrics in agent.metrics:
+                report.side_channel += statistics(metrics)
+            for place, line in enumerate(agent.lines):
+                behavior = line.behavior_id
+                report.agentInfos[behavior].value.append(line.info)
+                if line.asks:
+                    self._asking.setdefault(behavior, []).append((agent, place))
+                if behavior not in self._known:
+                    self._known.add(behavior)
+                    brain_parameters(output.rl_initialization_output.brain_parameters.add(), line.spec, behavior)
 
     def _act(self, now: float) -> None:
         """Does what the answer says, which came at `now`."""
@@ -143,13 +150,16 @@ class PlayerClient:
                 agent.restart()
                 self._schedule(agent, now)
             return
-        for behavior, agents in self._asking.items():
+        chosen: dict[int, dict[int, Any]] = {}
+        for behavior, lines in self._asking.items():
             actions = content.agent_actions[behavior].value
-            if len(actions) != len(agents):
-                raise UserError(f"Behavior {behavior!r}: {len(agents)} agents asked, {len(actions)} actions came.")
-            for agent, action in zip(agents, actions):
-                agent.act(action)
-                self._schedule(agent, now)
+            if len(actions) != len(lines):
+                raise UserError(f"Behavior {behavior!r}: {len(lines)} agents asked, {len(actions)} actions came.")
+            for (agent, place), action in zip(lines, actions):
+                chosen.setdefault(agent.index, {})[place] = action
+        for index, actions in chosen.items():
+            self._agents[index].act(actions)
+            self._schedule(self._agents[index], now)
 
     def _take_settings(self) -> None:
         content = self._answer.unity_input.rl_input

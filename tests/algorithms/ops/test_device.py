@@ -15,7 +15,11 @@ import algorithms.base
 import algorithms.policy
 import algorithms.sac.sac
 from algorithms.off_policy import OffPolicyBatch
-from algorithms.ppo.ppo import PPO, PPOBatch, Transitions
+from algorithms.poca.critic import Group
+from algorithms.poca.poca import POCA
+from algorithms.poca.settings import POCASettings
+from algorithms.ppo.batch import PPOBatch, Transitions
+from algorithms.ppo.ppo import PPO
 from algorithms.ppo.settings import PPOSettings
 from algorithms.sac.sac import SAC
 from algorithms.sac.settings import SACSettings
@@ -109,28 +113,45 @@ def test_an_update_of_sac_stays_on_its_device(make, name, accelerate):
         sac.learn(batch)
 
 
+def played(algorithm, spec, group=None):
+    """A batch of PPO's, or of POCA's, whose rows are judged by two numbers."""
+    rows = Transitions(
+        algorithm.policy.prepare(observed(spec, N)),
+        zeros(N, spec.mask_size, dtype=torch.bool),
+        zeros(N, spec.continuous_size),
+        zeros(N, algorithm.policy.branches.count, dtype=torch.int64),
+        zeros(N, 0),
+        zeros(N, 0),
+        None,
+        group,
+    )
+    return PPOBatch(rows, *(zeros(N) for _ in range(3)), zeros(N, 1 if group is None else 2), zeros(N, 1))
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", list(SPECS))
 def test_a_gradient_step_of_ppo_stays_on_its_device(make, name, shared):
     spec, network = SPECS[name], NetworkSettings([8, 8], encoder="nature")
     ppo = make(PPO, PPOSettings(network=network, rollout_size=N, minibatch_size=N // 2, shared_trunk=shared), spec)
     with OnMeta():
-        inputs = ppo.policy.prepare(observed(spec, N))
-        played = Transitions(
-            inputs,
-            zeros(N, spec.mask_size, dtype=torch.bool),
-            zeros(N, spec.continuous_size),
-            zeros(N, ppo.policy.branches.count, dtype=torch.int64),
+        ppo._learn_some((played(ppo, spec), zeros(N // 2, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_a_gradient_step_of_poca_stays_on_its_device(make, name):
+    spec, network = SPECS[name], NetworkSettings([8, 8], encoder="nature")
+    poca = make(POCA, POCASettings(network=network, rollout_size=N, minibatch_size=N // 2), spec)
+    with OnMeta():
+        group = Group(
             zeros(N, 0),
-            zeros(N, 0),
-            None,
+            poca.policy.prepare(observed(spec, 5)),
+            zeros(5, 0),
+            zeros(5, spec.continuous_size + sum(spec.branches)),
+            zeros(N, 2, dtype=torch.int64),
+            zeros(N, 2, dtype=torch.bool),
+            zeros(N, 2),
         )
-        ppo._learn_some(
-            (
-                PPOBatch(played, *(zeros(N) for _ in range(3)), zeros(N, 1), zeros(N, 1)),
-                zeros(N // 2, dtype=torch.int64),
-            )
-        )
+        poca._learn_some((played(poca, spec, group), zeros(N // 2, dtype=torch.int64)))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_what_is_given_travels_to_other_processes_and_wherever_settings_go():
 def test_the_first_look_is_at_what_is_given():
     found = given(lambda length: Oracle(length=length), kwargs={"length": 3}).probed(0)
     assert found.spec.name == "env"
-    assert found.spaces["action"] == {"kind": "Discrete", "n": 5, "start": 0}
+    assert found.spaces["env"]["action"] == {"kind": "Discrete", "n": 5, "start": 0}
     assert not found.pictures  # the function takes no render_mode
 
 

@@ -26,7 +26,7 @@ from tests.envs.making import alive
     ],
 )
 def test_the_number_of_workers_follows_the_pace(monkeypatch, instances, pace, workers):
-    monkeypatch.setattr(probing, "_cores", lambda: 2)
+    monkeypatch.setattr(probing, "own_cores", lambda: 2)
     assert choose_workers(instances, pace) == workers
 
 
@@ -51,7 +51,7 @@ def test_a_later_step_that_fails_in_the_first_look_is_left_to_the_workers(fault)
 
 def test_there_is_one_look_whose_result_goes_with_the_settings(monkeypatch):
     looks = []
-    found = Probe(BehaviorSpec("A-v0", (), branches=(2,)), False, {}, Pace(False, 1e-3))
+    found = Probe((BehaviorSpec("A-v0", (), branches=(2,)),), False, {}, Pace(False, 1e-3))
     monkeypatch.setattr(probing, "probe", lambda *given: looks.append(given) or found)
     config = GymConfig(id="A-v0")
     assert config.probe_specs(1) == [found.spec]

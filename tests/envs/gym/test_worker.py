@@ -14,10 +14,11 @@ class Bench:
     def __init__(self, env, instances, seed=5, tick=0.0, replay=None):
         self.now, self.tick, self.events, self.seed = 0.0, tick, [], seed
         spec = behavior_spec(env.make(), env.behavior)
-        self.slots = Slots(spec, instances, allocate(spec, instances))
+        block = allocate(spec, instances)
+        self.slots = Slots(spec, instances, block)
         self.slots.episode[:] = -1
         plan = Plan(env, spec, instances, 0, instances, seed, replay or {})
-        self.worker = Worker(plan, self.slots, self.events.append, self.events.append, self.clock)
+        self.worker = Worker(plan, block, self.events.append, self.events.append, self.clock)
 
     def clock(self):
         self.now += self.tick
@@ -156,7 +157,7 @@ def test_a_step_and_the_episode_that_follows_it_come_in_one_answer():
                 kinds.add(cut)
                 assert slots.flags[0] == STEPPED | METRICS | (TRUNCATED if cut else TERMINATED)
                 metrics, answer = bench.take()
-                assert metrics == ("metrics", 0, {"steps": step, "flag": 1.0})
+                assert metrics == ("metrics", 0, {0: {"steps": step, "flag": 1.0}})
                 if cut:
                     np.testing.assert_array_equal(slots.final_observations[0][0], observation)
                 following = episode_seed(5, 0, episode + 1)
@@ -251,9 +252,10 @@ def test_an_env_that_does_not_do_the_same_again_is_a_fault_once():
 def test_masks_reach_their_slots():
     env = GymEnv("tests.toys:Mixed-v0")
     spec = behavior_spec(env.make(), env.behavior, masked=True)
-    slots = Slots(spec, 1, allocate(spec, 1))
+    block = allocate(spec, 1)
+    slots = Slots(spec, 1, block)
     events = []
-    worker = Worker(Plan(env, spec, 1, 0, 1, 1), slots, events.append, events.append)
+    worker = Worker(Plan(env, spec, 1, 0, 1, 1), block, events.append, events.append)
     worker.pump(b"\0")
     for _ in range(20):
         allowed = slots.mask[0, :3]
@@ -269,7 +271,7 @@ def test_a_mask_that_no_reset_announced_is_a_fault():
     env = GymEnv("tests.toys:Mixed-v0")
     spec = behavior_spec(env.make(), env.behavior, masked=False)
     events = []
-    worker = Worker(Plan(env, spec, 1, 0, 1, 1), Slots(spec, 1, allocate(spec, 1)), events.append, events.append)
+    worker = Worker(Plan(env, spec, 1, 0, 1, 1), allocate(spec, 1), events.append, events.append)
     worker.pump(b"\0")
     assert "reset must return one" in events[0].content
 
@@ -301,7 +303,7 @@ def test_spaces_that_only_a_reset_makes_are_served():
     made = env.make()
     made.reset()
     spec, events = behavior_spec(made, env.behavior), []
-    Worker(Plan(env, spec, 1, 0, 1, 1), Slots(spec, 1, allocate(spec, 1)), events.append, events.append).pump(b"\0")
+    Worker(Plan(env, spec, 1, 0, 1, 1), allocate(spec, 1), events.append, events.append).pump(b"\0")
     assert events == [b"\0"]
 
 

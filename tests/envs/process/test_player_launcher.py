@@ -61,12 +61,15 @@ def test_what_cannot_be_started_is_told(launcher, tmp_path):
 
 
 NOISY = """
-import sys
+import os, sys, time
 log = open(sys.argv[1], "wb")
 for i in range(100):
     for file in (sys.stdout.buffer, log):
         file.write(b"spam " * 2**17)
         file.flush()
+# What is written while a file is being cut is lost.
+while any(512 * os.fstat(file.fileno()).st_blocks > int(sys.argv[2]) for file in (sys.stdout, log)):
+    time.sleep(0.01)
 log.write(b"last words")
 print("last words")
 """
@@ -75,7 +78,7 @@ print("last words")
 @pytest.mark.skipif(sys.platform == "win32", reason="a file that is being written cannot be cut")
 def test_what_a_player_prints_and_logs_is_cut_and_its_last_words_are_kept(launcher, tmp_path):
     output, log = tmp_path / "player.out", tmp_path / "player.log"
-    launcher.launch(1, [sys.executable, "-c", NOISY, str(log)], str(output), {}, str(log))
+    launcher.launch(1, [sys.executable, "-c", NOISY, str(log), str(MOST_LOG_BYTES)], str(output), {}, str(log))
     assert next_of(launcher, Ended) == Ended(1, 0)
     for file in (output, log):
         assert earlier_log(file).stat().st_size == 2**18

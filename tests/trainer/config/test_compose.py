@@ -380,7 +380,10 @@ def test_behaviors_stand_in_yaml_too(tmp_path: Path) -> None:
         ("behaviors.A.algoritm.clip=1", "unknown key behaviors.A.algoritm; did you mean behaviors.A.algorithm"),
         ("behaviors.A.algorithm.batch_size=3", "unknown key behaviors.A.algorithm.batch_size"),
         ("behaviors.A.algorithm.clip=x", "behaviors.A.algorithm.clip=x: expected a number"),
-        ("behaviors.A.algorithm.name=dqn", "behaviors.A.algorithm.name=dqn: unknown algorithm; there is ppo, sac"),
+        (
+            "behaviors.A.algorithm.name=dqn",
+            "algorithm.name=dqn: unknown algorithm; there is ppo, sac, poca",
+        ),
         ("behaviors.A.algorithm=sac", "behaviors.A.algorithm=sac: it holds keys of its own"),
         ("behaviors.A=3", "behaviors.A=3: it holds keys of its own"),
         ("behaviors=3", "behaviors=3: "),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from algorithms.settings import OffPolicySettings
-from envs.config import setting
+from envs.config import EnvConfig, setting
 from trainer.config.compose import CONF, all_keys
 from trainer.config.meanings import Group, Setting, list_settings, settings_of
 from trainer.config.schema import SCHEMAS, TrainConfig
@@ -52,6 +52,8 @@ def test_every_key_of_training_is_listed_but_those_that_the_trainer_fills_in():
     filled_in = {"run.choices", "run.overrides", "interpolations", "env.kind"}
     groups = {group.name for group in list_settings(TrainConfig)}
     keys = {key for key in all_keys(TrainConfig) if key not in groups} - filled_in - {"experiment"}
+    of_tests = [kind for kind in EnvConfig.__subclasses__() if not kind.__module__.startswith("envs.")]
+    keys -= {f"env.{name}" for kind in of_tests for name in kind.__annotations__}
     assert keys - {each.key for each in listed("train")} == set()
 
 
@@ -69,10 +71,10 @@ def test_a_setting_says_what_it_takes():
 def test_what_several_choices_have_alike_is_listed_once():
     groups = {group.name: [each.key for each in group.settings] for group in list_settings(TrainConfig)}
     assert "algorithm.discount" in groups["algorithm"]
-    assert "algorithm.schedule_samples" in groups["algorithm=ppo or sac"]
-    assert "algorithm.clip" in groups["algorithm=ppo"]
+    assert "algorithm.schedule_samples" in groups["algorithm=ppo or sac or poca"]
+    assert "algorithm.clip" in groups["algorithm=ppo or poca"]
     assert "algorithm.n_step" in groups["algorithm=sac"]
-    assert "algorithm.learning_rate" in groups["algorithm=ppo"]  # its default is PPO's own
+    assert "algorithm.learning_rate" in groups["algorithm=ppo or poca"]  # its default is PPO's own
     names = [group.name for group in list_settings(TrainConfig)]
     assert len(set(names)) == len(names)
 

@@ -10,7 +10,7 @@ import pytest
 from envs.spec import UserError
 from trainer.config.command import run_command
 from trainer.config.compose import CONF, compose
-from trainer.config.schema import EvaluateConfig, TrainConfig
+from trainer.config.schema import EvaluateConfig, ExportConfig, PushConfig, TrainConfig
 
 GYM = "env.id=A-v0"
 
@@ -91,6 +91,15 @@ def test_all_runs_are_checked_before_the_first_begins(capsys: pytest.CaptureFixt
     first, second = capsys.readouterr().err.splitlines()
     assert "seed=-1 must lie between" in first
     assert second.endswith("2 runs need one each")
+
+
+@pytest.mark.parametrize(("schema", "name"), [(ExportConfig, "export"), (PushConfig, "push")])
+def test_models_of_several_runs_need_places_of_their_own(
+    schema: type, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "run=a", "checkpoint=best,last", "to=one"]
+    assert run_command(words, schema, name, lambda _: None, lambda _: 0) == 2
+    assert capsys.readouterr().err == "error: to=one: 2 runs need one each\n"
 
 
 def test_what_a_run_refuses_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def test_what_is_not_given_is_what_ml_agents_would_take(trainer: str) -> None:
             "learning_rate_end": 1e-10,
         },
         "sac": {"buffer_capacity": 50000, "batch_size": 128, "updates_per_sample": 1.0, "temperature": 1.0},
-    }[trainer]
+    }["sac" if trainer == "sac" else "ppo"]
     assert {key: experiment["algorithm"][key] for key in expected} == expected
     assert experiment["algorithm"]["learning_rate"] == 3e-4
 
@@ -393,7 +393,7 @@ LEFT_IN_BEHAVIORS: dict[str, tuple[Any, str]] = {
     "time_horizon": (1000, OTHER),
     "threaded": (False, OTHER),
     "framework": ("pytorch", NOTHING),
-    "self_play": ({"window": 10}, LOST),
+    "self_play.swap_steps": (5000, OTHER),
     "zzz": (1, LOST),
     "hyperparameters.tau": (0.1, LOST),
     "network_settings.memory.size": (1, LOST),
@@ -421,6 +421,7 @@ def test_what_has_no_counterpart_in_a_behavior_is_told_and_left_out(key: str, to
     data = nested(key, told[0])
     assert [(key, value, kind) for key, value, _, kind in left_of(data)] == [(f"behaviors.A.{key}", *told)]
     without = {"network_settings": {"memory": {}}} if ".memory." in key else None
+    without = {"self_play": {}} if "self_play." in key else without
     assert converted(data) == converted(without)
 
 
@@ -431,18 +432,52 @@ def test_what_has_no_counterpart_elsewhere_is_told_and_left_out(key: str, told: 
     assert converted(None, **data) == converted(None)
 
 
-@pytest.mark.parametrize("trainer", ["poca", "my_dqn"])
-def test_other_trainers_become_ppo_and_that_is_told(trainer: str) -> None:
-    data = {"trainer_type": trainer, "hyperparameters": {"beta": 0.01}}
+def test_other_trainers_become_ppo_and_that_is_told() -> None:
+    data = {"trainer_type": "my_dqn", "hyperparameters": {"beta": 0.01}}
     assert converted(data) == converted({**data, "trainer_type": "ppo"})
     ((key, value, _, kind),) = left_of(data)
-    assert (key, value, kind) == ("behaviors.A.trainer_type", trainer, LOST)
+    assert (key, value, kind) == ("behaviors.A.trainer_type", "my_dqn", LOST)
+
+
+def test_poca_keeps_its_numbers_which_are_those_of_ppo() -> None:
+    hyperparameters = {"beta": 0.01, "num_epoch": 5, "learning_rate_schedule": "constant"}
+    poca = converted({"trainer_type": "poca", "hyperparameters": hyperparameters})
+    ppo = converted({"trainer_type": "ppo", "hyperparameters": hyperparameters})
+    assert poca["defaults"] == [{"override /env": "unity"}, {"override /algorithm": "poca"}]
+    assert poca["algorithm"] == {key: value for key, value in ppo["algorithm"].items() if key != "shared_trunk"}
+    assert not left_of({"trainer_type": "poca"})
+    shared = left_of({"trainer_type": "poca", "hyperparameters": {"shared_critic": True}})
+    assert [(key, kind) for key, _, _, kind in shared] == [("behaviors.A.hyperparameters.shared_critic", LOST)]
+
+
+def test_self_play_is_converted_with_its_numbers() -> None:
+    given = {"save_steps": 50000, "team_change": 200000, "window": 5, "play_against_latest_model_ratio": 0.25}
+    data = {"self_play": {**given, "initial_elo": 1000.0}}
+    assert left_of(data) == []
+    ours = {"save_samples": 50000, "team_change_samples": 200000, "window": 5, "latest_ratio": 0.25}
+    assert converted(data)["self_play"] == {**ours, "rating": 1000.0, "k": 1.0}
+    defaults = {"save_samples": 20000, "window": 10, "latest_ratio": 0.5, "rating": 1200.0, "k": 1.0}
+    assert converted({"self_play": {}})["self_play"] == defaults
+    assert "self_play" not in converted({"self_play": None})
+    striker, keeper, none = {"self_play": {"window": 3}}, {"self_play": {"window": 4}}, {}
+    both, _ = convert({"behaviors": {"Striker": striker, "Keeper": keeper, "Ball": none}}, "")
+    assert both["self_play"]["window"] == 3
+    assert both["behaviors"]["Keeper"]["self_play"]["window"] == 4
+    assert both["behaviors"]["Ball"]["self_play"] == {"save_samples": None}
 
 
 def test_the_documentation_has_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "unity.md").read_text(encoding="utf-8")
     table = text.partition("## Every key of ML-Agents")[2]
-    behavior = {**keys.BEHAVIOR, **keys.PPO, **keys.SAC, **keys.NETWORK, **keys.MEMORY, **keys.CLONING}
+    behavior = {
+        **keys.BEHAVIOR,
+        **keys.PPO,
+        **keys.SAC,
+        **keys.NETWORK,
+        **keys.MEMORY,
+        **keys.CLONING,
+        **keys.SELF_PLAY,
+    }
     signals = {name: key for each in keys.SIGNALS.values() for name, key in each.items()}
     samplers = {name: key for each in keys.SAMPLERS.values() for name, key in each.items()}
     others = {

@@ -75,11 +75,12 @@ def test_an_end_of_the_last_lesson_is_left_out_and_said() -> None:
     assert left[0].remedy == "the last lesson has no end: nothing to do"
 
 
-def test_a_rating_that_cannot_be_measured_leaves_the_parameter_in_its_lesson() -> None:
-    lessons = [{"value": at, "completion_criteria": criteria(measure="Elo")} for at in range(2)]
-    wall, left = converted(*lessons, {"value": 2})
-    assert wall == {"lessons": [{"value": 0.0}]}
-    assert left[0].remedy == "not supported yet: the parameter stays in this lesson"
+def test_a_rating_is_that_of_self_play() -> None:
+    first = {"value": 0, "completion_criteria": criteria(measure="Elo", threshold=1300)}
+    wall, left = converted(first, {"value": 2})
+    assert wall["lessons"][0]["until"]["measure"] == "rating"
+    assert wall["lessons"][0]["until"]["above"] == 1300
+    assert left == []
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_the_summary_has_the_keys_that_users_count_on(run_logger, tmp_path):
         "env_utilization": None,
         "episodes": 1,
         "episode_reward_mean": 0.5,
+        "ratings": {},
         "stopped_by": "samples",
         "goal_samples": None,
         "goal_seconds": None,

@@ -3,7 +3,7 @@
 from trainer.config.compose import compose
 from trainer.config.schema import StopConfig, TrainConfig
 from trainer.runtime.stop import endless
-from trainer.telemetry.status import Aim, aims, seconds_left
+from trainer.telemetry.status import Aim, Curve, aims, seconds_left
 
 
 def aims_of(*overrides, samples=100, seconds=30.0, rewards=(0.0, 0.25), means=(30.0, 27.5)):
@@ -18,6 +18,16 @@ def test_time_left_is_until_whatever_ends_the_run_first():
     assert seconds_left(StopConfig(samples=200), 100, 10.0, 0.0) is None
     assert seconds_left(StopConfig(samples=200, seconds=15.0), 100, 10.0, 10.0) == 5.0
     assert seconds_left(StopConfig(samples=200, seconds=150.0), 300, 10.0, 10.0) == 0.0
+
+
+def test_a_curve_keeps_its_shape_and_few_points_however_long_a_run_is():
+    curve = Curve([7.0])
+    for value in range(1, 8_000):
+        curve.add(float(value))
+    assert curve.first == 7.0
+    assert len(curve.points) == 500
+    assert curve.points[1:] == [16 * place + 7.5 for place in range(1, 500)]
+    assert Curve().first is None
 
 
 def test_all_that_may_end_a_run_is_named_with_how_far_it_has_come():

@@ -106,3 +106,25 @@ def test_a_player_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_game_is_named_with_its_agents():
+    options = parse(["game=duel", "teams.red=3"])
+    assert (options.env.id, options.behavior) == ("envs.games.duel:Duel", "Duel")
+    assert (options.env.behaviors, options.env.teams, options.env.groups) == ({"*": "Duel"}, {"red": 3}, {})
+    options = parse(["game=a.b:C", "behaviors.red_*=Red", "groups.red_*=1", "kwargs.size=3"])
+    assert (options.env.behaviors, options.env.groups) == ({"red_*": "Red"}, {"red_*": 1})
+    assert options.env.kwargs == {"size": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["game=duel", "env=basic"], "env=basic and game=duel: give one of them"),
+        (["game=duel", "late=A:3"], "late=A:3 is for env="),
+        (["game=duel", "teams.red=x"], "teams.red=x: it has to be a whole number, 0 or more"),
+    ],
+)
+def test_a_game_that_cannot_be_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        parse(words)

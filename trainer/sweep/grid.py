@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from envs.spec import UserError
 from trainer.config.schema import TrainConfig, overridden_settings
 from trainer.data_files import read_json
 from trainer.runtime.start import start
 from trainer.telemetry.metrics_file import read_metrics
+from trainer.telemetry.tables import print_table
 
 HEADINGS = ("run", "best reward", "last reward", "samples", "seconds", "state", "folder")
 _REWARDS = ("evaluation/reward", "episode/reward")
@@ -34,7 +31,7 @@ class _Run:
     """What has ended it, if it failed."""
 
 
-class Sweep:
+class Grid:
     """The runs of one command line."""
 
     def __init__(self) -> None:
@@ -58,13 +55,7 @@ class Sweep:
         """Prints a table of the runs, the best first, if there was more than one."""
         if len(self._runs) < 2:
             return
-        shown = Table(*HEADINGS, box=None, pad_edge=False)
-        for place, column in enumerate(shown.columns):
-            column.overflow = "fold"
-            column.justify = "right" if 1 <= place <= 4 else "left"
-        for row in self.table():
-            shown.add_row(*row)
-        Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(shown)
+        print_table(HEADINGS, self.table(), ("run", "state", "folder"), _PLAIN_WIDTH)
 
     def table(self) -> list[list[str]]:
         """Returns a row for each run, as `HEADINGS` say, the best first."""

@@ -1,0 +1,1 @@
+"""Policies of agents that are paid as a group: MA-POCA."""

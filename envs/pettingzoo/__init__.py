@@ -1,0 +1,1 @@
+"""PettingZoo environments: games of several agents, who act together (parallel) or in turns (AEC)."""

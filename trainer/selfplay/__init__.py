@@ -1,0 +1,1 @@
+"""Self-play: a behavior learns by playing against earlier versions of itself, or of its opponent."""
