@@ -27,7 +27,8 @@ _MOST_MASK_WORDS = 20_000
 def description(exported: Exported) -> str:
     """Returns what the model does, in a sentence."""
     spec = exported.spec
-    seen = ", ".join(f"`{o.name}` {o.dtype}{list(o.shape)}" for o in spec.observations)
+    sets = {True: " (entities, padded with zeros)", False: ""}
+    seen = ", ".join(f"`{o.name}` {o.dtype}{list(o.shape)}{sets[o.entities]}" for o in spec.observations)
     done = [f"{spec.continuous_size} continuous actions from -1 to 1"] if spec.continuous_size else []
     done += [f"discrete branches of {list(spec.branches)} choices"] if spec.branches else []
     memory = f" It remembers {exported.memory_size} numbers." if exported.memory_size else ""
