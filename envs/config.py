@@ -112,12 +112,9 @@ class EnvConfig(ABC):
     def make_manager(self, setup: Setup) -> Manager:
         """Returns the manager of the instances, not started; UserError if a file or a library is missing."""
 
-    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], tuple[list[str], list[str]]]]:
-        """Returns a manager for `outstep check`, and what tells, once it has played, what else its games have sent.
-
-        That returns lines about it, and what of it is not supported.
-        """
-        return self.make_manager(setup), lambda: ([], [])
+    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], list[str]]]:
+        """Returns a manager for `outstep check`, and what returns, once it has played, lines of what else it got."""
+        return self.make_manager(setup), list
 
     @property
     def label(self) -> str:

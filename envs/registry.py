@@ -12,6 +12,7 @@ BUILT_IN = {
     "gym": "envs.gym.config:GymConfig",
     "factory": "envs.gym.factory:FactoryConfig",
     "pettingzoo": "envs.pettingzoo.config:PettingZooConfig",
+    "vector": "envs.vector.config:VectorConfig",
     "unity": "envs.unity.config:UnityConfig",
 }
 

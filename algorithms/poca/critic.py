@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from algorithms.networks.attention import SelfAttention, layer_norm
 from algorithms.networks.custom import make_encoder
 from algorithms.networks.encoders import initialize
 from algorithms.networks.mlp import ACTIVATIONS, MLP
@@ -79,7 +80,7 @@ class GroupCritic(nn.Module):
         self.acting = nn.Linear(seen + action_size, size)
         for layer in (self.observed, self.acting):
             initialize(layer, math.sqrt(2))
-        self.attention = ResidualSelfAttention(size)
+        self.attention = SelfAttention(size, HEADS if size % HEADS == 0 else 1)
         self.trunk = MLP(size, network.hidden, network.activation)
         self.head = nn.Linear(self.trunk.features + 1, count)  # how many there are
         initialize(self.head, 1.0)
@@ -123,46 +124,15 @@ class GroupCritic(nn.Module):
 
     def _judge(self, entities: Tensor, present: Tensor) -> Tensor:
         """Returns (N, V) of entities (N, E, F), of which those count that are `present` (N, E) bool."""
-        features = self.trunk(self.attention(entities, present))
+        there = present[..., None]
+        entities = self.attention(layer_norm(entities), there) * there
+        features = self.trunk(entities.sum(1) / there.sum(1).clamp(min=1))
         share = 2 * present.sum(1, keepdim=True, dtype=features.dtype) / self._most - 1
         judged: Tensor = self.head(torch.cat([features, share], dim=-1))
         return judged
 
 
-class ResidualSelfAttention(nn.Module):
-    """Entities that look at one another, and their mean, whatever their number and order.
-
-    Multi-head self-attention (arXiv 1706.03762) between two layer norms without parameters, as in ML-Agents.
-    """
-
-    def __init__(self, size: int) -> None:
-        """`size` is F; there are four heads where it can be divided by 4, else one."""
-        super().__init__()
-        self._heads = HEADS if size % HEADS == 0 else 1
-        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
-        for layer in (self.query, self.key, self.value, self.output):
-            initialize(layer, 1.0)
-
-    def forward(self, entities: Tensor, present: Tensor) -> Tensor:
-        """Returns (N, F) the mean of what entities (N, E, F) become, of those `present` (N, E) bool; 0 without any."""
-        shape = entities.shape[-1:]
-        entities = F.layer_norm(entities, shape)
-        query, key, value = (self._split(layer(entities)) for layer in (self.query, self.key, self.value))
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        weights = scores.masked_fill(~present[:, None, None], ABSENT).softmax(-1)
-        attended = (weights @ value).transpose(1, 2).flatten(2)
-        entities = F.layer_norm(self.output(attended) + entities, shape)
-        counts = present.to(entities.dtype)[..., None]
-        mean: Tensor = (entities * counts).sum(1) / counts.sum(1).clamp(min=1)
-        return mean
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(N, heads, E, F / heads) of (N, E, F)."""
-        return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
-
-
 HEADS = 4
+"""Of the attention, where the features of an entity can be divided by it; else one."""
 LEAST_SIZE = 64
 """Features of an entity, where a network has no hidden layers."""
-ABSENT = -1e9
-"""Score of an entity that is not there: nobody looks at it."""

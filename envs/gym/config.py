@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 class PooledConfig(EnvConfig):
     """An environment whose instances run in worker processes of ours."""
 
-    id: str = MISSING
-    """Its name."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment."""
     workers: int | None = setting(None, above=0)
@@ -67,7 +65,7 @@ class PooledConfig(EnvConfig):
 
     @property
     def label(self) -> str:  # noqa: D102
-        return self.id
+        return str(self.made().id)
 
     def check(self) -> None:  # noqa: D102
         from envs.gym.probe import INSTANCES_PER_WORKER

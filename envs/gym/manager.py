@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.api import Setup
-from envs.gym.config import GymConfig
+from envs.gym.config import PooledConfig
 from envs.gym.pooled import PooledManager
 from envs.gym.replay_gif import GymPlay
 from envs.gym.slots import METRICS, STEPPED, TERMINATED, TRUNCATED, AgentSlots, Slots, allocate
@@ -23,7 +23,7 @@ class EnvManager(PooledManager):
     An agent's number is its instance's: there is one agent in each.
     """
 
-    def __init__(self, config: GymConfig, setup: Setup) -> None:
+    def __init__(self, config: PooledConfig, setup: Setup) -> None:
         super().__init__(config, setup)
         self._alive: Array = np.zeros(self.instances, bool)
         self._waiting: Array = np.zeros(self.instances, bool)

@@ -16,7 +16,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -70,6 +70,23 @@ class WorkPlan(ABC, Generic[Env_, Spec_]):
         `block` is the memory of the slots; `report` is called with metrics and faults.
         """
 
+    def worker(self, block: Any, answer: Callable[[bytes], object], report: Callable[[Report], object]) -> AnyWorker:
+        """Returns what handles the commands of this worker; arguments as of `Worker`."""
+        return Worker(self, block, answer, report)
+
+
+class AnyWorker(Protocol):
+    """What `run_worker` runs: see `Worker`."""
+
+    def pump(self, commands: bytes) -> None:
+        """Handles `commands` (local indices), and answers all that is done by now."""
+
+    def wait(self) -> float | None:
+        """Seconds until there is something to do without a command; None if only a command can bring events."""
+
+    def close(self) -> None:
+        """Closes every env."""
+
 
 @dataclass(frozen=True)
 class Plan(WorkPlan[GymEnv, BehaviorSpec]):
@@ -86,7 +103,8 @@ class Report(NamedTuple):
     """What goes over the control socket."""
 
     kind: str
-    """`metrics` (content: what `Ready.metrics` takes, by agent), `fault` (content: text, what its env did)."""
+    """`metrics` (content: what `Ready.metrics` takes, by agent), `fault` (content: text, what its env did),
+    `last words` (content: text, why the worker ends)."""
     instance: int
     content: Any
 
@@ -295,7 +313,7 @@ class EnvSlot(Driver):
 
 def run_worker(plan: WorkPlan[Any, Any], block: Any, signals: socket.socket, control: socket.socket) -> None:
     """Main function of a worker's process: ends when the manager closes its end of `signals`."""
-    worker = Worker(plan, block, signals.sendall, lambda report: send_object(control, report))
+    worker = plan.worker(block, signals.sendall, lambda report: send_object(control, report))
     with contextlib.suppress(ConnectionError):  # the manager has gone: there is nobody to report to
         while True:
             wait = worker.wait()

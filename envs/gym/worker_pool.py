@@ -38,6 +38,8 @@ class Link:
         self.instances = np.arange(plan.first, plan.first + plan.count)
         """(count,) by local index."""
         self.open = True
+        self.last_words: str | None = None
+        """Why the process ends, if it has said so."""
         self.signals, signals = socket_pair()
         control_here, control = socket_pair()
         self.inbox = Inbox(control_here)
@@ -171,7 +173,7 @@ class WorkerPool:
             return link.instances.take(np.frombuffer(data, np.uint8))
         self._read_reports(link)
         link.process.join(0.1)  # its sockets close a moment before its exit status is there
-        self._lose_worker(link, described_end(link.process.exitcode))
+        self._lose_worker(link, link.last_words or described_end(link.process.exitcode))
         return None
 
     def _read_reports(self, link: Link) -> None:
@@ -181,6 +183,8 @@ class WorkerPool:
         for report in reports:
             if report.kind == "metrics":
                 self._metrics[report.instance] = report.content
+            elif report.kind == "last words":
+                link.last_words = report.content.rstrip()
             else:
                 self._lose_instance(link, report.instance, report.content)
         if link.inbox.closed:

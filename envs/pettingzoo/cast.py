@@ -93,7 +93,9 @@ def arranged(
     )
 
 
-def specs_of(env: Any, seats: Sequence[Seat], masked: Sequence[bool], prepare_images: bool) -> tuple[BehaviorSpec, ...]:
+def specs_of(
+    env: Any, seats: Sequence[Seat], masked: Sequence[bool], prepare_images: bool, max_entities: int | None
+) -> tuple[BehaviorSpec, ...]:
     """Returns the specs of the behaviors of an environment, in the order of their first seats.
 
     Args:
@@ -101,6 +103,7 @@ def specs_of(env: Any, seats: Sequence[Seat], masked: Sequence[bool], prepare_im
         seats: of its possible agents.
         masked: by seat, whether its agent has an action mask.
         prepare_images: whether images are made ready for a CNN.
+        max_entities: how many entities there are at most in a Sequence.
 
     Raises:
         UserError: agents of one behavior have other spaces, or a space cannot be served.
@@ -108,7 +111,7 @@ def specs_of(env: Any, seats: Sequence[Seat], masked: Sequence[bool], prepare_im
     specs: dict[str, tuple[str, BehaviorSpec]] = {}
     for (agent, behavior, _, _), one, mask in zip(seats, env.possible_agents, masked):
         try:
-            spec = behavior_spec(agent_spaces(env, one), behavior, mask, prepare_images)
+            spec = behavior_spec(agent_spaces(env, one), behavior, mask, prepare_images, max_entities)
         except UserError as error:
             raise UserError(f"agent {agent!r}: {error}") from None
         first, known = specs.setdefault(behavior, (agent, spec))

@@ -69,6 +69,7 @@ class PettingZooConfig(PooledConfig):
             self.behaviors,
             self.teams,
             self.groups,
+            self.max_entities,
         )
 
     def _look(self) -> Look:

@@ -31,6 +31,8 @@ class GameEnv:
     teams: Mapping[str, int] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
     """These three are as in `PettingZooConfig`."""
+    max_entities: int | None = None
+    """How many entities there are at most in what is observed as a Sequence."""
 
     @property
     def behavior(self) -> str:

@@ -64,7 +64,8 @@ def cast_of(game: Game, env: GameEnv) -> Cast:
         MASK in (getattr(game.env.observation_space(agent), "spaces", None) or {}) or MASK in (infos.get(agent) or {})
         for agent in game.agents
     ]
-    return Cast(seats, specs_of(game.env, seats, masked, env.prepare_images), bool(env.teams), bool(env.groups))
+    specs = specs_of(game.env, seats, masked, env.prepare_images, env.max_entities)
+    return Cast(seats, specs, bool(env.teams), bool(env.groups))
 
 
 def write_mask(adapter: GymAdapter, one: Heard, row: Array) -> None:

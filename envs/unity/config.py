@@ -69,7 +69,7 @@ class UnityConfig(EnvConfig):
         manager: Manager = imported("envs.unity.manager:UnityManager", "env")(self, setup)
         return manager
 
-    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], tuple[list[str], list[str]]]]:  # noqa: D102
+    def make_surveyed(self, setup: Setup) -> tuple[Manager, Callable[[], list[str]]]:  # noqa: D102
         manager = imported("envs.unity.surveyed:SurveyedManager", "env")(self, setup)
         return manager, manager.about
 

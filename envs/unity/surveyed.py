@@ -25,19 +25,20 @@ class SurveyedManager(UnityManager):
         self._group_rewards: set[str] = set()
         return super().start()
 
-    def about(self) -> tuple[list[str], list[str]]:
-        """Returns lines about what players have sent besides, and what of it is not supported."""
+    def about(self) -> list[str]:
+        """Returns lines about what players have sent besides."""
         lines = [f"agents of {each!r}: up to {most} at once" for each, most in self._most.items()]
-        lacking = []
         names = [each.partition("?")[0] for each in self._most]
         if teams := sorted({name for name in names if names.count(name) > 1}):
-            lacking.append(f"teams of {', '.join(map(repr, teams))}: one policy learns as all of them (no self-play)")
-        if groups := {name: len(each) for name, each in self._groups.items() if each}:
-            lines += [f"groups of {name!r}: {count} seen" for name, count in groups.items()]
-            paid = "; their rewards are added to each agent's own" if self._group_rewards else ""
-            lacking.append(f"groups of {', '.join(map(repr, groups))}: they have no common critic (POCA){paid}")
+            lines.append(
+                f"teams of {', '.join(map(repr, teams))}: one policy learns as all of them, or with "
+                "self_play.save_samples= as one at a time"
+            )
+        for name, groups in self._groups.items():
+            paid = ", paid together: algorithm=poca learns as a group" if name in self._group_rewards else ""
+            lines += [f"groups of {name!r}: {len(groups)} seen{paid}"] if groups else []
         lines.append("environment parameters: a game does not tell which it reads; env.parameters.<name>=... sets them")
-        return lines, lacking
+        return lines
 
     def _take_message(self, player: Player, message: Arrived, *given: Any) -> None:
         for behavior_id, agents in message.agents.items():

@@ -1,7 +1,7 @@
 """`outstep check env=unity env.executable=Builds/Game`: what a game sends, before anything is trained.
 
-Starts one instance, plays it for a while by chance, and prints its behaviors, what is not supported of what it sends,
-and how long its steps take.
+Starts one instance, plays it for a while by chance, and prints its behaviors, what is left out of what it sends, and
+how long its steps take.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.config.schema import CheckConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Starts a game, and prints what it sends, what of that is not supported, and how fast it is."""
+    """Starts a game, and prints what it sends, what of that is left out, and how fast it is."""
     return run_command(argv, CheckConfig, "check", _check, _survey)
 
 

@@ -91,9 +91,8 @@ def by_chance(spec: BehaviorSpec, decisions: Decisions, rng: np.random.Generator
     return continuous, np.array(choices, np.int32).reshape(len(branches), count).T.copy()
 
 
-def describe(survey: Survey, about: Callable[[], tuple[list[str], list[str]]]) -> list[str]:
-    """Returns the lines that tell of a survey; `about` are those of the environment's kind, and what it lacks."""
-    more, unsupported = about()
+def describe(survey: Survey, about: Callable[[], list[str]]) -> list[str]:
+    """Returns the lines that tell of a survey; `about` returns those of the environment's kind."""
     lines = [""]
     for name, spec in survey.specs.items():
         seen = ", ".join(map(_observation, spec.observations)) or "nothing"
@@ -105,8 +104,7 @@ def describe(survey: Survey, about: Callable[[], tuple[list[str], list[str]]]) -
         lines.append(f"  has made  {survey.samples[name]:,} steps, {survey.episodes[name]:,} episodes")
     if survey.statistics:
         lines.append(f"statistics: {', '.join(sorted(survey.statistics))}")
-    lines += [*more, *(f"note: {note}" for note in survey.notes)]
-    lines += ["not supported, or not yet:", *(f"  {each}" for each in unsupported)] if unsupported else []
+    lines += [*about(), *(f"note: {note}" for note in survey.notes)]
     return [*lines, *_speed(survey)]
 
 

@@ -11,6 +11,7 @@ from trainer import __main__ as training
 from trainer.config.command import run_command
 from trainer.sweep.plan import Plan, is_plain_grid, make_plan
 from trainer.sweep.settings import SweepBestConfig, SweepConfig
+from trainer.telemetry.console import make_console
 from trainer.telemetry.tables import print_table
 
 if TYPE_CHECKING:
@@ -48,15 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sweep(plan: Plan) -> int:
-    from rich.console import Console
-
     from trainer.sweep.runner import Runner
     from trainer.sweep.study import Study
     from trainer.sweep.view import View
 
     study = Study(plan)
     try:
-        with View(plan, Console(stderr=True, highlight=False)) as view:
+        with View(plan, make_console()) as view:
             return Runner(plan, study, view).run()
     finally:
         _conclude(plan, study)

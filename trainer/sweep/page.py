@@ -155,7 +155,7 @@ def _paint_curves(axes: Axes, judged: Sequence[FrozenTrial], plan: Plan) -> None
             label = None
     axes.set_xlabel("samples")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if good:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, ncols=3)
     _plain(axes)
 

@@ -88,10 +88,11 @@ class Study:
         with self._locked():
             trials = self.trials()
             for trial in trials:
-                if trial.state is not TrialState.RUNNING or self._is_trained(trial.number):
+                if trial.state is not TrialState.RUNNING or (lock := self._claim(trial.number)) is None:
                     continue
-                if (lock := self._claim(trial.number)) is not None:
+                if not self._is_trained(trial.number):
                     return self._claimed(trial.number, lock)
+                lock.close()
             begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
             if len(begun) >= self._plan.trials:
                 return None
@@ -140,7 +141,10 @@ class Study:
         return True
 
     def _is_trained(self, number: int) -> bool:
-        """Returns whether a run of a trial is going on, also where the process that started it has just been killed."""
+        """Returns whether a run of a trial still goes on, as the process that has started it was killed just now.
+
+        Its owner alone may ask, because the question takes the run's lock for a moment.
+        """
         return any(is_occupied(folder) for folder in trial_folder(self.folder, number).glob("*/"))
 
     def _claim(self, number: int) -> IO[bytes] | None:

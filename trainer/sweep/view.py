@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from trainer.sweep.plan import POINTS, Plan
 from trainer.sweep.study import best_of
 from trainer.sweep.trial import RunningTrial
+from trainer.telemetry.console import live_display
 from trainer.telemetry.tables import table_of
 
 STATES = {
@@ -32,7 +32,7 @@ class View:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan, self._console = plan, console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = live_display(console) if console.is_terminal else None
 
     def __enter__(self) -> View:
         if self._live:

@@ -37,8 +37,8 @@ class Progress:
         self._doing = ""
         self._status: Status | None = None
         """The last one."""
-        self._console = _console(stream)
-        self._live = _live(self._console) if self._console.is_terminal and not quiet else None
+        self._console = make_console(stream)
+        self._live = live_display(self._console) if self._console.is_terminal and not quiet else None
         file = _LogFile(folder / "train.log", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers: list[logging.Handler] = [file] if quiet else [file, _ConsoleHandler(self._console)]
@@ -105,8 +105,8 @@ class Progress:
 @contextmanager
 def announced(doing: str) -> Iterator[None]:
     """Shows on a terminal what is being done, until it is done."""
-    console = _console()
-    with _live(console) if console.is_terminal else contextlib.nullcontext() as live:
+    console = make_console()
+    with live_display(console) if console.is_terminal else contextlib.nullcontext() as live:
         if live is not None:
             live.update(Text(doing, no_wrap=True, overflow="ellipsis"), refresh=True)
         yield
@@ -119,11 +119,12 @@ class _Terminal(Console):
         return False
 
 
-def _console(stream: TextIO | None = None) -> Console:
+def make_console(stream: TextIO | None = None) -> Console:
+    """Returns the console on which commands show how they go: stderr by default."""
     return _Terminal(file=stream or sys.stderr, highlight=False)
 
 
-def _live(console: Console) -> Live:
+def live_display(console: Console) -> Live:
     """Returns a display that leaves nothing behind, as long as that is not changed."""
     return Live(console=console, auto_refresh=False, transient=True)
 

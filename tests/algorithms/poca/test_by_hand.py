@@ -48,7 +48,7 @@ class ByHand:
             for head in (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)):
                 scores = [math.exp(query[i][head] @ k[head] / math.sqrt(2)) for k in key]
                 heard.append(sum(score / sum(scores) * v[head] for score, v in zip(scores, value)))
-            became.append(norm(self.linear("attention.output", np.concatenate(heard)) + own))
+            became.append(norm(self.linear("attention.out", np.concatenate(heard)) + own))
         features = np.tanh(self.linear("trunk.layers.0", np.mean(became, axis=0)))
         return float(self.linear("head", np.append(features, 2 * len(entities) / MOST - 1))[0])
 

@@ -24,6 +24,7 @@ SPECS = {
     "continuous": BehaviorSpec("b", (VECTOR,), 2),
     "branches": BehaviorSpec("b", (VECTOR,), 0, (3, 2), True),
     "hybrid": BehaviorSpec("b", (VECTOR,), 1, (3,)),
+    "sets": BehaviorSpec("b", (VECTOR, ObservationSpec("s", (4, 2), "float32", entities=True)), 0, (3,)),
     "images": BehaviorSpec("b", (VECTOR, IMAGE), 0, (3,)),
 }
 SMALL = POCASettings(

@@ -30,15 +30,15 @@ def test_actions_by_chance_are_those_that_masks_allow() -> None:
     assert set(discrete[:, 1]) == {0}
 
 
-def test_what_was_seen_is_told_with_what_is_not_supported() -> None:
+def test_what_was_seen_is_told_with_what_was_left_out() -> None:
     survey = Survey({"b": SPEC}, forbidden=set(), statistics={"z", "a"}, notes=["a channel is not known"])
     survey.samples["b"], survey.seconds, survey.turns, survey.busy_seconds = 300, 2.0, 100, 0.5
     survey.own_cpu, survey.games_cpu = 0.1, 0.4
-    text = "\n".join(describe(survey, lambda: (["more"], ["teams"])))
+    text = "\n".join(describe(survey, lambda: ["more"]))
     for words in (
         "behavior 'b'\n  observes  o 3 float32\n",
         "2 continuous actions and choices of 3 x 2, with masks that have forbidden nothing so far",
-        "statistics: a, z\nmore\nnote: a channel is not known\nnot supported, or not yet:\n  teams\n",
+        "statistics: a, z\nmore\nnote: a channel is not known\n",
         "one instance: 150 samples/s, 50 steps/s, of which one takes the game 5 ms",
         "one core feeds about 4 of them: the game takes 20 % of a core, and Outstep 5 %",
     ):

@@ -114,6 +114,7 @@ def test_a_trial_has_the_mean_of_its_seeds(sweep):
     assert points[30] == pytest.approx(7.75)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_run_that_something_kills_is_gone_on_with(sweep):
     assert sweep(RATE, "trials=1", "to=a", fake={"dies": 1}) == 0
     assert starts() == {"000": ["begun", "resumed"]}
@@ -164,6 +165,7 @@ def test_a_sweep_that_is_killed_is_gone_on_with_and_no_trial_is_lost_or_run_twic
         assert len(each) == (2 if number in interrupted else 1), "an ended trial was run again"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_signal_saves_all_runs_and_leaves_their_trials_under_way(sweep, tmp_path):
     words = [RATE, "trials=3", "parallel=2", "to=a", "pruner=none"]
     process = started(*words, fake={"seconds": 20})

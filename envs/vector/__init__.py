@@ -1,0 +1,1 @@
+"""Batched environments: one worker steps many instances in one call."""
