@@ -256,8 +256,10 @@ class Ingest:
             self._tell("fault", place, str(said))
         elif kind == "refused":
             self._refuse(place, str(said))
-        else:
+        elif kind == "failed":
             self._lose(place, str(said))
+        else:
+            raise ValueError(f"a message of the kind {kind!r}")
 
     def _add_behavior(self, place: Place, spec: BehaviorSpec) -> None:
         channel = self.channels.get(spec.name)

@@ -214,7 +214,7 @@ class Relay:
         elif kind == "lost":
             self._skip_half_done()
             self._messages.append([kind, "", content])
-        else:  # of texts, and of named tuples of what JSON can hold
+        elif kind != "matches":  # of self-play; the others are of texts, and of named tuples of what JSON can hold
             self._messages.append([kind, behavior, content])
 
     def _add_behavior(self, spec: BehaviorSpec, place: int) -> None:
