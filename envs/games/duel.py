@@ -172,8 +172,7 @@ class Duel(ParallelEnv):  # type: ignore[misc] # it has no types
 def make_bot(rng: random.Random, skill: float = 0.8) -> Callable[[Array], int]:
     """Returns a bot that charges the other, and runs to the middle when it comes near to the edge.
 
-    `skill`: the share of its actions that are its own; the others are drawn. Against chance it wins nearly every match;
-    PPO beats it in 59 of 60 after 200,000 samples against itself, and comes to draws with a skill of 1.
+    `skill`: the share of its actions that are its own; the others are drawn. Against chance it wins nearly every match.
     """
 
     def act(observation: Array) -> int:
