@@ -10,32 +10,28 @@ from __future__ import annotations
 import contextlib
 import selectors
 import time
-import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from secrets import token_bytes
-from socket import socket
 from typing import Any
 
 import numpy as np
 
 from envs.api import InstanceEvent
-from envs.imports import imported
 from envs.process.messages import dispatch
 from envs.process.restarts import START_SECONDS, Budget
 from envs.process.whole_files import write_whole
-from envs.spec import BehaviorSpec, Lessons, Statistic, UserError
+from envs.spec import BehaviorSpec, UserError
 from trainer.cluster.channel import FarChannel
 from trainer.cluster.checks import fragment_size
 from trainer.cluster.hosts import Clock, Place, Starter, merged
 from trainer.cluster.logs import write_log
-from trainer.cluster.messages import Message, Part, read_episodes, read_statistics
+from trainer.cluster.messages import Message, Part, read_episodes, read_game_statistics, read_statistics
 from trainer.cluster.relay import HostSetup
 from trainer.cluster.stream import SECRET_BYTES, Listener, Stream, Way
 from trainer.config.schema import TrainConfig, Transport
 from trainer.runtime.collector_host import PLAYERS, REPORT_SECONDS
-from trainer.runtime.ipc import LEARNER_WAITS, THROTTLED, TO_COLLECTOR, TURNS, Link, Shared
+from trainer.runtime.ipc import Shared
 
 IN_FLIGHT = 2
 """Requests on their way to a host at once: while one reply travels, the next is filled."""
@@ -247,7 +243,7 @@ class Ingest:
         elif kind == "statistics":
             place.figures = read_statistics(said, self._instances).after(place.before)
         elif kind == "game":
-            self._queue.append(("game", [_statistic(*each) for each in said]))
+            self._queue.append(("game", read_game_statistics(said)))
         elif kind == "acting":
             self._note_acting(behavior, str(said))
         elif kind == "events":
@@ -394,54 +390,3 @@ class Ingest:
 
 MakeStarter = Callable[[TrainConfig, selectors.BaseSelector], tuple[Starter, str]]
 """Returns what starts relays, and the address of this host by which they connect."""
-
-
-def ingest(config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Connection, socket]) -> None:
-    """Takes rows of other hosts until the learner sends `stop`: the main function of a process of its own."""
-    ingest_from("trainer.cluster.ray:start_ray", config, folder, shared, ends)
-
-
-def ingest_from(
-    starter: str, config: TrainConfig, folder: Path, shared: Shared, ends: tuple[Connection, socket]
-) -> None:
-    """Does what `ingest` does, with relays of a `MakeStarter` that is imported by its path."""
-    link, hosts = Link(*ends, shared, TO_COLLECTOR), None
-    try:
-        make: MakeStarter = imported(starter, "cluster")
-        hosts = Ingest(config, folder, shared, link.send, lambda: link.unread, make)
-        with contextlib.closing(hosts):
-            hosts.selector.register(link.socket, selectors.EVENT_READ, lambda: _empty(link.socket))
-            _turns(hosts, link, shared)
-    except Exception as error:  # whatever it was, the learner has to know
-        if hosts is not None:
-            hosts.report_events()
-        link.send("failed", content=error if isinstance(error, UserError) else traceback.format_exc())
-
-
-def _turns(hosts: Ingest, link: Link, shared: Shared) -> None:
-    flags = shared.flags
-    while True:
-        flags[TURNS] += 1
-        for message in link.receive():
-            if message.kind == "stop":
-                return
-            hosts.handle(message.kind, message.behavior, message.content)
-        flags[THROTTLED] = hosts.throttled
-        hosts.turn(REPORT_SECONDS)
-        if flags[LEARNER_WAITS] and hosts.may_update():
-            link.wake()
-
-
-def _empty(sock: socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        if not sock.recv(65536):
-            raise EOFError("the learner has gone")
-
-
-def _statistic(key: Any, value: Any, aggregation: Any, lessons: Any) -> Statistic:
-    return Statistic(
-        str(key),
-        float(value),
-        str(aggregation),
-        None if lessons is None else Lessons(int(lessons[0]), tuple(lessons[1])),
-    )

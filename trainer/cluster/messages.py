@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.spec import Lessons
+from envs.spec import Lessons, Statistic
 from trainer.telemetry.statistics import Episode, Statistics
 
 MOST_BYTES = 2**29
@@ -111,6 +111,19 @@ def statistics_content(statistics: Statistics) -> dict[str, Any]:
     """Returns statistics as JSON can hold them."""
     arrays = {name: getattr(statistics, name).tolist() for name in ("samples", "spans", "busy")}
     return {**arrays, "elapsed": statistics.elapsed, "seconds": statistics.seconds, "layout": statistics.layout}
+
+
+def read_game_statistics(content: Sequence[Sequence[Any]]) -> list[Statistic]:
+    """Returns the numbers that games of a host have reported."""
+    return [
+        Statistic(
+            str(key),
+            float(value),
+            str(aggregation),
+            None if lessons is None else Lessons(int(lessons[0]), tuple(lessons[1])),
+        )
+        for key, value, aggregation, lessons in content
+    ]
 
 
 def read_statistics(content: Mapping[str, Any], instances: int) -> Statistics:

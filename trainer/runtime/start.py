@@ -160,7 +160,7 @@ def _collector_of(config: TrainConfig) -> Callable[..., CollectorHandle]:
         return InlineCollector
     if config.cluster.name is Cluster.none:
         return CollectorProcess
-    from trainer.cluster.ingest import ingest
+    from trainer.cluster.ingest_process import ingest
 
     return partial(CollectorProcess, main=ingest)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.process.lifetime import kill_soon, start_following
 from trainer.cluster.hosts import Starter
-from trainer.cluster.ingest import ingest_from
+from trainer.cluster.ingest_process import ingest_from
 from trainer.cluster.relay import HostSetup, by_tcp, run_relay
 from trainer.config.schema import TrainConfig
 
@@ -52,5 +52,5 @@ def start_here(config: TrainConfig, selector: selectors.BaseSelector) -> tuple[S
 
 
 def ingest(config: TrainConfig, folder: Path, shared: Any, ends: Any) -> None:
-    """Stands in for `trainer.cluster.ingest.ingest`."""
+    """Stands in for `trainer.cluster.ingest_process.ingest`."""
     ingest_from(STARTER, config, folder, shared, ends)

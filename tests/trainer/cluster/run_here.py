@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import trainer.cluster.ingest
+import trainer.cluster.ingest_process
 from tests.trainer.cluster import local
 from trainer.__main__ import main
 
 if __name__ == "__main__":
-    trainer.cluster.ingest.ingest = local.ingest
+    trainer.cluster.ingest_process.ingest = local.ingest
     sys.exit(main(["cluster=ray", *sys.argv[1:]]))
