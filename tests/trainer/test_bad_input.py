@@ -22,7 +22,7 @@ CONFIG = [
     ("", "env.id is missing: give it, for example env.id=CartPole-v1"),
     ("+experiment=snoopy_sack", "unknown experiment 'snoopy_sack'; did you mean snoopy_sac? there is basic_ppo,"),
     ("experiment=snoopy_sac", "+experiment=snoopy_sac"),
-    ("env=gim", "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, factory"),
+    ("env=gim", "unknown env 'gim'; did you mean gym? there is basic, bubble_shooter, corridor, duel, factory"),
     ("algorithm=td3", "unknown algorithm 'td3'; there is custom, poca, ppo, sac"),
     ("reward=gail", "unknown reward 'gail'; there is extrinsic"),
     ("env=3", "env=3: a config group takes the name of one of its choices"),

@@ -44,11 +44,14 @@ NAMED_BY_THE_USER = {
     "envs/gym/factory.py",  # env.id
     "envs/imports.py",
     "envs/own_folders.py",  # the user's own __init__.py
+    "envs/pettingzoo/environment.py",  # env.id
     "envs/unity/channels.py",  # env.channels
     "envs/unity/protocol/messages.py",  # the modules of mlagents-envs
+    "envs/vector/environment.py",  # env.vector
     "outstep/__init__.py",  # its own modules, when they are first used
     "outstep/settings.py",  # outstep.train(env=...)
-    "trainer/record/__main__.py",  # player
+    "trainer/cluster/ingest_process.py",  # that of Ray, or of tests
+    "trainer/selfplay/players.py",  # player, against, self_play.fixed
 }
 """A run's configuration is its user's own, also when it is resumed. What reads checkpoints and demonstrations is not
 here."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import trainer.cluster.ingest_process
 from tests.trainer.cluster import local
 from trainer.__main__ import main
 
 if __name__ == "__main__":
+    nothing = ModuleType("ray")  # relays of this machine need none of it
+    nothing.__spec__ = ModuleSpec("ray", None)
+    sys.modules["ray"] = nothing
     trainer.cluster.ingest_process.ingest = local.ingest
     sys.exit(main(["cluster=ray", *sys.argv[1:]]))

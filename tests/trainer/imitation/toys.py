@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -59,5 +60,8 @@ def write_demo(path: Path, spec: BehaviorSpec = BASIC, episodes: int = 3) -> Pat
 
 def family() -> list[str]:
     """What runs below this process, but for what looks after shared memory, and the keeper: both end with it."""
-    lines = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    lines = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie, which runs no more
+            lines.append(" ".join(child.cmdline()))
     return [line for line in lines if "resource_tracker" not in line and "keeper.py" not in line]

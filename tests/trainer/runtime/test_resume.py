@@ -155,7 +155,7 @@ def test_what_a_checkpoint_of_a_run_holds_is_known(tmp_path, algorithm):
     assert main([*INLINE, *words, f"run.dir={tmp_path}", "stop.samples=70"]) == 0
     saved = newest(tmp_path)
     assert {name.removeprefix("Basic-v0/") for name in saved.tensors} == TENSORS | TENSORS_OF[algorithm]
-    assert set(saved.state) == {"behaviors", "collector", "report", "curriculum"}
+    assert set(saved.state) == {"behaviors", "collector", "report", "curriculum", "self_play"}
     assert set(saved.state["behaviors"]["Basic-v0"]) == {"spec", "samples", "demos", "rows", "ended"}
     assert set(saved.state["collector"]) == {"manager", "channels"}
     assert set(saved.state["collector"]["manager"]) == {"begun", "actions"}
@@ -175,7 +175,7 @@ REPORT = {
     "skipped",
     "diagnoses",
 }
-CHANNEL = {"rewards", "lengths", "memories", "writer", "actor"}
+CHANNEL = {"rewards", "lengths", "memories", "writer", "actor", "open"}
 TENSORS = {"updates", "random/torch", "published/policy", "published/version", "weights/policy", "weights/normalizer"}
 TENSORS |= {"limiter/origin", "progress", "random/numpy", "weights/returns/extrinsic"}
 TENSORS |= {f"returns/{name}" for name in ("numbers", "states")}

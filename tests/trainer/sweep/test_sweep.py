@@ -99,7 +99,7 @@ def test_a_trial_that_looks_bad_is_ended_with_a_checkpoint_and_can_be_taken_up(s
     *good, bad = trials()
     assert {trial.state for trial in good} == {TrialState.COMPLETE}
     assert bad.state is TrialState.PRUNED
-    (saved,) = Path("a/trials/004/seed-0/checkpoints").iterdir()
+    saved = max(Path("a/trials/004/seed-0/checkpoints").iterdir())  # there may be a regular one before
     assert 250 <= int(saved.name.partition("-")[2]) < 1000
     assert bad.value == pytest.approx(0.1 * bad.last_step / 20, rel=0.2)
 
