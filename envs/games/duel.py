@@ -188,7 +188,10 @@ def make_bot(rng: random.Random, skill: float = 0.8) -> Callable[[Array], int]:
 
 
 def bot(spec: BehaviorSpec, rng: random.Random) -> Callable[[tuple[Array, ...], Array], tuple[list[float], list[int]]]:
-    """Returns `make_bot`'s bot at its best, as `outstep evaluate run=… against=envs.games.duel:bot` takes it."""
+    """Returns `make_bot`'s bot, a fifth of whose actions are drawn.
+
+    As `outstep evaluate run=… against=envs.games.duel:bot` takes it.
+    """
     act = make_bot(rng)
     return lambda observations, mask: ([], [act(observations[0])])
 

@@ -5,6 +5,8 @@ Each agent plays one episode after another; lengths and ends follow from the epi
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -158,3 +160,30 @@ class Players:
         row = Step(len(self.steps) + 1, agent, int(self.episode[agent]), step, int(self.acted[agent]))
         self.steps.append(row)
         return row
+
+
+def dies_at(line: int, append: Callable[[], object]) -> bool:
+    """Whether `append` dies, as it does where the `line`-th line of fragments.py or rows.py is run.
+
+    False if it has fewer.
+    """
+    left = line
+
+    def trace(frame, event, _):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(("buffers/fragments.py", "buffers/rows.py")):
+            return None
+        left -= event == "line"
+        if not left:
+            raise SystemExit
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        append()
+    except SystemExit:
+        return True
+    finally:
+        sys.settrace(before)
+    return False

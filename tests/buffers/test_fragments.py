@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from buffers.rollout import RolloutReader
 from buffers.rows import Layout, Writer
 from envs.spec import Array
 from tests.buffers import buffers_oracle as oracle
-from tests.buffers.buffers_oracle import SPEC, Players, Step, make_rows
+from tests.buffers.buffers_oracle import SPEC, Players, Step, dies_at, make_rows
 
 SOURCES = 3
 
@@ -208,30 +207,6 @@ def test_counters_are_exact_wherever_the_writer_died(capacity: int) -> None:
 
 def columns_of(farm: Farm, fragment: Fragment) -> dict[str, Array]:
     return farm.hosts[0].reader.layout.columns(fragment.length, fragment.data)
-
-
-def dies_at(line: int, append) -> bool:
-    """Whether `append` dies, as it does where the `line`-th line of fragments.py or rows.py is run."""
-    left = line
-
-    def trace(frame, event, _):
-        nonlocal left
-        if not frame.f_code.co_filename.endswith(("buffers/fragments.py", "buffers/rows.py")):
-            return None
-        left -= event == "line"
-        if not left:
-            raise SystemExit
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        append()
-    except SystemExit:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def test_what_a_dead_collector_left_half_done_is_left_out() -> None:

@@ -1,7 +1,6 @@
 """Rows, their layout and their writer."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from buffers.rollout import RolloutReader
 from buffers.rows import Layout, Rows, Writer
 from envs.spec import BehaviorSpec, ObservationSpec, UserError
 from tests.buffers import buffers_oracle as oracle
-from tests.buffers.buffers_oracle import SPEC, Players, make_rows
+from tests.buffers.buffers_oracle import SPEC, Players, dies_at, make_rows
 
 
 def next_in_reference(step: oracle.Step) -> int:
@@ -197,30 +196,6 @@ def test_counters_are_exact_wherever_the_writer_died_and_no_row_is_drained_twice
 
 def held(rows):
     return np.arange(max(0, rows.head - rows.capacity) + 1, rows.head + 1)
-
-
-def dies_at(line, append):
-    """Whether `append` dies, as it does where the `line`-th line of rows.py is run; False if it has fewer."""
-    left = line
-
-    def trace(frame, event, _):
-        nonlocal left
-        if not frame.f_code.co_filename.endswith("buffers/rows.py"):
-            return None
-        left -= event == "line"
-        if not left:
-            raise SystemExit
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        append()
-    except SystemExit:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def take_all(reader):

@@ -88,6 +88,8 @@ def test_weights_that_cannot_be_are_refused(run, tmp_path, capsys, weights):
         (("state", "report"), None),
         (("state", "report", "episodes"), []),
         (("state", "report", "diagnoses", "Oracle-v0", "returns", "first"), "x"),
+        (("state", "self_play"), ["x"]),
+        (("state", "self_play", "teams"), [1]),
     ],
 )
 def test_a_run_is_not_resumed_from_what_cannot_be(run, tmp_path, capsys, at, value):

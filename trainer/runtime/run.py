@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,11 @@ class Run:
         self._device = learning_device(config.device)
         self._begun_before = np.zeros_like(shared.begun)
         """Episodes that each instance had begun in earlier parts of the run."""
-        if checkpoint is not None:
-            with restoring(checkpoint.path):
+        with self._restoring():
+            if checkpoint is not None:
                 known = begun_counts(checkpoint.state["collector"]["manager"])[: len(self._begun_before)]
                 self._begun_before[: len(known)] = known
-        self._league = League(config, checkpoint.state.get("self_play") if checkpoint else None)
+            self._league = League(config, checkpoint.state.get("self_play") if checkpoint else None)
         logger.league = self._league
         self._learners: dict[str, Learner] = {}
         self._seen: list[str] = []
@@ -355,10 +355,15 @@ class Run:
         if name not in self._seen:  # a new collector sends it again
             self._seen.append(name)
 
+    def _restoring(self) -> AbstractContextManager[None]:
+        """Returns what turns errors over what the run goes on from, if it goes on, into one message."""
+        return restoring(self._checkpoint.path) if self._checkpoint is not None else nullcontext()
+
     def _add_learner(self, spec: BehaviorSpec) -> None:
         name = spec.name
         self._learners[name] = make_learner(self._config, spec, self._shared, self._device, self._checkpoint)
-        self._league.add(self._learners[name])
+        with self._restoring():
+            self._league.add(self._learners[name])
         if self._learners[name].ended is None and has_end(behavior_config(self._config, name)):
             self._may_end.append(name)
 
