@@ -4,8 +4,8 @@ Each attack has a server of its own and goes on for a while, at the lowest prior
 own. Meanwhile `/ping` is asked fifty times a second, in turns on a connection that is kept and on a new one, and timed
 from when it was due: by the clock, and by the processor's time that the server took in between, which tells its own
 delays from those of a busy machine. Only what both find slow falls short. Afterwards the server has to answer a request
-as before, to have left no traceback, and to have grown, at its peak, by no more than 64 MiB. Models that nobody trained
-are made hostile by what their metadata say: each has to be refused by one message and status 2.
+as before, to have left no traceback, and to have grown, at its peak, by no more than 64 MiB; it has 1 GiB. Models that
+nobody trained are made hostile by what their metadata say: each has to be refused by one message and status 2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,8 @@ from trainer.runtime.ipc import SPAWN
 _PING_SECONDS = 0.02
 _P99_SECONDS = 0.1
 _GROWTH = 64 * 2**20
+_MEMORY = 2**30
+"""What a server may allocate."""
 _LATE_SECONDS = 60.0
 """A ping, or the last request, that takes so long counts as not answered."""
 _BAD_INPUT = 2
@@ -114,6 +117,7 @@ def refused(file: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "trainer.serve", f"model={file}", "port=0"]
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        resource.prlimit(server.pid, resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
         timer = threading.Timer(_LATE_SECONDS, server.kill)
         timer.start()
         assert server.stdout is not None
@@ -121,15 +125,13 @@ def refused(file: Path) -> dict[str, Any]:
         if words.startswith("serving "):
             server.terminate()
         words += server.stdout.read()
-        _, status, usage = os.wait4(server.pid, 0)
-        server.returncode = os.waitstatus_to_exitcode(status)
+        server.wait()
         timer.cancel()
     return {
         "status": server.returncode,
         "lines": words.count("\n"),
         "characters": len(words),
         "seconds": time.monotonic() - began,
-        "memory_mib": usage.ru_maxrss / 2**10,
         "words": words[:300],
     }
 
@@ -180,6 +182,7 @@ def _serving(model: Path) -> Iterator[tuple[subprocess.Popen[str], int, Path]]:
     command = [sys.executable, "-m", "trainer.serve", f"model={model}", "port=0", "access_log=true"]
     with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
         try:
+            resource.prlimit(server.pid, resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
             assert server.stdout is not None
             line = server.stdout.readline()
             yield server, int(line.rpartition(":")[2].partition("/")[0]), log
@@ -257,8 +260,8 @@ def _text(result: dict[str, Any]) -> str:
         header = ["attack", "lives", "pings", "p99, ms", "of the processor", "slowest, ms", "growth, MiB", "replies"]
         blocks.append(table(header, [_cells(name, seen) for name, seen in result["attacks"].items()]))
     if result["models"]:
-        header = ["hostile model", "status", "lines", "s", "MiB in all"]
-        names = ("status", "lines", "seconds", "memory_mib")
+        header = ["hostile model", "status", "lines", "s"]
+        names = ("status", "lines", "seconds")
         blocks.append(table(header, [[kind, *map(seen.get, names)] for kind, seen in result["models"].items()]))
     blocks.append("\n".join(result["short"]) or "nothing falls short")
     return "\n\n".join(blocks)

@@ -21,8 +21,10 @@ _PATIENCE_SECONDS = 5
 """How long requests under way may take once the server is asked to stop."""
 _KEEP_ALIVE_SECONDS = 60
 """How long a connection may be silent between two requests."""
+_BACKLOG = 100
+"""How many connections may wait to be accepted. All are accepted in one turn of the loop, while nobody is answered."""
 _MOST_CONNECTIONS = 512
-_SMALL_REQUESTS_BYTES = 2**23
+_SMALL_REQUESTS_BYTES = 2**21
 """What requests that wait may have together, besides large ones, whose bodies have a budget of their own. In memory it
 is twice as much."""
 
@@ -60,6 +62,7 @@ def _serve(config: ServeConfig) -> int:
         lifespan="off",
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=_PATIENCE_SECONDS,
     )
     # Requests are read by one thread, and long ones answered by another: each byte must not wait 5 ms for its turn.

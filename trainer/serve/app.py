@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from envs.spec import UserError
 from trainer.config.schema import ServeConfig
 from trainer.serve.arrays import cut
-from trainer.serve.budget import Budget, Busy, WithinBudget
+from trainer.serve.budget import CLIENT_GONE, Budget, Busy, WithinBudget
 from trainer.serve.hosts import AllowedHosts
 from trainer.serve.metrics import Metrics
 from trainer.serve.observed import Observed, Observer
@@ -32,8 +32,6 @@ _SHORT_SECONDS = 0.001
 _MOST_SHORT_ROWS = 64
 _SHORT_REPLY = 2**14
 """Bytes of a reply that may be written there."""
-_CLIENT_GONE = 499
-"""nginx's status, in logs alone, of a request whose client has gone before the reply."""
 
 
 def make_app(model: Model, config: ServeConfig, observer: Observer | None = None) -> FastAPI:
@@ -69,6 +67,7 @@ class _Invocations:
         self._model, self._limits, self._budget, self._metrics = model, limits, budget, metrics
         self._short_rows = min(_short_rows(model), max(1, _SHORT_REPLY // reply_row_bytes(model.exported)))
         self._worker = ThreadPoolExecutor(1, "long_requests")
+        self._alone = asyncio.Lock()
 
     async def post(self, request: Request) -> Response:
         """Returns actions for observations."""
@@ -80,7 +79,7 @@ class _Invocations:
                 reply = answer(self._model, body, self._limits)
             else:
                 with self._budget.place():
-                    reply = await asyncio.get_running_loop().run_in_executor(self._worker, self._answer_long, body)
+                    reply = await self._answer_long(body)
             self._metrics.rows += reply.rows
             return Response(reply.body, media_type="application/json")
         except Busy as error:
@@ -94,11 +93,13 @@ class _Invocations:
         except asyncio.CancelledError:  # the server has been asked to stop, and waits no longer
             return _refusal(503, UserError("the server stops"))
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+            return Response(status_code=CLIENT_GONE)
 
-    def _answer_long(self, body: bytearray) -> Reply:
-        self._budget.check()  # others' replies may not have been read
-        return answer(self._model, body, self._limits)
+    async def _answer_long(self, body: bytearray) -> Reply:
+        async with self._alone:  # the reply before has been counted by now
+            self._budget.check()  # others' replies may not have been read
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._worker, answer, self._model, body, self._limits)
 
 
 def _short_rows(model: Model) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from envs.spec import UserError
@@ -13,10 +14,12 @@ from trainer.serve.requests import TooLarge
 
 _PIECE = 2**16
 """Bytes of one body that count as nothing, and of a reply that are sent before the client has read those before."""
-_MOST_LONG = 128
+_MOST_LONG = 64
 """How many long requests may wait for each other: fewer than connections, so that others can still connect."""
 _A_TURN = 32
 """How many requests are begun in one turn of the event loop."""
+CLIENT_GONE = 499
+"""nginx's status, in logs alone, of a request whose client has gone before the reply."""
 
 
 class Busy(UserError):
@@ -79,8 +82,13 @@ class WithinBudget:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         budget, size = self._budget, 0
+        first: list[Message] = []
         if scope["path"] != "/ping":
             await budget.turn()
+            first.append(await receive())
+            if first[0]["type"] == "http.disconnect":  # hundreds that hang up at once must not keep others waiting
+                await Response(status_code=CLIENT_GONE)(scope, receive, send)
+                return
 
         def take(message: Message) -> bytes:
             nonlocal size
@@ -90,7 +98,7 @@ class WithinBudget:
             return body
 
         async def bounded() -> Message:
-            message = await receive()
+            message = first.pop() if first else await receive()
             take(message)
             if size > budget.largest:
                 reason = f"the body is larger than {budget.largest:,} bytes"

@@ -30,6 +30,8 @@ _BURST = 3
 _MOMENT_SECONDS = 1.0
 _LARGEST_PART = 2**18
 """Bytes that are read at once, after which a connection whose requests wait is not read any more."""
+_SLICE = 2**14
+"""Bytes of a connection that are parsed in one turn of the loop: as chunks of one byte they take some milliseconds."""
 _LOG_SECONDS = 10
 _HEAD_REASON = f"the request's head is larger than {LARGEST_HEAD:,} bytes"
 
@@ -76,8 +78,10 @@ class Connection(HttpToolsProtocol):
     _reader_timer: asyncio.TimerHandle | None = None
     _unread = 0
     """Bytes since the request's beginning, or the last part of its body."""
+    _rest = b""
+    """What has been read and not been parsed yet. Meanwhile no more is read."""
     _part = 0
-    """Bytes of the part that is being read, unless it also holds what belongs to an earlier request."""
+    """Bytes of the part that is being parsed, unless it also holds what belongs to an earlier request."""
     _head = 0
     """Bytes of the request's headers so far."""
     _running: RequestResponseCycle | None = None
@@ -110,24 +114,39 @@ class Connection(HttpToolsProtocol):
             self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        """Takes a part of a request."""
+        """Takes a part of a request, and parses a slice of that in each turn of the loop: others are answered too."""
         if self.transport.is_closing():
             return
         if self._timer is None:
             self._await_client()
-        self._unread += len(data)
-        self._part = len(data)
         config = self.config
         self._count(config.bytes.get(self, 0) + len(data))
         while config.all_bytes > config.most_bytes:
             self.logger.warning("Requests that wait take too much memory: the connection that takes most is closed")
             self._note_closed("too much memory")
             max(config.bytes, key=config.bytes.__getitem__)._drop()
+        begun = bool(self._rest)
+        self._rest += data
+        if not begun:
+            self._parse()
+
+    def _parse(self) -> None:
         if self.transport.is_closing():
             return
-        super().data_received(data)
+        part, self._rest = self._rest[:_SLICE], self._rest[_SLICE:]
+        self._unread += len(part)
+        self._part = len(part)
+        super().data_received(part)
         if self._unread > LARGEST_HEAD and not self.transport.is_closing():
             self._refuse(431, _HEAD_REASON)
+        if self._rest and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._parse()
+        if not (self._rest or self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     def on_message_begin(self) -> None:
         """Begins with a request."""
@@ -176,7 +195,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Waits for the next request."""
         super().on_response_complete()
-        unread = 0 if self._timer is None else self._unread
+        unread = len(self._rest) + (0 if self._timer is None else self._unread)
         self._count(min(self.config.bytes.get(self, 0), unread + (_LARGEST_PART if self.pipeline else 0)))
         self._note_wait()
 
@@ -243,6 +262,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
         self.connection_lost(None)
         self.pipeline.clear()
+        self._rest = b""
         for held in (self.headers, self.cycle and self.cycle.body):
             if held:
                 held.clear()

@@ -83,7 +83,7 @@ def is_short(body: bytes | bytearray, rows: int) -> bool:
 
 
 def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) -> Reply:
-    """Returns the reply to a request.
+    """Returns the reply to a request. A body that may be changed is emptied once it is parsed: it may be large.
 
     Raises:
         TooLarge: it would take too much memory.
@@ -98,6 +98,8 @@ def answer(model: Model, body: bytes | bytearray, limits: Limits | None = None) 
         sent = json.loads(body, **_NUMBERS) if long else json.loads(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f'the body is not JSON ({error}): send {{"observations": ...}}') from error
+    if isinstance(body, bytearray):
+        body.clear()
     if not isinstance(sent, dict):
         raise UserError(f'the body is {kind(sent)}, not an object: send {{"observations": ...}}')
     wrapped = INPUTS in sent

@@ -30,10 +30,16 @@ def model_of(spec: BehaviorSpec) -> Model:
     return Model(build_model(policy_of(spec, "ppo"), False).SerializeToString(), "toy")
 
 
+class Reader(asyncio.Event):
+    """Set once clients read their replies; says how many replies have waited for it."""
+
+    waited_for = 0
+
+
 async def ask(
-    app, method: str, path: str, body: bytes = b"", hosts: tuple[str, ...] = ("localhost",), headers=()
+    app, method: str, path: str, body: bytes = b"", hosts: tuple[str, ...] = ("localhost",), headers=(), reads=None
 ) -> Any:
-    """Returns status, headers and body of the application's reply."""
+    """Returns status, headers and body of the application's reply; one of actions is read once `reads` is set."""
     headers = [*((b"host", host.encode()) for host in hosts), *((k.encode(), v.encode()) for k, v in headers)]
     scope = {
         "type": "http",
@@ -50,6 +56,9 @@ async def ask(
 
     async def send(message):
         sent.append(message)
+        if reads is not None and sent[0]["status"] == 200 and "body" in message:
+            reads.waited_for += 1
+            await reads.wait()
 
     await app(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -104,12 +113,47 @@ def test_large_bodies_and_replies_share_a_budget():
 def test_so_many_long_requests_wait_for_each_other_and_no_more():
     budget = Budget(100)
     with ExitStack() as stack:
-        for _ in range(128):
+        for _ in range(64):
             stack.enter_context(budget.place())
         with pytest.raises(Busy, match="there are too many long requests at once: send it again later"):
             stack.enter_context(budget.place())
     with budget.place():
         pass
+
+
+def test_at_most_one_long_reply_is_made_beyond_what_may_be_held():
+    app = make_app(model_of(BehaviorSpec("b", (VECTOR,), 2)), ServeConfig(model="toy", max_body_mib=0.01, max_rows=100))
+    body = json.dumps({"observations": [ROW] * 100}).encode()
+
+    async def run():
+        reads = Reader()
+        many = [asyncio.create_task(ask(app, "POST", "/invocations", body, reads=reads)) for _ in range(20)]
+        while reads.waited_for + sum(task.done() for task in many) < len(many):
+            await asyncio.sleep(0.001)
+        reads.set()
+        return await asyncio.gather(*many)
+
+    replies = asyncio.run(run())
+    made = sum(len(reply) for status, _, reply in replies if status == 200)
+    assert made <= 0.01 * 2**20 + max(len(reply) for _, _, reply in replies)
+    assert [status for status, *_ in replies].count(503) > 10
+
+
+def test_nothing_is_worked_out_for_clients_that_hang_up_at_once():
+    model = model_of(BehaviorSpec("b", (VECTOR,), 2))
+    app = make_app(model, ServeConfig(model="toy"))
+    model.act = None  # whoever calls it fails
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": [(b"host", b"localhost")]}
+    asyncio.run(app({**scope, "query_string": b""}, receive, send))
+    assert sent[0]["status"] == 499
 
 
 def test_a_ping_is_answered_before_most_of_hundreds_of_requests():

@@ -24,6 +24,7 @@ class Wire:
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
         self.sent = self.late = b""
         self.closing = self.aborted = False
+        self.reading = True
         self._loop, self._connection = loop, connection
 
     def get_extra_info(self, name: str) -> None:
@@ -48,9 +49,10 @@ class Wire:
         self.close()
 
     def pause_reading(self) -> None:
-        pass
+        self.reading = False
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self.reading = True
 
 
 class House:
@@ -137,6 +139,27 @@ def test_the_connection_whose_requests_take_most_memory_makes_room() -> None:
         for connection, _ in three[1:]:
             connection.connection_lost(None)
         assert (house.settings.bytes, house.settings.all_bytes, house.settings.waiting) == ({}, 0, {})
+
+    asyncio.run(run())
+
+
+def test_others_are_answered_while_a_long_part_is_parsed() -> None:
+    async def run() -> None:
+        house = House(most_bytes=2**20)
+        house.answered.set()
+        (long, wire), (other, quick) = house.connect(), house.connect()
+        long.data_received(
+            POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 60_000 + b"0\r\n\r\n" + GET + b"\r\n"
+        )
+        assert not wire.reading
+        other.data_received(GET + b"\r\n")
+        await settle()
+        assert quick.sent.endswith(b"ok")
+        assert not wire.sent
+        for _ in range(10):
+            await settle()
+        assert wire.sent.count(b"ok") == 2  # the body has ended, and so has the request behind it
+        assert wire.reading
 
     asyncio.run(run())
 
