@@ -154,10 +154,10 @@ class Algorithm(SharedLearning, ABC):
         """Returns an array as a tensor on the device."""
         return torch.from_numpy(array).to(self.device)
 
-    def step(self, network: str, *losses: Tensor) -> Tensor:
+    def step(self, network: str, *losses: Tensor, beside: Tensor | None = None) -> Tensor:
         """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite.
 
-        The gradients of several `losses` are clipped apart, and added.
+        The gradients of several `losses` are clipped apart, and added. `beside`: see `FlatAdam.step`.
         """
         parameters = self.parameters[network]
         if len(losses) == 1:
@@ -167,7 +167,7 @@ class Algorithm(SharedLearning, ABC):
             gradients = [
                 tuple(torch.zeros_like(p) if g is None else g for g, p in zip(each, parameters)) for each in found
             ]
-        finite = self.optimizers[network].step(*gradients)
+        finite = self.optimizers[network].step(*gradients, beside=beside)
         self.policy.bound()
         return finite
 

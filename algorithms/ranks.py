@@ -148,11 +148,6 @@ class SharedLearning:
         if not self._unless_lost(learn, inputs):
             learn(inputs)
 
-    def add_up(self, numbers: Tensor) -> None:
-        """Replaces numbers by their sum over all learners; they stay where it learns alone, or does from now on."""
-        if self.shared is not None:
-            self._unless_lost(self.shared.add_up, numbers)
-
     def _unless_lost(self, call: Callable[[Any], None], given: Any) -> bool:
         """Calls it, and returns whether that went well: if another learner has ended, rank 0 learns alone."""
         try:

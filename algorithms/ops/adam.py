@@ -53,19 +53,26 @@ class FlatAdam:
         self._skip = torch.zeros((), device=device)
 
     @torch.no_grad()
-    def step(self, *gradients: Sequence[Tensor]) -> Tensor:
+    def step(self, *gradients: Sequence[Tensor], beside: Tensor | None = None) -> Tensor:
         """One step along gradients given in the vector's order; returns whether they were finite, () bool.
 
         Where there are several, of losses that share parameters, each is clipped as a whole before they are added.
+        Where several learners make the step, the number `beside` () is added up with the gradients, in place.
         """
         if not self._gradients:
             sizes = self._sizes if len(gradients) == 1 else [self.vector.numel()]
-            self._memory = self.vector.new_empty(len(gradients), self.vector.numel())
-            self._gradients = [_Gradient(vector, given, sizes) for vector, given in zip(self._memory, gradients)]
+            size = self.vector.numel()
+            self._memory = self.vector.new_zeros(len(gradients) * size + 1)
+            vectors = self._memory[:-1].view(len(gradients), size)
+            self._gradients = [_Gradient(vector, given, sizes) for vector, given in zip(vectors, gradients)]
         for each, given in zip(self._gradients, gradients):
             each.fill(given)
         if self.add_up is not None:
+            if beside is not None:
+                self._memory[-1] = beside
             self.add_up(self._memory)
+            if beside is not None:
+                beside.copy_(self._memory[-1])
         ranges = [part for each in self._gradients for part in each.ranges]
         norms = torch.stack(torch._foreach_norm(ranges))
         # NaN compares false, so this catches both kinds of bad numbers.

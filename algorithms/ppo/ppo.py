@@ -99,10 +99,8 @@ class PPO(Algorithm):
             order = torch.randperm(sequences, generator=self.generator, device=self.device)
             # All minibatches have one size: the last one is filled up with sequences of the first.
             orders.append(torch.cat([order, order[: -sequences % size]]))
-        shared = self.shared
         self.learn_together((batch, torch.stack(orders)))
-        # With a learner that is lost, its part of the divergence is: the rate stays this once.
-        if self.settings.target_kl is not None and self.shared is shared:
+        if self.settings.target_kl is not None:
             self._adapt_rate(self._kl / (len(orders[-1]) // size), self.settings.target_kl)
         if not first:
             self._normalize(rollout)
@@ -124,8 +122,6 @@ class PPO(Algorithm):
             self._kl.zero_()
             for chosen in torch.split(order, size):
                 self.step_together(learn, (batch, chosen))
-        if self.settings.target_kl is not None:
-            self.add_up(self._kl)
 
     def moving(self) -> list[Tensor]:
         """Returns those of the base, and what schedules have come to."""
@@ -329,14 +325,17 @@ class PPO(Algorithm):
         if weight is not None:
             of_policy, of_value = weight * of_policy, weight * of_value
         of_policy = of_policy + self.cloning_loss()
-        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
-        finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
-
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
             log_ratio = log_ratio.sum(-1) if self._by_branch else log_ratio
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
-            self._kl += kl if weight is None else weight * kl
+            kl = kl if weight is None else weight * kl
+        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
+        losses = [of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]
+        finite = self.step("all", *losses, beside=kl)
+
+        with torch.no_grad():
+            self._kl += kl
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
             values = batch.values[:, : batch.targets.shape[1]]
             weight, value = mean(batch.weights, loss_mask), column_mean(values, loss_mask) @ self.rewards.units

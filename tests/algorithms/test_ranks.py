@@ -151,8 +151,7 @@ def test_learners_make_the_steps_of_one_with_groups(cell):
 @pytest.mark.parametrize("case", ["ppo", "sac", "sac with a memory"])
 @pytest.mark.parametrize("after", [0, 1, 5])
 def test_a_learner_that_is_lost_changes_no_result(case, after):
-    settings = replace(CASES[case], target_kl=None) if "ppo" in case else CASES[case]
-    (alone, fill_alone), (first, fill_first), (other, _) = (filled(settings) for _ in range(3))
+    (alone, fill_alone), (first, fill_first), (other, _) = (filled(CASES[case]) for _ in range(3))
     learners = InThreads()
     end = shared(first, [other], learners)
     steps, add_up = [], first.optimizers["all"].add_up

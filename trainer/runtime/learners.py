@@ -8,9 +8,10 @@ that no other machine can reach. Which process has ended is known at once, at bo
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -65,12 +66,7 @@ class Learners:
         """Sends something to all; LearnerLost if one has ended."""
         if self._add_up is None:
             self._add_up = self._unless_ended(self._join)
-
-        def send() -> None:
-            for pipe in self._pipes:
-                pipe.send(content)
-
-        self._unless_ended(send)
+        self._unless_ended(lambda: send(content, self._pipes))
 
     def add_up(self, numbers: Tensor) -> None:
         """Adds up numbers over all learners, in place; LearnerLost if one has ended."""
@@ -149,7 +145,7 @@ def follow(config: TrainConfig, rank: int, pipe: Connection) -> None:
         ranks = _Following(rank, config.learners, connected(pipe.recv(), rank, config.learners))
         algorithms: dict[str, Algorithm] = {}
         while True:
-            name, spec, given = pipe.recv()
+            name, spec, given = receive(pipe)
             if name not in algorithms:
                 algorithms[name] = _made(config, BehaviorSpec.from_dict(spec))
                 algorithms[name].share(ranks)
@@ -203,6 +199,28 @@ def connected(folder: str, rank: int, size: int) -> Callable[[Tensor], None]:
 
     add_up(torch.zeros(1))  # all are connected by now: nobody looks into the folder any more
     return add_up
+
+
+def send(content: Any, pipes: Sequence[Connection]) -> None:
+    """Sends something to `receive`. Its arrays are copied nowhere before they are written."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(content, 5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    for pipe in pipes:
+        pipe.send((head, [part.nbytes for part in raw]))
+        for part in raw:
+            if part.nbytes:
+                pipe.send_bytes(part)
+
+
+def receive(pipe: Connection) -> Any:
+    """Returns what was sent by `send`."""
+    head, sizes = pipe.recv()
+    buffers = [np.empty(size, np.uint8) for size in sizes]
+    for buffer in buffers:
+        if buffer.nbytes:
+            pipe.recv_bytes_into(buffer)
+    return pickle.loads(head, buffers=buffers)  # noqa: S301 - of the process that started this one
 
 
 def arrays(tree: Any) -> Any:
