@@ -84,45 +84,45 @@ def contest(settings: Settings, shape: tuple[int, ...], learners: int, rounds: i
         for side in (alone, together):
             _update(side)
         difference = (alone.algorithm.policy.flat - together.algorithm.policy.flat).abs().max().item()
-        times: list[tuple[float, float]] = [
-            (_seconds(alone, seconds / rounds), _seconds(together, seconds / rounds)) for _ in range(rounds)
-        ]
+        times = [(_seconds(alone, seconds / rounds), _seconds(together, seconds / rounds)) for _ in range(rounds)]
         if together.algorithm.shared is None:
             raise RuntimeError("a learner was lost")
-    ratios = [one / several for one, several in times]
-    steps = 1 if isinstance(settings, SACSettings) else alone.gradient_steps
+    ratios, cpu_ratios = zip(*((one[0] / several[0], one[1] / several[1]) for one, several in times))
+    ms = {side: 1e3 * median(each[i][0] for each in times) for i, side in enumerate(("one", "several"))}
     return {
-        "ms": {"one": 1e3 * median(one for one, _ in times), "several": 1e3 * median(several for _, several in times)},
-        "step_ms": 1e3 * median(one for one, _ in times) / steps,
+        "ms": ms,
+        "step_ms": ms["one"] / (1 if isinstance(settings, SACSettings) else alone.gradient_steps),
         "ratio": {"median": median(ratios), "least": min(ratios), "most": max(ratios)},
+        "cpu_ratio": median(cpu_ratios),
         "difference": difference,
     }
 
 
-def _update(side: OurSAC | OurPPO) -> float:
-    """Makes one update; returns the seconds that it took."""
+def _update(side: OurSAC | OurPPO) -> tuple[float, float]:
+    """Makes one update; returns the seconds that it took, and those of the processor."""
     side.refill()
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     side.algorithm.update()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - processor
 
 
-def _seconds(side: OurSAC | OurPPO, seconds: float) -> float:
-    """Makes updates for so many seconds; returns the seconds of one."""
-    count, busy = 0, 0.0
-    while busy < seconds:
-        busy += _update(side)
-        count += 1
-    return busy / count
+def _seconds(side: OurSAC | OurPPO, seconds: float) -> tuple[float, float]:
+    """Makes updates for so many seconds; returns the seconds of one, and those of the processor."""
+    made: list[tuple[float, float]] = []
+    while sum(each[0] for each in made) < seconds:
+        made.append(_update(side))
+    busy, processor = zip(*made)
+    return sum(busy) / len(made), sum(processor) / len(made)
 
 
 def _text(result: dict[str, Any]) -> str:
     title = f"{result['learners']} learners against one, {result['seconds']:g} s each in {result['rounds']} rounds"
-    header = ("case", "ms", "ms together", "ms a step", "ratio", "least", "most", "difference")
+    header = ("case", "ms", "ms together", "ms a step", "ratio", "least", "most", "of CPU", "difference")
     rows = [
         [
             *(case["case"], case["ms"]["one"], case["ms"]["several"], case["step_ms"]),
             *(case["ratio"][key] for key in ("median", "least", "most")),
+            case["cpu_ratio"],
             f"{case['difference']:.1e}",
         ]
         for case in result["cases"]

@@ -8,7 +8,10 @@ that no other machine can reach. Which process has ended is known at once, at bo
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     from algorithms.base import Algorithm
     from algorithms.ranks import Given
 
-SILENT_SECONDS = 120.0
-"""A learner that has not added its part so long after the first one is given up."""
+SILENT_SECONDS = 120
+"""A learner that has not added its part so long after the first one, or does not read, is given up."""
 LOOK_SECONDS = 1.0
 """So long a wait lasts before signals are handled."""
 _END_SECONDS = 1.0
@@ -54,6 +57,9 @@ class Learners:
             with one_thread():
                 self._processes.append(start_following(f"learner {rank}", follow, config, rank, theirs))
             theirs.close()
+            if os.name == "posix":  # else a learner that has stopped reading would be waited for without end
+                with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SILENT_SECONDS, 0))
             self._pipes.append(pipe)
         self._add_up: Callable[[Tensor], None] | None = None
 
@@ -83,6 +89,8 @@ class Learners:
     def _join(self) -> Callable[[Tensor], None]:
         """Connects all learners, once they have imported torch."""
         for pipe in self._pipes:
+            if not pipe.poll(SILENT_SECONDS):
+                raise TimeoutError
             pipe.recv()
         with tempfile.TemporaryDirectory() as folder:
             for pipe in self._pipes:

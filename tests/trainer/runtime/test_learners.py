@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -25,6 +26,7 @@ from trainer.runtime.ipc import SPAWN
 from trainer.runtime.learners import Learners, arrays, receive, send, tensors
 
 __all__ = ["start"]
+SHORT = ["algorithm.rollout_size=128", "algorithm.minibatch_size=64", "algorithm.epochs=2"]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 SPEC = BehaviorSpec("b", (ObservationSpec("o", (3,), "float32"), ObservationSpec("p", (2,), "uint8")), 2, (3, 2), True)
 
@@ -141,3 +143,31 @@ def learner(run) -> psutil.Process:
     children = [child for child in psutil.Process(run.process.pid).children() if "spawn_main" in str(child.cmdline())]
     (found,) = [child for child in children if not child.children()]
     return found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "+experiment=sacrifice_poca",
+            "algorithm.rollout_size=128",
+            "algorithm.minibatch_size=64",
+            "algorithm.epochs=2",
+        ],
+        [
+            "+experiment=duel_selfplay",
+            "algorithm.rollout_size=128",
+            "algorithm.minibatch_size=64",
+            "algorithm.epochs=2",
+        ],
+        ["env=recall", *SAC, "algorithm.network.memory.cell=gru", "algorithm.network.memory.size=8"],
+        ["env=basic", *PPO, "reward.rnd.strength=0.1", "env.time_scale=1000"],
+    ],
+    ids=["groups", "self-play", "memory", "signals"],
+)
+def test_whatever_an_algorithm_can_do_learners_share(tmp_path: Path, words: list[str]) -> None:
+    folder = tmp_path / "run"
+    more = ["learners=2", "stop.samples=600", "run.picture_minutes=0", "env.instances=2", f"run.dir={folder}"]
+    assert main([*words, *more]) == 0
+    assert summary(folder)["updates"]
+    assert "was lost" not in (folder / "train.log").read_text()
