@@ -30,6 +30,7 @@ from algorithms.metrics import (
 from algorithms.networks.normalizer import Moments, Normalizers
 from algorithms.ops.adam import FlatAdam, place
 from algorithms.policy import Policy
+from algorithms.ranks import SharedLearning
 from algorithms.registry import algorithm_class
 from algorithms.rewards.base import Rewards, Scores, ValueOf
 from algorithms.rewards.registry import RewardSettings, default_rewards, make_rewards
@@ -41,7 +42,7 @@ from envs.spec import Array, BehaviorSpec, UserError
 Network = nn.Module | nn.Parameter
 
 
-class Algorithm(ABC):
+class Algorithm(SharedLearning, ABC):
     """Learns `policy` from rows, an update at a time. All randomness follows from a seed.
 
     An algorithm of your own writes `build` and `update` (`OffPolicy`: `build` and `learn`), and perhaps `Settings`, a
@@ -108,7 +109,7 @@ class Algorithm(ABC):
     def update(self) -> None:
         """Learns once, and adds 1 to `updates`; or finds too few rows that are fresh, and counts those as `dropped`."""
 
-    def rescale_values(self, ratios: Tensor) -> None:  # noqa: B027
+    def rescale_values(self, ratios: Tensor) -> None:
         """Multiplies all predicted values by `ratios` (V,), as returns are now counted in another unit.
 
         Without it predictions are wrong by as much for a while: after the first updates ratios are close to 1.
@@ -153,10 +154,10 @@ class Algorithm(ABC):
         """Returns an array as a tensor on the device."""
         return torch.from_numpy(array).to(self.device)
 
-    def step(self, network: str, *losses: Tensor) -> Tensor:
+    def step(self, network: str, *losses: Tensor, beside: Tensor | None = None) -> Tensor:
         """Makes one gradient step of the network of that name; returns () bool, whether its gradient was finite.
 
-        The gradients of several `losses` are clipped apart, and added.
+        The gradients of several `losses` are clipped apart, and added. `beside`: see `FlatAdam.step`.
         """
         parameters = self.parameters[network]
         if len(losses) == 1:
@@ -166,7 +167,7 @@ class Algorithm(ABC):
             gradients = [
                 tuple(torch.zeros_like(p) if g is None else g for g, p in zip(each, parameters)) for each in found
             ]
-        finite = self.optimizers[network].step(*gradients)
+        finite = self.optimizers[network].step(*gradients, beside=beside)
         self.policy.bound()
         return finite
 
@@ -299,7 +300,7 @@ class Algorithm(ABC):
         learned = {name: any(p.requires_grad for p in own) for name, own in self.parameters.items()}
         names = sorted(networks, key=lambda name: not learned[name])
         sizes = [self.policy.flat.numel(), *(sum(p.numel() for p in self.parameters[name]) for name in names)]
-        storage = torch.empty(sum(sizes), device=self.device)
+        self._storage = storage = torch.empty(sum(sizes), device=self.device)
         published, *others = torch.split(storage, sizes)
         self.policy.move_to(published)
         start = self.policy.parameter_start

@@ -63,6 +63,34 @@ class OffPolicyBatch(NamedTuple):
         at_steps, at_ends = torch.split(rows, self.returns.shape[-1])
         return at_steps, at_ends
 
+    def part(self, chosen: slice) -> OffPolicyBatch:
+        """Returns some of the sequences."""
+        count, steps = len(self.recurrent_state), self.returns.shape[-1]
+        length, places = steps // count, len(self.observations[0]) // count
+
+        def twice(x: Tensor) -> Tensor:  # (2 * N, ...) at steps, then at ends
+            return x.reshape(2, count, length, *x.shape[1:])[:, chosen].flatten(0, 2)
+
+        def of_steps(x: Tensor) -> Tensor:  # (..., N)
+            return x.reshape(*x.shape[:-1], count, length)[..., chosen, :].flatten(-2)
+
+        def of_places(x: Tensor) -> Tensor:  # (W * P, ...)
+            return x.reshape(count, places, *x.shape[1:])[chosen].flatten(0, 1)
+
+        rows = slice(chosen.start * length, chosen.stop * length)
+        return OffPolicyBatch(
+            observations=tuple(map(twice if self.places is None else of_places, self.observations)),
+            recurrent_state=self.recurrent_state[chosen],
+            places=None if self.places is None else twice(self.places) - chosen.start * places,
+            noise=twice(self.noise),
+            mask=twice(self.mask),
+            continuous=self.continuous[rows],
+            discrete=self.discrete[rows],
+            returns=of_steps(self.returns),
+            next_discount=of_steps(self.next_discount),
+            loss_mask=None if self.loss_mask is None else self.loss_mask[rows],
+        )
+
 
 class OffPolicy(Algorithm):
     """Learns from batches of a replay buffer. An algorithm of this kind writes `build` and `learn`."""
@@ -106,12 +134,25 @@ class OffPolicy(Algorithm):
         if self.rewards.look and own.learned.any():
             self.rewards.learn(self._steps(own, own.learned), 1 / self.updates_per_sample)
         if learned.any():
-            batch = self._to_device(drawn)
-            # Cloning draws random numbers as it goes, and comes and goes itself.
-            (self.learn if self.cloning is not None and self.cloning.active else self._replayed)(batch)
+            self.learn_together(self._to_device(drawn))
         if self.cloning is not None:
             self.cloning.passes()
         self.updates += 1
+
+    def learn_from(self, inputs: OffPolicyBatch) -> None:
+        """Makes the gradient steps of one update on a batch, or on this learner's part of it."""
+        # Cloning draws random numbers as it goes, and comes and goes itself.
+        learn = self.learn if self.cloning is not None and self.cloning.active else self._replayed
+        self.step_together(learn if self.shared is None else self._learn_part, inputs)
+
+    def _learn_part(self, batch: OffPolicyBatch) -> None:
+        """Learns from this learner's part of a batch: from all of it if it is alone by now."""
+        self.weight = None
+        if self.shared is not None:
+            count = len(batch.recurrent_state)
+            self.weight = self.shared.weight(batch.loss_mask, count)
+            batch = batch.part(self.shared.part(count))
+        self.learn(batch)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that an exact continuation needs, the rows apart."""

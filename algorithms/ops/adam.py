@@ -5,7 +5,7 @@ Shapes: P parameters in all, of which each of R networks has a range.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import torch
@@ -41,25 +41,38 @@ class FlatAdam:
         self.mean = torch.zeros_like(vector)
         self.square = torch.zeros_like(vector)
         self.steps, self.skips = torch.zeros((), device=device), torch.zeros((), device=device)
-        self._state = {"mean": self.mean, "square": self.square, "steps": self.steps, "skips": self.skips}
+        self.tensors = {"mean": self.mean, "square": self.square, "steps": self.steps, "skips": self.skips}
+        """All that a step depends on beside its gradient and the learning rate, by name."""
         self.learning_rate = torch.tensor(learning_rate, device=device)
         self._max_gradient_norm = max_gradient_norm
         self._apply = _fused_step if _can_fuse(device) else _plain_step
         self._gradients: list[_Gradient] = []
+        self.add_up: Callable[[Tensor], None] | None = None
+        """What adds up the gradients of several learners, in place; see `algorithms.ranks`."""
         self._sizes = sizes or [vector.numel()]
         self._skip = torch.zeros((), device=device)
 
     @torch.no_grad()
-    def step(self, *gradients: Sequence[Tensor]) -> Tensor:
+    def step(self, *gradients: Sequence[Tensor], beside: Tensor | None = None) -> Tensor:
         """One step along gradients given in the vector's order; returns whether they were finite, () bool.
 
         Where there are several, of losses that share parameters, each is clipped as a whole before they are added.
+        Where several learners make the step, the number `beside` () is added up with the gradients, in place.
         """
         if not self._gradients:
             sizes = self._sizes if len(gradients) == 1 else [self.vector.numel()]
-            self._gradients = [_Gradient(self.vector, given, sizes) for given in gradients]
+            size = self.vector.numel()
+            self._memory = self.vector.new_zeros(len(gradients) * size + 1)
+            vectors = self._memory[:-1].view(len(gradients), size)
+            self._gradients = [_Gradient(vector, given, sizes) for vector, given in zip(vectors, gradients)]
         for each, given in zip(self._gradients, gradients):
             each.fill(given)
+        if self.add_up is not None:
+            if beside is not None:
+                self._memory[-1] = beside
+            self.add_up(self._memory)
+            if beside is not None:
+                beside.copy_(self._memory[-1])
         ranges = [part for each in self._gradients for part in each.ranges]
         norms = torch.stack(torch._foreach_norm(ranges))
         # NaN compares false, so this catches both kinds of bad numbers.
@@ -83,21 +96,21 @@ class FlatAdam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and step counts, read back by `load_state_dict`."""
-        return {name: tensor.cpu().clone() for name, tensor in self._state.items()}
+        return {name: tensor.cpu().clone() for name, tensor in self.tensors.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state_dict` gave."""
         if "skips" not in state:  # an earlier version saved the steps tried instead
             state = {**state, "skips": state["attempts"] - state["steps"]}
-        for name, tensor in self._state.items():
+        for name, tensor in self.tensors.items():
             tensor.copy_(state[name])
 
 
 class _Gradient:
     """The gradient of one loss, in memory that is filled at each step."""
 
-    def __init__(self, like: Tensor, parts: Sequence[Tensor], sizes: Sequence[int]) -> None:
-        self.vector = torch.empty_like(like)
+    def __init__(self, vector: Tensor, parts: Sequence[Tensor], sizes: Sequence[int]) -> None:
+        self.vector = vector
         """(P,)."""
         self.ranges = list(torch.split(self.vector, list(sizes)))
         """That of each network."""

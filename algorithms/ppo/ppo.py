@@ -92,29 +92,40 @@ class PPO(Algorithm):
         if first:
             self._normalize(rollout)
         batch = self._evaluate(rollout)
+        sequences = len(batch.played.recurrent_state)
+        size = self._minibatch(batch)
+        orders = []
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(sequences, generator=self.generator, device=self.device)
+            # All minibatches have one size: the last one is filled up with sequences of the first.
+            orders.append(torch.cat([order, order[: -sequences % size]]))
+        self.learn_together((batch, torch.stack(orders)))
+        if self.settings.target_kl is not None:
+            self._adapt_rate(self._kl / (len(orders[-1]) // size), self.settings.target_kl)
+        if not first:
+            self._normalize(rollout)
+        if self.cloning is not None:
+            self.cloning.passes()
+        self.updates += 1
+
+    def learn_from(self, inputs: tuple[PPOBatch, Tensor]) -> None:
+        """Learns from a rollout: from its sequences in one order (E, any) after another, some at a time."""
+        batch, orders = inputs
+        size = self._minibatch(batch)
         learn: Callable[[tuple[PPOBatch, Tensor]], None] = self._learn_some
         # With a recurrent state, rollouts differ in their sequences, and those of groups in who is there. Cloning draws
         # random numbers as it goes, and ends.
         same = batch.played.loss_mask is None and batch.played.group is None
         if same and not (self.cloning is not None and self.cloning.active):
             learn, batch = self._replayed, self._replayed.keep(batch)
-        sequences = len(batch.played.recurrent_state)
-        # As many sequences as hold about that many of the rollout's rows.
-        size = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
-        for _ in range(self.settings.epochs):
+        for order in orders:
             self._kl.zero_()
-            order = torch.randperm(sequences, generator=self.generator, device=self.device)
-            # All minibatches have one size: the last one is filled up with sequences of the first.
-            order = torch.cat([order, order[: -sequences % size]])
             for chosen in torch.split(order, size):
-                learn((batch, chosen))
-        if self.settings.target_kl is not None:
-            self._adapt_rate(self._kl / (len(order) // size), self.settings.target_kl)
-        if not first:
-            self._normalize(rollout)
-        if self.cloning is not None:
-            self.cloning.passes()
-        self.updates += 1
+                self.step_together(learn, (batch, chosen))
+
+    def moving(self) -> list[Tensor]:
+        """Returns those of the base, and what schedules have come to."""
+        return [*super().moving(), self._clip, self._entropy]
 
     def set_progress(self, samples: int) -> None:
         """Moves the schedules to `samples` samples."""
@@ -277,14 +288,26 @@ class PPO(Algorithm):
         following[self.move(rollout.ends)] = bootstrap
         return following, self.move(linked)
 
+    def _minibatch(self, batch: PPOBatch) -> int:
+        """Returns how many sequences hold about as many of a rollout's rows as a minibatch should."""
+        sequences = len(batch.played.recurrent_state)
+        size: int = math.ceil(sequences * self.settings.minibatch_size / self.settings.rollout_size)
+        return size
+
     def _learn_some(self, inputs: tuple[PPOBatch, Tensor]) -> None:
         """One gradient step on some sequences of a rollout."""
         rollout, chosen = inputs
+        self.weight = None
+        if self.shared is not None:
+            loss_mask, count = rollout.played.loss_mask, len(chosen)
+            if loss_mask is not None:
+                loss_mask = loss_mask.view(len(rollout.played.recurrent_state), -1)[chosen].flatten()
+            self.weight, chosen = self.shared.weight(loss_mask, count), chosen[self.shared.part(count)]
         self._learn(rollout.take(chosen))
 
     def _learn(self, batch: PPOBatch) -> None:
         """One gradient step on a minibatch: static shapes, and nothing waits for a result."""
-        settings = self.settings
+        settings, weight = self.settings, self.weight
         played, loss_mask = batch.played, batch.played.loss_mask
         features, _ = self.policy.features(played.inputs, played.recurrent_state)
         distribution = self.policy.distribution(features, played.mask)
@@ -297,15 +320,21 @@ class PPO(Algorithm):
             log_prob, batch.proximal_log_prob, batch.weights, batch.advantages, self._clip, loss_mask
         )
         of_values, by_value, others = self.loss_of_values(self.judge(played, features), batch)
-        of_policy = loss_policy - self._entropy * self._paid(distribution, loss_mask) + self.cloning_loss()
+        of_policy = loss_policy - self._entropy * self._paid(distribution, loss_mask)
         of_value = settings.value_weight * of_values
-        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
-        finite = self.step("all", *([of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]))
-
+        if weight is not None:
+            of_policy, of_value = weight * of_policy, weight * of_value
+        of_policy = of_policy + self.cloning_loss()
         with torch.no_grad():
             log_ratio = log_prob - batch.proximal_log_prob
             log_ratio = log_ratio.sum(-1) if self._by_branch else log_ratio
             kl = mean(log_ratio.exp() - 1 - log_ratio, loss_mask)
+            kl = kl if weight is None else weight * kl
+        # Each is clipped by itself: large errors of the value would else leave nothing of the policy's gradient.
+        losses = [of_policy, of_value] if settings.shared_trunk else [of_policy + of_value]
+        finite = self.step("all", *losses, beside=kl)
+
+        with torch.no_grad():
             self._kl += kl
             clipped = mean((log_ratio.exp() - 1).abs().gt(self._clip).float(), loss_mask)
             values = batch.values[:, : batch.targets.shape[1]]

@@ -74,9 +74,12 @@ class SAC(OffPolicy):
         target_entropies = self._target_entropies(batch)
         if self._accelerated is not None and not (self.cloning is not None and self.cloning.active):
             losses, gradients = self._accelerated(batch, target_entropies)
+            if self.weight is not None:
+                gradients = [self.weight * gradient for gradient in gradients]
         else:
             losses = sac_losses(self.networks, batch, target_entropies)
-            loss = losses.critic + losses.policy + losses.temperature + self.cloning_loss()
+            loss = losses.critic + losses.policy + losses.temperature
+            loss = (loss if self.weight is None else self.weight * loss) + self.cloning_loss()
             gradients = list(torch.autograd.grad(loss, self.parameters["all"]))
         finite = self.optimizers["all"].step(gradients)
         self.vectors["targets"].lerp_(self.vectors["critics"], self.settings.target_rate)

@@ -43,6 +43,13 @@ CONFIG = [
     ("GYM env.stepping=sync", "env.stepping=sync: expected one of async, lockstep"),
     ("GYM device=gpu", "device=gpu: expected one of auto, cpu, cuda"),
     ("GYM algorithm.network.activation=gelu", "algorithm.network.activation=gelu: expected one of relu, silu, tanh"),
+    ("GYM learners=0", "learners=0 must lie between 1 and 64"),
+    ("GYM learners=2 run.mode=inline", "run.mode=inline takes turns in one process, to reproduce a run exactly, and"),
+    (
+        "GYM algorithm=custom algorithm.path=tests.algorithms.algorithm_toys:Still learners=2",
+        "learners=2 can share the gradient steps of ppo, sac and poca, and not those of algorithm=custom",
+    ),
+    ("GYM learners=2 device=cuda", "learners=2 compute on this machine's cores: use device=cpu, or one learner on"),
     ("GYM run.mode=fast", "run.mode=fast: expected one of async, inline"),
     ("GYM algorithm.network.hidden=[a]", "algorithm.network.hidden=[a]: expected an integer"),
     ("GYM algorithm.network.hidden=64", "algorithm.network.hidden=64: expected a list, such as [1,2]"),

@@ -22,7 +22,11 @@ MAKES_CODE = {
     *("torch.load", "torch.jit.load", "joblib.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
     *("eval", "exec", "compile", "os.system", "os.popen", "hydra.utils.instantiate"),
 }
-OURS = {("envs/process/messages.py", "pickle.loads"), ("envs/gym/factory.py", "cloudpickle.loads")}
+OURS = {
+    ("envs/process/messages.py", "pickle.loads"),
+    ("trainer/runtime/learners.py", "pickle.loads"),
+    ("envs/gym/factory.py", "cloudpickle.loads"),
+}
 """Over a socket pair between a process and its own child, which has no name that anybody could connect to; and what a
 program has given to a run, which lies in no file."""
 

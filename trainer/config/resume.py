@@ -19,6 +19,7 @@ MAY_DIFFER = (
     "checkpoint",
     "cluster",
     "device",
+    "learners",
     "env.instances",
     "env.min_instances",
     "env.parameters",

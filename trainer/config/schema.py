@@ -242,6 +242,9 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    learners: int = setting(1, at_least=1, at_most=64)
+    """Processes that compute each gradient step together, on this machine's cores; for PPO, SAC and POCA where updates
+    are the limit (docs/learners.md). More: shorter updates with large batches or networks. Usual: 1 to 4."""
     seed: int = setting(0, at_least=0, at_most=LARGEST_SEED)
     """Seed of networks, actions and episodes: runs of another seed show what is chance."""
     device: Device = Device["auto"]

@@ -70,6 +70,8 @@ def check_train(config: TrainConfig) -> None:
         )
     if config.cluster.name is not Cluster.none:
         check_cluster(config)
+    if config.learners > 1:
+        _check_learners(config)
     find_writers(config.run.loggers)
     _check_device(config.device)
     _check_folders(config)
@@ -168,6 +170,29 @@ def _check_own_code(config: TrainConfig, spec: BehaviorSpec, settings: Algorithm
     rows = Rows(layout, memory.data, capacity)
     demos, _ = load_demos(config, spec)
     make_algorithm(spec, settings, rows, torch.device("cpu"), config.seed, settings_of(config, spec.name)[1], demos)
+
+
+def _check_learners(config: TrainConfig) -> None:
+    """Refuses what several learners cannot share."""
+    learners = f"learners={config.learners}"
+    if config.run.mode is Mode["inline"]:
+        raise UserError(
+            f"run.mode=inline takes turns in one process, to reproduce a run exactly, and {learners} compute in "
+            "several: leave one of them out"
+        )
+    if config.device is Device["cuda"]:
+        raise UserError(f"{learners} compute on this machine's cores: use device=cpu, or one learner on the GPU")
+    for name in config.env.behavior_names or config.behaviors or [DEFAULT_BEHAVIOR]:
+        settings, _ = settings_of(config, name)
+        if settings.user_code:
+            raise UserError(
+                f"{learners} can share the gradient steps of ppo, sac and poca, and not those of algorithm="
+                f"{settings.name} ({settings.algorithm}): leave learners out"
+            )
+    import torch  # takes seconds, and only several learners need it here
+
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        raise UserError(f"{learners} need torch with gloo, and torch {torch.__version__} has none: use one learner")
 
 
 def _check_device(device: Device) -> None:

@@ -41,10 +41,12 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def learning_device(device: Device) -> torch.device:
-    """Returns the device of a run that is checked: with `auto` a GPU if torch can compute on one."""
+def learning_device(device: Device, learners: int = 1) -> torch.device:
+    """Returns the device of a run that is checked: with `auto` a GPU if torch can compute on one, for one learner."""
     import torch
 
+    if learners > 1:
+        return torch.device("cpu")
     if device is not Device["auto"]:
         return torch.device(device.name)
     trouble = gpu_trouble()

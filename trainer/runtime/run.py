@@ -24,6 +24,7 @@ from trainer.runtime.device import learning_device
 from trainer.runtime.evaluator import Evaluated, Evaluator
 from trainer.runtime.ipc import Message, Shared
 from trainer.runtime.learner import Learner, make_learner
+from trainer.runtime.learners import Learners
 from trainer.runtime.saver import Saver, Score
 from trainer.runtime.signals import PATIENCE_SECONDS, Interrupt, Interrupted
 from trainer.runtime.stop import behavior_end, has_end, stop_reason
@@ -47,12 +48,15 @@ class Run:
         shared: Shared,
         logger: RunLogger,
         curriculum: Curriculum,
+        others: Learners | None = None,
     ) -> None:
+        """`others` are the learners beside this one, if there are any."""
+        self._others = others
         self._config, self._checkpoint, self._folder = config, checkpoint, store.folder.parent
         self._interrupt, self._shared, self._logger, self._curriculum = interrupt, shared, logger, curriculum
         self._saver = Saver(config, store, interrupt, logger.caller, resumed=checkpoint is not None)
         self._evaluator = Evaluator(config, self._folder, shared.samples)
-        self._device = learning_device(config.device)
+        self._device = learning_device(config.device, config.learners)
         self._begun_before = np.zeros_like(shared.begun)
         """Episodes that each instance had begun in earlier parts of the run."""
         with self._restoring():
@@ -362,6 +366,8 @@ class Run:
     def _add_learner(self, spec: BehaviorSpec) -> None:
         name = spec.name
         self._learners[name] = make_learner(self._config, spec, self._shared, self._device, self._checkpoint)
+        if self._others is not None:
+            self._others.share(self._learners[name].algorithm)
         with self._restoring():
             self._league.add(self._learners[name])
         if self._learners[name].ended is None and has_end(behavior_config(self._config, name)):

@@ -29,6 +29,7 @@ from trainer.runtime.collector_host import CollectorHandle, InlineCollector
 from trainer.runtime.collector_process import CollectorProcess
 from trainer.runtime.device import one_torch_thread
 from trainer.runtime.ipc import SAMPLES, Shared
+from trainer.runtime.learners import Learners
 from trainer.runtime.run_lock import run_lock
 from trainer.runtime.signals import Interrupt, Interrupted
 from trainer.runtime.stop import endless, finished
@@ -139,6 +140,7 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
 
         # A resumed run restores its rows first, before anything may be added to them.
         early = None if inline or checkpoint else start_collector()
+        others = ends.enter_context(closing(Learners(config))) if config.learners > 1 else None
         from trainer.runtime.run import Run
         from trainer.telemetry.run_logger import RunLogger
 
@@ -147,7 +149,7 @@ def train(config: TrainConfig, folder: Path, caller: Caller | None = None) -> in
             logger = RunLogger(config, folder, shared.samples, report, progress, caller, curriculum)
         ends.enter_context(one_torch_thread())
         with closing(logger):
-            run = Run(config, store, checkpoint, interrupt, shared, logger, curriculum)
+            run = Run(config, store, checkpoint, interrupt, shared, logger, curriculum, others)
             run.train(early or start_collector())
     if caller.error is not None:
         raise caller.error
