@@ -45,6 +45,7 @@ _SILENT_SECONDS = 6.0
 """`cluster.silent_seconds` where hosts fall silent again and again."""
 _LIMIT_SECONDS = 90.0
 """No fault takes so long to be mended."""
+_NOTE_SECONDS = 1.0
 _SPAN_SECONDS = 30.0
 """Over which a host's utilization is compared."""
 _LEAST_SHARE = 0.9
@@ -77,11 +78,13 @@ def killed(kind: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     with Farm(kind, folder, [*words, f"seed={seed}"], HOSTS, INSTANCES) as farm:
         wreck, rng = Wreck(farm, kills, seed), np.random.default_rng(seed)
         began = struck = time.monotonic()
-        pause = 0.0
+        pause = noted = 0.0
         while farm.running and not (wreck.over and len(farm.delivering()) == HOSTS):
             farm.look()
-            farm.note()
             now = time.monotonic()
+            if now > noted + _NOTE_SECONDS:
+                farm.note()
+                noted = now
             if now > struck + _LIMIT_SECONDS:
                 farm.process.kill()
             elif not wreck.over and now > struck + pause and wreck.strike():

@@ -53,8 +53,8 @@ def spawned(process: psutil.Process) -> list[psutil.Process]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Farm]]:
     runs: list[Farm] = []
 
-    def begin(*overrides: str) -> Farm:
-        runs.append(Farm(tmp_path / "run", *ORACLE, f"cluster.collectors={COLLECTORS}", *overrides))
+    def begin(*overrides: str, game: list[str] = ORACLE) -> Farm:
+        runs.append(Farm(tmp_path / "run", *game, f"cluster.collectors={COLLECTORS}", *overrides))
         return runs[-1]
 
     yield begin
@@ -99,7 +99,7 @@ def test_pictures_of_all_hosts_in_turn_reach_the_runs_folder(start: Callable[...
 
 
 def test_players_logs_of_all_hosts_reach_the_runs_folder(start: Callable[..., Farm]) -> None:
-    run = start(*PLAYERS)
+    run = start(game=PLAYERS)
     folders = [run.folder / "players" / f"collector-{number}" for number in range(COLLECTORS)]
     run.until(lambda: all(len(list(folder.glob("*"))) == 2 for folder in folders))
     names = [sorted(file.name for file in folder.iterdir()) for folder in folders]
