@@ -21,7 +21,13 @@ from benchmarks.report import machine, machine_line, table
 from benchmarks.training import train
 
 RUNS = {"16 here": ["env.instances=16"], "2 x 8": ["cluster=ray", "cluster.collectors=2", "env.instances=8"]}
-_GAME = ["env=gym", "env.id=benchmarks.laws:StepLaw-v0", "+env.kwargs.law=lognormal", "run.picture_minutes=0"]
+_GAME = [
+    "env=gym",
+    "env.time_scale=1",
+    "env.id=benchmarks.laws:StepLaw-v0",
+    "+env.kwargs.law=lognormal",
+    "run.picture_minutes=0",
+]
 _LEARNER = ["algorithm=ppo", "algorithm.network.hidden=[64,64]", "algorithm.max_lag=1", "checkpoint.replay=false"]
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from envs.process.lifetime import nothing_left
@@ -86,10 +87,15 @@ def lead(machines: Machines, train: Callable[[], int]) -> int:
         return train()
     address = _address(machines.current)
     os.environ |= _RAY_ENVIRONMENT
-    with nothing_left(), _watched(address, len(machines.all)) as watched:
+    # Ray remembers its cluster in the folder: in its own default one, later runs would look for it.
+    with (
+        TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        nothing_left(),
+        _watched(address, len(machines.all)) as watched,
+    ):
         status = 1
         try:
-            words = (f"--port={RAY_PORT}", "--include-dashboard=false", *_node_words(address))
+            words = (f"--port={RAY_PORT}", f"--temp-dir={folder}", "--include-dashboard=false", *_node_words(address))
             if _ray("start", "--head", *words).wait():
                 raise UserError(f"Ray's head does not start on {machines.current}: see what it says above")
             os.environ["RAY_ADDRESS"] = f"{address}:{RAY_PORT}"
