@@ -313,8 +313,8 @@ def main() -> None:
     ingest = json.loads(Path(given.ingest).read_text())["ingest"] if given.ingest else measured(3.0)
     result: dict[str, Any] = {"costs": {what: fragment_costs(ingest, what) for what in SPECS}}
     row_bytes = FragmentLayout(Layout(SPECS["100 floats"], positions=True)).row_bytes
-    costs = result["costs"]["100 floats"]
-    result["fastest"] = {rollout: fastest(rollout, *costs, row_bytes) for rollout in (2048, 8192, 32768)}
+    fragment_us, row_us = result["costs"]["100 floats"]
+    result["fastest"] = {rollout: fastest(rollout, fragment_us, row_us, row_bytes) for rollout in (2048, 8192, 32768)}
     for what in SPECS:
         found = [(case, Simulation(case).run(given.seconds)) for case in cases(ingest, what)]
         result[what] = [asdict(case) | asdict(figures) for case, figures in found]
