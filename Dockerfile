@@ -22,7 +22,9 @@ COPY algorithms algorithms
 COPY trainer trainer
 COPY conf conf
 COPY outstep outstep
-RUN pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt ".[serve]"
+# `serve,ray` for jobs of several machines.
+ARG EXTRAS=serve
+RUN pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt ".[$EXTRAS]"
 
 # First on Python's path: an image FROM this one may copy games of its own here.
 WORKDIR /opt/code

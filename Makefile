@@ -25,14 +25,15 @@ test-extras: .venv/installed-full
 test-pages: .venv/installed-full
 	$(BIN)/python -m pytest $(ON_ALL_CORES) -m pages -rs
 
-# Some three hours: hostile inputs, an endpoint under attack, kills while saving, all ways to end, faults all the time, and
-# runs with workers and with players that must not grow.
+# Some three hours: hostile inputs, an endpoint under attack, kills while saving, all ways to end, faults all the time, hosts
+# of a cluster that die, and runs with workers and with players that must not grow.
 stress: .venv/installed
 	$(BIN)/python -m tests.stress.fuzz --inputs 100000
 	$(BIN)/python -m tests.stress.endpoint
 	$(BIN)/python -m tests.stress.checkpoint_kills
 	$(BIN)/python -m tests.stress.ends
 	$(BIN)/python -m tests.stress.chaos --seconds 600 --every 5
+	$(BIN)/python -m tests.stress.cluster --kills 60
 	$(BIN)/python -m tests.stress.soak --minutes 30
 
 lint: .venv/installed

@@ -97,18 +97,24 @@ def measure(what: str, rows: int, seconds: float) -> dict[str, Any]:
     return {"rows": what, "fragment": rows, "us": 1e6 * cpu / samples, "per_core": samples / cpu, "samples": samples}
 
 
+def measured(seconds: float) -> list[dict[str, Any]]:
+    """Returns the figures of all rows in fragments of all sizes, each measured for so many seconds."""
+    found: list[dict[str, Any]] = []
+    for what, spec in SPECS.items():
+        for wanted in (16, 64, MOST_ROWS):
+            rows = fragment_rows(Layout(spec, positions=True), wanted)
+            if not any(each["rows"] == what and each["fragment"] == rows for each in found):
+                found.append(measure(what, rows, seconds))
+    return found
+
+
 def main() -> None:
     """Prints a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    found: list[dict[str, Any]] = []
-    for what, spec in SPECS.items():
-        for wanted in (16, 64, MOST_ROWS):
-            rows = fragment_rows(Layout(spec, positions=True), wanted)
-            if not any(each["rows"] == what and each["fragment"] == rows for each in found):
-                found.append(measure(what, rows, given.seconds))
+    found = measured(given.seconds)
     if given.json:
         print(json.dumps({"ingest": found}))
         return

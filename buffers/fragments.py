@@ -195,10 +195,10 @@ class FragmentWriter(Writer):
         return max(lost, 0)
 
     def _check(self, columns: dict[str, Array]) -> None:
-        agent, ends = columns["agent"], [columns[name] for name in ("terminated", "truncated", "final")]
+        agent, ends = columns["agent"], np.array([columns[name] for name in ("terminated", "truncated", "final")])
         if agent.min() < 0 or agent.max() > LARGEST_AGENT:
             raise ValueError(f"agents {agent.min()} to {agent.max()}, not 0 to {LARGEST_AGENT}")
-        if max(each.max() for each in ends) > 1 or np.add.reduce(ends).max() > 1 or columns["position"].min() < 0:
+        if ends.max() > 1 or ends.sum(axis=0).max() > 1 or columns["position"].min() < 0:
             raise ValueError("rows with several ends, or before their episode")
 
     def _write(self, source: int, here: _Source, columns: dict[str, Array], count: int) -> None:
@@ -218,7 +218,9 @@ class FragmentWriter(Writer):
         links = np.full(count, -1, np.int64)
         links[order[:-1][linked]] = sorted_numbers[1:][linked]
         links[terminated] = 0
-        firsts, lasts = np.flatnonzero(np.append(True, ~same)), np.flatnonzero(np.append(~same, True))
+        bounds = np.ones(count + 1, bool)
+        np.logical_not(same, out=bounds[1:-1])
+        (firsts,), (lasts,) = bounds[:-1].nonzero(), bounds[1:].nonzero()
         agents = sorted_agent[firsts]
         if agents[-1] >= len(here.last):
             here.grow(int(agents[-1]) + 1)

@@ -20,6 +20,7 @@ elsewhere the many instructions between two numpy calls stand in for a fence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,10 +39,10 @@ class Field:
     shape: tuple[int, ...]
     dtype: str
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row's entry."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)

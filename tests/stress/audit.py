@@ -2,16 +2,19 @@
 
 Of each life the buffer may lack the steps behind some moment, and no others: the one that was open when its process
 failed or the run ended, and those completed after the newest row of the last checkpoint. An agent's next step begins
-only once its last one is in the buffer, so nothing else can be missing by rights.
+only once its last one is in the buffer, so nothing else can be missing by rights. On a cluster, steps of a host's lives
+wait there together until they are asked for: with the host go the newest of them, as many as may wait or be on their
+way.
 
 Shapes: R rows of the buffer, N recorded steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +25,21 @@ from tests.stress.witness import RECORD, SPOILED, TERMINATED, TRUNCATED, observa
 from trainer.checkpoint import CheckpointStore
 
 _SHOWN = 20
+_OUT_OF_ORDER_SECONDS = 2.0
+"""Steps of different games that were done within so long may have come to their host's block in another order."""
+
+
+class Host(NamedTuple):
+    """Lives whose steps wait together on one host until they are asked for."""
+
+    lives: frozenset[int]
+    window: int
+    """How many steps may wait or be on their way, those that were open left out."""
 
 
 @dataclass
 class Audit:
-    """What was found. All but the first five should be 0, if no process failed unasked."""
+    """What was found. All but the first six should be 0, if no process failed unasked."""
 
     rows: int
     """Steps in the buffer."""
@@ -38,6 +51,8 @@ class Audit:
     """Completed steps that went with what failed."""
     after_the_end: int
     """Completed steps that the last checkpoint came too early for, those that were open then included."""
+    behind: int = 0
+    """Completed steps that were on a host, not asked for or on their way, when it was lost or the run ended."""
     failed_unasked: int = 0
     """Lives that ended by themselves while the run went on."""
     lost_beyond: int = 0
@@ -81,7 +96,9 @@ def load_rows(run: Path) -> Rows:
     return rows
 
 
-def audit(rows: Rows, records: Mapping[int, Array], failed: Set[int], at_end: Set[int]) -> Audit:
+def audit(
+    rows: Rows, records: Mapping[int, Array], failed: Set[int], at_end: Set[int], hosts: Sequence[Host] = ()
+) -> Audit:
     """Compares.
 
     Args:
@@ -89,16 +106,28 @@ def audit(rows: Rows, records: Mapping[int, Array], failed: Set[int], at_end: Se
         records: by life, (N,) of `RECORD` in their order.
         failed: lives that were made to fail.
         at_end: lives that were played when the run ended.
+        hosts: those of a cluster, each with its lives; a host that is lost and comes again is another one.
     """
     found = Audit(0, sum(len(each) for each in records.values()), len(failed), 0, 0)
     held = _Held(rows)
     found.rows = len(held.keys)
     found.unfinished = held.unfinished
     _check_rows(found, held, records)
-    _check_links(found, held)
+    on_hosts = frozenset[int]().union(*(host.lives for host in hosts))
+    _check_links(found, held, on_hosts)
     newest = _newest_time(held, records)
-    for life, recorded in records.items():
-        _check_life(found, held, life, recorded, newest, life in failed, life in at_end)
+    for life in records.keys() - on_hosts:
+        _check_life(found, held, life, records[life], newest, newest, life in failed, life in at_end)
+    for host in hosts:
+        own = {life: records[life] for life in host.lives}
+        delivered_until = _newest_time(held, own) - _OUT_OF_ORDER_SECONDS
+        behind = 0
+        for life, recorded in own.items():
+            behind += _check_life(found, held, life, recorded, newest, delivered_until, life in failed, life in at_end)
+        found.behind += behind
+        if behind > host.window:
+            found.lost_beyond += behind - host.window
+            found.examples.append(f"lost: {behind} steps of the lives {sorted(own)}, not at most {host.window}")
     return found
 
 
@@ -174,8 +203,11 @@ def _check_rows(found: Audit, held: _Held, records: Mapping[int, Array]) -> None
     _tell(found, "not what the game says", held.keys[wrong])
 
 
-def _check_links(found: Audit, held: _Held) -> None:
-    """That each row leads to its agent's next one, to a last observation, to an end, or nowhere if none is there."""
+def _check_links(found: Audit, held: _Held, on_hosts: frozenset[int]) -> None:
+    """That each row leads to its agent's next one, to a last observation, to an end, or nowhere if none is there.
+
+    The last observation of the newest step of a life on a host may have been lost with the host.
+    """
     order = np.argsort(held.keys, kind="stable")
     after = held.keys + 1
     places = np.minimum(np.searchsorted(held.keys, after, sorter=order), max(0, len(order) - 1))
@@ -186,12 +218,15 @@ def _check_links(found: Audit, held: _Held) -> None:
     link = held.next[held.numbers - 1]
     target = np.maximum(link, 1) - 1
     ends_well = (link > 0) & held.final[target] & (held.key_of[target] == after)
+    life = held.keys >> 40
+    newest = np.append(life[order][1:] != life[order][:-1], True)[np.argsort(order)]
+    cut_off = newest & (link == -1) & np.isin(life, list(on_hosts))
     right = np.where(
         held.columns["terminated"],
         link == 0,
         np.where(
             held.columns["truncated"],
-            ends_well,
+            ends_well | cut_off,
             # Of a step that was lost while it was written, the observation may be there, as the last one.
             np.where(ends_well & (follower < 0), True, link == follower),
         ),
@@ -201,16 +236,26 @@ def _check_links(found: Audit, held: _Held) -> None:
 
 
 def _check_life(
-    found: Audit, held: _Held, life: int, recorded: Array, newest: float, failed: bool, at_end: bool
-) -> None:
-    """That what is missing of a life is the end of it, and may be."""
+    found: Audit,
+    held: _Held,
+    life: int,
+    recorded: Array,
+    newest: float,
+    delivered_until: float,
+    failed: bool,
+    at_end: bool,
+) -> int:
+    """That what is missing of a life is the end of it, and may be: steps done after `delivered_until`, and an open one.
+
+    Returns how many of these were done before the `newest` in the buffer, the open one left out.
+    """
     found.failed_unasked += not failed and not at_end
     steps = _keys(np.int64(life), recorded["episode"], recorded["step"])
     missing = ~held.holds(steps)
     if not missing.any():
-        return
+        return 0
     first = int(missing.argmax())
-    allowed = missing & (recorded["time"] > newest)
+    allowed = missing & (recorded["time"] > delivered_until)
     allowed[first] = True
     allowed &= np.logical_and.accumulate(missing[::-1])[::-1]  # nothing behind it is there
     beyond = int(np.count_nonzero(missing & ~allowed))
@@ -220,7 +265,9 @@ def _check_life(
         found.lost += 1
     else:
         found.after_the_end += int(allowed[first])
-    found.after_the_end += int(np.count_nonzero(allowed[first + 1 :]))
+    later = allowed[first + 1 :] & (recorded["time"][first + 1 :] > newest)
+    found.after_the_end += int(np.count_nonzero(later))
+    return int(np.count_nonzero(allowed[first + 1 :])) - int(np.count_nonzero(later))
 
 
 def _newest_time(held: _Held, records: Mapping[int, Array]) -> float:

@@ -35,7 +35,7 @@ class Left(NamedTuple):
     sockets: int
     shared_memory: int
     seconds: float | None
-    """Until nothing was left; None if something was, after `LEFT_SECONDS`."""
+    """Until nothing was left; None if something was when time was up."""
     words: list[str]
     """Each of them."""
 
@@ -50,6 +50,7 @@ class Trial:
         instances: how many.
         record: whether the game's steps are recorded.
         game: the Gymnasium id of the game, by default the witness; it takes the same arguments.
+        module: what is run in place of `trainer`, and behaves alike.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Trial:
         instances: int = INSTANCES,
         record: bool = True,
         game: str = "tests.stress.witness:Witness-v0",
+        module: str = "trainer",
     ) -> None:
         self.kind, self.folder, self.instances = kind, folder / "run", instances
         self._lives, self._known_lives = folder / "lives", dict[int, Life]()
@@ -67,7 +69,7 @@ class Trial:
         self._mark = uuid.uuid4().hex
         self._pids: set[int] = set()
         self._ports: set[int] = set()
-        command = [sys.executable, "-m", "trainer", *_env(kind, game, self._lives, instances, record), *overrides]
+        command = [sys.executable, "-m", module, *_env(kind, game, self._lives, instances, record), *overrides]
         with (folder / "output.txt").open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, f"run.dir={self.folder}"],
@@ -147,12 +149,15 @@ class Trial:
             if each.pid in self._pids and each.status == psutil.CONN_LISTEN
         }
 
-    def left(self, since: float) -> Left:
-        """What is left of the run, which ended at `since` (monotonic): looks until nothing is, or time is up."""
+    def left(self, since: float, most: float | None = None) -> Left:
+        """What is left of the run, which ended at `since` (monotonic): looks until nothing is, or time is up.
+
+        That is after `most` seconds, `LEFT_SECONDS` by default.
+        """
         while True:
             words = [*self._left()]
             seconds = time.monotonic() - since
-            if not words or seconds > LEFT_SECONDS:
+            if not words or seconds > (LEFT_SECONDS if most is None else most):
                 kinds = [word.partition(" ")[0] for word in words]
                 processes, sockets, memory = (kinds.count(kind) for kind in ("process", "socket", "memory"))
                 return Left(processes, sockets, memory, None if words else seconds, words)

@@ -21,6 +21,7 @@ MOST_BYTES = 2**29
 """Of a message: one observation may have 256 MiB."""
 HEADER = struct.Struct("<II")
 _ALIGN = 8
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Part(NamedTuple):
@@ -47,16 +48,15 @@ class Message:
     def encode(self) -> list[memoryview | bytes | bytearray]:
         """Returns its bytes in pieces, none of them copied. ValueError if it is too long to be sent."""
         heads = [(each.kind, each.name, each.number, each.length, len(each.data)) for each in self.parts]
-        text = json.dumps([self.content, heads], separators=(",", ":")).encode()
+        text = _encoded([self.content, heads]).encode()
         text += b" " * (-len(text) % _ALIGN)
-        pieces: list[memoryview | bytes | bytearray] = [b"", text]
+        pieces: list[memoryview | bytes | bytearray] = []
         for each in self.parts:
             pieces += [each.data, bytes(-len(each.data) % _ALIGN)]
-        rest = sum(map(len, pieces)) - len(text)
+        rest = sum(map(len, pieces))
         if len(text) + rest > MOST_BYTES:
             raise ValueError(f"a message of {len(text) + rest:,} bytes, more than {MOST_BYTES:,}")
-        pieces[0] = HEADER.pack(len(text), rest)
-        return pieces
+        return [HEADER.pack(len(text), rest) + text, *pieces]
 
     @staticmethod
     def size(header: bytes | bytearray | memoryview) -> int:

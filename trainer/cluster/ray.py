@@ -19,6 +19,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else it prints what a message of ours says once
 import ray
+from ray._private.utils import read_ray_address
 from ray.exceptions import RayActorError, RayTaskError
 
 from envs.process.lifetime import ignore_signals
@@ -52,7 +53,8 @@ def start_ray(config: TrainConfig, selector: selectors.BaseSelector) -> tuple[St
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        # What Ray remembers of a cluster that was killed would be waited for.
+        ray.init(None if address or _runs_here() else "local", log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds, by what has failed
         raise _refused(address, error) from error
     finally:
@@ -77,10 +79,25 @@ def _check_address(address: str) -> None:
     if not host or not port.isdigit():
         raise UserError(f"RAY_ADDRESS={address} must be host:port, as `ray start --head` prints it")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        _connect(address)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"RAY_ADDRESS={address}: nobody answers there ({reason}). Is the cluster's head up?") from error
+
+
+def _connect(address: str) -> None:
+    """Connects to `host:port` and leaves again; OSError if nobody answers."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _runs_here() -> bool:
+    """Returns whether the cluster answers that Ray remembers having started on this machine."""
+    remembered = read_ray_address()
+    with contextlib.suppress(OSError, ValueError):
+        _connect(remembered or "")
+        return True
+    return False
 
 
 def _refused(address: str, error: Exception) -> UserError:

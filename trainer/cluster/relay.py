@@ -23,6 +23,7 @@ import numpy as np
 
 from buffers.fragments import WINDOW, FragmentReader, fragment_rows
 from buffers.rows import Layout, Rows
+from envs.process.restarts import START_SECONDS
 from envs.spec import BehaviorSpec, Lessons, UserError
 from trainer.cluster.logs import LogReader
 from trainer.cluster.messages import Message, Part, episode_content, statistics_content
@@ -125,6 +126,11 @@ class Relay:
         self._parts: list[Part] = []
         self._urgent, self._sent_at = True, 0.0
         self._collector = _HostCollector(config, self._folder, self._shared, None)
+
+    @property
+    def opened(self) -> bool:
+        """Whether the learner's host has asked for the rows of a behavior."""
+        return any(each.reader is not None for each in self._behaviors.values())
 
     def handle(self, request: Message) -> None:
         """Does what a request says. It is answered later, by `reply`."""
@@ -292,8 +298,10 @@ def serve(relay: Relay, way: Way, silent_seconds: float) -> None:
         while (request := way.receive()) is not None:
             relay.handle(request)
             asked = time.monotonic()
-        if time.monotonic() > asked + silent_seconds:
-            raise TimeoutError(f"nothing was asked for {silent_seconds:g} s")
+        # Until it asks for rows, the learner's host may be busy for long: it imports torch, and makes its buffer.
+        patience = silent_seconds + (0.0 if relay.opened else START_SECONDS)
+        if time.monotonic() > asked + patience:
+            raise TimeoutError(f"nothing was asked for {patience:g} s")
         relay.receive()
         while (reply := relay.reply()) is not None:
             way.send(reply)

@@ -389,6 +389,8 @@ class LaunchConfig:
     """Folders in S3 that the job can read, by name: a game, demonstrations."""
     instance: str = "ml.c5.4xlarge"
     """SageMaker's name of the kind of machine."""
+    machines: int = setting(1, at_least=1, at_most=1024)
+    """How many. The first one learns and collects, the others collect (docs/cluster.md)."""
     volume_gib: int = setting(30, above=0)
     """Size of its disk in GiB."""
     hours: float = setting(24.0, above=0)

@@ -27,7 +27,8 @@ from trainer.checkpoint import CheckpointStore
 from trainer.config.compose import compose
 from trainer.config.errors import one_line
 from trainer.config.help import about
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import Cluster, TrainConfig
+from trainer.container.machines import Machines, join, lead, machines_of
 from trainer.data_files import read_json
 from trainer.export.model_file import SUFFIX
 from trainer.runtime.checks import check_train
@@ -95,16 +96,17 @@ def _train(root: Path) -> int:
 
 
 def _run(root: Path) -> int:
-    hosts = _json(root / "input" / "config" / "resourceconfig.json").get("hosts", [])
-    if len(hosts) > 1:
-        raise UserError(f"the job has {len(hosts)} machines, but a run uses one: ask for InstanceCount 1")
+    resources = root / "input" / "config" / "resourceconfig.json"
+    machines = machines_of(resources, _json(resources))
     run = root / "checkpoints" / "run"
-    config = _configuration(root, run, _channels(root))
+    config = _configuration(root, run, _channels(root), machines)
     check_train(config)
+    if not machines.first:
+        return join(machines)
     log, lines = logging.getLogger("outstep"), _MetricLines(logging.INFO)
     log.addHandler(lines)
     try:
-        status = start(config)
+        status = lead(machines, lambda: start(config))
     finally:
         log.removeHandler(lines)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the rest takes a moment
@@ -126,7 +128,7 @@ def _serve(root: Path) -> int:
     return serve([f"model={models[0]}", "host=0.0.0.0", f"port={port}", f"allowed_hosts=[{hosts}]"])
 
 
-def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> TrainConfig:
+def _configuration(root: Path, run: Path, channels: Mapping[str, Path], machines: Machines) -> TrainConfig:
     """Returns the configuration of a new run, or of the one to resume if there is a checkpoint."""
     file = root / "input" / "config" / "hyperparameters.json"
     resumes = CheckpointStore(run / "checkpoints").latest() is not None
@@ -138,6 +140,7 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
     given = _json(file)
     given.pop("_tuning_objective_metric", None)  # which a tuning job adds
     check_hyperparameters(given)
+    given = {**machines.hyperparameters(), **given}
     words = [
         # An experiment is added to what is chosen by default.
         f"{'+' if name == 'experiment' else ''}{name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -148,6 +151,10 @@ def _configuration(root: Path, run: Path, channels: Mapping[str, Path]) -> Train
     else:
         words.append(f"run.dir={run}")
     config = compose(words, TrainConfig, "config")
+    if machines.several and config.cluster.name is Cluster.none:
+        raise UserError(
+            f"the job has {len(machines.all)} machines, of which cluster=none uses one: leave it out, or ask for one"
+        )
     return replace(config, env=config.env.with_files(channels))
 
 

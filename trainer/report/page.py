@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from envs.config import Stepping
 from trainer.config.aliases import current_figure
 from trainer.config.saved import FILE, as_written, read_config
-from trainer.config.schema import TrainConfig
+from trainer.config.schema import Cluster, TrainConfig
 from trainer.data_files import read_data, read_json
 from trainer.evaluate.results import Evaluation, load_evaluations
 from trainer.report.curves import Chart, History, read_history, sections
@@ -27,6 +27,7 @@ from trainer.runtime.run_lock import is_occupied
 from trainer.telemetry.bottleneck import GOOD_UTILIZATION, bottleneck
 from trainer.telemetry.metrics import EPISODES
 from trainer.telemetry.names import named
+from trainer.telemetry.statistics import Statistics
 from trainer.telemetry.status import PROCESSES, clock
 
 EMBEDDED_BYTES = 24 * 2**20
@@ -58,6 +59,7 @@ def page_of(run: Path, trust: bool = False) -> str:
             evaluations=[_table(evaluation, config) for _, evaluation in evaluations],
             sections=sections(history, config),
             behaviors=_behaviors(summary),
+            hosts=_hosts(config, summary),
             settings=chosen_settings(config),
             config=read_data(run / FILE).decode("utf-8-sig", "replace"),
             series=SERIES,
@@ -116,6 +118,10 @@ def _check_summary(summary: Mapping[str, Any]) -> None:
         raise TypeError("a figure stands where words should")
     figures = [summary[name] for name in ("seconds", "samples_per_second", "env_utilization", "episode_reward_mean")]
     figures += [summary.get(name) for name in ("episodes", "goal_samples", "goal_seconds")]
+    if instances := summary.get("instances"):
+        games = np.array([instances[name] for name in ("samples", "spans", "busy")], float)
+        if games.ndim != 2 or not np.isfinite(games).all():
+            raise ValueError("figures of instances that are none")
     by_behavior = [summary.get("updates", {}), summary.get("updates_achieved", {}), summary.get("dropped", {})]
     for value in [summary["samples"], *(each for counts in by_behavior for each in counts.values()), *figures]:
         if value is not None:
@@ -193,6 +199,20 @@ def _behaviors(summary: Mapping[str, Any] | None) -> list[tuple[str, int, float 
         (name, updates, known["updates_achieved"].get(name), known["dropped"].get(name, 0))
         for name, updates in known.get("updates", {}).items()
     ]
+
+
+def _hosts(config: TrainConfig, summary: Mapping[str, Any] | None) -> list[tuple[int, float, float | None]]:
+    """By collector of a cluster: samples, and what share that is of those that its games could have delivered."""
+    instances = (summary or {}).get("instances", {})
+    if config.cluster.name is Cluster.none or not instances:
+        return []
+    rows = []
+    for collector in range(len(instances["samples"]) // config.env.instances):
+        games = slice(collector * config.env.instances, (collector + 1) * config.env.instances)
+        samples, spans, busy = (np.array(instances[name][games], float) for name in ("samples", "spans", "busy"))
+        made, could = Statistics(samples, spans, busy, 0.0, {}, "").supply()
+        rows.append((collector, float(samples.sum()), made / could if could else None))
+    return rows
 
 
 def _table(evaluation: Evaluation, config: TrainConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from envs.process.output import keep_output
@@ -24,6 +25,7 @@ from trainer.config.errors import one_line
 from trainer.config.help import about
 from trainer.config.schema import DeployConfig, LaunchConfig, TrainConfig
 from trainer.container.__main__ import METRICS, check_hyperparameters
+from trainer.container.machines import TOKEN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,11 +81,17 @@ def _launch(training: Sequence[str], config: LaunchConfig) -> int:
         },
         "HyperParameters": _hyperparameters(training),
         "OutputDataConfig": {"S3OutputPath": output},
-        "ResourceConfig": {"InstanceType": config.instance, "InstanceCount": 1, "VolumeSizeInGB": config.volume_gib},
+        "ResourceConfig": {
+            "InstanceType": config.instance,
+            "InstanceCount": config.machines,
+            "VolumeSizeInGB": config.volume_gib,
+        },
         "StoppingCondition": stop,
         "EnableManagedSpotTraining": config.spot,
         "CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": "/opt/ml/checkpoints"},
     }
+    if config.machines > 1:
+        request["Environment"] = {TOKEN: token_hex(32)}
     if config.channels:  # SageMaker refuses an empty list
         request["InputDataConfig"] = [_channel(channel, str(place)) for channel, place in config.channels.items()]
     _ask(config.region, lambda client: client.create_training_job(**request))

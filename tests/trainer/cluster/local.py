@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import selectors
+import signal
+import socket
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from envs.process.lifetime import kill_soon, start_following
 from trainer.cluster.hosts import Starter
 from trainer.cluster.ingest_process import ingest_from
 from trainer.cluster.relay import HostSetup, by_tcp, run_relay
+from trainer.cluster.stream import Way
 from trainer.config.schema import TrainConfig
 
 STARTER = "tests.trainer.cluster.local:start_here"
@@ -44,7 +47,15 @@ class Processes:
 
 
 def relay(setup: HostSetup) -> None:
-    run_relay(setup, by_tcp(setup))
+    """A relay whose connection SIGUSR1 cuts."""
+
+    def connected(greeting: dict[str, Any]) -> Way:
+        way = by_tcp(setup)(greeting)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, lambda *_: way.socket.shutdown(socket.SHUT_RDWR))
+        return way
+
+    run_relay(setup, connected)
 
 
 def start_here(config: TrainConfig, selector: selectors.BaseSelector) -> tuple[Starter, str]:

@@ -10,9 +10,15 @@ import trainer.cluster.ingest_process
 from tests.trainer.cluster import local
 from trainer.__main__ import main
 
-if __name__ == "__main__":
-    nothing = ModuleType("ray")  # relays of this machine need none of it
+
+def without_ray() -> None:
+    """Lets relays of this machine stand in for Ray's."""
+    nothing = ModuleType("ray")  # they need none of it
     nothing.__spec__ = ModuleSpec("ray", None)
     sys.modules["ray"] = nothing
     trainer.cluster.ingest_process.ingest = local.ingest
+
+
+if __name__ == "__main__":
+    without_ray()
     sys.exit(main(["cluster=ray", *sys.argv[1:]]))

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.trainer.started import END_SECONDS, ORACLE, Started, audit, saved_rows
+from tests.trainer.started import END_SECONDS, ORACLE, PLAYERS, Started, audit, saved_rows
 from tests.trainer.tiny_runs import summary
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -53,8 +53,8 @@ def spawned(process: psutil.Process) -> list[psutil.Process]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Farm]]:
     runs: list[Farm] = []
 
-    def begin(*overrides: str) -> Farm:
-        runs.append(Farm(tmp_path / "run", *ORACLE, f"cluster.collectors={COLLECTORS}", *overrides))
+    def begin(*overrides: str, game: list[str] = ORACLE) -> Farm:
+        runs.append(Farm(tmp_path / "run", *game, f"cluster.collectors={COLLECTORS}", *overrides))
         return runs[-1]
 
     yield begin
@@ -90,3 +90,18 @@ def test_a_learner_that_is_killed_leaves_nothing_behind(start: Callable[..., Far
     run.process.kill()
     run.process.wait()
     run.nothing_is_left()
+
+
+def test_pictures_of_all_hosts_in_turn_reach_the_runs_folder(start: Callable[..., Farm]) -> None:
+    run = start("run.picture_minutes=0.001")
+    run.until(lambda: len(list((run.folder / "pictures").glob("*.gif"))) > COLLECTORS)
+    assert all(file.read_bytes()[:4] == b"GIF8" for file in (run.folder / "pictures").glob("*.gif"))
+
+
+def test_players_logs_of_all_hosts_reach_the_runs_folder(start: Callable[..., Farm]) -> None:
+    run = start(game=PLAYERS)
+    folders = [run.folder / "players" / f"collector-{number}" for number in range(COLLECTORS)]
+    run.until(lambda: all(len(list(folder.glob("*"))) == 2 for folder in folders))
+    names = [sorted(file.name for file in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1]
+    assert all(file.stat().st_size for folder in folders for file in folder.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -113,3 +114,18 @@ def test_a_cluster_that_cannot_be_used_is_one_message(
     assert words in done.stderr
     assert [line[:6] for line in done.stderr.splitlines()].count("error:") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("answers", [True, False, None], ids=["it answers", "it was killed", "there was none"])
+def test_only_a_cluster_that_answers_is_taken_for_the_one_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, answers: bool | None
+) -> None:
+    pytest.importorskip("ray")
+    from trainer.cluster import ray as module
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if not answers:
+            server.close()
+        monkeypatch.setattr(module, "read_ray_address", lambda: None if answers is None else address)
+        assert module._runs_here() is bool(answers)

@@ -280,6 +280,20 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, mo
     assert capsys.readouterr().err == "error: matplotlib is missing: pip install 'outstep[report]'\n"
 
 
+def test_collectors_of_a_cluster_have_a_row_each(tmp_path):
+    run = written_run(tmp_path / "run", "cluster=ray", "cluster.collectors=3", "env.instances=2")
+    figures = {
+        "samples": [100, 300, 50, 50, 0, 0],
+        "spans": [10.0] * 4 + [0.0] * 2,
+        "busy": [10.0, 10.0, 5.0, 5.0, 0, 0],
+    }
+    write_summary(run, 1000, "samples", instances=figures)
+    text = Reader(page_of(run)).text
+    assert "collector samples env utilization 0 400 100% 1 100 50% 2 0 -" in text
+    write_summary(run, 1000, "samples", instances=figures | {"spans": ["a"] * 6})
+    assert "collector samples" not in Reader(page_of(run)).text
+
+
 def test_behaviors_of_one_run_stand_in_one_chart(tmp_path):
     assert set(SPECS) == {"Early", "Late"}
     named = {f"{name}/{key}": value for name in SPECS for key, value in CURVES.items() if key[0] in "lpu"}

@@ -67,6 +67,18 @@ def test_a_job_on_spare_machines_may_wait_and_takes_channels_and_earlier_checkpo
     assert main(["train", *WHERE, *own, "--", "env=unity"]) == 0
 
 
+def test_several_machines_share_a_secret_that_is_drawn_for_the_job(sagemaker, monkeypatch):
+    monkeypatch.setattr("trainer.sagemaker.__main__.token_hex", lambda size: "s" * 2 * size)
+    expected = JOB | {
+        "HyperParameters": {"experiment": "basic_ppo"},
+        "ResourceConfig": JOB["ResourceConfig"] | {"InstanceCount": 4},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
+        "Environment": {"RAY_AUTH_TOKEN": "s" * 64},
+    }
+    sagemaker.add_response("create_training_job", {"TrainingJobArn": arn("training-job")}, expected)
+    assert main(["train", *WHERE, "name=snoopy", "machines=4", *BASIC]) == 0
+
+
 def job(status: str) -> dict:
     """What SageMaker tells of a job, as far as it has to."""
     return {
