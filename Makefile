@@ -6,8 +6,8 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
-# tests/conftest.py says how many test processes; one that is done takes over half of what another has left.
-ON_ALL_CORES := -n auto --dist worksteal
+# A test process a core; one that is done takes over half of what another has left.
+ON_ALL_CORES := -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: train test test-extras test-pages stress lint docs
 

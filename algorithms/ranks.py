@@ -127,6 +127,7 @@ class SharedLearning:
         """Lets gradient steps be made together with other learners, or alone again."""
         moments = [tensor for each in self.optimizers.values() for tensor in each.tensors.values()]
         self.shared = None if ranks is None else SharedSteps(ranks, moments, self.moving())
+        self.weight = None
         for optimizer in self.optimizers.values():
             optimizer.add_up = None if ranks is None else ranks.add_up
 

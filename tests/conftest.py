@@ -10,9 +10,7 @@ import tempfile
 
 import pytest
 
-from envs.process.cores import cores
-
-# One thread for each test process and for all that it starts, which share the cores.
+# One thread for each test process and for all that it starts: the suite runs one process a core.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 # The key that signs runs is the tests' own, also in processes that they start; macOS knows its place by HOME alone.
 _SETTINGS = tempfile.TemporaryDirectory(prefix="outstep-tests-")
@@ -21,11 +19,6 @@ os.environ[{"win32": "APPDATA", "darwin": "HOME"}.get(sys.platform, "XDG_CONFIG_
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Returns how many processes `-n auto` has: two a core, as many tests wait for what they have started."""
-    return min(2 * cores(), 8)
 
 
 @pytest.fixture(autouse=True)

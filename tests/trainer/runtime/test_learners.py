@@ -50,6 +50,7 @@ def test_processes_make_the_steps_of_one_also_once_one_has_ended(words):
         assert first.shared is not None
         equal(first, alone)
         learners._processes[0].kill()
+        learners._processes[0].join()
         for _ in range(2):
             alone.update(), first.update()
         assert first.shared is None
