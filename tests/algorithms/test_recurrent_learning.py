@@ -111,7 +111,7 @@ def gradients_of(algorithm, batch):
     found = []
     algorithm.metrics()  # those of earlier steps
     step = algorithm.optimizers["all"].step
-    algorithm.optimizers["all"].step = lambda *losses, beside=None: (found.extend(chain(*losses)), torch.tensor(True))[1]
+    algorithm.optimizers["all"].step = lambda *losses, **_: (found.extend(chain(*losses)), torch.tensor(True))[1]
     (algorithm.learn if isinstance(algorithm, SAC) else algorithm._learn)(batch)
     algorithm.optimizers["all"].step = step
     return torch.cat([part.flatten() for part in found]), algorithm.metrics()
